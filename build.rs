@@ -1,0 +1,2 @@
+//! Placeholder of the skeleton: see the sandbox branch.
+fn main() {}

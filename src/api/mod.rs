@@ -1,0 +1,1 @@
+//! Floor `api`: empty in the skeleton.

@@ -1,0 +1,1 @@
+//! Floor `audit`: empty in the skeleton.

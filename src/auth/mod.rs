@@ -1,0 +1,1 @@
+//! Floor `auth`: empty in the skeleton.

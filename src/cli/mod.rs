@@ -1,0 +1,1 @@
+//! Floor `cli`: empty in the skeleton.

@@ -1,0 +1,183 @@
+//! Time enters the program here and nowhere else.
+//!
+//! Owns [`Moment`] (monotonic, for deadlines and durations) and [`WallTime`] (for dates in headers, audit lines
+//! and key records). Invariants: a moment never goes back; every deadline is computed from moments, so a
+//! clock that is set does not disturb the program; nothing here panics on a clock before 1970.
+
+use core::time::Duration;
+use std::sync::OnceLock;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// A point of monotonic time, in nanoseconds since the first look at the clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(u64);
+
+impl Moment {
+    /// The end of time: a deadline that never comes.
+    pub const NEVER: Self = Self(u64::MAX);
+
+    /// Reads the monotonic clock.
+    #[must_use]
+    pub fn now() -> Self {
+        static START: OnceLock<Instant> = OnceLock::new();
+        let start = START.get_or_init(Instant::now);
+        Self(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    /// A moment from its nanoseconds: for tests and simulations that bring their own time.
+    #[must_use]
+    pub const fn from_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    /// Nanoseconds since the first look at the clock.
+    #[must_use]
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// The moment `millis` later; never wraps.
+    #[must_use]
+    pub const fn plus_millis(self, millis: u64) -> Self {
+        Self(self.0.saturating_add(millis.saturating_mul(1_000_000)))
+    }
+
+    /// Nanoseconds from `earlier` to here; zero if `earlier` is later.
+    #[must_use]
+    pub const fn nanos_since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// Time from here until `later`; zero if it has passed.
+    #[must_use]
+    pub const fn until(self, later: Self) -> Duration {
+        Duration::from_nanos(later.0.saturating_sub(self.0))
+    }
+}
+
+/// Civil time: milliseconds since 1970-01-01T00:00:00Z.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WallTime(u64);
+
+impl WallTime {
+    /// Reads the wall clock; a clock before 1970 reads as 1970.
+    #[must_use]
+    pub fn now() -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// A time from its milliseconds since 1970.
+    #[must_use]
+    pub const fn from_millis(millis: u64) -> Self {
+        Self(millis)
+    }
+
+    /// Milliseconds since 1970.
+    #[must_use]
+    pub const fn as_millis(self) -> u64 {
+        self.0
+    }
+
+    /// Whole seconds since 1970.
+    #[must_use]
+    pub const fn as_secs(self) -> u64 {
+        self.0 / 1_000
+    }
+
+    /// The fields of the civil date in UTC.
+    #[must_use]
+    pub const fn civil(self) -> Civil {
+        let days = self.as_secs() / 86_400;
+        let second = self.as_secs() % 86_400;
+        // Days are counted from 0000-03-01, so that the leap day is the last of its year
+        // (Hinnant, "chrono-compatible low-level date algorithms", civil_from_days).
+        let shifted = days + 719_468;
+        let era = shifted / 146_097;
+        let day_of_era = shifted % 146_097;
+        let year_of_era =
+            (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let march_month = (5 * day_of_year + 2) / 153;
+        let day = day_of_year - (153 * march_month + 2) / 5 + 1;
+        let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+        let year = year_of_era + era * 400 + if month <= 2 { 1 } else { 0 };
+        Civil {
+            year,
+            month,
+            day,
+            hour: second / 3_600,
+            minute: second / 60 % 60,
+            second: second % 60,
+            millisecond: self.0 % 1_000,
+            weekday: (days + 4) % 7,
+        }
+    }
+}
+
+/// A date and time in UTC, in fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Civil {
+    /// Year of the Gregorian calendar.
+    pub year: u64,
+    /// Month, 1 to 12.
+    pub month: u64,
+    /// Day of the month, 1 to 31.
+    pub day: u64,
+    /// Hour, 0 to 23.
+    pub hour: u64,
+    /// Minute, 0 to 59.
+    pub minute: u64,
+    /// Second, 0 to 59.
+    pub second: u64,
+    /// Millisecond, 0 to 999.
+    pub millisecond: u64,
+    /// Day of the week, 0 is Sunday.
+    pub weekday: u64,
+}
+
+impl core::fmt::Display for Civil {
+    /// RFC 3339, section 5.6, with milliseconds: `2026-11-22T15:42:46.123Z`.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let Self { year, month, day, hour, minute, second, millisecond, .. } = self;
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millisecond:03}Z")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn civil_dates_match_known_ones() {
+        for (millis, shown, weekday) in [
+            (0, "1970-01-01T00:00:00.000Z", 4),
+            (951_782_400_000, "2000-02-29T00:00:00.000Z", 2),
+            (951_868_799_999, "2000-02-29T23:59:59.999Z", 2),
+            (1_709_164_800_001, "2024-02-29T00:00:00.001Z", 4),
+            (4_102_444_800_000, "2100-01-01T00:00:00.000Z", 5),
+            (4_107_542_400_000, "2100-03-01T00:00:00.000Z", 1),
+        ] {
+            let civil = WallTime::from_millis(millis).civil();
+            assert_eq!(civil.to_string(), shown);
+            assert_eq!(civil.weekday, weekday, "{shown}");
+        }
+    }
+
+    #[test]
+    fn moments_saturate_instead_of_wrapping() {
+        assert_eq!(Moment::NEVER.plus_millis(1), Moment::NEVER);
+        assert_eq!(Moment::from_nanos(5).nanos_since(Moment::from_nanos(9)), 0);
+        assert_eq!(Moment::from_nanos(9).until(Moment::from_nanos(5)), Duration::ZERO);
+    }
+
+    #[test]
+    fn the_monotonic_clock_does_not_go_back() {
+        let mut last = Moment::now();
+        for _ in 0..1_000 {
+            let now = Moment::now();
+            assert!(now >= last);
+            last = now;
+        }
+    }
+}

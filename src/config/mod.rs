@@ -1,0 +1,1 @@
+//! Floor `config`: empty in the skeleton.

@@ -1,0 +1,1 @@
+//! Floor `crypto`: empty in the skeleton.

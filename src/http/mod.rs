@@ -1,0 +1,1 @@
+//! Floor `http`: empty in the skeleton.

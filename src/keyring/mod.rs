@@ -1,0 +1,1 @@
+//! Floor `keyring`: empty in the skeleton.

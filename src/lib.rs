@@ -1,0 +1,26 @@
+//! Quantonium: cryptography as a service in one static binary.
+
+pub mod clock;
+pub mod encoding;
+pub mod limits;
+pub mod model;
+pub mod secret;
+
+pub mod crypto;
+
+pub mod audit;
+pub mod auth;
+pub mod keyring;
+
+pub mod store;
+
+pub mod http;
+pub mod reactor;
+
+pub mod api;
+
+pub mod sandbox;
+
+pub mod cli;
+pub mod config;
+pub mod server;

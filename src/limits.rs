@@ -1,0 +1,226 @@
+//! Every bound of the program, with its unit as the last word of its name.
+//!
+//! Nothing else in the tree may invent a number that limits a length, a count or a duration. Bounds that
+//! depend on one another are tied together by the compile-time assertions at the end of the file. Values
+//! that an operator may change are the *defaults* of `config`, which checks them against the `_FLOOR_` and
+//! `_CEILING_` constants next to them.
+
+// ---------------------------------------------------------------------------------------------------------
+// HTTP heads
+// ---------------------------------------------------------------------------------------------------------
+
+/// Largest request head: request line, fields and the empty line. Beyond it: 431.
+pub const HEAD_MAX_BYTES: usize = 8 * 1024;
+/// Most fields in a request head. Beyond it: 431.
+pub const HEAD_FIELDS_MAX_COUNT: usize = 48;
+/// Longest request target. Beyond it: 414.
+pub const TARGET_MAX_BYTES: usize = 2 * 1024;
+/// Longest request method that is looked at; a longer one is 501 like any unknown method.
+pub const METHOD_MAX_BYTES: usize = 24;
+/// Longest chunk-size line of a chunked body, extensions included. Beyond it: 400.
+pub const CHUNK_LINE_MAX_BYTES: usize = 256;
+/// Largest trailer section of a chunked body; its fields are read and dropped. Beyond it: 431.
+pub const TRAILERS_MAX_BYTES: usize = 4 * 1024;
+/// Most pipelined requests answered from one lease before their replies are flushed.
+pub const PIPELINE_MAX_COUNT: usize = 32;
+/// Longest client-supplied credential that is compared at all.
+pub const CREDENTIAL_MAX_BYTES: usize = 4 * 1024;
+
+// ---------------------------------------------------------------------------------------------------------
+// Bodies
+// ---------------------------------------------------------------------------------------------------------
+
+/// Largest plaintext of one encrypt, decrypt or sign request.
+pub const PLAINTEXT_MAX_BYTES: usize = 1024 * 1024;
+/// What a ciphertext adds to its plaintext at most, in any form: prefix, version, nonce and tag.
+pub const ENVELOPE_OVERHEAD_MAX_BYTES: usize = 64;
+/// Room for the other members of a JSON request: names, associated data, context.
+pub const BODY_MEMBERS_MAX_BYTES: usize = 8 * 1024;
+/// Body limit of the routes that carry a payload: its largest legal encoding. Beyond it: 413.
+pub const BODY_PAYLOAD_MAX_BYTES: usize =
+    (PLAINTEXT_MAX_BYTES + ENVELOPE_OVERHEAD_MAX_BYTES).div_ceil(3) * 4 + BODY_MEMBERS_MAX_BYTES;
+/// Body limit of every other route. Beyond it: 413.
+pub const BODY_SMALL_MAX_BYTES: usize = 64 * 1024;
+/// Longest associated data, decoded.
+pub const ASSOCIATED_DATA_MAX_BYTES: usize = 4 * 1024;
+/// Most bytes read and dropped after a refusal whose request body is still on its way.
+pub const DISCARD_MAX_BYTES: usize = 256 * 1024;
+
+// ---------------------------------------------------------------------------------------------------------
+// Leases
+// ---------------------------------------------------------------------------------------------------------
+
+/// Sizes of the leased buffers, smallest first.
+pub const LEASE_CLASSES_BYTES: [usize; 4] = [16 * 1024, 64 * 1024, 256 * 1024, 2 * 1024 * 1024];
+/// How many returned buffers of each class a worker keeps for the next lease.
+pub const LEASE_KEPT_COUNT: [usize; 4] = [256, 32, 8, 2];
+/// Default for the budget of all leases of all workers together.
+pub const LEASE_BUDGET_DEFAULT_BYTES: usize = 64 * 1024 * 1024;
+/// Smallest budget that still serves one largest request beside small ones.
+pub const LEASE_BUDGET_FLOOR_BYTES: usize = 8 * 1024 * 1024;
+/// Largest budget that a configuration may ask for.
+pub const LEASE_BUDGET_CEILING_BYTES: usize = 16 * 1024 * 1024 * 1024;
+
+// ---------------------------------------------------------------------------------------------------------
+// Time
+// ---------------------------------------------------------------------------------------------------------
+
+/// From the first byte of a request to the end of its head, absolute. Beyond it: 408.
+pub const HEAD_READ_MAX_MILLIS: u64 = 5_000;
+/// Longest silence inside a request body. Beyond it: 408.
+pub const BODY_GAP_MAX_MILLIS: u64 = 10_000;
+/// From the end of the head to the end of the body, absolute. Beyond it: 408.
+pub const BODY_READ_MAX_MILLIS: u64 = 30_000;
+/// Slowest body that is borne after its first `BODY_GAP_MAX_MILLIS`. Below it: 408.
+pub const BODY_RATE_MIN_BYTES_PER_SECOND: u64 = 4 * 1024;
+/// How long a kept-alive connection may be silent between requests; then it is closed.
+pub const IDLE_MAX_MILLIS: u64 = 30_000;
+/// How long a reply may find no room in the peer's window; then the connection is closed.
+pub const WRITE_STALL_MAX_MILLIS: u64 = 10_000;
+/// How long a refused request's remaining body is read and dropped before the connection is closed.
+pub const DISCARD_MAX_MILLIS: u64 = 2_000;
+/// Longest life of a connection; the reply after it says `Connection: close`.
+pub const CONNECTION_LIFE_MAX_MILLIS: u64 = 3_600_000;
+/// Default for the time between SIGTERM and the end of the requests in flight.
+pub const DRAIN_DEFAULT_MILLIS: u64 = 10_000;
+/// Longest drain that a configuration may ask for.
+pub const DRAIN_CEILING_MILLIS: u64 = 600_000;
+/// Width of one slot of the timer wheel: no deadline is kept more exactly than this.
+pub const TIMER_SLOT_MILLIS: u64 = 64;
+/// Slots of the timer wheel (a power of two); later deadlines go round more than once.
+pub const TIMER_SLOTS_COUNT: usize = 1024;
+
+// ---------------------------------------------------------------------------------------------------------
+// Connections and workers
+// ---------------------------------------------------------------------------------------------------------
+
+/// Default for all connections of all workers together, if the descriptor limit allows them.
+pub const CONNECTIONS_DEFAULT_COUNT: usize = 1024;
+/// Most connections that a configuration may ask for.
+pub const CONNECTIONS_CEILING_COUNT: usize = 16_384;
+/// Default for connections of one client address (IPv6: one /64).
+pub const CONNECTIONS_PER_ADDRESS_DEFAULT_COUNT: usize = 64;
+/// Default for requests on one connection; the last reply says `Connection: close`.
+pub const REQUESTS_PER_CONNECTION_DEFAULT_COUNT: u64 = 10_000;
+/// Most requests on one connection that a configuration may ask for.
+pub const REQUESTS_PER_CONNECTION_CEILING_COUNT: u64 = 1_000_000_000;
+/// Descriptors kept free beside those of connections.
+pub const DESCRIPTORS_SPARE_COUNT: usize = 16;
+/// Connections accepted in one turn of a worker's loop before others are served.
+pub const ACCEPTS_PER_TURN_COUNT: usize = 64;
+/// Readiness events taken in one turn of a worker's loop.
+pub const EVENTS_PER_TURN_COUNT: usize = 256;
+/// Length of the kernel's queue of connections that were not yet accepted.
+pub const LISTEN_BACKLOG_COUNT: i32 = 1024;
+/// Most worker threads: the descriptor bands have room for no more.
+pub const WORKERS_MAX_COUNT: usize = 64;
+/// Most listening sockets, all addresses and workers together.
+pub const LISTENERS_MAX_COUNT: usize = 256;
+/// Stack of each worker and of the keeper.
+pub const THREAD_STACK_BYTES: usize = 256 * 1024;
+
+// ---------------------------------------------------------------------------------------------------------
+// Descriptor bands: after lock-down a descriptor's number says what it is, and the filters compare numbers
+// ---------------------------------------------------------------------------------------------------------
+
+/// The journal of the key ring.
+pub const FD_JOURNAL_NUMBER: i32 = 3;
+/// The journal's preallocated successor.
+pub const FD_JOURNAL_NEXT_NUMBER: i32 = 4;
+/// The signal descriptor, read by the main thread only.
+pub const FD_SIGNAL_NUMBER: i32 = 5;
+/// First of the keeper's and the main thread's own files.
+pub const FD_OWN_FIRST_NUMBER: i32 = 6;
+/// Last of the keeper's and the main thread's own files.
+pub const FD_OWN_LAST_NUMBER: i32 = 15;
+/// First audit file, one for each worker.
+pub const FD_AUDIT_FIRST_NUMBER: i32 = 16;
+/// Last audit file.
+pub const FD_AUDIT_LAST_NUMBER: i32 = 79;
+/// First preallocated successor of an audit file.
+pub const FD_AUDIT_NEXT_FIRST_NUMBER: i32 = 80;
+/// Last preallocated successor of an audit file.
+pub const FD_AUDIT_NEXT_LAST_NUMBER: i32 = 143;
+/// First epoll descriptor, one for each worker and, last, one for the main thread.
+pub const FD_EPOLL_FIRST_NUMBER: i32 = 144;
+/// Last epoll descriptor.
+pub const FD_EPOLL_LAST_NUMBER: i32 = 207;
+/// First event descriptor that wakes a worker.
+pub const FD_EVENT_FIRST_NUMBER: i32 = 208;
+/// Last event descriptor.
+pub const FD_EVENT_LAST_NUMBER: i32 = 271;
+/// First listening socket.
+pub const FD_LISTENER_FIRST_NUMBER: i32 = 272;
+/// Last listening socket.
+pub const FD_LISTENER_LAST_NUMBER: i32 = 527;
+/// First connection; every number below is taken before the first one is accepted.
+pub const FD_CONNECTION_FIRST_NUMBER: i32 = 528;
+
+// ---------------------------------------------------------------------------------------------------------
+// Keys, batches, randomness
+// ---------------------------------------------------------------------------------------------------------
+
+/// Length of every secret key of an encryption key version.
+pub const KEY_BYTES: usize = 32;
+/// Longest name of a key.
+pub const KEY_NAME_MAX_BYTES: usize = 128;
+/// Most keys that the ring holds.
+pub const KEYS_MAX_COUNT: usize = 1_000_000;
+/// Most versions of one key.
+pub const KEY_VERSIONS_MAX_COUNT: u32 = 65_535;
+/// Most seals with one version whose nonce has 96 random bits (NIST SP 800-38D section 8.3).
+pub const NONCE_96_SEALS_MAX_COUNT: u64 = 1 << 32;
+/// Keys returned by one page of a listing.
+pub const LIST_PAGE_MAX_COUNT: usize = 1_000;
+/// The generator draws a fresh seed after this many bytes.
+pub const RESEED_AFTER_BYTES: usize = 1024 * 1024;
+/// The generator draws a fresh seed after this time.
+pub const RESEED_AFTER_MILLIS: u64 = 1_000;
+
+// ---------------------------------------------------------------------------------------------------------
+// Audit, changes, configuration
+// ---------------------------------------------------------------------------------------------------------
+
+/// Longest audit line.
+pub const AUDIT_LINE_MAX_BYTES: usize = 1024;
+/// Audit lines of one turn of a worker's loop; a fuller buffer makes further requests wait for the next turn.
+pub const AUDIT_BUFFER_BYTES: usize = 256 * 1024;
+/// Changes of the key ring that wait for the keeper; beyond them: 503.
+pub const CHANGES_WAITING_MAX_COUNT: usize = 4_096;
+/// Largest configuration file.
+pub const CONFIG_FILE_MAX_BYTES: u64 = 256 * 1024;
+/// Largest file that holds a credential.
+pub const CREDENTIAL_FILE_MAX_BYTES: u64 = 4 * 1024;
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    reason = "small constants, compared at compile time"
+)]
+const _: () = {
+    assert!(HEAD_MAX_BYTES < LEASE_CLASSES_BYTES[0]);
+    assert!(TARGET_MAX_BYTES < HEAD_MAX_BYTES);
+    assert!(HEAD_MAX_BYTES <= u16::MAX as usize, "a head's spans are kept as u16");
+    assert!(HEAD_MAX_BYTES + BODY_PAYLOAD_MAX_BYTES <= LEASE_CLASSES_BYTES[3]);
+    assert!(HEAD_MAX_BYTES + BODY_SMALL_MAX_BYTES <= LEASE_CLASSES_BYTES[2]);
+    assert!(LEASE_BUDGET_FLOOR_BYTES >= 2 * LEASE_CLASSES_BYTES[3]);
+    assert!(LEASE_BUDGET_FLOOR_BYTES <= LEASE_BUDGET_DEFAULT_BYTES);
+    assert!(LEASE_BUDGET_DEFAULT_BYTES <= LEASE_BUDGET_CEILING_BYTES);
+    assert!(TIMER_SLOTS_COUNT.is_power_of_two());
+    assert!(HEAD_READ_MAX_MILLIS < BODY_READ_MAX_MILLIS);
+    assert!(BODY_GAP_MAX_MILLIS < BODY_READ_MAX_MILLIS);
+    assert!(FD_AUDIT_LAST_NUMBER - FD_AUDIT_FIRST_NUMBER + 1 == WORKERS_MAX_COUNT as i32);
+    assert!(FD_AUDIT_NEXT_LAST_NUMBER - FD_AUDIT_NEXT_FIRST_NUMBER + 1 == WORKERS_MAX_COUNT as i32);
+    assert!(FD_EPOLL_LAST_NUMBER - FD_EPOLL_FIRST_NUMBER + 1 == WORKERS_MAX_COUNT as i32);
+    assert!(FD_EVENT_LAST_NUMBER - FD_EVENT_FIRST_NUMBER + 1 == WORKERS_MAX_COUNT as i32);
+    assert!(FD_LISTENER_LAST_NUMBER - FD_LISTENER_FIRST_NUMBER + 1 == LISTENERS_MAX_COUNT as i32);
+    assert!(FD_JOURNAL_NUMBER > 2 && FD_OWN_LAST_NUMBER < FD_AUDIT_FIRST_NUMBER);
+    assert!(FD_AUDIT_LAST_NUMBER < FD_AUDIT_NEXT_FIRST_NUMBER);
+    assert!(FD_AUDIT_NEXT_LAST_NUMBER < FD_EPOLL_FIRST_NUMBER);
+    assert!(FD_EPOLL_LAST_NUMBER < FD_EVENT_FIRST_NUMBER);
+    assert!(FD_EVENT_LAST_NUMBER < FD_LISTENER_FIRST_NUMBER);
+    assert!(FD_LISTENER_LAST_NUMBER < FD_CONNECTION_FIRST_NUMBER);
+    assert!(AUDIT_LINE_MAX_BYTES * 2 <= AUDIT_BUFFER_BYTES);
+    assert!(DISCARD_MAX_MILLIS <= WRITE_STALL_MAX_MILLIS);
+    assert!(DRAIN_DEFAULT_MILLIS <= DRAIN_CEILING_MILLIS);
+};

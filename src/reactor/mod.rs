@@ -1,0 +1,1 @@
+//! Floor `reactor`: empty in the skeleton.

@@ -1,0 +1,1 @@
+//! Floor `sandbox`: empty in the skeleton.

@@ -1,0 +1,1 @@
+//! Floor `server`: empty in the skeleton.

@@ -1,0 +1,1 @@
+//! Floor `store`: empty in the skeleton.
