@@ -108,6 +108,8 @@ pub const REQUESTS_PER_CONNECTION_CEILING_COUNT: u64 = 1_000_000_000;
 pub const DESCRIPTORS_SPARE_COUNT: usize = 16;
 /// Connections accepted in one turn of a worker's loop before others are served.
 pub const ACCEPTS_PER_TURN_COUNT: usize = 64;
+/// How long a loop waits before it tries again to accept when descriptors or places had run out.
+pub const ACCEPT_RETRY_MILLIS: u64 = 50;
 /// Readiness events taken in one turn of a worker's loop.
 pub const EVENTS_PER_TURN_COUNT: usize = 256;
 /// Length of the kernel's queue of connections that were not yet accepted.

@@ -4,6 +4,8 @@
 
 use core::fmt;
 
+use crate::limits::KEY_NAME_MAX_BYTES;
+
 /// What a caller must be allowed to do before a route serves it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Permission {
@@ -70,9 +72,122 @@ impl fmt::Debug for RequestId {
     }
 }
 
+/// The name of a key: 1 to 128 letters, digits, `.`, `_` and `-`, the first of them a letter or a digit.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyName(Box<str>);
+
+impl KeyName {
+    /// Takes `name` if it is of the form.
+    #[must_use]
+    pub fn new(name: &str) -> Option<Self> {
+        Self::is_valid(name).then(|| Self(name.into()))
+    }
+
+    /// Whether `name` is of the form, and so safe to stand in paths, audit lines and log lines unescaped.
+    #[must_use]
+    pub fn is_valid(name: &str) -> bool {
+        let bytes = name.as_bytes();
+        bytes.len() <= KEY_NAME_MAX_BYTES
+            && bytes.first().is_some_and(u8::is_ascii_alphanumeric)
+            && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What a key is used for and with which algorithm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyType {
+    /// XChaCha20-Poly1305: 192-bit random nonces, no practical limit on uses.
+    XChaCha20Poly1305,
+    /// ChaCha20-Poly1305 (RFC 8439): 96-bit random nonces, uses counted and bounded.
+    ChaCha20Poly1305,
+}
+
+impl KeyType {
+    /// Every type, in the order in which documents name them.
+    pub const ALL: [Self; 2] = [Self::XChaCha20Poly1305, Self::ChaCha20Poly1305];
+
+    /// The name in the API.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::XChaCha20Poly1305 => "xchacha20-poly1305",
+            Self::ChaCha20Poly1305 => "chacha20-poly1305",
+        }
+    }
+
+    /// The type of this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+/// A change of the key ring that a handler asks for; only the keeper carries one out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Make a key with one version.
+    Create {
+        /// The new key's name.
+        name: KeyName,
+        /// The new key's type.
+        kind: KeyType,
+    },
+    /// Make a new version of a key and encrypt with it from then on.
+    Rotate {
+        /// The key.
+        name: KeyName,
+        /// Rotate only if this is still the latest version: set when the server itself found the version worn out,
+        /// so that many workers who find it at once cause one rotation.
+        only_if_latest: Option<u32>,
+    },
+}
+
+impl Change {
+    /// The key that is changed.
+    #[must_use]
+    pub const fn key(&self) -> &KeyName {
+        match self {
+            Self::Create { name, .. } | Self::Rotate { name, .. } => name,
+        }
+    }
+
+    /// What it is called in audit lines.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Create { .. } => "key.create",
+            Self::Rotate { .. } => "key.rotate",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn key_names_are_of_one_harmless_form() {
+        for good in ["a", "orders", "0", "A.b_c-9", &"x".repeat(128)] {
+            assert!(KeyName::new(good).is_some(), "{good}");
+        }
+        for bad in ["", ".a", "-a", "_a", "a/b", "a b", "a\"", "ä", "a\n", "a%2f", &"x".repeat(129)] {
+            assert!(KeyName::new(bad).is_none(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn key_types_are_found_by_name() {
+        for kind in KeyType::ALL {
+            assert_eq!(KeyType::from_name(kind.name()), Some(kind));
+        }
+        assert_eq!(KeyType::from_name("aes256-gcm96"), None);
+    }
 
     #[test]
     fn request_ids_show_start_and_count() {

@@ -1,1 +1,33 @@
-//! Floor `reactor`: empty in the skeleton.
+//! The reactor: one thread, one poll, many tasks. It knows nothing of HTTP.
+//!
+//! Owns the executor ([`Executor`]), the shared view that tasks have of it ([`Turn`]), timers ([`wheel`]), leased
+//! buffers ([`lease`]), sockets ([`socket`]) and the poll loop ([`run`]). The life of a task:
+//!
+//! ```text
+//!            spawn                     poll: Ready
+//!   (free) ─────────▶ polled ───────────────────────▶ (free, slot reused)
+//!                      ▲  │ poll: Pending
+//!                      │  ▼
+//!                    parked: for exactly one of four reasons
+//!                      1 WouldBlock     ─ an event names the task
+//!                      2 a deadline     ─ the wheel names it
+//!                      3 a reply        ─ another thread wakes it through the mailbox
+//!                      4 the tick commit ─ the loop resumes it once, with the result
+//! ```
+//!
+//! Invariants: an I/O wait first tries the call and parks only when it would block; a poll without a reason is
+//! harmless; nothing is allocated for a request, only for the growth of the tables.
+
+pub mod executor;
+pub mod lease;
+pub mod mailbox;
+pub mod run;
+pub mod socket;
+pub mod transport;
+pub mod turn;
+pub mod wheel;
+
+pub use executor::{Executor, TaskId};
+pub use lease::{Budget, Buffer, Exhausted, Pool};
+pub use transport::{Channel, Failure, Received, Transport};
+pub use turn::Turn;

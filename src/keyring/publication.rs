@@ -1,0 +1,99 @@
+//! How a new snapshot reaches the workers.
+//!
+//! Owns [`Publication`] (written by the keeper) and [`View`] (one for each worker). Invariants: the epoch is raised
+//! after the snapshot was replaced, so a worker that sees the new epoch gets at least that snapshot; a worker that
+//! looks after a change was acknowledged sees it; looking costs one atomic load while nothing has changed.
+
+use core::cell::{Cell, RefCell};
+use core::sync::atomic::{AtomicU64, Ordering};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::keyring::Ring;
+
+/// The current snapshot and its epoch.
+#[derive(Debug, Default)]
+pub struct Publication {
+    epoch: AtomicU64,
+    current: Mutex<Arc<Ring>>,
+}
+
+impl Publication {
+    /// A publication of `ring`.
+    #[must_use]
+    pub fn new(ring: Ring) -> Arc<Self> {
+        Arc::new(Self { epoch: AtomicU64::new(0), current: Mutex::new(Arc::new(ring)) })
+    }
+
+    /// The current snapshot.
+    #[must_use]
+    pub fn current(&self) -> Arc<Ring> {
+        Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Replaces the snapshot.
+    pub fn publish(&self, ring: Arc<Ring>) {
+        let old = core::mem::replace(&mut *self.current.lock().unwrap_or_else(PoisonError::into_inner), ring);
+        self.epoch.fetch_add(1, Ordering::Release);
+        // Dropped after the lock was given back: the last owner of a key wipes it here.
+        drop(old);
+    }
+}
+
+/// A worker's own hold on the snapshot.
+#[derive(Debug)]
+pub struct View {
+    publication: Arc<Publication>,
+    epoch: Cell<u64>,
+    /// Held twice over: what a request takes is counted within its thread, without touching a shared cache line.
+    ring: RefCell<Rc<Arc<Ring>>>,
+}
+
+impl View {
+    /// A view of `publication`.
+    #[must_use]
+    pub fn new(publication: Arc<Publication>) -> Self {
+        let epoch = publication.epoch.load(Ordering::Acquire);
+        let ring = Rc::new(publication.current());
+        Self { publication, epoch: Cell::new(epoch), ring: RefCell::new(ring) }
+    }
+
+    /// The latest snapshot, held for as long as the caller needs it.
+    #[must_use]
+    pub fn ring(&self) -> Rc<Arc<Ring>> {
+        let epoch = self.publication.epoch.load(Ordering::Acquire);
+        if epoch != self.epoch.get() {
+            // Read after the epoch: the snapshot may be newer than it, never older.
+            *self.ring.borrow_mut() = Rc::new(self.publication.current());
+            self.epoch.set(epoch);
+        }
+        Rc::clone(&self.ring.borrow())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::WallTime;
+    use crate::keyring::change::apply;
+    use crate::keyring::key::Material;
+    use crate::limits::KEY_BYTES;
+    use crate::model::{Change, KeyName, KeyType};
+    use crate::secret::Secret;
+
+    #[test]
+    fn a_view_sees_a_publication_at_its_next_look_and_not_before() {
+        let publication = Publication::new(Ring::default());
+        let view = View::new(Arc::clone(&publication));
+        let held = view.ring();
+        let change = Change::Create { name: KeyName::new("a").unwrap(), kind: KeyType::XChaCha20Poly1305 };
+        let mut draw = || {
+            let secret = || Secret::take(&mut [9; KEY_BYTES]);
+            Some(Material { enc: secret(), mac: secret(), sub: secret() })
+        };
+        let (ring, _) = apply(&held, &change, WallTime::default(), &mut draw).unwrap();
+        publication.publish(Arc::new(ring));
+        assert!(held.get("a").is_none());
+        assert!(view.ring().get("a").is_some());
+    }
+}

@@ -1,0 +1,162 @@
+//! The two directions of a connection, and the one place where a task waits for them.
+//!
+//! Owns [`Channel`], which gives any [`Transport`] its awaitable form. Invariants: every wait first tries the call
+//! (unless the last attempt found the direction exhausted and no event has come since), and parks only then; a wait
+//! that has passed its deadline ends; a poll without a reason changes nothing.
+
+use core::future::poll_fn;
+use core::task::Poll;
+use std::io;
+use std::rc::Rc;
+
+use crate::clock::Moment;
+use crate::reactor::executor::TaskId;
+use crate::reactor::turn::Turn;
+
+/// What one successful receive brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// Bytes written to the target; zero means the peer has ended its direction.
+    pub count: usize,
+    /// Whether the call is known to have taken everything there was.
+    pub drained: bool,
+}
+
+/// A byte stream that never blocks: a socket, a TLS session over one, or a simulation.
+pub trait Transport {
+    /// Receives into `target`, which is not empty.
+    ///
+    /// # Errors
+    /// `WouldBlock` if nothing has come; anything else ends the connection.
+    fn receive(&mut self, target: &mut [u8]) -> io::Result<Received>;
+
+    /// Sends a prefix of `source`, which is not empty, and returns its length.
+    ///
+    /// # Errors
+    /// `WouldBlock` if there is no room; anything else ends the connection.
+    fn send(&mut self, source: &[u8]) -> io::Result<usize>;
+
+    /// Ends the outgoing direction and leaves the incoming one open.
+    fn finish(&mut self);
+}
+
+/// Why a wait ended without its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The deadline passed.
+    TimedOut,
+    /// The loop is draining and the wait was one that a drain ends.
+    Draining,
+    /// The peer is gone.
+    Lost,
+}
+
+/// A transport with its task: what a connection reads from and writes to.
+#[derive(Debug)]
+pub struct Channel<T> {
+    transport: T,
+    turn: Rc<Turn>,
+    task: TaskId,
+}
+
+impl<T: Transport> Channel<T> {
+    /// Binds `transport` to the task that will use it.
+    pub fn new(transport: T, turn: Rc<Turn>, task: TaskId) -> Self {
+        Self { transport, turn, task }
+    }
+
+    /// The shared state of the loop.
+    pub fn turn(&self) -> &Rc<Turn> {
+        &self.turn
+    }
+
+    /// Waits until a receive may bring something, holding no buffer meanwhile. A drain ends this wait.
+    ///
+    /// # Errors
+    /// [`Failure::TimedOut`] or [`Failure::Draining`].
+    pub async fn readable(&mut self, deadline: Moment) -> Result<(), Failure> {
+        poll_fn(|_| {
+            if self.turn.readable(self.task) {
+                Poll::Ready(Ok(()))
+            } else if self.turn.draining() {
+                Poll::Ready(Err(Failure::Draining))
+            } else {
+                self.park(deadline)
+            }
+        })
+        .await
+    }
+
+    /// Tries one receive without waiting; nothing means that it would have blocked.
+    ///
+    /// # Errors
+    /// [`Failure::Lost`] if the connection broke.
+    pub fn try_receive(&mut self, target: &mut [u8]) -> Result<Option<usize>, Failure> {
+        while self.turn.readable(self.task) {
+            match self.transport.receive(target) {
+                Ok(received) => {
+                    if received.drained && received.count > 0 {
+                        self.turn.read_drained(self.task);
+                    }
+                    return Ok(Some(received.count));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.turn.read_blocked(self.task),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Err(Failure::Lost),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Receives at least one byte into `target`, or zero at the end of the peer's direction.
+    ///
+    /// # Errors
+    /// [`Failure::TimedOut`] or [`Failure::Lost`].
+    pub async fn receive(&mut self, target: &mut [u8], deadline: Moment) -> Result<usize, Failure> {
+        poll_fn(|_| match self.try_receive(target) {
+            Ok(Some(count)) => Poll::Ready(Ok(count)),
+            Ok(None) => self.park(deadline),
+            Err(failure) => Poll::Ready(Err(failure)),
+        })
+        .await
+    }
+
+    /// Sends all of `source`; each stretch without progress may last `stall_millis`.
+    ///
+    /// # Errors
+    /// [`Failure::TimedOut`] or [`Failure::Lost`].
+    pub async fn send_all(&mut self, source: &[u8], stall_millis: u64) -> Result<(), Failure> {
+        let mut rest = source;
+        let mut deadline = self.turn.now().plus_millis(stall_millis);
+        poll_fn(|_| {
+            while !rest.is_empty() && self.turn.writable(self.task) {
+                match self.transport.send(rest) {
+                    Ok(count) => {
+                        rest = rest.get(count..).unwrap_or_default();
+                        deadline = self.turn.now().plus_millis(stall_millis);
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        self.turn.write_blocked(self.task);
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(_) => return Poll::Ready(Err(Failure::Lost)),
+                }
+            }
+            if rest.is_empty() { Poll::Ready(Ok(())) } else { self.park(deadline) }
+        })
+        .await
+    }
+
+    /// Ends the outgoing direction.
+    pub fn finish(&mut self) {
+        self.transport.finish();
+    }
+
+    fn park<R>(&self, deadline: Moment) -> Poll<Result<R, Failure>> {
+        if self.turn.now() >= deadline {
+            return Poll::Ready(Err(Failure::TimedOut));
+        }
+        self.turn.arm(deadline);
+        Poll::Pending
+    }
+}

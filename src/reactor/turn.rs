@@ -1,0 +1,189 @@
+//! What a task can see of its loop: the time, its readiness, its deadline, the tick commit, the drain.
+//!
+//! Owns the state that the executor and the leaf futures share within one thread. Invariants: no borrow is held
+//! while a task is polled; a readiness bit is set by events and cleared only by an attempt that found nothing more.
+
+use core::cell::{Cell, RefCell};
+use core::future::poll_fn;
+use core::task::Poll;
+use std::rc::Rc;
+
+use crate::clock::Moment;
+use crate::reactor::executor::TaskId;
+use crate::reactor::wheel::Wheel;
+
+const READABLE: u8 = 1;
+const WRITABLE: u8 = 2;
+const CLOSED: u8 = 4;
+
+/// The audit lines of a turn could not be written: its replies must not leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CommitFailed;
+
+/// State shared between the loop and its tasks.
+#[derive(Debug)]
+pub struct Turn {
+    now: Cell<Moment>,
+    current: Cell<TaskId>,
+    draining: Cell<bool>,
+    readiness: RefCell<Vec<u8>>,
+    wheel: RefCell<Wheel>,
+    waiting: RefCell<Vec<TaskId>>,
+    round: Cell<u64>,
+    outcome: Cell<Result<(), CommitFailed>>,
+}
+
+impl Turn {
+    /// A loop's shared state, starting at `now`.
+    #[must_use]
+    pub fn new(now: Moment) -> Rc<Self> {
+        Rc::new(Self {
+            now: Cell::new(now),
+            current: Cell::new(TaskId::default()),
+            draining: Cell::new(false),
+            readiness: RefCell::new(Vec::new()),
+            wheel: RefCell::new(Wheel::new(now)),
+            waiting: RefCell::new(Vec::new()),
+            round: Cell::new(0),
+            outcome: Cell::new(Ok(())),
+        })
+    }
+
+    /// The time at which this turn of the loop began.
+    #[must_use]
+    pub fn now(&self) -> Moment {
+        self.now.get()
+    }
+
+    /// Whether the loop is ending: no new request is to be begun.
+    #[must_use]
+    pub fn draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// The task that is being polled.
+    #[must_use]
+    pub fn current(&self) -> TaskId {
+        self.current.get()
+    }
+
+    /// Waits until the loop has written what this turn gathered; every reply passes through here before it leaves.
+    ///
+    /// # Errors
+    /// [`CommitFailed`] if the write did not succeed.
+    pub async fn committed(&self) -> Result<(), CommitFailed> {
+        let mut joined: Option<u64> = None;
+        poll_fn(|_| match joined {
+            Some(round) if self.round.get() > round => Poll::Ready(self.outcome.get()),
+            Some(_) => Poll::Pending,
+            None => {
+                joined = Some(self.round.get());
+                self.waiting.borrow_mut().push(self.current.get());
+                Poll::Pending
+            }
+        })
+        .await
+    }
+
+    /// Sets the deadline of the current task; it is polled again when the deadline has passed.
+    pub fn arm(&self, deadline: Moment) {
+        self.wheel.borrow_mut().arm(self.current.get().index(), deadline);
+    }
+
+    /// Whether an attempt to read on behalf of `task` may find something.
+    #[must_use]
+    pub fn readable(&self, task: TaskId) -> bool {
+        self.has(task, READABLE | CLOSED)
+    }
+
+    /// Whether an attempt to write on behalf of `task` may find room.
+    #[must_use]
+    pub fn writable(&self, task: TaskId) -> bool {
+        self.has(task, WRITABLE)
+    }
+
+    /// Notes that a read found nothing more. A peer that has closed stays readable, so that its end is seen.
+    pub fn read_drained(&self, task: TaskId) {
+        self.clear(task, READABLE);
+    }
+
+    /// Notes that a read would have blocked although the peer was said to have closed.
+    pub fn read_blocked(&self, task: TaskId) {
+        self.clear(task, READABLE | CLOSED);
+    }
+
+    /// Notes that a write found no more room.
+    pub fn write_blocked(&self, task: TaskId) {
+        self.clear(task, WRITABLE);
+    }
+
+    /// Notes what an event said of the task's socket.
+    pub fn mark_ready(&self, task: TaskId, readable: bool, writable: bool, closed: bool) {
+        let bit = |set: bool, bit: u8| if set { bit } else { 0 };
+        let bits = bit(readable, READABLE) | bit(writable, WRITABLE) | bit(closed, CLOSED);
+        if let Some(place) = self.readiness.borrow_mut().get_mut(task.index() as usize) {
+            *place |= bits;
+        }
+    }
+
+    pub(super) fn begin(&self, now: Moment) {
+        self.now.set(now);
+    }
+
+    pub(super) fn enter(&self, task: TaskId) {
+        self.current.set(task);
+    }
+
+    pub(super) fn start_drain(&self) {
+        self.draining.set(true);
+    }
+
+    /// A new task begins with both directions to be tried.
+    pub(super) fn admit(&self, task: TaskId) {
+        let mut readiness = self.readiness.borrow_mut();
+        let index = task.index() as usize;
+        if index >= readiness.len() {
+            readiness.resize(index + 1, 0);
+        }
+        if let Some(place) = readiness.get_mut(index) {
+            *place = READABLE | WRITABLE;
+        }
+    }
+
+    pub(super) fn retire(&self, task: TaskId) {
+        self.wheel.borrow_mut().cancel(task.index());
+    }
+
+    pub(super) fn expire(&self, fired: &mut Vec<u32>) {
+        self.wheel.borrow_mut().expire(self.now.get(), fired);
+    }
+
+    /// When the loop must look at its timers again.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Moment> {
+        self.wheel.borrow().next()
+    }
+
+    /// Whether tasks wait for the tick commit.
+    #[must_use]
+    pub fn commit_wanted(&self) -> bool {
+        !self.waiting.borrow().is_empty()
+    }
+
+    /// Ends a round of the tick commit and hands over the tasks that waited for it.
+    pub(super) fn conclude(&self, outcome: Result<(), CommitFailed>, resumed: &mut Vec<TaskId>) {
+        self.outcome.set(outcome);
+        self.round.set(self.round.get() + 1);
+        resumed.append(&mut self.waiting.borrow_mut());
+    }
+
+    fn has(&self, task: TaskId, bits: u8) -> bool {
+        self.readiness.borrow().get(task.index() as usize).is_some_and(|place| place & bits != 0)
+    }
+
+    fn clear(&self, task: TaskId, bits: u8) {
+        if let Some(place) = self.readiness.borrow_mut().get_mut(task.index() as usize) {
+            *place &= !bits;
+        }
+    }
+}
