@@ -26,6 +26,13 @@ pub fn base64_decode_in_place(text: &mut [u8]) -> Option<usize> {
     STANDARD.decode_inplace(text).ok().map(|bytes| bytes.len())
 }
 
+/// Decodes padded standard base64 into the front of `target`.
+///
+/// Returns how many bytes were written, or nothing if the text is not canonical or `target` is too short.
+pub fn base64_decode(text: &[u8], target: &mut [u8]) -> Option<usize> {
+    decode(&STANDARD, text, target)
+}
+
 /// Decodes padded standard base64 into new memory.
 #[must_use]
 pub fn base64_decode_to_vec(text: &[u8]) -> Option<Vec<u8>> {
@@ -43,9 +50,7 @@ pub fn base64url_encode(source: &[u8], target: &mut [u8]) -> Option<usize> {
 ///
 /// Returns how many bytes were written, or nothing if the text is not canonical or `target` is too short.
 pub fn base64url_decode(text: &[u8], target: &mut [u8]) -> Option<usize> {
-    let len = URL_SAFE_NO_PAD.decoded_length(text).ok()?;
-    let target = target.get_mut(..len)?;
-    URL_SAFE_NO_PAD.decode(text, target.as_out()).ok().map(|bytes| bytes.len())
+    decode(&URL_SAFE_NO_PAD, text, target)
 }
 
 /// Writes the lower-case hexadecimal form of `source` to the front of `target`.
@@ -60,6 +65,29 @@ pub fn hex_encode(source: &[u8], target: &mut [u8]) -> Option<usize> {
         }
     }
     Some(target.len())
+}
+
+/// Appends `value` in decimal, with leading zeros up to `width` digits.
+pub fn push_decimal(target: &mut Vec<u8>, value: u64, width: usize) {
+    let mut digits = [b'0'; 20];
+    let mut rest = value;
+    let mut first = digits.len();
+    for (index, digit) in digits.iter_mut().enumerate().rev() {
+        *digit = b'0' + u8::try_from(rest % 10).unwrap_or(0);
+        rest /= 10;
+        first = index;
+        if rest == 0 {
+            break;
+        }
+    }
+    let first = first.min(20_usize.saturating_sub(width));
+    target.extend_from_slice(digits.get(first..).unwrap_or_default());
+}
+
+fn decode(alphabet: &Base64, text: &[u8], target: &mut [u8]) -> Option<usize> {
+    let len = alphabet.decoded_length(text).ok()?;
+    let target = target.get_mut(..len)?;
+    alphabet.decode(text, target.as_out()).ok().map(|bytes| bytes.len())
 }
 
 fn encode(alphabet: &Base64, len: usize, source: &[u8], target: &mut [u8]) -> Option<usize> {
@@ -90,6 +118,7 @@ mod tests {
             let mut bytes = text.as_bytes().to_vec();
             assert_eq!(base64_decode_in_place(&mut bytes), None, "{text:?}");
             assert_eq!(base64_decode_to_vec(text.as_bytes()), None, "{text:?}");
+            assert_eq!(base64_decode(text.as_bytes(), &mut [0; 16]), None, "{text:?}");
         }
         let mut out = [0u8; 8];
         for text in ["Zg==", "Zh", "Zm9+", "Z"] {
@@ -102,7 +131,23 @@ mod tests {
         assert_eq!(base64_encode(b"abc", &mut [0; 3]), None);
         assert_eq!(base64url_encode(b"abc", &mut [0; 3]), None);
         assert_eq!(base64url_decode(b"AAAA", &mut [0; 2]), None);
+        assert_eq!(base64_decode(b"AAAA", &mut [0; 2]), None);
         assert_eq!(hex_encode(b"ab", &mut [0; 3]), None);
+    }
+
+    #[test]
+    fn decimals_are_written_with_their_width() {
+        for (value, width, text) in [
+            (0, 0, "0"),
+            (7, 2, "07"),
+            (1234, 2, "1234"),
+            (u64::MAX, 0, "18446744073709551615"),
+            (5, 20, "00000000000000000005"),
+        ] {
+            let mut out = Vec::new();
+            push_decimal(&mut out, value, width);
+            assert_eq!(out, text.as_bytes());
+        }
     }
 
     #[test]

@@ -21,6 +21,22 @@ pub const METHOD_MAX_BYTES: usize = 24;
 pub const CHUNK_LINE_MAX_BYTES: usize = 256;
 /// Largest trailer section of a chunked body; its fields are read and dropped. Beyond it: 431.
 pub const TRAILERS_MAX_BYTES: usize = 4 * 1024;
+/// Most digits of a chunk size: enough for any `u64`. More: 400.
+pub const CHUNK_SIZE_MAX_DIGITS: u8 = 16;
+/// Most empty lines that are skipped before a request line (RFC 9112, section 2.2). More: 400.
+pub const EMPTY_LINES_MAX_COUNT: u8 = 4;
+/// Longest `X-Request-Id` of a client that is looked at; a longer one is ignored.
+pub const CLIENT_REQUEST_ID_MAX_BYTES: usize = 64;
+/// Most media ranges of an `Accept` field that are looked at; the rest is ignored.
+pub const ACCEPT_RANGES_MAX_COUNT: usize = 32;
+/// Most parameters of a media type; one with more is taken for an unknown type.
+pub const MEDIA_PARAMETERS_MAX_COUNT: usize = 8;
+/// Largest reply head that is written: what callers set aside in front of a body.
+pub const REPLY_HEAD_MAX_BYTES: usize = 2 * 1024;
+/// Replies gathered from pipelined requests are flushed before another request once they are as long as this.
+pub const OUTPUT_FLUSH_BYTES: usize = 8 * 1024;
+/// Room kept in the output for a reply that needs none of its own: a problem with its head.
+pub const REPLY_PROBLEM_MAX_BYTES: usize = 4 * 1024;
 /// Most pipelined requests answered from one lease before their replies are flushed.
 pub const PIPELINE_MAX_COUNT: usize = 32;
 /// Longest client-supplied credential that is compared at all.
@@ -174,6 +190,17 @@ pub const KEY_VERSIONS_MAX_COUNT: u32 = 65_535;
 pub const NONCE_96_SEALS_MAX_COUNT: u64 = 1 << 32;
 /// Keys returned by one page of a listing.
 pub const LIST_PAGE_MAX_COUNT: usize = 1_000;
+/// Longest message of one seal: ChaCha20 counts 2^32 blocks of 64 bytes (RFC 8439 section 2.8), and the last
+/// group of 16 blocks is left free, so that drawing ahead never wraps the counter.
+pub const AEAD_MESSAGE_MAX_BYTES: u64 = ((1 << 32) - 16) * 64;
+/// Bytes that are enciphered and then authenticated before the next ones are touched: they stay in the L1 cache.
+pub const AEAD_PIECE_BYTES: usize = 8 * 1024;
+/// Longest output of one HKDF-SHA256 derivation (RFC 5869 section 2.3).
+pub const KDF_OUTPUT_MAX_BYTES: usize = 255 * 32;
+/// Keystream that the generator draws at a time: its next key, and output for small requests.
+pub const RANDOM_POOL_BYTES: usize = 1024;
+/// A request of at least this size gets a keystream of its own instead of passing through the pool.
+pub const RANDOM_DIRECT_MIN_BYTES: usize = 1024;
 /// The generator draws a fresh seed after this many bytes.
 pub const RESEED_AFTER_BYTES: usize = 1024 * 1024;
 /// The generator draws a fresh seed after this time.
@@ -191,6 +218,8 @@ pub const AUDIT_BUFFER_BYTES: usize = 256 * 1024;
 pub const CHANGES_WAITING_MAX_COUNT: usize = 4_096;
 /// Largest configuration file.
 pub const CONFIG_FILE_MAX_BYTES: u64 = 256 * 1024;
+/// Longest text of a parser that an error repeats.
+pub const ERROR_DETAIL_MAX_BYTES: usize = 256;
 /// Largest file that holds a credential.
 pub const CREDENTIAL_FILE_MAX_BYTES: u64 = 4 * 1024;
 
@@ -201,8 +230,14 @@ pub const CREDENTIAL_FILE_MAX_BYTES: u64 = 4 * 1024;
 )]
 const _: () = {
     assert!(HEAD_MAX_BYTES < LEASE_CLASSES_BYTES[0]);
+    assert!(REPLY_HEAD_MAX_BYTES < REPLY_PROBLEM_MAX_BYTES);
+    assert!(OUTPUT_FLUSH_BYTES + REPLY_PROBLEM_MAX_BYTES <= LEASE_CLASSES_BYTES[0]);
     assert!(TARGET_MAX_BYTES < HEAD_MAX_BYTES);
     assert!(HEAD_MAX_BYTES <= u16::MAX as usize, "a head's spans are kept as u16");
+    assert!(METHOD_MAX_BYTES + TARGET_MAX_BYTES + 64 < HEAD_MAX_BYTES, "414 comes before 431");
+    assert!(HEAD_FIELDS_MAX_COUNT < u8::MAX as usize, "fields are counted in a u8");
+    assert!(CHUNK_SIZE_MAX_DIGITS as u32 * 4 <= u64::BITS, "a chunk size fits its u64");
+    assert!(TRAILERS_MAX_BYTES <= u16::MAX as usize);
     assert!(HEAD_MAX_BYTES + BODY_PAYLOAD_MAX_BYTES <= LEASE_CLASSES_BYTES[3]);
     assert!(HEAD_MAX_BYTES + BODY_SMALL_MAX_BYTES <= LEASE_CLASSES_BYTES[2]);
     assert!(LEASE_BUDGET_FLOOR_BYTES >= 2 * LEASE_CLASSES_BYTES[3]);
@@ -223,6 +258,10 @@ const _: () = {
     assert!(FD_EVENT_LAST_NUMBER < FD_LISTENER_FIRST_NUMBER);
     assert!(FD_LISTENER_LAST_NUMBER < FD_CONNECTION_FIRST_NUMBER);
     assert!(AUDIT_LINE_MAX_BYTES * 2 <= AUDIT_BUFFER_BYTES);
+    assert!(PLAINTEXT_MAX_BYTES as u64 <= AEAD_MESSAGE_MAX_BYTES);
+    assert!(AEAD_PIECE_BYTES.is_multiple_of(1024), "a piece is whole groups of 16 blocks");
+    assert!(RANDOM_POOL_BYTES.is_multiple_of(256), "the pool is drawn in groups of 4 blocks");
+    assert!(RANDOM_DIRECT_MIN_BYTES >= 256 && RANDOM_POOL_BYTES <= RESEED_AFTER_BYTES);
     assert!(DISCARD_MAX_MILLIS <= WRITE_STALL_MAX_MILLIS);
     assert!(DRAIN_DEFAULT_MILLIS <= DRAIN_CEILING_MILLIS);
 };

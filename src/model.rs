@@ -32,6 +32,46 @@ impl Permission {
     }
 }
 
+/// Somebody who was recognised, and what they may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Principal {
+    id: [u8; Self::ID_BYTES],
+    rights: Rights,
+}
+
+/// What a principal may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rights {
+    /// Everything.
+    Admin,
+}
+
+impl Principal {
+    /// Length of an identifier.
+    pub const ID_BYTES: usize = 8;
+
+    /// A principal from its public identifier; anything but letters and digits is not taken.
+    #[must_use]
+    pub fn new(id: [u8; Self::ID_BYTES], rights: Rights) -> Option<Self> {
+        id.iter().all(u8::is_ascii_alphanumeric).then_some(Self { id, rights })
+    }
+
+    /// The public identifier.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        // Checked when it was made: it is ASCII.
+        str::from_utf8(&self.id).unwrap_or_default()
+    }
+
+    /// Whether the principal may do what `permission` names.
+    #[must_use]
+    pub const fn may(&self, permission: Permission) -> bool {
+        match (self.rights, permission) {
+            (Rights::Admin, _) => true,
+        }
+    }
+}
+
 /// The identifier of one request, as it stands in its reply, its audit line and its log lines.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct RequestId([u8; Self::LEN]);
@@ -164,6 +204,29 @@ impl Change {
             Self::Create { .. } => "key.create",
             Self::Rotate { .. } => "key.rotate",
         }
+    }
+}
+
+/// How the server is, for those who ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// Time since the server was ready.
+    pub uptime_seconds: u64,
+    /// Whether the audit log takes lines.
+    pub audit: bool,
+    /// Whether the random generator has a fresh enough seed.
+    pub entropy: bool,
+    /// Whether every step of the lock-down took.
+    pub sandbox: bool,
+    /// Whether the server is ending.
+    pub draining: bool,
+}
+
+impl Health {
+    /// Whether requests will be served as they should.
+    #[must_use]
+    pub const fn is_good(&self) -> bool {
+        self.audit && self.entropy && self.sandbox
     }
 }
 

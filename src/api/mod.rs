@@ -1,1 +1,264 @@
-//! Floor `api`: empty in the skeleton.
+//! The HTTP API: a file for each resource, and one table of routes.
+//!
+//! Owns what a handler gets ([`Call`]) and gives ([`Answer`]). Invariants: handlers are plain functions without sockets,
+//! files or clocks of their own; permissions are rows of the table and are checked before a handler runs; a handler
+//! that wants a change returns it and is called again with its result, so it never waits; bad input is a
+//! [`Rejection`], never a panic and never a 500.
+
+pub mod batch;
+pub mod body;
+pub mod decrypt;
+pub mod encrypt;
+pub mod health;
+pub mod keys;
+pub mod payload;
+pub mod route;
+
+use std::sync::Arc;
+
+use crate::clock::{Moment, WallTime};
+use crate::crypto::random::Generator;
+use crate::http::media::ContentType;
+use crate::http::query::Query;
+use crate::http::refusal::Refusal;
+use crate::http::responder::{Fault, OVERLOADED, Responder};
+use crate::http::service::Arrival;
+use crate::http::status::Status;
+use crate::keyring::{ChangeError, Key, Outcome, Ring};
+use crate::limits::ASSOCIATED_DATA_MAX_BYTES;
+use crate::model::{Change, Health};
+
+/// What a worker lends to its handlers, one after the other.
+#[derive(Debug)]
+pub struct Tools {
+    /// The worker's random generator.
+    pub random: Generator,
+    /// Room for decoded associated data.
+    pub scratch: Box<[u8; ASSOCIATED_DATA_MAX_BYTES]>,
+}
+
+impl Tools {
+    /// Tools around a generator.
+    #[must_use]
+    pub fn new(random: Generator) -> Self {
+        Self { random, scratch: Box::new([0; ASSOCIATED_DATA_MAX_BYTES]) }
+    }
+}
+
+/// What a handler tells the audit line of its request.
+#[derive(Clone, Debug, Default)]
+pub struct Subject {
+    /// The key that was used; only a name that exists or could exist.
+    pub key: String,
+    /// The version that was used.
+    pub version: Option<u32>,
+    /// The code of the refusal.
+    pub code: Option<&'static str>,
+}
+
+impl Subject {
+    /// Forgets the last request and keeps the memory.
+    pub fn clear(&mut self) {
+        self.key.clear();
+        self.version = None;
+        self.code = None;
+    }
+
+    /// Notes which key is meant.
+    pub fn note_key(&mut self, name: &str) {
+        self.key.clear();
+        self.key.push_str(name.get(..crate::limits::KEY_NAME_MAX_BYTES).unwrap_or(name));
+    }
+}
+
+/// One request in the hands of a handler.
+pub struct Call<'a> {
+    /// The request without its body.
+    pub arrival: &'a Arrival<'a>,
+    /// The body, to be worked on in place.
+    pub body: &'a mut [u8],
+    /// The variable part of the path.
+    pub param: Option<&'a str>,
+    /// The keys as they are now.
+    pub ring: &'a Ring,
+    /// The worker's tools.
+    pub tools: &'a mut Tools,
+    /// The state of the server.
+    pub health: &'a Health,
+    /// This turn's time.
+    pub now: Moment,
+    /// This turn's civil time.
+    pub wall: WallTime,
+    /// The result of the change that this handler asked for.
+    pub committed: Option<Result<Outcome, ChangeError>>,
+    /// What the audit line will say.
+    pub subject: &'a mut Subject,
+}
+
+impl core::fmt::Debug for Call<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Call").field("arrival", &self.arrival.id).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Call<'a> {
+    /// What the body is said to be.
+    #[must_use]
+    pub fn content_type(&self) -> ContentType {
+        ContentType::parse(self.arrival.head.content_type(self.arrival.bytes))
+    }
+
+    /// The query, whose parameters must all be among `known`.
+    ///
+    /// # Errors
+    /// [`Rejection`] for a malformed query and for a parameter that is not known: a misspelt one must not be
+    /// ignored, since it may have been meant to bind the data.
+    pub fn query(&self, known: &[&str]) -> Result<Query<'a>, Rejection> {
+        let query = Query::parse(self.arrival.head.query(self.arrival.bytes).unwrap_or_default())?;
+        let is_known =
+            |name: &crate::http::query::Text<'_>| known.iter().any(|known| name.is(known.as_bytes()));
+        if query.pairs().all(|(name, _)| is_known(&name)) {
+            return Ok(query);
+        }
+        let detail = match known {
+            [] => "This route takes no query parameters.".to_owned(),
+            known => format!("A query parameter is not known here. Known are: {}.", known.join(", ")),
+        };
+        Err(Rejection::Described { status: Status::BadRequest, code: "unknown_parameter", detail })
+    }
+
+    /// The key of this name.
+    ///
+    /// # Errors
+    /// 404 if there is none.
+    pub fn key(&mut self, name: &str) -> Result<&'a Arc<Key>, Rejection> {
+        self.subject.note_key(name);
+        self.ring.get(name).ok_or(Rejection::Fault(UNKNOWN_KEY))
+    }
+}
+
+/// What comes next.
+#[derive(Debug)]
+pub enum Verdict {
+    /// The reply is written.
+    Done,
+    /// The keeper must make this change first; then the handler is called again.
+    Commit(Change),
+}
+
+/// Why a handler wrote no reply.
+#[derive(Debug)]
+pub enum Rejection {
+    /// A reason with a fixed text.
+    Fault(Fault<'static>),
+    /// A reason whose text depends on the request. It never holds what the caller sent as data.
+    Described {
+        /// The status.
+        status: Status,
+        /// The stable name of the reason.
+        code: &'static str,
+        /// What went wrong and what to do.
+        detail: String,
+    },
+    /// The memory for requests is in use.
+    Overloaded,
+}
+
+impl Rejection {
+    /// The stable name of the reason.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Fault(fault) => fault.code,
+            Self::Described { code, .. } => code,
+            Self::Overloaded => OVERLOADED.code,
+        }
+    }
+
+    /// What went wrong, for people.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        match self {
+            Self::Fault(fault) => fault.detail,
+            Self::Described { detail, .. } => detail,
+            Self::Overloaded => OVERLOADED.detail,
+        }
+    }
+
+    /// Writes the reply.
+    pub fn write(&self, responder: &mut Responder<'_>) {
+        match self {
+            Self::Fault(fault) if fault.status == Status::ServiceUnavailable => {
+                responder.fault(fault, &[("Retry-After", b"1")]);
+            }
+            Self::Fault(fault) => responder.fault(fault, &[]),
+            Self::Described { status, code, detail } => {
+                responder.fault(&Fault::new(*status, code, detail), &[]);
+            }
+            Self::Overloaded => responder.overloaded(),
+        }
+    }
+}
+
+impl From<Fault<'static>> for Rejection {
+    fn from(fault: Fault<'static>) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<Refusal> for Rejection {
+    fn from(refusal: Refusal) -> Self {
+        Self::Fault(refusal.into())
+    }
+}
+
+impl From<crate::reactor::Exhausted> for Rejection {
+    fn from(_: crate::reactor::Exhausted) -> Self {
+        Self::Overloaded
+    }
+}
+
+impl From<ChangeError> for Rejection {
+    fn from(error: ChangeError) -> Self {
+        Self::Fault(match error {
+            ChangeError::Unknown => UNKNOWN_KEY,
+            ChangeError::Exists => {
+                Fault::new(Status::Conflict, "key_exists", "A key of that name exists with another type.")
+            }
+            ChangeError::RingFull => {
+                Fault::new(Status::Conflict, "key_ring_full", "The key ring holds as many keys as it may.")
+            }
+            ChangeError::VersionsFull => Fault::new(
+                Status::Conflict,
+                "key_versions_full",
+                "The key has as many versions as it may have.",
+            ),
+            ChangeError::Entropy => NO_ENTROPY,
+            ChangeError::Unavailable => Fault::new(
+                Status::ServiceUnavailable,
+                "changes_unavailable",
+                "The server cannot make changes now. Try again shortly.",
+            ),
+        })
+    }
+}
+
+/// What a handler gives.
+pub type Answer = Result<Verdict, Rejection>;
+
+/// Serves one route.
+pub type Handler = fn(&mut Call<'_>, &mut Responder<'_>) -> Answer;
+
+/// No key of that name exists.
+pub const UNKNOWN_KEY: Fault<'static> = Fault::new(
+    Status::NotFound,
+    "unknown_key",
+    "There is no key of that name. POST /api/keys with {\"name\": ...} makes one.",
+);
+
+/// The random source failed: nothing that needs a nonce or a key can be done.
+pub const NO_ENTROPY: Fault<'static> = Fault::new(
+    Status::ServiceUnavailable,
+    "entropy_unavailable",
+    "The system gave no random bytes. Nothing was encrypted. Try again shortly.",
+);

@@ -40,13 +40,16 @@ impl Publication {
     }
 }
 
+/// A snapshot as a worker holds it: what a request takes is counted within its thread, without touching a cache line
+/// that other workers write to.
+pub type Held = Rc<Arc<Ring>>;
+
 /// A worker's own hold on the snapshot.
 #[derive(Debug)]
 pub struct View {
     publication: Arc<Publication>,
     epoch: Cell<u64>,
-    /// Held twice over: what a request takes is counted within its thread, without touching a shared cache line.
-    ring: RefCell<Rc<Arc<Ring>>>,
+    ring: RefCell<Held>,
 }
 
 impl View {
@@ -60,7 +63,7 @@ impl View {
 
     /// The latest snapshot, held for as long as the caller needs it.
     #[must_use]
-    pub fn ring(&self) -> Rc<Arc<Ring>> {
+    pub fn ring(&self) -> Held {
         let epoch = self.publication.epoch.load(Ordering::Acquire);
         if epoch != self.epoch.get() {
             // Read after the epoch: the snapshot may be newer than it, never older.

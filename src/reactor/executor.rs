@@ -10,7 +10,7 @@ use core::task::{Context, Waker};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::clock::Moment;
+use crate::clock::{Moment, WallTime};
 use crate::reactor::mailbox::Mailbox;
 use crate::reactor::turn::{CommitFailed, Turn};
 
@@ -114,8 +114,8 @@ impl<F: Future<Output = ()>> Executor<F> {
     }
 
     /// Begins a turn: sets its time.
-    pub fn begin(&mut self, now: Moment) {
-        self.turn.begin(now);
+    pub fn begin(&mut self, now: Moment, wall: WallTime) {
+        self.turn.begin(now, wall);
     }
 
     /// Polls the tasks whose deadline has passed.
@@ -218,7 +218,7 @@ mod tests {
         let second = executor.spawn(|_| Ok::<_, ()>(make(&turn, &polls, 3))).unwrap();
         assert_eq!(first, second);
         executor.poll(second);
-        executor.begin(Moment::default().plus_millis(1_000));
+        executor.begin(Moment::default().plus_millis(1_000), WallTime::default());
         executor.poll_expired();
         assert_eq!(polls.get(), 3);
         assert_eq!(executor.alive(), 0);

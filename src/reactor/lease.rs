@@ -73,6 +73,13 @@ impl Pool {
         Ok(Buffer { bytes, start: 0, end: 0, high: 0, class, pool: Rc::clone(self) })
     }
 
+    /// A buffer without memory: it takes a lease when it is first asked to [`reserve`](Buffer::reserve).
+    #[must_use]
+    pub fn vacant(self: &Rc<Self>) -> Buffer {
+        let class = LEASE_CLASSES_BYTES.len();
+        Buffer { bytes: Box::default(), start: 0, end: 0, high: 0, class, pool: Rc::clone(self) }
+    }
+
     fn give_back(&self, class: usize, bytes: Box<[u8]>) {
         self.budget.give_back(bytes.len());
         let Some(kept) = self.kept.get(class) else { return };
@@ -147,7 +154,7 @@ impl Buffer {
 
     /// Drops `count` bytes from the front of the filled ones.
     pub fn consume(&mut self, count: usize) {
-        self.start = (self.start + count).min(self.end);
+        self.start = self.start.saturating_add(count).min(self.end);
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
         }
@@ -155,7 +162,16 @@ impl Buffer {
 
     /// Drops bytes from the end, so that `count` filled ones remain.
     pub fn truncate(&mut self, count: usize) {
-        self.end = self.end.min(self.start + count);
+        self.end = self.end.min(self.start.saturating_add(count));
+    }
+
+    /// Drops the filled bytes from `from` to `to`, counted from the first filled one, and closes the gap.
+    pub fn remove(&mut self, from: usize, to: usize) {
+        let (from, to) = (self.start + from, self.start + to);
+        if from < to && to <= self.end {
+            self.bytes.copy_within(to..self.end, from);
+            self.end -= to - from;
+        }
     }
 
     /// Moves the filled bytes to the front, so that the room is as large as it can be.
@@ -164,6 +180,12 @@ impl Buffer {
             self.bytes.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
         }
+    }
+
+    /// Gives the memory back, wiped.
+    pub fn release(&mut self) {
+        let vacant = self.pool.vacant();
+        *self = vacant;
     }
 
     /// Makes sure that `count` more bytes fit, moving to a larger lease if they do not.
@@ -243,6 +265,21 @@ mod tests {
         assert!(old.bytes.iter().all(|byte| *byte == 0));
         assert_eq!(buffer.reserve(usize::MAX), Err(Exhausted));
         assert_eq!(buffer.filled(), b"kept");
+    }
+
+    #[test]
+    fn a_vacant_buffer_holds_nothing_until_it_is_asked() {
+        let budget = Budget::new(16 * 1024);
+        let pool = Pool::new(Arc::clone(&budget));
+        let mut buffer = pool.vacant();
+        assert!(buffer.extend(1).is_none());
+        assert_eq!(budget.leased_bytes(), 0);
+        buffer.reserve(1).unwrap();
+        assert!(buffer.append(b"a"));
+        assert_eq!(budget.leased_bytes(), 16 * 1024);
+        buffer.release();
+        assert_eq!(budget.leased_bytes(), 0);
+        assert!(buffer.filled().is_empty());
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 
-use crate::clock::Moment;
+use crate::clock::{Moment, WallTime};
 use crate::limits::{
     ACCEPT_RETRY_MILLIS, ACCEPTS_PER_TURN_COUNT, EVENTS_PER_TURN_COUNT, LISTENERS_MAX_COUNT,
 };
@@ -50,6 +50,12 @@ pub trait Driver {
     /// # Errors
     /// [`CommitFailed`] if it is not with the kernel.
     fn commit(&mut self) -> Result<(), CommitFailed>;
+
+    /// Called at the end of each turn.
+    fn turned(&mut self);
+
+    /// How long the loop may sleep at most: a driver with something to repair asks to be called again soon.
+    fn patience(&self) -> Option<Duration>;
 
     /// What the process wants of its loops now.
     fn phase(&self) -> Phase;
@@ -134,7 +140,7 @@ impl<D: Driver> Reactor<D> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             }
-            self.executor.begin(Moment::now());
+            self.executor.begin(Moment::now(), WallTime::now());
             for event in &events {
                 self.deliver(event);
             }
@@ -143,6 +149,7 @@ impl<D: Driver> Reactor<D> {
             self.accept_waiting();
             let Self { executor, driver, .. } = self;
             executor.commit(|| driver.commit());
+            driver.turned();
             let phase = self.driver.phase();
             if phase >= Phase::Draining && !self.draining {
                 self.start_drain();

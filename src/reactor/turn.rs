@@ -8,7 +8,7 @@ use core::future::poll_fn;
 use core::task::Poll;
 use std::rc::Rc;
 
-use crate::clock::Moment;
+use crate::clock::{Moment, WallTime};
 use crate::reactor::executor::TaskId;
 use crate::reactor::wheel::Wheel;
 
@@ -24,6 +24,7 @@ pub struct CommitFailed;
 #[derive(Debug)]
 pub struct Turn {
     now: Cell<Moment>,
+    wall: Cell<WallTime>,
     current: Cell<TaskId>,
     draining: Cell<bool>,
     readiness: RefCell<Vec<u8>>,
@@ -39,6 +40,7 @@ impl Turn {
     pub fn new(now: Moment) -> Rc<Self> {
         Rc::new(Self {
             now: Cell::new(now),
+            wall: Cell::new(WallTime::default()),
             current: Cell::new(TaskId::default()),
             draining: Cell::new(false),
             readiness: RefCell::new(Vec::new()),
@@ -53,6 +55,12 @@ impl Turn {
     #[must_use]
     pub fn now(&self) -> Moment {
         self.now.get()
+    }
+
+    /// The civil time at which this turn of the loop began.
+    #[must_use]
+    pub fn wall(&self) -> WallTime {
+        self.wall.get()
     }
 
     /// Whether the loop is ending: no new request is to be begun.
@@ -126,8 +134,9 @@ impl Turn {
         }
     }
 
-    pub(super) fn begin(&self, now: Moment) {
+    pub(super) fn begin(&self, now: Moment, wall: WallTime) {
         self.now.set(now);
+        self.wall.set(wall);
     }
 
     pub(super) fn enter(&self, task: TaskId) {

@@ -190,9 +190,9 @@ mod tests {
     fn a_task_fires_once_and_not_before_its_deadline() {
         let mut wheel = Wheel::new(at(0));
         wheel.arm(3, at(100));
-        assert_eq!(fired(&mut wheel, 99), []);
+        assert_eq!(fired(&mut wheel, 99), [0u32; 0]);
         assert_eq!(fired(&mut wheel, 100 + TIMER_SLOT_MILLIS), [3]);
-        assert_eq!(fired(&mut wheel, 10_000), []);
+        assert_eq!(fired(&mut wheel, 10_000), [0u32; 0]);
         assert_eq!(wheel.next(), None);
     }
 
@@ -201,7 +201,7 @@ mod tests {
         let mut wheel = Wheel::new(at(0));
         wheel.arm(0, at(200));
         wheel.arm(0, at(2_000));
-        assert_eq!(fired(&mut wheel, 1_900), []);
+        assert_eq!(fired(&mut wheel, 1_900), [0u32; 0]);
         wheel.arm(0, at(1_950));
         assert_eq!(fired(&mut wheel, 1_950 + TIMER_SLOT_MILLIS), [0]);
     }
@@ -211,8 +211,8 @@ mod tests {
         let mut wheel = Wheel::new(at(0));
         let round = TIMER_SLOT_MILLIS * TIMER_SLOTS_COUNT as u64;
         wheel.arm(1, at(round + 500));
-        assert_eq!(fired(&mut wheel, 600), []);
-        assert_eq!(fired(&mut wheel, round), []);
+        assert_eq!(fired(&mut wheel, 600), [0u32; 0]);
+        assert_eq!(fired(&mut wheel, round), [0u32; 0]);
         assert_eq!(fired(&mut wheel, round + 500 + TIMER_SLOT_MILLIS), [1]);
     }
 

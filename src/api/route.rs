@@ -1,0 +1,198 @@
+//! The table of routes: every path, what it takes and what it demands.
+//!
+//! Owns [`TABLE`] and the search in it. Invariants: a route without a permission is one that everybody may call, and
+//! a test names those; `HEAD` is served wherever `GET` is; what the table does not name does not exist.
+
+use crate::api::{Handler, decrypt, encrypt, health, keys};
+use crate::http::target::Method;
+use crate::limits::{BODY_PAYLOAD_MAX_BYTES, BODY_SMALL_MAX_BYTES};
+use crate::model::Permission;
+
+/// One row.
+#[derive(Debug)]
+pub struct Route {
+    /// The method; `GET` stands for `HEAD` too.
+    pub method: Method,
+    /// The path, with `{name}` for its one variable part.
+    pub pattern: &'static str,
+    /// What serves it.
+    pub handler: Handler,
+    /// What the caller must be allowed to do.
+    pub permission: Option<Permission>,
+    /// The event in the audit log; a route without one leaves no line.
+    pub event: Option<&'static str>,
+    /// Largest body.
+    pub body_max_bytes: usize,
+}
+
+const fn row(
+    method: Method,
+    pattern: &'static str,
+    handler: Handler,
+    permission: Permission,
+    event: &'static str,
+    body_max_bytes: usize,
+) -> Route {
+    Route { method, pattern, handler, permission: Some(permission), event: Some(event), body_max_bytes }
+}
+
+const fn public(pattern: &'static str, handler: Handler) -> Route {
+    Route {
+        method: Method::Get,
+        pattern,
+        handler,
+        permission: None,
+        event: None,
+        body_max_bytes: BODY_SMALL_MAX_BYTES,
+    }
+}
+
+/// Every route; those that are asked for most often stand first.
+pub static TABLE: [Route; 9] = [
+    row(
+        Method::Post,
+        "/api/encrypt",
+        encrypt::encrypt,
+        Permission::Encrypt,
+        "encrypt",
+        BODY_PAYLOAD_MAX_BYTES,
+    ),
+    row(
+        Method::Post,
+        "/api/decrypt",
+        decrypt::decrypt,
+        Permission::Decrypt,
+        "decrypt",
+        BODY_PAYLOAD_MAX_BYTES,
+    ),
+    public("/api/health", health::health),
+    public("/api/health/live", health::live),
+    public("/api/health/ready", health::ready),
+    row(Method::Get, "/api/keys", keys::list, Permission::KeysRead, "key.list", BODY_SMALL_MAX_BYTES),
+    row(Method::Post, "/api/keys", keys::create, Permission::KeysManage, "key.create", BODY_SMALL_MAX_BYTES),
+    row(
+        Method::Get,
+        "/api/keys/{name}",
+        keys::read_one,
+        Permission::KeysRead,
+        "key.read",
+        BODY_SMALL_MAX_BYTES,
+    ),
+    row(
+        Method::Post,
+        "/api/keys/{name}/rotate",
+        keys::rotate,
+        Permission::KeysManage,
+        "key.rotate",
+        BODY_SMALL_MAX_BYTES,
+    ),
+];
+
+/// What the table says of a request.
+#[derive(Debug)]
+pub enum Found<'a> {
+    /// This row, with the variable part of the path.
+    Route(&'static Route, Option<&'a str>),
+    /// The path exists for other methods only, which are these.
+    OtherMethods(String),
+    /// No such path.
+    Nothing,
+}
+
+/// Finds the row of a request.
+#[must_use]
+pub fn find<'a>(method: Method, path: &'a [u8]) -> Found<'a> {
+    let wanted = if method == Method::Head { Method::Get } else { method };
+    let hit = TABLE.iter().find_map(|route| Some((route, fits(route, wanted, path)?)));
+    match hit {
+        Some((route, param)) => Found::Route(route, param),
+        None => match allowed(path) {
+            methods if methods.is_empty() => Found::Nothing,
+            methods => Found::OtherMethods(methods),
+        },
+    }
+}
+
+/// The methods that the path takes, as `Allow` lists them; nothing if there is no such path. `*` takes all.
+#[must_use]
+pub fn allowed(path: &[u8]) -> String {
+    let rows = TABLE.iter().filter(|route| path == b"*" || matched(route.pattern, path).is_some());
+    let mut names: Vec<&str> = rows
+        .flat_map(|route| match route.method {
+            Method::Get => ["GET", "HEAD"].iter(),
+            _ => ["POST"].iter(),
+        })
+        .copied()
+        .collect();
+    if !names.is_empty() {
+        names.push("OPTIONS");
+    }
+    names.sort_unstable();
+    names.dedup();
+    names.join(", ")
+}
+
+fn fits<'a>(route: &Route, method: Method, path: &'a [u8]) -> Option<Option<&'a str>> {
+    if route.method == method { matched(route.pattern, path) } else { None }
+}
+
+/// Whether `path` is of the pattern, and its variable part.
+fn matched<'a>(pattern: &str, path: &'a [u8]) -> Option<Option<&'a str>> {
+    let Some((before, after)) = pattern.split_once("{name}") else {
+        return (pattern.as_bytes() == path).then_some(None);
+    };
+    let variable = path.strip_prefix(before.as_bytes())?.strip_suffix(after.as_bytes())?;
+    if variable.is_empty() || variable.contains(&b'/') {
+        return None;
+    }
+    str::from_utf8(variable).ok().map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pattern(method: Method, path: &str) -> Option<(&'static str, Option<&str>)> {
+        match find(method, path.as_bytes()) {
+            Found::Route(route, param) => Some((route.pattern, param)),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn only_health_is_open_to_everybody() {
+        let open: Vec<&str> =
+            TABLE.iter().filter(|route| route.permission.is_none()).map(|route| route.pattern).collect();
+        assert_eq!(open, ["/api/health", "/api/health/live", "/api/health/ready"]);
+        for route in &TABLE {
+            assert_eq!(route.permission.is_some(), route.event.is_some(), "{}", route.pattern);
+        }
+    }
+
+    #[test]
+    fn paths_are_matched_exactly() {
+        assert_eq!(pattern(Method::Post, "/api/encrypt"), Some(("/api/encrypt", None)));
+        assert_eq!(pattern(Method::Head, "/api/health"), Some(("/api/health", None)));
+        assert_eq!(pattern(Method::Get, "/api/keys/a.b"), Some(("/api/keys/{name}", Some("a.b"))));
+        assert_eq!(pattern(Method::Post, "/api/keys/a/rotate"), Some(("/api/keys/{name}/rotate", Some("a"))));
+        for path in
+            ["/api/encrypt/", "/api//encrypt", "/API/encrypt", "/api/keys/", "/api/keys/a/b", "/", "*"]
+        {
+            assert!(pattern(Method::Post, path).is_none(), "{path}");
+            assert!(pattern(Method::Get, path).is_none(), "{path}");
+        }
+        assert_eq!(pattern(Method::Get, "/api/keys/a/rotate"), None);
+    }
+
+    #[test]
+    fn a_wrong_method_is_told_from_a_wrong_path() {
+        assert!(
+            matches!(find(Method::Get, b"/api/encrypt"), Found::OtherMethods(allow) if allow == "OPTIONS, POST")
+        );
+        assert!(
+            matches!(find(Method::Put, b"/api/keys"), Found::OtherMethods(allow) if allow == "GET, HEAD, OPTIONS, POST")
+        );
+        assert!(matches!(find(Method::Get, b"/api/nothing"), Found::Nothing));
+        assert_eq!(allowed(b"*"), "GET, HEAD, OPTIONS, POST");
+    }
+}

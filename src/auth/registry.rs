@@ -1,0 +1,134 @@
+//! The API keys that are known, and the check of one that is presented.
+//!
+//! Owns [`Registry`]. Invariants: an entry holds HMAC-SHA256(pepper, salt || identifier || secret) and never the
+//! secret; a check computes one HMAC and one comparison of 32 bytes whether the identifier is known or not.
+
+use core::fmt;
+use std::collections::HashMap;
+
+use subtle::ConstantTimeEq as _;
+
+use crate::auth::api_key::{self, Presented};
+use crate::crypto::hash::Algorithm;
+use crate::crypto::mac::{MacKey, Tag};
+use crate::model::{Principal, Rights};
+
+/// Length of an entry's salt.
+pub const SALT_BYTES: usize = 16;
+
+/// The text that was to be registered is no API key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotAKey;
+
+impl fmt::Display for NotAKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not an API key: expected qk_<8 hexadecimal digits>.<43 base64url characters>")
+    }
+}
+
+impl std::error::Error for NotAKey {}
+
+struct Entry {
+    salt: [u8; SALT_BYTES],
+    digest: Tag,
+    rights: Rights,
+}
+
+/// The known API keys.
+pub struct Registry {
+    pepper: MacKey,
+    entries: HashMap<[u8; Principal::ID_BYTES], Entry>,
+    /// What an unknown identifier is compared with: nothing matches it.
+    decoy: Entry,
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry").field("entries", &self.entries.len()).finish_non_exhaustive()
+    }
+}
+
+impl Registry {
+    /// A registry without keys.
+    #[must_use]
+    pub fn new(pepper: &[u8; 32]) -> Self {
+        let pepper = MacKey::new(Algorithm::Sha256, pepper);
+        let salt = [0; SALT_BYTES];
+        // A digest over another shape of input than any real one.
+        let decoy = Entry { salt, digest: pepper.tag(&[b"decoy"]), rights: Rights::Admin };
+        Self { pepper, entries: HashMap::new(), decoy }
+    }
+
+    /// Adds the key of this text.
+    ///
+    /// # Errors
+    /// [`NotAKey`]
+    pub fn add(&mut self, text: &str, salt: [u8; SALT_BYTES], rights: Rights) -> Result<Principal, NotAKey> {
+        let presented = api_key::parse(text.as_bytes()).ok_or(NotAKey)?;
+        let principal = Principal::new(presented.id, rights).ok_or(NotAKey)?;
+        let digest = self.digest(&salt, &presented);
+        self.entries.insert(presented.id, Entry { salt, digest, rights });
+        Ok(principal)
+    }
+
+    /// The principal whose key `text` is.
+    #[must_use]
+    pub fn authenticate(&self, text: &[u8]) -> Option<Principal> {
+        let presented = api_key::parse(text)?;
+        let entry = self.entries.get(&presented.id);
+        let known = entry.unwrap_or(&self.decoy);
+        let digest = self.digest(&known.salt, &presented);
+        let equal = digest.as_bytes().ct_eq(known.digest.as_bytes());
+        // The decoy's digest cannot be met; the second condition only says so where it is read.
+        (bool::from(equal) && entry.is_some()).then(|| Principal::new(presented.id, known.rights)).flatten()
+    }
+
+    fn digest(&self, salt: &[u8; SALT_BYTES], presented: &Presented) -> Tag {
+        self.pepper.tag(&[salt, &presented.id, &*presented.secret])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Permission;
+
+    fn key(byte: u8) -> String {
+        api_key::generate(|bytes| {
+            bytes.fill(byte);
+            Ok::<_, ()>(())
+        })
+        .unwrap()
+        .as_str()
+        .to_owned()
+    }
+
+    #[test]
+    fn only_the_whole_key_is_recognised() {
+        let mut registry = Registry::new(&[1; 32]);
+        let principal = registry.add(&key(7), [2; SALT_BYTES], Rights::Admin).unwrap();
+        assert_eq!(registry.authenticate(key(7).as_bytes()), Some(principal));
+        assert_eq!(principal.id(), "07070707");
+        assert!(principal.may(Permission::KeysManage));
+        let wrong_secret = key(8).replace("08080808", "07070707");
+        let unknown_id = key(7).replace("07070707", "08080808");
+        for text in [wrong_secret, unknown_id, key(9), String::new(), "qk_".into()] {
+            assert_eq!(registry.authenticate(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_key_is_not_registered() {
+        let mut registry = Registry::new(&[1; 32]);
+        assert_eq!(registry.add("qk_no", [0; SALT_BYTES], Rights::Admin), Err(NotAKey));
+        assert_eq!(registry.authenticate(b"qk_no"), None);
+    }
+
+    #[test]
+    fn another_pepper_recognises_nothing() {
+        let mut registry = Registry::new(&[1; 32]);
+        registry.add(&key(7), [2; SALT_BYTES], Rights::Admin).unwrap();
+        let other = Registry { pepper: MacKey::new(Algorithm::Sha256, &[9; 32]), ..registry };
+        assert_eq!(other.authenticate(key(7).as_bytes()), None);
+    }
+}

@@ -1,0 +1,209 @@
+//! The life of a connection, from its first byte to its last.
+//!
+//! ```text
+//!   idle ──first byte──▶ head ──▶ admitted ──▶ body ──▶ served ──▶ (more buffered? head) ──▶ committed ──▶ flushed
+//!    ▲  no buffer          │          │          │                                                          │
+//!    └─────────────────────┼──────────┼──────────┼──────────────────────────────────────────────────────────┘
+//!                          └──────────┴──────────┴─ refused: reply, then linger, then closed
+//! ```
+//!
+//! Owns the order of these steps; the waits for bytes are in `intake` and `outlet`. Invariants: replies leave in
+//! the order of their requests, after the tick commit and never without it; before any wait for the peer everything
+//! that is owed to it is flushed; a connection whose framing is lost or whose body was not read is closed after its
+//! reply, with its end announced first, so that a reset does not destroy the reply (RFC 9112, section 9.6).
+
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use crate::clock::Moment;
+use crate::http::env::{Current, Env, Workspace};
+use crate::http::framing::Framing;
+use crate::http::head::Head;
+use crate::http::refusal::Refusal;
+use crate::http::reply::Persistence;
+use crate::http::responder::{Fault, Responder, Terms};
+use crate::http::scan::HeadScan;
+use crate::http::service::{Arrival, Request, Service};
+use crate::http::target::{Method, Version};
+use crate::limits::{
+    CONNECTION_LIFE_MAX_MILLIS, OUTPUT_FLUSH_BYTES, PIPELINE_MAX_COUNT, REPLY_PROBLEM_MAX_BYTES,
+};
+use crate::reactor::{Channel, Transport};
+
+/// How a busy stretch of a connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// Nothing is buffered: wait for the next request without buffers.
+    Idle,
+    /// Everything was said: close.
+    Close,
+    /// Something of the peer's may still be unread: announce the end, read a little more, close.
+    Linger,
+    /// The peer is gone, or does not read.
+    Lost,
+}
+
+/// Serves one connection until it ends.
+pub async fn serve<T: Transport, S: Service>(mut channel: Channel<T>, peer: IpAddr, env: Rc<Env<S>>) {
+    let expiry = channel.turn().now().plus_millis(CONNECTION_LIFE_MAX_MILLIS);
+    let mut served = 0;
+    loop {
+        let deadline = channel.turn().now().plus_millis(env.bounds.idle_millis);
+        if channel.readable(deadline).await.is_err() {
+            return;
+        }
+        let mut ws = env.take_workspace();
+        let mut busy = Busy { channel: &mut channel, ws: &mut ws, env: &env, peer, served, expiry };
+        let end = busy.run().await;
+        served = busy.served;
+        env.return_workspace(ws);
+        if end != End::Idle {
+            return;
+        }
+    }
+}
+
+/// A connection with something in hand.
+pub(super) struct Busy<'a, T, S> {
+    pub(super) channel: &'a mut Channel<T>,
+    pub(super) ws: &'a mut Workspace,
+    pub(super) env: &'a Env<S>,
+    peer: IpAddr,
+    served: u64,
+    expiry: Moment,
+}
+
+impl<T: Transport, S: Service> Busy<'_, T, S> {
+    async fn run(&mut self) -> End {
+        let end = loop {
+            if let Err(end) = self.exchange().await {
+                break end;
+            }
+        };
+        if end == End::Lost {
+            return end;
+        }
+        if let Err(end) = self.flush().await {
+            return end;
+        }
+        // Bytes that nobody will read would turn the close into a reset.
+        if end == End::Linger || (end == End::Close && !self.ws.input.filled().is_empty()) {
+            self.linger().await;
+        }
+        end
+    }
+
+    /// One request and its reply.
+    async fn exchange(&mut self) -> Result<(), End> {
+        let whole = self.read_head().await?;
+        if self.ws.marks.len() >= PIPELINE_MAX_COUNT
+            || self.ws.output.filled().len() >= OUTPUT_FLUSH_BYTES
+            || !self.env.service.has_room()
+        {
+            self.flush().await?;
+        }
+        if self.ws.output.reserve(REPLY_PROBLEM_MAX_BYTES).is_err() {
+            return Err(self.send_no_memory().await);
+        }
+        let Some((admission, body_max)) = self.admit(whole)? else { return Ok(()) };
+        let body = self.read_body(body_max, whole).await?;
+        let Workspace { input, output, marks, current, .. } = &mut *self.ws;
+        let Some(head) = &current.head else { return Err(End::Lost) };
+        let mut responder = Responder::new(output, terms(current, current.last));
+        let (bytes, rest) = input.filled_mut().split_at_mut_checked(head.len).ok_or(End::Lost)?;
+        let arrival = Arrival { head, bytes, peer: self.peer, id: &current.id, started: current.started };
+        let request = Request { arrival, body: rest.get_mut(..body).unwrap_or_default() };
+        self.env.service.serve(admission, request, &mut responder).await;
+        let (mark, closed) = responder.finish();
+        marks.push(mark);
+        self.forget(body);
+        if closed { Err(End::Close) } else { Ok(()) }
+    }
+
+    /// Asks the service whether it takes the request. A refusal has its reply written and its body dropped.
+    fn admit(&mut self, whole: bool) -> Result<Option<(S::Admission, usize)>, End> {
+        let Workspace { input, output, marks, current, .. } = &mut *self.ws;
+        let Some(head) = &current.head else { return Err(End::Lost) };
+        // A refusal whose body was not read ends the connection.
+        let mut responder = Responder::new(output, terms(current, current.last || !whole));
+        if head.method == Method::Other {
+            responder.fault(&Refusal::UnknownMethod.into(), &[]);
+        } else {
+            let (bytes, peer, id) = (input.filled(), self.peer, &current.id);
+            let arrival = Arrival { head, bytes, peer, id, started: current.started };
+            if let Some(admitted) = self.env.service.admit(&arrival, &mut responder) {
+                return Ok(Some(admitted));
+            }
+        }
+        let (mark, closed) = responder.finish();
+        marks.push(mark);
+        if !whole {
+            return Err(End::Linger);
+        }
+        let body = buffered_length(head).unwrap_or(0);
+        self.forget(body);
+        if closed { Err(End::Close) } else { Ok(None) }
+    }
+
+    /// Takes a complete head into hand, numbers it and decides whether it is the connection's last.
+    ///
+    /// Returns whether its body is already there too.
+    pub(super) fn begin(&mut self, head: Head) -> bool {
+        let turn = self.channel.turn();
+        self.served += 1;
+        let last = !head.keep_alive
+            || turn.draining()
+            || self.served >= self.env.bounds.requests
+            || turn.now() >= self.expiry;
+        self.ws.current.head = Some(head);
+        self.ws.current.last = last;
+        buffered_length(&head).is_some_and(|length| head.len + length <= self.ws.input.filled().len())
+    }
+
+    /// Gives the request in hand its identifier and its date.
+    pub(super) fn number(&mut self) {
+        self.ws.current.id = self.env.next_id();
+        self.ws.current.date = self.env.date(self.channel.turn().wall());
+    }
+
+    /// Writes a refusal of this floor, after which the connection ends.
+    pub(super) fn refuse(&mut self, fault: &Fault<'_>, fields: &[(&str, &[u8])]) -> End {
+        if self.ws.output.reserve(REPLY_PROBLEM_MAX_BYTES).is_err() {
+            return End::Close;
+        }
+        let Workspace { output, marks, current, .. } = &mut *self.ws;
+        let mut responder = Responder::new(output, terms(current, true));
+        responder.fault(fault, fields);
+        marks.push(responder.finish().0);
+        End::Linger
+    }
+
+    /// Drops the request in hand, and its `body` bytes, from the input.
+    fn forget(&mut self, body: usize) {
+        let head = self.ws.current.head.take().map_or(0, |head| head.len);
+        self.ws.input.consume(head + body);
+        self.ws.scan = HeadScan::default();
+        self.ws.current.started = Moment::NEVER;
+    }
+}
+
+/// What a reply to the request in hand must say.
+fn terms(current: &Current, close: bool) -> Terms<'_> {
+    let (head_only, version) =
+        current.head.map_or((false, Version::Http11), |head| (head.method == Method::Head, head.version));
+    let persistence = match version {
+        _ if close => Persistence::Close,
+        Version::Http10 => Persistence::KeepAlive,
+        Version::Http11 => Persistence::Implied,
+    };
+    Terms { id: &current.id, date: &current.date, head_only, persistence, started: current.started }
+}
+
+/// The length of a body that was announced in bytes.
+pub(super) fn buffered_length(head: &Head) -> Option<usize> {
+    match head.framing {
+        Framing::Empty => Some(0),
+        Framing::Length(length) => usize::try_from(length).ok(),
+        Framing::Chunked => None,
+    }
+}

@@ -1,0 +1,141 @@
+//! What the connections of one worker share.
+//!
+//! Owns the service, the pool, the bounds, the numbering of requests, the cached date and the workspaces that wait
+//! for a busy connection. Invariants: a workspace in waiting holds no memory but its own; a request number is used
+//! once in a worker's life.
+
+use core::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use crate::clock::{Moment, WallTime};
+use crate::http::date::{Date, DateCache, imf_fixdate};
+use crate::http::head::Head;
+use crate::http::responder::Mark;
+use crate::http::scan::HeadScan;
+use crate::limits::{
+    BODY_GAP_MAX_MILLIS, BODY_READ_MAX_MILLIS, HEAD_READ_MAX_MILLIS, IDLE_MAX_MILLIS, PIPELINE_MAX_COUNT,
+    REQUESTS_PER_CONNECTION_DEFAULT_COUNT, WRITE_STALL_MAX_MILLIS,
+};
+use crate::model::RequestId;
+use crate::reactor::{Buffer, Pool};
+
+/// The bounds that a configuration may set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// From the first byte of a request to the end of its head.
+    pub head_millis: u64,
+    /// Longest silence inside a body.
+    pub body_gap_millis: u64,
+    /// From the end of the head to the end of the body.
+    pub body_millis: u64,
+    /// Longest silence between requests.
+    pub idle_millis: u64,
+    /// Longest wait for room in the peer's window.
+    pub write_millis: u64,
+    /// Most requests on one connection.
+    pub requests: u64,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            head_millis: HEAD_READ_MAX_MILLIS,
+            body_gap_millis: BODY_GAP_MAX_MILLIS,
+            body_millis: BODY_READ_MAX_MILLIS,
+            idle_millis: IDLE_MAX_MILLIS,
+            write_millis: WRITE_STALL_MAX_MILLIS,
+            requests: REQUESTS_PER_CONNECTION_DEFAULT_COUNT,
+        }
+    }
+}
+
+/// What a connection needs while it has a request in hand, and gives back when it is idle.
+#[derive(Debug)]
+pub(super) struct Workspace {
+    pub(super) input: Buffer,
+    pub(super) output: Buffer,
+    pub(super) scan: HeadScan,
+    pub(super) marks: Vec<Mark>,
+    pub(super) current: Current,
+}
+
+/// The request in hand. It is kept here and not in the task, so that an idle connection does not pay for it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Current {
+    pub(super) head: Option<Head>,
+    pub(super) id: RequestId,
+    pub(super) date: Date,
+    /// When its first byte was seen.
+    pub(super) started: Moment,
+    /// Whether the connection ends with it.
+    pub(super) last: bool,
+}
+
+impl Current {
+    fn none() -> Self {
+        let (id, date) = (RequestId::new(0, 0), imf_fixdate(WallTime::default()));
+        Self { head: None, id, date, started: Moment::NEVER, last: false }
+    }
+}
+
+/// The shared part of a worker's connections.
+#[derive(Debug)]
+pub struct Env<S> {
+    /// The application.
+    pub service: S,
+    /// The bounds in force.
+    pub bounds: Bounds,
+    pool: Rc<Pool>,
+    first_id: u64,
+    requests: Cell<u64>,
+    date: RefCell<DateCache>,
+    #[expect(clippy::vec_box, reason = "a connection holds the box, not the place in this list")]
+    waiting: RefCell<Vec<Box<Workspace>>>,
+}
+
+impl<S> Env<S> {
+    /// The environment of a worker; `first_id` is random for each start.
+    #[must_use]
+    pub fn new(service: S, pool: Rc<Pool>, bounds: Bounds, first_id: u64) -> Rc<Self> {
+        Rc::new(Self {
+            service,
+            bounds,
+            pool,
+            first_id,
+            requests: Cell::new(0),
+            date: RefCell::new(DateCache::new(WallTime::default())),
+            waiting: RefCell::new(Vec::new()),
+        })
+    }
+
+    pub(super) fn next_id(&self) -> RequestId {
+        let count = self.requests.get() + 1;
+        self.requests.set(count);
+        RequestId::new(self.first_id, count)
+    }
+
+    pub(super) fn date(&self, now: WallTime) -> Date {
+        *self.date.borrow_mut().at(now)
+    }
+
+    pub(super) fn take_workspace(&self) -> Box<Workspace> {
+        self.waiting.borrow_mut().pop().unwrap_or_else(|| {
+            Box::new(Workspace {
+                input: self.pool.vacant(),
+                output: self.pool.vacant(),
+                scan: HeadScan::default(),
+                marks: Vec::with_capacity(PIPELINE_MAX_COUNT),
+                current: Current::none(),
+            })
+        })
+    }
+
+    pub(super) fn return_workspace(&self, mut workspace: Box<Workspace>) {
+        workspace.input.release();
+        workspace.output.release();
+        workspace.scan = HeadScan::default();
+        workspace.marks.clear();
+        workspace.current = Current::none();
+        self.waiting.borrow_mut().push(workspace);
+    }
+}

@@ -1,0 +1,97 @@
+//! What leaves: replies after their commit, and the end of a connection.
+//!
+//! Owns the flush and what happens when the tick commit fails. Invariants: no reply that has an audit line leaves
+//! before that line is with the kernel; after a failed commit the replies before the first such one leave as they
+//! are, it is replaced by a 503, and the connection ends there.
+
+use crate::http::connection::{Busy, End};
+use crate::http::env::Workspace;
+use crate::http::reply::Persistence;
+use crate::http::responder::{Fault, Responder, Terms};
+use crate::http::service::Service;
+use crate::http::status::Status;
+use crate::limits::{DISCARD_MAX_BYTES, DISCARD_MAX_MILLIS, LEASE_CLASSES_BYTES};
+use crate::reactor::Transport;
+
+/// Sent when there is no memory even for a reply.
+const NO_MEMORY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\
+    Cache-Control: no-store\r\nConnection: close\r\n\r\n";
+
+const AUDIT_UNAVAILABLE: Fault<'static> = Fault::new(
+    Status::ServiceUnavailable,
+    "audit_unavailable",
+    "The audit log cannot be written, so nothing is answered. If a change was asked for, it may have been made.",
+);
+
+impl<T: Transport, S: Service> Busy<'_, T, S> {
+    /// Waits for the tick commit and sends every reply that was gathered.
+    pub(super) async fn flush(&mut self) -> Result<(), End> {
+        if self.ws.marks.is_empty() {
+            return Ok(());
+        }
+        let committed = self.channel.turn().committed().await;
+        let broken = committed.is_err() && self.take_back();
+        let sent = self.channel.send_all(self.ws.output.filled(), self.env.bounds.write_millis).await;
+        self.ws.marks.clear();
+        if self.ws.output.capacity() > LEASE_CLASSES_BYTES[0] {
+            self.ws.output.release();
+        } else {
+            self.ws.output.consume(usize::MAX);
+        }
+        match sent {
+            Err(_) => Err(End::Lost),
+            Ok(()) if broken => Err(End::Linger),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Replaces the first reply whose audit line was not written, and drops those behind it.
+    ///
+    /// Returns whether there was one.
+    fn take_back(&mut self) -> bool {
+        let Workspace { output, marks, current, .. } = &mut *self.ws;
+        let Some(mark) = marks.iter().find(|mark| mark.audited) else { return false };
+        output.truncate(mark.start);
+        let terms = Terms {
+            id: &mark.id,
+            date: &current.date,
+            head_only: mark.head_only,
+            persistence: Persistence::Close,
+            started: current.started,
+        };
+        let mut responder = Responder::new(output, terms);
+        responder.fault(&AUDIT_UNAVAILABLE, &[("Retry-After", b"1")]);
+        responder.finish();
+        true
+    }
+
+    /// Refuses without any lease; whatever was gathered leaves first.
+    pub(super) async fn send_no_memory(&mut self) -> End {
+        if let Err(end) = self.flush().await {
+            return end;
+        }
+        match self.channel.send_all(NO_MEMORY, self.env.bounds.write_millis).await {
+            Ok(()) => End::Linger,
+            Err(_) => End::Lost,
+        }
+    }
+
+    /// Announces the end and reads what is still coming, for a bounded time and length.
+    pub(super) async fn linger(&mut self) {
+        self.channel.finish();
+        let deadline = self.channel.turn().now().plus_millis(DISCARD_MAX_MILLIS);
+        let mut left = DISCARD_MAX_BYTES;
+        self.ws.input.consume(usize::MAX);
+        if self.ws.input.reserve(1).is_err() {
+            return;
+        }
+        while let Ok(count) = self.channel.receive(self.ws.input.room_mut(), deadline).await {
+            self.ws.input.advance(count);
+            self.ws.input.consume(count);
+            if count == 0 || count >= left {
+                return;
+            }
+            left -= count;
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! One reply on its way into the output buffer.
+//!
+//! Owns [`Responder`], [`Fault`] and [`Mark`]. Invariants: a reply is complete and correctly framed or it is replaced
+//! by a 500; the reply to HEAD is that to GET without its body; a reply after which the connection ends says so.
+
+use serde::Serialize;
+
+use crate::clock::Moment;
+use crate::http::date::Date;
+use crate::http::problem::{PROBLEM_TYPE, Problem};
+use crate::http::refusal::Refusal;
+use crate::http::reply::{self, BodyLength, Persistence, ReplyHead};
+use crate::http::status::Status;
+use crate::limits::REPLY_HEAD_MAX_BYTES;
+use crate::model::RequestId;
+use crate::reactor::{Buffer, Exhausted};
+
+/// A reason not to do what was asked: what a problem document is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault<'a> {
+    /// The status.
+    pub status: Status,
+    /// The stable name of the reason, in snake case.
+    pub code: &'static str,
+    /// What went wrong and what to do, for people. Never holds a secret.
+    pub detail: &'a str,
+}
+
+impl<'a> Fault<'a> {
+    /// A fault from its parts.
+    #[must_use]
+    pub const fn new(status: Status, code: &'static str, detail: &'a str) -> Self {
+        Self { status, code, detail }
+    }
+}
+
+impl From<Refusal> for Fault<'static> {
+    fn from(refusal: Refusal) -> Self {
+        Self::new(refusal.status(), refusal.code(), refusal.detail())
+    }
+}
+
+/// The memory for requests is in use.
+pub const OVERLOADED: Fault<'static> = Fault::new(
+    Status::ServiceUnavailable,
+    "overloaded",
+    "The memory for requests is in use. Try again shortly.",
+);
+
+const INTERNAL: Fault<'static> =
+    Fault::new(Status::InternalServerError, "internal_error", "The reply could not be made.");
+
+/// Where a finished reply stands in the output, in case it must be taken back.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark {
+    /// Offset of its first byte in the output.
+    pub start: usize,
+    /// Whether its request has an audit line, so that it must not leave without it.
+    pub audited: bool,
+    /// The identifier of its request.
+    pub id: RequestId,
+    /// Whether its request was HEAD.
+    pub head_only: bool,
+}
+
+/// What the connection knows of a reply before it is written.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms<'a> {
+    /// The identifier of the request.
+    pub id: &'a RequestId,
+    /// The `Date` to send.
+    pub date: &'a Date,
+    /// Whether the request was HEAD.
+    pub head_only: bool,
+    /// What becomes of the connection.
+    pub persistence: Persistence,
+    /// When the request began.
+    pub started: Moment,
+}
+
+/// Writes one reply.
+#[derive(Debug)]
+pub struct Responder<'a> {
+    output: &'a mut Buffer,
+    terms: Terms<'a>,
+    start: usize,
+    begun: Option<Begun>,
+    audited: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Begun {
+    status: Status,
+    /// Length of the head.
+    head: usize,
+    stamp_at: usize,
+    /// Length of the body that was announced.
+    body: usize,
+}
+
+impl<'a> Responder<'a> {
+    /// A reply at the end of `output`.
+    pub fn new(output: &'a mut Buffer, terms: Terms<'a>) -> Self {
+        let start = output.filled().len();
+        Self { output, terms, start, begun: None, audited: false }
+    }
+
+    /// Lets the connection end after this reply. Takes effect with the next [`begin`](Self::begin).
+    pub fn close(&mut self) {
+        self.terms.persistence = Persistence::Close;
+    }
+
+    /// Notes that an audit line tells of this request.
+    pub fn audited(&mut self) {
+        self.audited = true;
+    }
+
+    /// The status that was begun; nothing before that.
+    #[must_use]
+    pub fn status(&self) -> Option<Status> {
+        self.begun.map(|begun| begun.status)
+    }
+
+    /// Begins the reply: writes its head and makes room for a body of exactly `body` bytes.
+    ///
+    /// A reply that was begun before is dropped.
+    ///
+    /// # Errors
+    /// [`Exhausted`]: the body finds no room; nothing was written.
+    pub fn begin(
+        &mut self,
+        status: Status,
+        content_type: Option<&'static str>,
+        body: usize,
+        fields: &[(&str, &[u8])],
+    ) -> Result<(), Exhausted> {
+        self.begun = None;
+        self.output.truncate(self.start);
+        self.output.reserve(REPLY_HEAD_MAX_BYTES.checked_add(body).ok_or(Exhausted)?)?;
+        let head = ReplyHead {
+            status,
+            date: self.terms.date,
+            request_id: self.terms.id,
+            content_type,
+            body: BodyLength::Known(u64::try_from(body).map_err(|_| Exhausted)?),
+            persistence: self.terms.persistence,
+            fields,
+        };
+        let written = head.write(self.output.room_mut()).ok_or(Exhausted)?;
+        self.output.advance(written.len);
+        self.begun = Some(Begun { status, head: written.len, stamp_at: written.stamp_at, body });
+        Ok(())
+    }
+
+    /// Takes the next `count` bytes of the announced body, to be written in place.
+    pub fn body(&mut self, count: usize) -> Option<&mut [u8]> {
+        self.output.extend(count)
+    }
+
+    /// Appends to the announced body.
+    pub fn append(&mut self, bytes: &[u8]) {
+        // A lack of room shows as a wrong length when the reply is finished.
+        self.output.append(bytes);
+    }
+
+    /// Writes a whole reply from its parts.
+    pub fn whole(&mut self, status: Status, content_type: &'static str, body: &[u8]) {
+        match self.begin(status, Some(content_type), body.len(), &[]) {
+            Ok(()) => self.append(body),
+            Err(Exhausted) => self.overloaded(),
+        }
+    }
+
+    /// Writes a whole reply of JSON.
+    pub fn json(&mut self, status: Status, value: &impl Serialize) {
+        // Without a body the reply is not whole, and becomes a 500.
+        if let Ok(body) = serde_json::to_vec(value) {
+            self.whole(status, "application/json", &body);
+        }
+    }
+
+    /// Writes a whole reply that says what went wrong.
+    pub fn fault(&mut self, fault: &Fault<'_>, fields: &[(&str, &[u8])]) {
+        let Fault { status, code, detail } = *fault;
+        let problem = Problem { status, code, detail, request_id: self.terms.id, instance: None };
+        let len = problem.len();
+        // The connection keeps room for a problem, so that a lack of it is a mistake and shows as a 500.
+        if self.begin(status, Some(PROBLEM_TYPE), len, fields).is_ok()
+            && let Some(target) = self.output.extend(len)
+        {
+            problem.write(target);
+        }
+    }
+
+    /// Refuses for want of memory.
+    pub fn overloaded(&mut self) {
+        self.fault(&OVERLOADED, &[("Retry-After", b"1")]);
+    }
+
+    /// Ends the reply; what was not written as announced is replaced by a 500 that closes the connection.
+    ///
+    /// Returns its mark and whether the connection ends with it.
+    pub fn finish(mut self) -> (Mark, bool) {
+        if !self.is_whole() {
+            self.close();
+            self.fault(&INTERNAL, &[]);
+        }
+        if let Some(begun) = self.begun {
+            if self.terms.head_only {
+                self.output.truncate(self.start + begun.head);
+            }
+            let elapsed = Moment::now().nanos_since(self.terms.started);
+            if let Some(own) = self.output.filled_mut().get_mut(self.start..) {
+                reply::stamp(own, begun.stamp_at, elapsed);
+            }
+        }
+        let Terms { id, head_only, persistence, .. } = self.terms;
+        let mark = Mark { start: self.start, audited: self.audited, id: *id, head_only };
+        (mark, persistence == Persistence::Close)
+    }
+
+    fn is_whole(&self) -> bool {
+        self.begun.is_some_and(|begun| self.output.filled().len() == self.start + begun.head + begun.body)
+    }
+}
