@@ -1,7 +1,10 @@
 //! Quantonium: cryptography as a service in one static binary.
 
+pub mod build_info;
 pub mod clock;
+pub mod console;
 pub mod encoding;
+pub mod exit;
 pub mod limits;
 pub mod model;
 pub mod secret;
