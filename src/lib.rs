@@ -2,7 +2,9 @@
 
 pub mod build_info;
 pub mod clock;
+pub mod console;
 pub mod encoding;
+pub mod exit;
 pub mod limits;
 pub mod model;
 pub mod secret;

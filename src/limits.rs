@@ -101,6 +101,14 @@ pub const CONNECTION_LIFE_MAX_MILLIS: u64 = 3_600_000;
 pub const DRAIN_DEFAULT_MILLIS: u64 = 10_000;
 /// Longest drain that a configuration may ask for.
 pub const DRAIN_CEILING_MILLIS: u64 = 600_000;
+/// Shortest drain that a configuration may ask for: none, requests in flight are cut off.
+pub const DRAIN_FLOOR_MILLIS: u64 = 0;
+/// Shortest time limit of a connection that a configuration may ask for.
+pub const TIME_LIMIT_FLOOR_MILLIS: u64 = 100;
+/// Longest time limit of a connection that a configuration may ask for.
+pub const TIME_LIMIT_CEILING_MILLIS: u64 = 3_600_000;
+/// From the start of `quantonium healthcheck` to its verdict.
+pub const HEALTHCHECK_MAX_MILLIS: u64 = 3_000;
 /// Width of one slot of the timer wheel: no deadline is kept more exactly than this.
 pub const TIMER_SLOT_MILLIS: u64 = 64;
 /// Slots of the timer wheel (a power of two); later deadlines go round more than once.
@@ -114,12 +122,18 @@ pub const TIMER_SLOTS_COUNT: usize = 1024;
 pub const CONNECTIONS_DEFAULT_COUNT: usize = 1024;
 /// Most connections that a configuration may ask for.
 pub const CONNECTIONS_CEILING_COUNT: usize = 16_384;
+/// Fewest connections that a configuration may ask for.
+pub const CONNECTIONS_FLOOR_COUNT: usize = 1;
 /// Default for connections of one client address (IPv6: one /64).
 pub const CONNECTIONS_PER_ADDRESS_DEFAULT_COUNT: usize = 64;
+/// Fewest connections of one client address that a configuration may ask for; zero means no such limit.
+pub const CONNECTIONS_PER_ADDRESS_FLOOR_COUNT: usize = 0;
 /// Default for requests on one connection; the last reply says `Connection: close`.
 pub const REQUESTS_PER_CONNECTION_DEFAULT_COUNT: u64 = 10_000;
 /// Most requests on one connection that a configuration may ask for.
 pub const REQUESTS_PER_CONNECTION_CEILING_COUNT: u64 = 1_000_000_000;
+/// Fewest requests on one connection that a configuration may ask for: every reply closes.
+pub const REQUESTS_PER_CONNECTION_FLOOR_COUNT: u64 = 1;
 /// Descriptors kept free beside those of connections.
 pub const DESCRIPTORS_SPARE_COUNT: usize = 16;
 /// Connections accepted in one turn of a worker's loop before others are served.
@@ -132,6 +146,8 @@ pub const EVENTS_PER_TURN_COUNT: usize = 256;
 pub const LISTEN_BACKLOG_COUNT: i32 = 1024;
 /// Most worker threads: the descriptor bands have room for no more.
 pub const WORKERS_MAX_COUNT: usize = 64;
+/// Fewest worker threads.
+pub const WORKERS_MIN_COUNT: usize = 1;
 /// Most listening sockets, all addresses and workers together.
 pub const LISTENERS_MAX_COUNT: usize = 256;
 /// Stack of each worker and of the keeper.
@@ -220,8 +236,28 @@ pub const CHANGES_WAITING_MAX_COUNT: usize = 4_096;
 pub const CONFIG_FILE_MAX_BYTES: u64 = 256 * 1024;
 /// Longest text of a parser that an error repeats.
 pub const ERROR_DETAIL_MAX_BYTES: usize = 256;
+/// How much of a wrong value an error message repeats.
+pub const SHOWN_VALUE_MAX_CHARS: usize = 80;
+/// Longest word for which a similar known one is looked up.
+pub const SUGGESTION_WORD_MAX_CHARS: usize = 64;
+/// Longest line of the panic hook.
+pub const PANIC_LINE_MAX_BYTES: usize = 1024;
+/// Default for the user and the group that a start as root switches to.
+pub const IDENTITY_DEFAULT_NUMBER: u32 = 1001;
+/// Smallest such user or group: never root.
+pub const IDENTITY_FLOOR_NUMBER: u32 = 1;
+/// Largest such user or group; the number after it means "unchanged" to the kernel.
+pub const IDENTITY_CEILING_NUMBER: u32 = u32::MAX - 1;
 /// Largest file that holds a credential.
 pub const CREDENTIAL_FILE_MAX_BYTES: u64 = 4 * 1024;
+/// Room reserved on disk at the end of each audit file when it is opened.
+pub const AUDIT_PREALLOCATED_BYTES: u64 = 4 * 1024 * 1024;
+/// Longest name of an audit stream.
+pub const AUDIT_STREAM_NAME_MAX_BYTES: usize = 64;
+/// Most of a reply that `quantonium healthcheck` reads.
+pub const HEALTHCHECK_REPLY_MAX_BYTES: usize = 64 * 1024;
+/// Longest URL that `quantonium healthcheck` takes.
+pub const HEALTHCHECK_URL_MAX_BYTES: usize = 2 * 1024;
 
 #[expect(
     clippy::cast_possible_truncation,
@@ -264,4 +300,25 @@ const _: () = {
     assert!(RANDOM_DIRECT_MIN_BYTES >= 256 && RANDOM_POOL_BYTES <= RESEED_AFTER_BYTES);
     assert!(DISCARD_MAX_MILLIS <= WRITE_STALL_MAX_MILLIS);
     assert!(DRAIN_DEFAULT_MILLIS <= DRAIN_CEILING_MILLIS);
+    assert!(DRAIN_FLOOR_MILLIS < DRAIN_DEFAULT_MILLIS);
+    assert!(TIME_LIMIT_FLOOR_MILLIS >= TIMER_SLOT_MILLIS);
+    assert!(TIME_LIMIT_FLOOR_MILLIS <= HEAD_READ_MAX_MILLIS);
+    assert!(TIME_LIMIT_FLOOR_MILLIS <= IDLE_MAX_MILLIS && IDLE_MAX_MILLIS <= TIME_LIMIT_CEILING_MILLIS);
+    assert!(TIME_LIMIT_FLOOR_MILLIS <= BODY_GAP_MAX_MILLIS);
+    assert!(TIME_LIMIT_FLOOR_MILLIS <= WRITE_STALL_MAX_MILLIS);
+    assert!(BODY_READ_MAX_MILLIS <= TIME_LIMIT_CEILING_MILLIS);
+    assert!(WRITE_STALL_MAX_MILLIS <= TIME_LIMIT_CEILING_MILLIS);
+    assert!(CONNECTIONS_FLOOR_COUNT >= 1 && CONNECTIONS_FLOOR_COUNT <= CONNECTIONS_DEFAULT_COUNT);
+    assert!(CONNECTIONS_DEFAULT_COUNT <= CONNECTIONS_CEILING_COUNT);
+    assert!(CONNECTIONS_PER_ADDRESS_FLOOR_COUNT < CONNECTIONS_PER_ADDRESS_DEFAULT_COUNT);
+    assert!(CONNECTIONS_PER_ADDRESS_DEFAULT_COUNT <= CONNECTIONS_CEILING_COUNT);
+    assert!(REQUESTS_PER_CONNECTION_FLOOR_COUNT <= REQUESTS_PER_CONNECTION_DEFAULT_COUNT);
+    assert!(REQUESTS_PER_CONNECTION_DEFAULT_COUNT <= REQUESTS_PER_CONNECTION_CEILING_COUNT);
+    assert!(WORKERS_MIN_COUNT >= 1 && WORKERS_MAX_COUNT <= LISTENERS_MAX_COUNT);
+    assert!(IDENTITY_FLOOR_NUMBER <= IDENTITY_DEFAULT_NUMBER);
+    assert!(IDENTITY_DEFAULT_NUMBER <= IDENTITY_CEILING_NUMBER && IDENTITY_CEILING_NUMBER < u32::MAX);
+    assert!(AUDIT_BUFFER_BYTES as u64 <= AUDIT_PREALLOCATED_BYTES);
+    assert!(HEALTHCHECK_REPLY_MAX_BYTES >= HEAD_MAX_BYTES);
+    assert!(HEALTHCHECK_URL_MAX_BYTES <= TARGET_MAX_BYTES);
+    assert!(CREDENTIAL_MAX_BYTES as u64 <= CREDENTIAL_FILE_MAX_BYTES);
 };

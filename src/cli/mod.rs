@@ -1,1 +1,65 @@
-//! Floor `cli`: empty in the skeleton.
+//! The command line: from arguments to a command, and from its outcome to an exit code.
+//!
+//! Owns the commands and their texts. Invariants: arguments and environment come in as parameters; text goes
+//! through `console`, which cannot fail; a mistake on the command line is answered with what to run next and
+//! exit code 64; a configuration that is refused, wherever the value came from, with 78.
+
+mod arguments;
+mod healthcheck;
+mod help;
+mod panic_hook;
+mod version;
+
+use std::ffi::OsString;
+
+pub use panic_hook::install as install_panic_hook;
+
+use crate::config::{self, Machine, Raw};
+use crate::console::{self, Level};
+use crate::exit::Exit;
+use crate::server;
+use arguments::Command;
+
+/// Runs the program with `arguments` (without the program's name) and `environment`.
+#[must_use]
+pub fn run(
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Exit {
+    match arguments::parse(arguments) {
+        Ok(Command::Serve(raw)) => serve(raw, environment),
+        Ok(Command::HealthCheck { url }) => healthcheck::run(url.as_deref(), environment),
+        Ok(Command::Version) => {
+            console::out(&version::text());
+            Exit::Success
+        }
+        Ok(Command::Help) => {
+            console::out(&help::text());
+            Exit::Success
+        }
+        Err(error) => {
+            console::err(&error.to_string());
+            Exit::Usage
+        }
+    }
+}
+
+fn serve(raw: Raw, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Exit {
+    let loaded = match config::load(raw, environment, Machine::here()) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            console::err(&format!("quantonium: {error}\n"));
+            return Exit::Config;
+        }
+    };
+    for warning in &loaded.warnings {
+        console::log(Level::Warn, format_args!("{warning}"));
+    }
+    match server::run(&loaded.config) {
+        Ok(()) => Exit::Success,
+        Err(error) => {
+            console::err(&format!("quantonium: {error}\n"));
+            error.exit()
+        }
+    }
+}

@@ -1,1 +1,72 @@
-//! Floor `config`: empty in the skeleton.
+//! Settings: from flags, environment, file and defaults to one immutable [`Config`].
+//!
+//! Owns the table of settings and the two stages: [`Raw`] is what was given, as text, each value with its
+//! source; [`Config`] is what the server runs with. Invariants: priority is flag, environment, file, default;
+//! arguments and environment come in as parameters, so that nothing here reads the process; a message names
+//! the source of the value it refuses; no secret is taken from the environment by value.
+
+mod checked;
+mod environment;
+mod error;
+mod file;
+mod raw;
+mod settings;
+mod suggest;
+mod value;
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+
+pub use checked::{Config, Machine};
+pub use error::{ConfigError, Place, shown, shown_path};
+pub use raw::{Given, Raw, Source};
+pub use settings::{Fallback, Group, Id, Kind, SETTINGS, Setting, Unit, by_name};
+pub use suggest::nearest;
+
+/// A configuration and what to tell about it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// The settings to run with.
+    pub config: Config,
+    /// Lines for the log: variables that look like settings and are none.
+    pub warnings: Vec<String>,
+}
+
+/// Completes the flags in `raw` by environment, file and defaults, and checks the whole.
+///
+/// # Errors
+/// The first thing that cannot be served with.
+pub fn load(
+    mut raw: Raw,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    machine: Machine,
+) -> Result<Loaded, ConfigError> {
+    let warnings = gather(&mut raw, environment)?;
+    Ok(Loaded { config: checked::check(&raw, machine)?, warnings })
+}
+
+/// Where environment, file and defaults say to listen; other settings are not judged.
+///
+/// # Errors
+/// What is wrong with the environment, the file or the addresses.
+pub fn listen_addresses(
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Vec<SocketAddr>, ConfigError> {
+    let mut raw = Raw::default();
+    gather(&mut raw, environment)?;
+    checked::listen_addresses(&raw)
+}
+
+fn gather(
+    raw: &mut Raw,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Vec<String>, ConfigError> {
+    let warnings = environment::read(environment, raw)?;
+    if let Some(path) = checked::config_file(raw)? {
+        file::read(&path, raw)?;
+    }
+    Ok(warnings)
+}
+
+#[cfg(test)]
+mod tests;

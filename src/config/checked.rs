@@ -1,0 +1,201 @@
+//! The second stage: checked, typed, immutable.
+//!
+//! Owns [`Config`]. Invariant: a `Config` in hand is one that the server can start with, as far as that can be
+//! told without touching the machine; nobody looks at a setting's text after it.
+
+use core::num::NonZeroUsize;
+use std::ffi::OsStr;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::error::ConfigError;
+use super::raw::{Raw, Source};
+use super::settings::{Fallback, Id, Kind, Unit};
+use super::value;
+use crate::limits;
+
+/// What a default may depend on.
+#[derive(Clone, Copy, Debug)]
+pub struct Machine {
+    /// Processors that this process may use.
+    pub processors: usize,
+}
+
+impl Machine {
+    /// Asks the system.
+    #[must_use]
+    pub fn here() -> Self {
+        Self { processors: std::thread::available_parallelism().map_or(1, NonZeroUsize::get) }
+    }
+}
+
+/// The settings of a server. Durations are in milliseconds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Started to try it out.
+    pub dev: bool,
+    /// Directory of everything that outlives a run.
+    pub data_dir: PathBuf,
+    /// Where to listen: at least one address, none twice apart from those with port 0.
+    pub listen: Vec<SocketAddr>,
+    /// Plain HTTP may leave this machine.
+    pub insecure_http: bool,
+    /// Threads that serve; with `listen`, no more sockets than `limits::LISTENERS_MAX_COUNT`.
+    pub workers: usize,
+    /// Connections at a time, all workers together.
+    pub max_connections: usize,
+    /// Connections at a time of one client address; none: no such limit.
+    pub max_connections_per_address: Option<NonZeroUsize>,
+    /// Requests on one connection.
+    pub max_requests_per_connection: u64,
+    /// Budget of all leases of all workers, in bytes.
+    pub max_memory_bytes: usize,
+    /// From the first byte of a request to the end of its head.
+    pub head_timeout_ms: u64,
+    /// From the end of the head to the end of the body.
+    pub body_timeout_ms: u64,
+    /// Longest silence inside a body; never longer than `body_timeout_ms`.
+    pub body_gap_timeout_ms: u64,
+    /// Longest silence between two requests.
+    pub idle_timeout_ms: u64,
+    /// How long a reply may find no room.
+    pub write_timeout_ms: u64,
+    /// From the first signal to the end of the requests in flight.
+    pub drain_timeout_ms: u64,
+    /// User to become when started as root; never root.
+    pub user_id: u32,
+    /// Group to become when started as root; never root's.
+    pub group_id: u32,
+}
+
+/// Checks everything that was given.
+///
+/// # Errors
+/// The first setting that cannot be served with.
+pub(super) fn check(raw: &Raw, machine: Machine) -> Result<Config, ConfigError> {
+    let read = Reader { raw, machine };
+    let dev = read.switch(Id::Dev)?;
+    let body_timeout_ms = read.number(Id::BodyTimeout)?;
+    let config = Config {
+        dev,
+        data_dir: read.path(Id::DataDir, dev)?.ok_or(ConfigError::DataDirMissing)?,
+        listen: read.addresses()?,
+        insecure_http: read.switch(Id::InsecureHttp)?,
+        workers: read.count(Id::Workers)?,
+        max_connections: read.count(Id::MaxConnections)?,
+        max_connections_per_address: NonZeroUsize::new(read.count(Id::MaxConnectionsPerAddress)?),
+        max_requests_per_connection: read.number(Id::MaxRequestsPerConnection)?,
+        max_memory_bytes: read.count(Id::MaxMemory)?,
+        head_timeout_ms: read.number(Id::HeadTimeout)?,
+        body_timeout_ms,
+        body_gap_timeout_ms: read.body_gap(body_timeout_ms)?,
+        idle_timeout_ms: read.number(Id::IdleTimeout)?,
+        write_timeout_ms: read.number(Id::WriteTimeout)?,
+        drain_timeout_ms: read.number(Id::DrainTimeout)?,
+        user_id: read.identity(Id::UserId)?,
+        group_id: read.identity(Id::GroupId)?,
+    };
+    // An IPv4 address inside IPv6 is judged as what it stands for.
+    let open = config.listen.iter().find(|address| !address.ip().to_canonical().is_loopback());
+    if let (Some(address), false) = (open, config.insecure_http) {
+        return Err(ConfigError::PlainHttp { address: *address });
+    }
+    if config.listen.len().saturating_mul(config.workers) > limits::LISTENERS_MAX_COUNT {
+        let (addresses, workers) = (config.listen.len(), config.workers);
+        return Err(ConfigError::TooManyListeners { addresses, workers });
+    }
+    Ok(config)
+}
+
+/// Where the settings say to listen, without judging any other setting.
+///
+/// # Errors
+/// [`ConfigError::Value`].
+pub(super) fn listen_addresses(raw: &Raw) -> Result<Vec<SocketAddr>, ConfigError> {
+    Reader { raw, machine: Machine { processors: 1 } }.addresses()
+}
+
+/// Where the settings say the configuration file is.
+///
+/// # Errors
+/// [`ConfigError::Value`].
+pub(super) fn config_file(raw: &Raw) -> Result<Option<PathBuf>, ConfigError> {
+    Reader { raw, machine: Machine { processors: 1 } }.path(Id::ConfigFile, false)
+}
+
+/// Typed look-ups; each falls back to the setting's default.
+struct Reader<'a> {
+    raw: &'a Raw,
+    machine: Machine,
+}
+
+impl Reader<'_> {
+    /// The last text that was given, read by `parse`, or nothing if none was given.
+    fn given<T>(
+        &self,
+        id: Id,
+        parse: impl FnOnce(&OsStr) -> Result<T, String>,
+    ) -> Result<Option<T>, ConfigError> {
+        let Some(given) = self.raw.get(id) else { return Ok(None) };
+        let text = given.texts.last().map_or(OsStr::new(""), |text| text.as_os_str());
+        parse(text).map(Some).map_err(|reason| refused(id, &given.source, reason))
+    }
+
+    fn switch(&self, id: Id) -> Result<bool, ConfigError> {
+        Ok(self.given(id, value::switch)?.unwrap_or(false))
+    }
+
+    fn path(&self, id: Id, dev: bool) -> Result<Option<PathBuf>, ConfigError> {
+        let fallback = match id.setting().fallback {
+            Fallback::RequiredUnlessDev(text) if dev => Some(PathBuf::from(text)),
+            _ => None,
+        };
+        Ok(self.given(id, value::path)?.or(fallback))
+    }
+
+    fn addresses(&self) -> Result<Vec<SocketAddr>, ConfigError> {
+        let parse = |source: &Source, texts: &[_]| {
+            value::addresses(texts).map_err(|reason| refused(Id::Listen, source, reason))
+        };
+        match (self.raw.get(Id::Listen), Id::Listen.setting().fallback) {
+            (Some(given), _) => parse(&given.source, &given.texts),
+            (None, Fallback::Text(text)) => parse(&Source::Flag, &[text.into()]),
+            (None, _) => parse(&Source::Flag, &[]),
+        }
+    }
+
+    fn number(&self, id: Id) -> Result<u64, ConfigError> {
+        let setting = id.setting();
+        let unit = match setting.kind {
+            Kind::Number(unit) => unit,
+            Kind::Switch | Kind::Path | Kind::Addresses => Unit::Count,
+        };
+        let fallback = match setting.fallback {
+            Fallback::Number(number) => number,
+            Fallback::Processors => (self.machine.processors as u64).clamp(setting.floor, setting.ceiling),
+            _ => setting.floor,
+        };
+        Ok(self.given(id, |text| value::number(setting, unit, text))?.unwrap_or(fallback))
+    }
+
+    /// The silence inside a body. Its default follows a shorter total; one that was given must fit.
+    fn body_gap(&self, total: u64) -> Result<u64, ConfigError> {
+        let gap = self.number(Id::BodyGapTimeout)?;
+        if gap > total && self.raw.get(Id::BodyGapTimeout).is_some() {
+            return Err(ConfigError::GapBeyondTotal { gap, total });
+        }
+        Ok(gap.min(total))
+    }
+
+    fn count(&self, id: Id) -> Result<usize, ConfigError> {
+        self.number(id).map(|number| usize::try_from(number).unwrap_or(usize::MAX))
+    }
+
+    fn identity(&self, id: Id) -> Result<u32, ConfigError> {
+        self.number(id).map(|number| u32::try_from(number).unwrap_or(limits::IDENTITY_CEILING_NUMBER))
+    }
+}
+
+fn refused(id: Id, source: &Source, reason: String) -> ConfigError {
+    ConfigError::Value { id, source: source.clone(), reason }
+}

@@ -1,0 +1,132 @@
+//! Settings from environment variables.
+//!
+//! Owns the rules for `QUANTONIUM_*`: a setting's variable is taken, one that would carry a secret stops the
+//! start, an unknown one is warned about. Invariants: no value of a variable that is not a setting is looked
+//! at beyond whether it is empty; an empty variable counts as not set.
+
+use std::ffi::OsString;
+
+use super::error::{ConfigError, shown};
+use super::raw::{Raw, Source};
+use super::settings::{ENVIRONMENT_PREFIX, SETTINGS};
+use super::suggest::nearest;
+
+/// Read by the tests and the build, never by the server.
+const OTHERS: [&str; 4] =
+    ["QUANTONIUM_BIN", "QUANTONIUM_REQUIRE", "QUANTONIUM_ALLOW_SLOW", "QUANTONIUM_COMMIT"];
+/// The tests name further binaries by variables that begin so.
+const OTHERS_PREFIX: &str = "QUANTONIUM_BIN_";
+/// A variable whose last word is one of these carries a secret.
+const SECRET_WORDS: [&str; 5] = ["KEY", "SECRET", "TOKEN", "PASSWORD", "PASSPHRASE"];
+
+/// Adds the settings among `variables` to `raw` and returns warnings about unknown variables.
+///
+/// # Errors
+/// [`ConfigError::SecretInEnvironment`].
+pub(super) fn read(
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+    raw: &mut Raw,
+) -> Result<Vec<String>, ConfigError> {
+    let known: Vec<_> = SETTINGS.iter().map(|setting| (setting.variable(), setting.id)).collect();
+    let mut warnings = Vec::new();
+    for (name, value) in variables {
+        if value.is_empty() || !name.as_encoded_bytes().starts_with(ENVIRONMENT_PREFIX.as_bytes()) {
+            continue;
+        }
+        let name = shown(&name);
+        if let Some((_, id)) = known.iter().find(|(variable, _)| *variable == name) {
+            raw.add(*id, Source::Environment, value);
+        } else if OTHERS.contains(&name.as_str()) || name.starts_with(OTHERS_PREFIX) {
+            // Not ours to judge.
+        } else if name.rsplit('_').next().is_some_and(|word| SECRET_WORDS.contains(&word)) {
+            return Err(ConfigError::SecretInEnvironment { name });
+        } else {
+            warnings.push(unknown(&name));
+        }
+    }
+    Ok(warnings)
+}
+
+fn unknown(name: &str) -> String {
+    // Compared without the prefix that all share: it would make every variable look like every other.
+    let word = |name: &str| name.strip_prefix(ENVIRONMENT_PREFIX).unwrap_or(name).to_owned();
+    match nearest(&word(name), SETTINGS.iter().map(|setting| word(&setting.variable()))) {
+        Some(nearest) => {
+            format!("{name} is not a setting and is ignored; did you mean {ENVIRONMENT_PREFIX}{nearest}?")
+        }
+        None => format!("{name} is not a setting and is ignored"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::settings::Id;
+    use super::*;
+
+    fn scan(variables: &[(&str, &str)]) -> (Raw, Result<Vec<String>, ConfigError>) {
+        let mut raw = Raw::default();
+        let variables = variables.iter().map(|(name, value)| (name.into(), value.into()));
+        let outcome = read(variables, &mut raw);
+        (raw, outcome)
+    }
+
+    #[test]
+    fn every_setting_has_its_variable() {
+        for setting in &SETTINGS {
+            let (raw, warnings) = scan(&[(&setting.variable(), "x")]);
+            assert_eq!(warnings, Ok(vec![]));
+            assert_eq!(raw.get(setting.id).unwrap().texts, ["x"]);
+            assert_eq!(raw.get(setting.id).unwrap().source, Source::Environment);
+        }
+    }
+
+    #[test]
+    fn secrets_by_value_stop_the_start_and_are_not_printed() {
+        for name in [
+            "QUANTONIUM_MASTER_KEY",
+            "QUANTONIUM_API_KEY",
+            "QUANTONIUM_ADMIN_KEY",
+            "QUANTONIUM_JWT_SECRET",
+            "QUANTONIUM_TOKEN",
+            "QUANTONIUM_ETCD_PASSWORD",
+        ] {
+            let (_, outcome) = scan(&[(name, "hunter2")]);
+            let refusal = outcome.unwrap_err().to_string();
+            assert!(refusal.contains(&format!("set {name}_FILE to its path")), "{refusal}");
+            assert!(!refusal.contains("hunter2"), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn unknown_variables_are_warned_about_with_the_nearest_setting() {
+        let (_, outcome) = scan(&[("QUANTONIUM_WORKER", "2"), ("QUANTONIUM_SPLINES", "3"), ("PATH", "/")]);
+        assert_eq!(
+            outcome.unwrap(),
+            [
+                "QUANTONIUM_WORKER is not a setting and is ignored; did you mean QUANTONIUM_WORKERS?",
+                "QUANTONIUM_SPLINES is not a setting and is ignored",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_paths_of_secrets_and_the_variables_of_tests_pass() {
+        let (_, outcome) = scan(&[
+            ("QUANTONIUM_BIN", "/x"),
+            ("QUANTONIUM_BIN_V3", "/x"),
+            ("QUANTONIUM_REQUIRE", "1"),
+            ("QUANTONIUM_ALLOW_SLOW", "1"),
+            ("QUANTONIUM_COMMIT", "abc"),
+        ]);
+        assert_eq!(outcome, Ok(vec![]));
+        let (_, outcome) = scan(&[("QUANTONIUM_MASTER_KEY_FILE", "/run/secrets/master")]);
+        assert_eq!(outcome.map(|warnings| warnings.len()), Ok(1));
+    }
+
+    #[test]
+    fn an_empty_variable_counts_as_not_set() {
+        let (raw, outcome) = scan(&[("QUANTONIUM_WORKERS", ""), ("QUANTONIUM_API_KEY", "")]);
+        assert_eq!(outcome, Ok(vec![]));
+        assert!(raw.get(Id::Workers).is_none());
+    }
+}

@@ -1,0 +1,373 @@
+//! The table of settings: one row each, from which everything else derives.
+//!
+//! Owns [`SETTINGS`]. A row's name gives the flag (`--data-dir`), the environment variable
+//! (`QUANTONIUM_DATA_DIR`) and the key of the TOML file (`data_dir`); its kind, bounds, default and help give
+//! the parser and the help text. Invariant, held at compile time: row `i` belongs to the `Id` of number `i`.
+
+use crate::limits;
+
+/// What every environment variable of the program begins with.
+pub(super) const ENVIRONMENT_PREFIX: &str = "QUANTONIUM_";
+
+/// Names a setting in the code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "each variant is described by its row below")]
+pub enum Id {
+    Dev,
+    ConfigFile,
+    DataDir,
+    Workers,
+    UserId,
+    GroupId,
+    Listen,
+    InsecureHttp,
+    MaxConnections,
+    MaxConnectionsPerAddress,
+    MaxRequestsPerConnection,
+    MaxMemory,
+    HeadTimeout,
+    BodyTimeout,
+    BodyGapTimeout,
+    IdleTimeout,
+    WriteTimeout,
+    DrainTimeout,
+}
+
+impl Id {
+    /// The setting's row.
+    #[must_use]
+    #[expect(clippy::indexing_slicing, reason = "the assertion below shows that every Id has its row")]
+    pub const fn setting(self) -> &'static Setting {
+        &SETTINGS[self as usize]
+    }
+}
+
+/// The form of a setting's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// On or off.
+    Switch,
+    /// A path.
+    Path,
+    /// Addresses with ports; the only kind that may be repeated.
+    Addresses,
+    /// A whole number within bounds.
+    Number(Unit),
+}
+
+/// What a number counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Things.
+    Count,
+    /// Bytes; the text may end in `KiB`, `MiB` or `GiB`.
+    Bytes,
+    /// Milliseconds.
+    Millis,
+    /// A user or group of the system.
+    Identity,
+}
+
+/// The value of a setting that is given nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fallback {
+    /// A switch is off.
+    Off,
+    /// There is none.
+    Nothing,
+    /// This text, as if it had been given.
+    Text(&'static str),
+    /// This number.
+    Number(u64),
+    /// The number of processors that the process may use.
+    Processors,
+    /// Required, except with `--dev`: then this text.
+    RequiredUnlessDev(&'static str),
+}
+
+/// The heading under which the help shows a setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// How the server starts.
+    Start,
+    /// Where it listens.
+    Network,
+    /// How much it takes on.
+    Capacity,
+    /// How long it waits.
+    Time,
+}
+
+impl Group {
+    /// All groups, in the order of the help.
+    pub const ALL: [Self; 4] = [Self::Start, Self::Network, Self::Capacity, Self::Time];
+
+    /// The heading's text.
+    #[must_use]
+    pub const fn heading(self) -> &'static str {
+        match self {
+            Self::Start => "Start",
+            Self::Network => "Network",
+            Self::Capacity => "Capacity",
+            Self::Time => "Time",
+        }
+    }
+}
+
+/// One row of the table.
+#[derive(Debug)]
+pub struct Setting {
+    /// Its name in the code.
+    pub id: Id,
+    /// Its name to people, in lower case with hyphens.
+    pub name: &'static str,
+    /// The form of its value.
+    pub kind: Kind,
+    /// Its value when it is given nowhere.
+    pub fallback: Fallback,
+    /// Smallest number that is taken; zero for other kinds.
+    pub floor: u64,
+    /// Largest number that is taken; zero for other kinds.
+    pub ceiling: u64,
+    /// Its heading in the help.
+    pub group: Group,
+    /// One or two lines of help.
+    pub help: &'static str,
+}
+
+impl Setting {
+    /// The flag: `--data-dir`.
+    #[must_use]
+    pub fn flag(&self) -> String {
+        format!("--{}", self.name)
+    }
+
+    /// The environment variable: `QUANTONIUM_DATA_DIR`.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        format!("{ENVIRONMENT_PREFIX}{}", self.name.replace('-', "_").to_ascii_uppercase())
+    }
+
+    /// The key in the TOML file: `data_dir`. The path of that file itself has none.
+    #[must_use]
+    pub fn key(&self) -> Option<String> {
+        (self.id != Id::ConfigFile).then(|| self.name.replace('-', "_"))
+    }
+
+    /// Whether the flag may stand more than once.
+    #[must_use]
+    pub fn repeats(&self) -> bool {
+        self.kind == Kind::Addresses
+    }
+
+    const fn bounded(mut self, floor: u64, ceiling: u64) -> Self {
+        self.floor = floor;
+        self.ceiling = ceiling;
+        self
+    }
+}
+
+const fn row(
+    id: Id,
+    name: &'static str,
+    kind: Kind,
+    fallback: Fallback,
+    group: Group,
+    help: &'static str,
+) -> Setting {
+    Setting { id, name, kind, fallback, floor: 0, ceiling: 0, group, help }
+}
+
+const fn millis(id: Id, name: &'static str, default: u64, help: &'static str) -> Setting {
+    row(id, name, Kind::Number(Unit::Millis), Fallback::Number(default), Group::Time, help)
+        .bounded(limits::TIME_LIMIT_FLOOR_MILLIS, limits::TIME_LIMIT_CEILING_MILLIS)
+}
+
+const fn identity(id: Id, name: &'static str, help: &'static str) -> Setting {
+    let default = Fallback::Number(limits::IDENTITY_DEFAULT_NUMBER as u64);
+    row(id, name, Kind::Number(Unit::Identity), default, Group::Start, help)
+        .bounded(limits::IDENTITY_FLOOR_NUMBER as u64, limits::IDENTITY_CEILING_NUMBER as u64)
+}
+
+const fn capacity(id: Id, name: &'static str, unit: Unit, default: u64, help: &'static str) -> Setting {
+    row(id, name, Kind::Number(unit), Fallback::Number(default), Group::Capacity, help)
+}
+
+/// Every setting, in the order of [`Id`].
+pub const SETTINGS: [Setting; 18] = [
+    row(
+        Id::Dev,
+        "dev",
+        Kind::Switch,
+        Fallback::Off,
+        Group::Start,
+        "Try it out: the data directory defaults to ./quantonium-dev",
+    ),
+    row(
+        Id::ConfigFile,
+        "config",
+        Kind::Path,
+        Fallback::Nothing,
+        Group::Start,
+        "TOML file with settings; its keys are the flags' names with underscores",
+    ),
+    row(
+        Id::DataDir,
+        "data-dir",
+        Kind::Path,
+        Fallback::RequiredUnlessDev("./quantonium-dev"),
+        Group::Start,
+        "Directory for keys, audit files and the admin key; created if missing, mode 0700",
+    ),
+    row(
+        Id::Workers,
+        "workers",
+        Kind::Number(Unit::Count),
+        Fallback::Processors,
+        Group::Start,
+        "Threads that serve requests",
+    )
+    .bounded(limits::WORKERS_MIN_COUNT as u64, limits::WORKERS_MAX_COUNT as u64),
+    identity(Id::UserId, "user-id", "User to become when started as root"),
+    identity(Id::GroupId, "group-id", "Group to become when started as root"),
+    row(
+        Id::Listen,
+        "listen",
+        Kind::Addresses,
+        Fallback::Text("127.0.0.1:8080"),
+        Group::Network,
+        "Address and port to serve on; repeat the flag or separate with commas; port 0 takes a free one",
+    ),
+    row(
+        Id::InsecureHttp,
+        "insecure-http",
+        Kind::Switch,
+        Fallback::Off,
+        Group::Network,
+        "Allow plain HTTP on an address that is not loopback: for use behind a proxy that speaks TLS",
+    ),
+    capacity(
+        Id::MaxConnections,
+        "max-connections",
+        Unit::Count,
+        limits::CONNECTIONS_DEFAULT_COUNT as u64,
+        "Connections at a time, all workers together",
+    )
+    .bounded(limits::CONNECTIONS_FLOOR_COUNT as u64, limits::CONNECTIONS_CEILING_COUNT as u64),
+    capacity(
+        Id::MaxConnectionsPerAddress,
+        "max-connections-per-address",
+        Unit::Count,
+        limits::CONNECTIONS_PER_ADDRESS_DEFAULT_COUNT as u64,
+        "Connections at a time of one client address (IPv6: one /64); 0: no limit",
+    )
+    .bounded(limits::CONNECTIONS_PER_ADDRESS_FLOOR_COUNT as u64, limits::CONNECTIONS_CEILING_COUNT as u64),
+    capacity(
+        Id::MaxRequestsPerConnection,
+        "max-requests-per-connection",
+        Unit::Count,
+        limits::REQUESTS_PER_CONNECTION_DEFAULT_COUNT,
+        "Requests on one connection before it is closed",
+    )
+    .bounded(limits::REQUESTS_PER_CONNECTION_FLOOR_COUNT, limits::REQUESTS_PER_CONNECTION_CEILING_COUNT),
+    capacity(
+        Id::MaxMemory,
+        "max-memory",
+        Unit::Bytes,
+        limits::LEASE_BUDGET_DEFAULT_BYTES as u64,
+        "Memory for requests in progress; beyond it new ones get 503",
+    )
+    .bounded(limits::LEASE_BUDGET_FLOOR_BYTES as u64, limits::LEASE_BUDGET_CEILING_BYTES as u64),
+    millis(
+        Id::HeadTimeout,
+        "head-timeout-ms",
+        limits::HEAD_READ_MAX_MILLIS,
+        "From the first byte of a request to the end of its head",
+    ),
+    millis(
+        Id::BodyTimeout,
+        "body-timeout-ms",
+        limits::BODY_READ_MAX_MILLIS,
+        "From the end of the head to the end of the body",
+    ),
+    millis(
+        Id::BodyGapTimeout,
+        "body-gap-timeout-ms",
+        limits::BODY_GAP_MAX_MILLIS,
+        "Longest silence inside a body; a shorter body-timeout-ms lowers it",
+    ),
+    millis(
+        Id::IdleTimeout,
+        "idle-timeout-ms",
+        limits::IDLE_MAX_MILLIS,
+        "Longest silence between the requests of a connection",
+    ),
+    millis(
+        Id::WriteTimeout,
+        "write-timeout-ms",
+        limits::WRITE_STALL_MAX_MILLIS,
+        "How long a client may leave a reply unread",
+    ),
+    millis(
+        Id::DrainTimeout,
+        "drain-timeout-ms",
+        limits::DRAIN_DEFAULT_MILLIS,
+        "From SIGTERM to the end of the requests in flight",
+    )
+    .bounded(limits::DRAIN_FLOOR_MILLIS, limits::DRAIN_CEILING_MILLIS),
+];
+
+#[expect(clippy::indexing_slicing, reason = "the loop stays below the length; compile time only")]
+const _: () = {
+    let mut number = 0;
+    while number < SETTINGS.len() {
+        assert!(SETTINGS[number].id as usize == number, "rows stand in the order of Id");
+        number += 1;
+    }
+    assert!(Id::DrainTimeout as usize + 1 == SETTINGS.len(), "every Id has a row");
+};
+
+/// The setting of this name (`data-dir`), if there is one.
+#[must_use]
+pub fn by_name(name: &str) -> Option<Id> {
+    SETTINGS.iter().find(|setting| setting.name == name).map(|setting| setting.id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flag_variable_and_key_derive_from_the_name() {
+        let setting = Id::DataDir.setting();
+        assert_eq!(setting.flag(), "--data-dir");
+        assert_eq!(setting.variable(), "QUANTONIUM_DATA_DIR");
+        assert_eq!(setting.key().as_deref(), Some("data_dir"));
+        assert_eq!(Id::ConfigFile.setting().key(), None);
+    }
+
+    #[test]
+    fn names_are_unique_and_plain() {
+        for setting in &SETTINGS {
+            assert_eq!(by_name(setting.name), Some(setting.id));
+            assert!(setting.name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'));
+        }
+        assert_eq!(by_name("data_dir"), None);
+    }
+
+    #[test]
+    fn defaults_of_numbers_lie_within_their_bounds() {
+        for setting in &SETTINGS {
+            match setting.fallback {
+                Fallback::Number(default) => {
+                    assert!((setting.floor..=setting.ceiling).contains(&default), "{}", setting.name);
+                }
+                _ => assert!(
+                    !matches!(setting.kind, Kind::Number(_)) || setting.fallback == Fallback::Processors,
+                    "{} needs a number as default",
+                    setting.name
+                ),
+            }
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! The two stages together: precedence, defaults, refusals.
+
+use core::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use super::*;
+use crate::limits;
+
+const MACHINE: Machine = Machine { processors: 3 };
+
+struct ConfigFile(PathBuf);
+
+impl ConfigFile {
+    fn new(name: &str, text: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("quantonium-{name}-{}.toml", std::process::id()));
+        std::fs::write(&path, text).unwrap();
+        Self(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for ConfigFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn loaded(flags: &[(Id, &str)], environment: &[(&str, &str)]) -> Result<Loaded, String> {
+    let mut raw = Raw::default();
+    for (id, text) in flags {
+        raw.add_flag(*id, text.into()).map_err(|setting| setting.name.to_owned())?;
+    }
+    let environment = environment.iter().map(|(name, value)| (name.into(), value.into()));
+    load(raw, environment, MACHINE).map_err(|error| error.to_string())
+}
+
+fn config(flags: &[(Id, &str)], environment: &[(&str, &str)]) -> Result<Config, String> {
+    loaded(flags, environment).map(|loaded| loaded.config)
+}
+
+const DEV: (Id, &str) = (Id::Dev, "true");
+
+#[test]
+fn defaults_are_those_of_limits() {
+    let found = config(&[DEV], &[]).unwrap();
+    let expected = Config {
+        dev: true,
+        data_dir: PathBuf::from("./quantonium-dev"),
+        listen: vec!["127.0.0.1:8080".parse().unwrap()],
+        insecure_http: false,
+        workers: 3,
+        max_connections: limits::CONNECTIONS_DEFAULT_COUNT,
+        max_connections_per_address: NonZeroUsize::new(limits::CONNECTIONS_PER_ADDRESS_DEFAULT_COUNT),
+        max_requests_per_connection: limits::REQUESTS_PER_CONNECTION_DEFAULT_COUNT,
+        max_memory_bytes: limits::LEASE_BUDGET_DEFAULT_BYTES,
+        head_timeout_ms: limits::HEAD_READ_MAX_MILLIS,
+        body_timeout_ms: limits::BODY_READ_MAX_MILLIS,
+        body_gap_timeout_ms: limits::BODY_GAP_MAX_MILLIS,
+        idle_timeout_ms: limits::IDLE_MAX_MILLIS,
+        write_timeout_ms: limits::WRITE_STALL_MAX_MILLIS,
+        drain_timeout_ms: limits::DRAIN_DEFAULT_MILLIS,
+        user_id: 1001,
+        group_id: 1001,
+    };
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn flag_beats_environment_beats_file_beats_default() {
+    let file = ConfigFile::new("precedence", "dev = true\nworkers = 5\nidle_timeout_ms = 500\n");
+    let in_file = ("QUANTONIUM_CONFIG", file.path());
+    let workers =
+        |flags: &[(Id, &str)], environment: &[(&str, &str)]| config(flags, environment).unwrap().workers;
+    let in_environment = ("QUANTONIUM_WORKERS", "6");
+    assert_eq!(workers(&[(Id::Workers, "7")], &[in_file, in_environment]), 7);
+    assert_eq!(workers(&[], &[in_file, in_environment]), 6);
+    assert_eq!(workers(&[], &[in_file]), 5);
+    assert_eq!(workers(&[DEV], &[]), 3);
+    assert_eq!(config(&[], &[in_file, in_environment]).unwrap().idle_timeout_ms, 500);
+    // The flag that names the file beats the variable that does.
+    let other = ConfigFile::new("precedence-other", "dev = true\nworkers = 9\n");
+    assert_eq!(workers(&[(Id::ConfigFile, other.path())], &[in_file]), 9);
+}
+
+#[test]
+fn addresses_of_a_stronger_source_replace_the_others() {
+    let listen = config(
+        &[DEV, (Id::Listen, "127.0.0.1:1"), (Id::Listen, "[::1]:2")],
+        &[("QUANTONIUM_LISTEN", "127.0.0.1:3,127.0.0.1:4")],
+    )
+    .unwrap()
+    .listen;
+    assert_eq!(listen, ["127.0.0.1:1".parse().unwrap(), "[::1]:2".parse().unwrap()]);
+}
+
+#[test]
+fn a_switch_can_be_turned_off_again() {
+    let environment = [("QUANTONIUM_DEV", "yes"), ("QUANTONIUM_DATA_DIR", "/srv/q")];
+    assert!(config(&[], &environment).unwrap().dev);
+    assert!(!config(&[(Id::Dev, "false")], &environment).unwrap().dev);
+}
+
+#[test]
+fn messages_name_the_source() {
+    let file = ConfigFile::new("sources", "dev = true\nworkers = 0\n");
+    assert_eq!(
+        config(&[DEV], &[("QUANTONIUM_WORKERS", "0")]).unwrap_err(),
+        "--workers: 0 is below 1 (set by QUANTONIUM_WORKERS)"
+    );
+    assert_eq!(
+        config(&[DEV, (Id::Workers, "65")], &[]).unwrap_err(),
+        "--workers: 65 is above 64 (set on the command line)"
+    );
+    assert_eq!(
+        config(&[], &[("QUANTONIUM_CONFIG", file.path())]).unwrap_err(),
+        format!("--workers: 0 is below 1 (set in {}, line 2, column 11)", file.path())
+    );
+}
+
+#[test]
+fn every_number_is_held_to_its_bounds() {
+    for setting in SETTINGS.iter().filter(|setting| matches!(setting.kind, Kind::Number(_))) {
+        let given = |number: u64| {
+            let flags = [DEV, (Id::BodyTimeout, "3600000"), (setting.id, &*number.to_string())];
+            let skip = usize::from(setting.id == Id::BodyTimeout);
+            config(&[&flags[..1], &flags[1 + skip..]].concat(), &[])
+        };
+        assert!(given(setting.ceiling).is_ok(), "{}", setting.name);
+        assert!(given(setting.ceiling + 1).unwrap_err().contains("is above"), "{}", setting.name);
+        assert!(given(setting.floor).is_ok(), "{}", setting.name);
+        if let Some(below) = setting.floor.checked_sub(1) {
+            assert!(given(below).unwrap_err().contains("is below"), "{}", setting.name);
+        }
+    }
+}
+
+#[test]
+fn a_missing_data_directory_says_what_to_give() {
+    let refusal = config(&[], &[]).unwrap_err();
+    assert_eq!(
+        refusal,
+        "no data directory: give --data-dir DIR or set QUANTONIUM_DATA_DIR, or try it out with --dev"
+    );
+    assert_eq!(config(&[(Id::DataDir, "/srv/q")], &[]).unwrap().data_dir, Path::new("/srv/q"));
+    assert_eq!(config(&[DEV, (Id::DataDir, "/srv/q")], &[]).unwrap().data_dir, Path::new("/srv/q"));
+}
+
+#[test]
+fn plain_http_beyond_loopback_needs_a_word() {
+    for address in ["0.0.0.0:8080", "[::]:8080", "10.0.0.1:80", "[::ffff:10.0.0.1]:80", "[fe80::1]:80"] {
+        let flags = [DEV, (Id::Listen, "127.0.0.1:1"), (Id::Listen, address)];
+        let refusal = config(&flags, &[]).unwrap_err();
+        assert!(refusal.contains("give --insecure-http if a proxy in front speaks TLS"), "{refusal}");
+        assert!(refusal.contains(address), "{refusal}");
+        assert!(config(&flags, &[("QUANTONIUM_INSECURE_HTTP", "1")]).is_ok());
+    }
+    for address in ["127.0.0.1:80", "127.9.9.9:80", "[::1]:80", "[::ffff:127.0.0.1]:80"] {
+        assert!(config(&[DEV, (Id::Listen, address)], &[]).is_ok(), "{address}");
+    }
+}
+
+#[test]
+fn sockets_have_room_for_every_worker() {
+    let listen = |count| vec!["127.0.0.1:0"; count].join(",");
+    let given = |count| config(&[DEV, (Id::Workers, "64"), (Id::Listen, &listen(count))], &[]);
+    assert!(given(4).is_ok());
+    let refusal = given(5).unwrap_err();
+    assert!(refusal.contains("5 addresses for 64 workers need 320 sockets"), "{refusal}");
+}
+
+#[test]
+fn the_gap_inside_a_body_fits_into_the_whole() {
+    let short = config(&[DEV, (Id::BodyTimeout, "2000")], &[]).unwrap();
+    assert_eq!(short.body_gap_timeout_ms, 2_000);
+    let refusal = config(&[DEV, (Id::BodyTimeout, "2000"), (Id::BodyGapTimeout, "2001")], &[]).unwrap_err();
+    assert!(refusal.contains("2001 is longer than --body-timeout-ms (2000)"), "{refusal}");
+}
+
+#[test]
+fn no_limit_per_address_is_said_by_zero() {
+    let config = config(&[DEV, (Id::MaxConnectionsPerAddress, "0")], &[]).unwrap();
+    assert_eq!(config.max_connections_per_address, None);
+}
+
+#[test]
+fn root_is_not_an_identity_to_switch_to() {
+    for id in [Id::UserId, Id::GroupId] {
+        assert!(config(&[DEV, (id, "0")], &[]).unwrap_err().contains("0 is below 1"));
+        // The kernel reads this number as "leave it unchanged".
+        assert!(config(&[DEV, (id, "4294967295")], &[]).unwrap_err().contains("is above"));
+    }
+}
+
+#[test]
+fn warnings_come_with_the_configuration() {
+    let loaded = loaded(&[DEV], &[("QUANTONIUM_LISTENS", "x")]).unwrap();
+    assert_eq!(loaded.warnings.len(), 1);
+    assert!(loaded.warnings[0].contains("did you mean QUANTONIUM_LISTEN?"));
+}
+
+#[test]
+fn a_health_check_needs_only_the_addresses() {
+    let environment = |pairs: &[(&str, &str)]| -> Vec<(OsString, OsString)> {
+        pairs.iter().map(|(name, value)| (name.into(), value.into())).collect()
+    };
+    let found =
+        listen_addresses(environment(&[("QUANTONIUM_LISTEN", "0.0.0.0:9"), ("QUANTONIUM_WORKERS", "x")]));
+    assert_eq!(found, Ok(vec!["0.0.0.0:9".parse().unwrap()]));
+    assert_eq!(listen_addresses(environment(&[])), Ok(vec!["127.0.0.1:8080".parse().unwrap()]));
+    let file = ConfigFile::new("addresses", "listen = '127.0.0.1:7'\n");
+    let found = listen_addresses(environment(&[("QUANTONIUM_CONFIG", file.path())]));
+    assert_eq!(found, Ok(vec!["127.0.0.1:7".parse().unwrap()]));
+}

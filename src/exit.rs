@@ -1,0 +1,67 @@
+//! The exit codes of the program, and the way out.
+//!
+//! Owns [`Exit`]. The numbers from 64 up are those of BSD's `sysexits.h`, so that a supervisor can tell a
+//! mistake in the configuration, which a restart does not cure, from a failure that it may.
+
+use std::process::ExitCode;
+
+/// How the program ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done.
+    Success = 0,
+    /// The health check found the server unhealthy or did not find it.
+    Failure = 1,
+    /// The command line was wrong (`EX_USAGE`).
+    Usage = 64,
+    /// A defect of the program itself: a panic (`EX_SOFTWARE`).
+    Software = 70,
+    /// A file or a socket failed while serving (`EX_IOERR`).
+    Io = 74,
+    /// The configuration, the data directory or the lock-down was refused (`EX_CONFIG`).
+    Config = 78,
+}
+
+impl Exit {
+    /// Every code with its meaning, in the words of `quantonium help`.
+    pub const MEANINGS: [(Self, &'static str); 6] = [
+        (Self::Success, "done; healthcheck: healthy"),
+        (Self::Failure, "healthcheck: not healthy, or no answer"),
+        (Self::Usage, "wrong command line"),
+        (Self::Software, "a defect of the program (please report the line it printed)"),
+        (Self::Io, "a file or a socket failed"),
+        (Self::Config, "configuration, data directory or lock-down refused"),
+    ];
+
+    /// The number that the parent process sees.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// Ends the process at once, without unwinding and without waiting for other threads.
+    ///
+    /// The standard library first gives back the alternative signal stack (`sigaltstack`, `munmap`), then calls
+    /// `exit_group`: a filter that is to let a thread end the process must let it make all three calls.
+    pub fn leave(self) -> ! {
+        std::process::exit(i32::from(self.code()))
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_those_of_sysexits() {
+        let codes: Vec<u8> = Exit::MEANINGS.iter().map(|(exit, _)| exit.code()).collect();
+        assert_eq!(codes, [0, 1, 64, 70, 74, 78]);
+    }
+}

@@ -1,0 +1,127 @@
+//! Audit files: opened for appending, with room reserved on the disk.
+//!
+//! Owns the names `audit/<stream>.jsonl` and the reservation. Invariants: what is written goes to the end of
+//! the file, whoever else writes; the reservation does not change the file's length, so that a reader never
+//! sees bytes that nobody wrote.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::{FallocateFlags, OFlags};
+use rustix::io::Errno;
+
+use super::data_dir::DataDir;
+use super::entry::Entry;
+use super::error::StoreError;
+use crate::limits::{AUDIT_PREALLOCATED_BYTES, AUDIT_STREAM_NAME_MAX_BYTES};
+
+/// Opens the file of the audit stream `stream` (a-z, 0-9, hyphens), creating it if needed.
+///
+/// On a file system that cannot reserve room the file is opened without.
+///
+/// # Errors
+/// A [`StoreError`] inside, with what to do; a full disk is one.
+pub fn open_audit_file(data_dir: &DataDir, stream: &str) -> io::Result<OwnedFd> {
+    open(data_dir, stream).map_err(|error| {
+        let kind = match &error {
+            StoreError::Io { errno, .. } => io::Error::from(*errno).kind(),
+            StoreError::StreamName => io::ErrorKind::InvalidInput,
+            _ => io::ErrorKind::PermissionDenied,
+        };
+        io::Error::new(kind, error)
+    })
+}
+
+fn open(data_dir: &DataDir, stream: &str) -> Result<OwnedFd, StoreError> {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if stream.is_empty() || stream.len() > AUDIT_STREAM_NAME_MAX_BYTES || !stream.bytes().all(plain) {
+        return Err(StoreError::StreamName);
+    }
+    let name = format!("{stream}.jsonl");
+    let path = data_dir.path().join("audit").join(&name);
+    let entry = Entry { within: data_dir.audit_directory(), name: Path::new(&name), path: &path };
+    let (file, created) = entry.open_or_create_file(OFlags::WRONLY | OFlags::APPEND, data_dir.owner())?;
+    let written = rustix::fs::fstat(&file).map_err(|errno| entry.failed("look at", errno))?.st_size;
+    let written = u64::try_from(written).unwrap_or_default();
+    match rustix::fs::fallocate(&file, FallocateFlags::KEEP_SIZE, written, AUDIT_PREALLOCATED_BYTES) {
+        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
+        Err(errno) => return Err(entry.failed("reserve room for", errno)),
+    }
+    if created {
+        rustix::fs::fsync(entry.within).map_err(|errno| entry.failed("sync the directory of", errno))?;
+    }
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Write as _;
+    use std::os::unix::fs::{MetadataExt as _, symlink};
+
+    use super::super::entry::Owner;
+    use super::super::scratch::{Scratch, as_root};
+    use super::*;
+
+    fn opened(scratch: &Scratch) -> DataDir {
+        DataDir::open(&scratch.path().join("q"), None).unwrap()
+    }
+
+    #[test]
+    fn lines_are_appended_and_the_reservation_is_not_seen() {
+        let scratch = Scratch::new();
+        let data_dir = opened(&scratch);
+        let path = data_dir.path().join("audit/worker-0.jsonl");
+        for line in ["{\"seq\":0}\n", "{\"seq\":1}\n"] {
+            let mut file = fs::File::from(open_audit_file(&data_dir, "worker-0").unwrap());
+            file.write_all(line.as_bytes()).unwrap();
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap(), "{\"seq\":0}\n{\"seq\":1}\n");
+        let found = fs::metadata(&path).unwrap();
+        assert_eq!(found.mode() & 0o7777, 0o600);
+        let probe = fs::File::create(scratch.path().join("probe")).unwrap();
+        match rustix::fs::fallocate(&probe, FallocateFlags::KEEP_SIZE, 0, 1) {
+            Ok(()) => assert!(found.blocks() * 512 >= AUDIT_PREALLOCATED_BYTES, "{} blocks", found.blocks()),
+            Err(errno) => println!("skipped: this file system reserves no room ({errno})"),
+        }
+    }
+
+    #[test]
+    fn names_cannot_leave_the_directory() {
+        let scratch = Scratch::new();
+        let data_dir = opened(&scratch);
+        for stream in ["", ".", "..", "../x", "a/b", "a.b", "A", "a\0", "a b", &"a".repeat(65)] {
+            let refusal = open_audit_file(&data_dir, stream).unwrap_err();
+            assert_eq!(refusal.kind(), io::ErrorKind::InvalidInput, "{stream:?}");
+        }
+        assert!(open_audit_file(&data_dir, &"a".repeat(64)).is_ok());
+    }
+
+    #[test]
+    fn a_link_is_refused() {
+        let scratch = Scratch::new();
+        let data_dir = opened(&scratch);
+        let victim = scratch.path().join("victim");
+        fs::write(&victim, "").unwrap();
+        symlink(&victim, data_dir.path().join("audit/w.jsonl")).unwrap();
+        let refusal = open_audit_file(&data_dir, "w").unwrap_err();
+        assert_eq!(refusal.kind(), io::ErrorKind::PermissionDenied);
+        assert!(refusal.to_string().contains("is a symbolic link"), "{refusal}");
+    }
+
+    #[test]
+    fn a_start_as_root_gives_the_file_away() {
+        as_root(|| {
+            let scratch = Scratch::new();
+            let owner = Owner { uid: 1001, gid: 1001 };
+            let data_dir = DataDir::open(&scratch.path().join("q"), Some(owner)).unwrap();
+            drop(open_audit_file(&data_dir, "w").unwrap());
+            let path = data_dir.path().join("audit/w.jsonl");
+            assert_eq!(fs::metadata(&path).unwrap().uid(), 1001);
+            std::os::unix::fs::chown(&path, Some(0), None).unwrap();
+            let refusal = open_audit_file(&data_dir, "w").unwrap_err().to_string();
+            assert!(refusal.contains("chown -R 1001:1001"), "{refusal}");
+        });
+    }
+}
