@@ -172,6 +172,17 @@ pub const KEY_VERSIONS_MAX_COUNT: u32 = 65_535;
 pub const NONCE_96_SEALS_MAX_COUNT: u64 = 1 << 32;
 /// Keys returned by one page of a listing.
 pub const LIST_PAGE_MAX_COUNT: usize = 1_000;
+/// Longest message of one seal: ChaCha20 counts 2^32 blocks of 64 bytes (RFC 8439 section 2.8), and the last
+/// group of 16 blocks is left free, so that drawing ahead never wraps the counter.
+pub const AEAD_MESSAGE_MAX_BYTES: u64 = ((1 << 32) - 16) * 64;
+/// Bytes that are enciphered and then authenticated before the next ones are touched: they stay in the L1 cache.
+pub const AEAD_PIECE_BYTES: usize = 8 * 1024;
+/// Longest output of one HKDF-SHA256 derivation (RFC 5869 section 2.3).
+pub const KDF_OUTPUT_MAX_BYTES: usize = 255 * 32;
+/// Keystream that the generator draws at a time: its next key, and output for small requests.
+pub const RANDOM_POOL_BYTES: usize = 1024;
+/// A request of at least this size gets a keystream of its own instead of passing through the pool.
+pub const RANDOM_DIRECT_MIN_BYTES: usize = 1024;
 /// The generator draws a fresh seed after this many bytes.
 pub const RESEED_AFTER_BYTES: usize = 1024 * 1024;
 /// The generator draws a fresh seed after this time.
@@ -221,6 +232,10 @@ const _: () = {
     assert!(FD_EVENT_LAST_NUMBER < FD_LISTENER_FIRST_NUMBER);
     assert!(FD_LISTENER_LAST_NUMBER < FD_CONNECTION_FIRST_NUMBER);
     assert!(AUDIT_LINE_MAX_BYTES * 2 <= AUDIT_BUFFER_BYTES);
+    assert!(PLAINTEXT_MAX_BYTES as u64 <= AEAD_MESSAGE_MAX_BYTES);
+    assert!(AEAD_PIECE_BYTES.is_multiple_of(1024), "a piece is whole groups of 16 blocks");
+    assert!(RANDOM_POOL_BYTES.is_multiple_of(256), "the pool is drawn in groups of 4 blocks");
+    assert!(RANDOM_DIRECT_MIN_BYTES >= 256 && RANDOM_POOL_BYTES <= RESEED_AFTER_BYTES);
     assert!(DISCARD_MAX_MILLIS <= WRITE_STALL_MAX_MILLIS);
     assert!(DRAIN_DEFAULT_MILLIS <= DRAIN_CEILING_MILLIS);
 };
