@@ -288,7 +288,7 @@ impl Model {
         if len > 0 {
             let key = chacha20::SecretKey::from(key);
             let nonce = chacha20::Nonce::from([0; 12]);
-            chacha20::encrypt(&key, &nonce, 0, &vec![0; len], &mut stream).unwrap();
+            chacha20::ChaCha20::new(&key, &nonce).xor_keystream_into(&mut stream).unwrap();
         }
         stream
     }
