@@ -1,1 +1,42 @@
-//! Floor `crypto`: empty in the skeleton.
+//! The crypto floor: bytes in, bytes out, no I/O apart from the kernel's random source.
+//!
+//! Owns every primitive of the program: [`aead`], [`mac`], [`hash`], [`kdf`], the generator in [`random`], the
+//! ciphertext forms in [`envelope`], and the known answers of [`selftest`] that are checked before the program
+//! serves. Invariants: a failed open says only that it failed and leaves nothing behind; key material is wiped
+//! when it goes out of use; nothing here panics on any input.
+
+pub mod aead;
+pub mod envelope;
+pub mod hash;
+pub mod kdf;
+pub mod mac;
+pub mod random;
+pub mod selftest;
+
+use core::fmt;
+
+/// Why an operation of this floor gave no result. It never says more than the caller may tell a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// A ciphertext, tag or signature is not authentic. The reason is not told apart.
+    Rejected,
+    /// A nonce, message or output has a length that the algorithm does not allow.
+    Length,
+    /// The kernel gave no randomness.
+    Entropy,
+    /// A known answer came out wrong.
+    SelfTest(selftest::Failure),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rejected => f.write_str("authentication failed"),
+            Self::Length => f.write_str("length not allowed"),
+            Self::Entropy => f.write_str("no randomness available"),
+            Self::SelfTest(failure) => fmt::Display::fmt(failure, f),
+        }
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,406 @@
+//! Authenticated encryption: ChaCha20-Poly1305 (RFC 8439 section 2.8) and XChaCha20-Poly1305
+//! (draft-irtf-cfrg-xchacha-03), in place, with a detached tag and without heap allocation.
+//!
+//! Owns the composition of `chacha20` and `poly1305`. Invariants: no plaintext is written before its tag was
+//! verified; a failed [`open`] leaves `data` all zeros; key, one-time key and keystream are wiped before return.
+//!
+//! The order of work follows how those two crates are fast. The stream cipher is asked for groups of 4 to 16
+//! blocks, never for a single one, and its block 0, which is the key of the MAC, comes with the first group.
+//! The MAC is fed groups of 4 blocks from the first to the last byte, whatever the length of the associated
+//! data: what does not fill a group waits in a stage of 64 bytes. A long message goes through in pieces of
+//! [`limits::AEAD_PIECE_BYTES`], so that the MAC finds in the cache what the cipher wrote.
+
+use chacha20::cipher::{KeyIvInit as _, StreamCipherCore as _};
+use chacha20::variants::Ietf;
+use chacha20::{ChaChaCore, R20, hchacha};
+use poly1305::universal_hash::{KeyInit as _, UniversalHash as _};
+use poly1305::{Block, Poly1305};
+use subtle::ConstantTimeEq as _;
+use zeroize::{zeroize_bytes, zeroize_stack};
+
+use super::Error;
+use crate::limits;
+
+/// Length of a key.
+pub const KEY_BYTES: usize = 32;
+/// Length of a tag.
+pub const TAG_BYTES: usize = 16;
+
+/// ChaCha20 with a 32-bit counter and a nonce of 96 bits.
+type Core = ChaChaCore<R20, Ietf>;
+type StreamBlock = chacha20::cipher::Block<Core>;
+
+/// Length of a block of keystream.
+const STREAM_BLOCK_BYTES: usize = 64;
+/// The keystream is drawn in multiples of 4 blocks.
+const STREAM_GROUP_BYTES: usize = 4 * STREAM_BLOCK_BYTES;
+/// Keystream drawn at once for a long message: 16 blocks, the widest group of any back-end.
+const STREAM_BUFFER_BYTES: usize = 16 * STREAM_BLOCK_BYTES;
+/// Keystream drawn for a message that one group covers.
+const SMALL_BUFFER_BYTES: usize = STREAM_GROUP_BYTES;
+/// The longest such message: block 0 is the key of the MAC.
+const SMALL_MESSAGE_BYTES: usize = SMALL_BUFFER_BYTES - STREAM_BLOCK_BYTES;
+/// The MAC is fed this many blocks at a time.
+const MAC_GROUP_BLOCKS: usize = 4;
+
+/// An AEAD construction. Both have 32-byte keys and 16-byte tags.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    /// RFC 8439, nonces of 12 bytes.
+    ChaCha20Poly1305,
+    /// draft-irtf-cfrg-xchacha-03, nonces of 24 bytes.
+    XChaCha20Poly1305,
+}
+
+impl Algorithm {
+    /// Length of the nonce in bytes.
+    #[must_use]
+    pub const fn nonce_len(self) -> usize {
+        match self {
+            Self::ChaCha20Poly1305 => 12,
+            Self::XChaCha20Poly1305 => 24,
+        }
+    }
+}
+
+/// Encrypts `data` in place and returns its tag.
+///
+/// A nonce must never be used twice with one key.
+///
+/// # Errors
+/// [`Error::Length`] if the nonce does not have [`Algorithm::nonce_len`] bytes or `data` more than
+/// [`limits::AEAD_MESSAGE_MAX_BYTES`]; `data` is then unchanged.
+pub fn seal(
+    algorithm: Algorithm,
+    key: &[u8; KEY_BYTES],
+    nonce: &[u8],
+    aad: &[u8],
+    data: &mut [u8],
+) -> Result<[u8; TAG_BYTES], Error> {
+    let mut subkey = [0u8; KEY_BYTES];
+    let (key, nonce) = schedule(algorithm, key, nonce, data.len(), &mut subkey)?;
+    let tag = if data.len() <= SMALL_MESSAGE_BYTES {
+        seal_with::<SMALL_BUFFER_BYTES>(key, &nonce, aad, data)
+    } else {
+        seal_with::<STREAM_BUFFER_BYTES>(key, &nonce, aad, data)
+    };
+    zeroize_bytes(&mut subkey);
+    Ok(tag)
+}
+
+/// Verifies `tag` and decrypts `data` in place.
+///
+/// # Errors
+/// [`Error::Rejected`] if the tag does not fit key, nonce, associated data and ciphertext, [`Error::Length`] as
+/// for [`seal`]; `data` is then all zeros.
+pub fn open(
+    algorithm: Algorithm,
+    key: &[u8; KEY_BYTES],
+    nonce: &[u8],
+    aad: &[u8],
+    data: &mut [u8],
+    tag: &[u8; TAG_BYTES],
+) -> Result<(), Error> {
+    let mut subkey = [0u8; KEY_BYTES];
+    let opened = schedule(algorithm, key, nonce, data.len(), &mut subkey).and_then(|(key, nonce)| {
+        if data.len() <= SMALL_MESSAGE_BYTES {
+            open_with::<SMALL_BUFFER_BYTES>(key, &nonce, aad, data, tag)
+        } else {
+            open_with::<STREAM_BUFFER_BYTES>(key, &nonce, aad, data, tag)
+        }
+    });
+    zeroize_bytes(&mut subkey);
+    if opened.is_err() {
+        zeroize_bytes(data);
+    }
+    opened
+}
+
+/// Checks the lengths and gives the key and the 96-bit nonce for the cipher; `subkey` is room for a derived key.
+#[inline]
+fn schedule<'a>(
+    algorithm: Algorithm,
+    key: &'a [u8; KEY_BYTES],
+    nonce: &[u8],
+    message_len: usize,
+    subkey: &'a mut [u8; KEY_BYTES],
+) -> Result<(&'a [u8; KEY_BYTES], [u8; 12]), Error> {
+    if message_len as u64 > limits::AEAD_MESSAGE_MAX_BYTES {
+        return Err(Error::Length);
+    }
+    match algorithm {
+        Algorithm::ChaCha20Poly1305 => Ok((key, nonce.try_into().map_err(|_| Error::Length)?)),
+        Algorithm::XChaCha20Poly1305 => {
+            let nonce: &[u8; 24] = nonce.try_into().map_err(|_| Error::Length)?;
+            let (input, end) = nonce.split_first_chunk::<16>().ok_or(Error::Length)?;
+            let mut derived = hchacha::<R20>(key.into(), input.into());
+            subkey.copy_from_slice(&derived);
+            zeroize_bytes(&mut derived);
+            // Draft section 2.3: four zero bytes, then the last eight of the nonce.
+            let mut short = [0u8; 12];
+            short.split_at_mut(4).1.copy_from_slice(end);
+            Ok((subkey, short))
+        }
+    }
+}
+
+/// Seals with a keystream buffer of `N` bytes. A message longer than the first draw needs the wide buffer.
+#[inline(never)]
+fn seal_with<const N: usize>(
+    key: &[u8; KEY_BYTES],
+    nonce: &[u8; 12],
+    aad: &[u8],
+    data: &mut [u8],
+) -> [u8; TAG_BYTES] {
+    let mut core = Core::new(key.into(), nonce.into());
+    let mut keystream = [0u8; N];
+    let drawn = draw(&mut core, &mut keystream, STREAM_BLOCK_BYTES + data.len());
+    let mut mac = Authenticator::new(mac_key(&keystream));
+    mac.absorb(aad);
+    let (first, rest) = data.split_at_mut(data.len().min(N - STREAM_BLOCK_BYTES));
+    xor(first, keystream.split_at(STREAM_BLOCK_BYTES).1);
+    mac.absorb(first);
+    if N == STREAM_BUFFER_BYTES {
+        let (groups, last) = split_groups(rest);
+        for piece in groups.chunks_mut(limits::AEAD_PIECE_BYTES) {
+            core.apply_keystream_blocks(StreamBlock::slice_as_chunks_mut(piece).0);
+            mac.absorb(piece);
+        }
+        if !last.is_empty() {
+            draw(&mut core, &mut keystream, last.len());
+            xor(last, &keystream);
+            mac.absorb(last);
+        }
+    }
+    wipe(keystream.split_at_mut(drawn).0, N);
+    mac.finish(aad.len(), data.len())
+}
+
+/// Verifies, then decrypts, with a keystream buffer of `N` bytes as in [`seal_with`].
+#[inline(never)]
+fn open_with<const N: usize>(
+    key: &[u8; KEY_BYTES],
+    nonce: &[u8; 12],
+    aad: &[u8],
+    data: &mut [u8],
+    tag: &[u8; TAG_BYTES],
+) -> Result<(), Error> {
+    let mut core = Core::new(key.into(), nonce.into());
+    let mut keystream = [0u8; N];
+    let drawn = draw(&mut core, &mut keystream, STREAM_BLOCK_BYTES + data.len());
+    let mut mac = Authenticator::new(mac_key(&keystream));
+    mac.absorb(aad);
+    mac.absorb(data);
+    let mut expected = mac.finish(aad.len(), data.len());
+    let authentic = bool::from(expected.ct_eq(tag));
+    // The right tag of a forgery must not be found on the stack either.
+    zeroize_bytes(&mut expected);
+    if authentic {
+        let (first, rest) = data.split_at_mut(data.len().min(N - STREAM_BLOCK_BYTES));
+        xor(first, keystream.split_at(STREAM_BLOCK_BYTES).1);
+        if N == STREAM_BUFFER_BYTES {
+            let (groups, last) = split_groups(rest);
+            core.apply_keystream_blocks(StreamBlock::slice_as_chunks_mut(groups).0);
+            if !last.is_empty() {
+                draw(&mut core, &mut keystream, last.len());
+                xor(last, &keystream);
+            }
+        }
+    }
+    wipe(keystream.split_at_mut(drawn).0, N);
+    if authentic { Ok(()) } else { Err(Error::Rejected) }
+}
+
+/// Draws keystream to the front of the buffer: `len` bytes rounded up to whole groups, but no more than it holds.
+///
+/// Returns how much of the buffer was written.
+#[inline]
+fn draw(core: &mut Core, buffer: &mut [u8], len: usize) -> usize {
+    let len = len.next_multiple_of(STREAM_GROUP_BYTES).min(buffer.len());
+    core.write_keystream_blocks(StreamBlock::slice_as_chunks_mut(buffer.split_at_mut(len).0).0);
+    len
+}
+
+/// Wipes what was drawn, and what the functions of the cipher may have spilled to their own frames just below.
+///
+/// How deep those frames are was read off the machine code; it depends on the compiler, so this second part is
+/// best effort.
+#[inline(always)]
+fn wipe(keystream: &mut [u8], buffer_len: usize) {
+    zeroize_bytes(keystream);
+    if buffer_len == STREAM_BUFFER_BYTES {
+        zeroize_stack::<1536>();
+    } else {
+        zeroize_stack::<512>();
+    }
+}
+
+/// The one-time key of the MAC: the first half of block 0 (RFC 8439 section 2.6).
+#[inline]
+fn mac_key(keystream: &[u8]) -> &[u8; 32] {
+    // Every buffer holds at least a group of blocks, so the other branch is never taken.
+    keystream.first_chunk().unwrap_or(&[0; 32])
+}
+
+/// Whole buffers' worth, which go through the widest path of the cipher, and what is left.
+#[inline]
+fn split_groups(rest: &mut [u8]) -> (&mut [u8], &mut [u8]) {
+    rest.split_at_mut(rest.len() - rest.len() % STREAM_BUFFER_BYTES)
+}
+
+#[inline]
+fn xor(data: &mut [u8], keystream: &[u8]) {
+    let (blocks, tail) = data.as_chunks_mut::<TAG_BYTES>();
+    let (stream, _) = keystream.as_chunks::<TAG_BYTES>();
+    let mut stream = stream.iter();
+    for (block, keystream) in blocks.iter_mut().zip(stream.by_ref()) {
+        for (byte, key) in block.iter_mut().zip(keystream) {
+            *byte ^= key;
+        }
+    }
+    for (byte, key) in tail.iter_mut().zip(stream.flatten()) {
+        *byte ^= key;
+    }
+}
+
+/// Poly1305 over the padded sections of RFC 8439 section 2.8, fed in groups.
+struct Authenticator {
+    poly: Poly1305,
+    stage: [Block; MAC_GROUP_BLOCKS],
+    staged: usize,
+}
+
+impl Authenticator {
+    #[inline]
+    fn new(key: &[u8; 32]) -> Self {
+        Self { poly: Poly1305::new(key.into()), stage: [Block::default(); MAC_GROUP_BLOCKS], staged: 0 }
+    }
+
+    /// Takes bytes and pads them with zeros to a whole block: only the last piece of a section may need that.
+    #[inline]
+    fn absorb(&mut self, bytes: &[u8]) {
+        let (mut blocks, partial) = Block::slice_as_chunks(bytes);
+        while self.staged != 0
+            && let Some((block, later)) = blocks.split_first()
+        {
+            self.push(block);
+            blocks = later;
+        }
+        let (groups, later) = blocks.split_at(blocks.len() - blocks.len() % MAC_GROUP_BLOCKS);
+        feed(&mut self.poly, groups);
+        for block in later {
+            self.push(block);
+        }
+        if !partial.is_empty() {
+            let mut padded = Block::default();
+            for (to, from) in padded.iter_mut().zip(partial) {
+                *to = *from;
+            }
+            self.push(&padded);
+        }
+    }
+
+    #[inline]
+    fn push(&mut self, block: &Block) {
+        if let Some(place) = self.stage.get_mut(self.staged) {
+            *place = *block;
+            self.staged += 1;
+        }
+        if self.staged == MAC_GROUP_BLOCKS {
+            feed(&mut self.poly, &self.stage);
+            self.staged = 0;
+        }
+    }
+
+    /// Takes the lengths of both sections and gives the tag.
+    #[inline]
+    fn finish(mut self, aad_len: usize, data_len: usize) -> [u8; TAG_BYTES] {
+        let mut lengths = Block::default();
+        let (first, second) = lengths.split_at_mut(8);
+        first.copy_from_slice(&(aad_len as u64).to_le_bytes());
+        second.copy_from_slice(&(data_len as u64).to_le_bytes());
+        self.push(&lengths);
+        feed(&mut self.poly, self.stage.split_at(self.staged).0);
+        self.poly.finalize().into()
+    }
+}
+
+/// The only place that calls the block function: it is inlined here, which keeps the state in registers from
+/// block to block. Called from several places it stays a function that loads and stores five limbs each time.
+#[inline(never)]
+fn feed(poly: &mut Poly1305, blocks: &[Block]) {
+    poly.update(blocks);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOTH: [Algorithm; 2] = [Algorithm::ChaCha20Poly1305, Algorithm::XChaCha20Poly1305];
+    const KEY: [u8; KEY_BYTES] = [0x42; KEY_BYTES];
+
+    /// RFC 8439 appendix A.5: a ciphertext to be opened, with a nonce whose first bytes are zero.
+    #[test]
+    fn rfc_8439_appendix_a_5_opens() {
+        let hex = |text: &str| -> Vec<u8> {
+            (0..text.len() / 2).map(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).unwrap()).collect()
+        };
+        let key = hex("1c9240a5eb55d38af333888604f6b5f0473917c1402b80099dca5cbc207075c0");
+        let mut data = hex(
+            "64a0861575861af460f062c79be643bd5e805cfd345cf389f108670ac76c8cb24c6cfc18755d43eea09ee94e382d26b0\
+             bdb7b73c321b0100d4f03b7f355894cf332f830e710b97ce98c8a84abd0b948114ad176e008d33bd60f982b1ff37c855\
+             9797a06ef4f0ef61c186324e2b3506383606907b6a7c02b0f9f6157b53c867e4b9166c767b804d46a59b5216cde7a4e9\
+             9040c5a40433225ee282a1b0a06c523eaf4534d7f83fa1155b0047718cbc546a0d072b04b3564eea1b422273f548271a\
+             0bb2316053fa76991955ebd63159434ecebb4e466dae5a1073a6727627097a1049e617d91d361094fa68f0ff77987130\
+             305beaba2eda04df997b714d6c6f2c29a6ad5cb4022b02709b",
+        );
+        open(
+            Algorithm::ChaCha20Poly1305,
+            key.as_slice().try_into().unwrap(),
+            &hex("000000000102030405060708"),
+            &hex("f33388860000000000004e91"),
+            &mut data,
+            hex("eead9d67890cbb22392336fea1851f38").as_slice().try_into().unwrap(),
+        )
+        .unwrap();
+        assert!(data.starts_with(b"Internet-Drafts are draft documents valid for a maximum of six months"));
+        assert_eq!(data.len(), 265);
+    }
+
+    #[test]
+    fn a_nonce_of_another_length_is_refused() {
+        for algorithm in BOTH {
+            for len in (0..40).filter(|len| *len != algorithm.nonce_len()) {
+                let mut data = *b"plaintext";
+                assert_eq!(seal(algorithm, &KEY, &vec![0; len], b"", &mut data), Err(Error::Length));
+                assert_eq!(&data, b"plaintext");
+                let opened = open(algorithm, &KEY, &vec![0; len], b"", &mut data, &[0; TAG_BYTES]);
+                assert_eq!(opened, Err(Error::Length));
+                assert_eq!(data, [0; 9]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_failed_open_clears_its_output() {
+        for algorithm in BOTH {
+            let nonce = vec![7; algorithm.nonce_len()];
+            for len in [0, 1, 191, 192, 193, 960, 961, 20_000] {
+                let mut data = vec![1; len];
+                let mut tag = seal(algorithm, &KEY, &nonce, b"aad", &mut data).unwrap();
+                tag[0] ^= 1;
+                assert_eq!(open(algorithm, &KEY, &nonce, b"aad", &mut data, &tag), Err(Error::Rejected));
+                assert_eq!(data, vec![0; len]);
+            }
+        }
+    }
+
+    #[test]
+    fn the_two_algorithms_do_not_open_one_another() {
+        let nonce = [7; 24];
+        let mut data = *b"plaintext";
+        let tag = seal(Algorithm::XChaCha20Poly1305, &KEY, &nonce, b"", &mut data).unwrap();
+        let opened = open(Algorithm::ChaCha20Poly1305, &KEY, &nonce[..12], b"", &mut data, &tag);
+        assert_eq!(opened, Err(Error::Rejected));
+    }
+}

@@ -1,0 +1,235 @@
+//! Known answers, checked before the program serves: a wrong one stops the start.
+//!
+//! Owns the list of checks; the answers are data in [`answers`]. Invariants: every primitive of this floor has
+//! a row; whatever can refuse is also shown something to refuse. The long messages go through the wide paths
+//! of the back-end that was chosen for this CPU, which the short published vectors do not reach.
+
+mod answers;
+
+use core::fmt;
+
+use super::aead::{self, TAG_BYTES};
+use super::random::{Generator, SEED_BYTES, SeedSource};
+use super::{Error, hash, kdf, mac};
+use crate::clock::Moment;
+use crate::limits;
+use answers::{AeadAnswer, Answers, GeneratorAnswer, HashAnswer, KdfAnswer, MacAnswer};
+
+/// What gave a wrong answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Name of the primitive.
+    pub primitive: &'static str,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "self-test of {} failed", self.primitive)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        Self::SelfTest(failure)
+    }
+}
+
+/// Checks every primitive against its known answers. Takes less than a millisecond.
+///
+/// # Errors
+/// The first primitive that gave a wrong answer.
+pub fn run() -> Result<(), Failure> {
+    check(&answers::PUBLISHED)
+}
+
+fn check(answers: &Answers) -> Result<(), Failure> {
+    for answer in &answers.hashes {
+        verdict(answer.name, hash_holds(answer))?;
+    }
+    for answer in &answers.macs {
+        verdict(answer.name, mac_holds(answer))?;
+    }
+    verdict(answers.kdf.name, kdf_holds(&answers.kdf))?;
+    for answer in &answers.aeads {
+        verdict(answer.name, aead_holds(answer) && long_aead_holds(answer))?;
+    }
+    verdict(answers.generator.name, generator_holds(&answers.generator))
+}
+
+fn verdict(primitive: &'static str, holds: bool) -> Result<(), Failure> {
+    if holds { Ok(()) } else { Err(Failure { primitive }) }
+}
+
+fn hash_holds(answer: &HashAnswer) -> bool {
+    hash::digest(answer.algorithm, &[answer.message]).as_bytes() == answer.digest
+}
+
+fn mac_holds(answer: &MacAnswer) -> bool {
+    let key = mac::MacKey::new(answer.algorithm, answer.key);
+    let mut altered = [0u8; hash::DIGEST_MAX_BYTES];
+    let (altered, _) = altered.split_at_mut(answer.tag.len());
+    altered.copy_from_slice(answer.tag);
+    flip(altered);
+    key.verify(&[answer.message], answer.tag).is_ok() && key.verify(&[answer.message], altered).is_err()
+}
+
+fn kdf_holds(answer: &KdfAnswer) -> bool {
+    let mut okm = [0u8; 42];
+    kdf::derive(answer.salt, answer.ikm, &[answer.info], &mut okm).is_ok() && okm == answer.okm
+}
+
+fn aead_holds(answer: &AeadAnswer) -> bool {
+    let mut data = *answer.plaintext;
+    let Ok(tag) = aead::seal(answer.algorithm, answer.key, answer.nonce, answer.aad, &mut data) else {
+        return false;
+    };
+    data == answer.ciphertext && tag == answer.tag && opens_and_refuses(answer, &mut data, answer.plaintext)
+}
+
+/// A message longer than every piece and group, bytes 0 to 250 over and over, of which the tag is known.
+fn long_aead_holds(answer: &AeadAnswer) -> bool {
+    let mut plaintext = [0u8; answers::LONG_MESSAGE_BYTES];
+    for (byte, value) in plaintext.iter_mut().zip((0..=250u8).cycle()) {
+        *byte = value;
+    }
+    let mut data = plaintext;
+    let sealed = aead::seal(answer.algorithm, answer.key, answer.nonce, answer.aad, &mut data);
+    sealed == Ok(answer.long_tag) && {
+        let opened =
+            aead::open(answer.algorithm, answer.key, answer.nonce, answer.aad, &mut data, &answer.long_tag);
+        opened.is_ok() && data == plaintext
+    }
+}
+
+/// Opens `data` with the right tag, and shows that it is refused, and cleared, with an altered one.
+fn opens_and_refuses(answer: &AeadAnswer, data: &mut [u8], plaintext: &[u8]) -> bool {
+    let AeadAnswer { algorithm, key, nonce, aad, .. } = *answer;
+    let mut forged = answer.ciphertext;
+    let mut altered: [u8; TAG_BYTES] = answer.tag;
+    flip(&mut altered);
+    aead::open(algorithm, key, nonce, aad, &mut forged, &altered) == Err(Error::Rejected)
+        && forged.iter().all(|byte| *byte == 0)
+        && aead::open(algorithm, key, nonce, aad, data, &answer.tag).is_ok()
+        && data == plaintext
+}
+
+fn flip(tag: &mut [u8]) {
+    if let Some(last) = tag.last_mut() {
+        *last ^= 1;
+    }
+}
+
+/// Two seeds that are known, and then none.
+struct Scripted(usize);
+
+impl SeedSource for Scripted {
+    fn fill(&mut self, seed: &mut [u8; SEED_BYTES]) -> Result<(), Error> {
+        for (byte, value) in seed.iter_mut().zip(0u8..) {
+            *byte = value;
+        }
+        match self.0 {
+            0 => {}
+            1 => seed.reverse(),
+            _ => return Err(Error::Entropy),
+        }
+        self.0 += 1;
+        Ok(())
+    }
+}
+
+fn generator_holds(answer: &GeneratorAnswer) -> bool {
+    let start = Moment::from_nanos(0);
+    let later = start.plus_millis(limits::RESEED_AFTER_MILLIS);
+    let last = later.plus_millis(limits::RESEED_AFTER_MILLIS);
+    let Ok(mut generator) = Generator::new(Scripted(0), start) else {
+        return false;
+    };
+    let mut long = [0u8; answers::GENERATOR_LONG_BYTES];
+    generator.array(start) == Ok(answer.first)
+        && generator.fill(start, &mut long).is_ok()
+        && hash::sha256(&[&long]) == answer.long_sha256
+        && generator.array(later) == Ok(answer.reseeded)
+        && generator.array::<16>(last) == Err(Error::Entropy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure_of(answers: &Answers) -> &'static str {
+        check(answers).expect_err("a corrupted answer must be noticed").primitive
+    }
+
+    #[test]
+    fn every_answer_comes_out() {
+        assert_eq!(run(), Ok(()));
+    }
+
+    #[test]
+    fn a_corrupted_hash_answer_names_its_hash() {
+        for row in 0..answers::PUBLISHED.hashes.len() {
+            let mut answers = answers::PUBLISHED.clone();
+            let mut wrong = answers.hashes[row].digest.to_vec();
+            wrong[0] ^= 1;
+            answers.hashes[row].digest = wrong.leak();
+            assert_eq!(failure_of(&answers), answers.hashes[row].name);
+        }
+    }
+
+    #[test]
+    fn a_corrupted_mac_answer_names_its_mac() {
+        for row in 0..answers::PUBLISHED.macs.len() {
+            let mut answers = answers::PUBLISHED.clone();
+            let mut wrong = answers.macs[row].tag.to_vec();
+            wrong[5] ^= 0x80;
+            answers.macs[row].tag = wrong.leak();
+            assert_eq!(failure_of(&answers), answers.macs[row].name);
+        }
+    }
+
+    #[test]
+    fn a_corrupted_kdf_answer_names_the_kdf() {
+        let mut answers = answers::PUBLISHED.clone();
+        answers.kdf.okm[41] ^= 1;
+        assert_eq!(failure_of(&answers), "hkdf-sha256");
+    }
+
+    #[test]
+    fn a_corrupted_aead_answer_names_its_aead() {
+        for row in 0..answers::PUBLISHED.aeads.len() {
+            let corruptions: [fn(&mut AeadAnswer); 3] = [
+                |answer| answer.tag[0] ^= 1,
+                |answer| answer.ciphertext[113] ^= 1,
+                |answer| answer.long_tag[15] ^= 1,
+            ];
+            for corrupt in corruptions {
+                let mut answers = answers::PUBLISHED.clone();
+                corrupt(&mut answers.aeads[row]);
+                assert_eq!(failure_of(&answers), answers.aeads[row].name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_corrupted_generator_answer_names_the_generator() {
+        let corruptions: [fn(&mut GeneratorAnswer); 3] = [
+            |answer| answer.first[0] ^= 1,
+            |answer| answer.long_sha256[0] ^= 1,
+            |answer| answer.reseeded[0] ^= 1,
+        ];
+        for corrupt in corruptions {
+            let mut answers = answers::PUBLISHED.clone();
+            corrupt(&mut answers.generator);
+            assert_eq!(failure_of(&answers), "chacha20-generator");
+        }
+    }
+
+    #[test]
+    fn a_failure_shows_only_the_name() {
+        let failure = Failure { primitive: "sha-256" };
+        assert_eq!(failure.to_string(), "self-test of sha-256 failed");
+        assert_eq!(Error::from(failure).to_string(), failure.to_string());
+    }
+}
