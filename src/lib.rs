@@ -1,5 +1,6 @@
 //! Quantonium: cryptography as a service in one static binary.
 
+pub mod build_info;
 pub mod clock;
 pub mod encoding;
 pub mod limits;
