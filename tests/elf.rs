@@ -2,6 +2,14 @@
 //!
 //! The files come from `QUANTONIUM_BIN` and `QUANTONIUM_BIN_AARCH64`; `readelf` reads them.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "the whole file is a test, of which clippy sees only the functions marked as such"
+)]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
