@@ -1,0 +1,136 @@
+//! Descriptor numbers: after lock-down a number says what a descriptor is, and the filters compare numbers.
+//!
+//! Owns the ways to bring a descriptor into its band (`limits::FD_*`). Invariant: no number is closed or
+//! replaced under anybody's feet; where a new descriptor must get a given number, the free numbers below it
+//! are held by duplicates of a pipe without a writer, from which nothing can be read and to which nothing can
+//! be written.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use rustix::io::{DupFlags, dup3, fcntl_dupfd_cloexec};
+
+use crate::limits::{DESCRIPTORS_CEILING_COUNT, FD_CONNECTION_FIRST_NUMBER};
+
+/// Moves `fd` to the lowest free number from `first` to `last`; one that is there already stays.
+///
+/// # Errors
+/// If the band is full, or the system's limit is reached. The descriptor is then closed.
+pub fn place(fd: OwnedFd, first: i32, last: i32) -> io::Result<OwnedFd> {
+    if (first..=last).contains(&fd.as_raw_fd()) {
+        return Ok(fd);
+    }
+    let placed = fcntl_dupfd_cloexec(&fd, first)?;
+    if placed.as_raw_fd() > last {
+        let full = format!("no free descriptor from {first} to {last}");
+        return Err(io::Error::new(ErrorKind::AddrInUse, full));
+    }
+    Ok(placed)
+}
+
+/// Runs `make` so that the first descriptor it opens gets exactly `number`: for what cannot be moved, such as
+/// `mio::Poll` and `mio::Waker`. Only for a single-threaded start: another thread could take the number.
+///
+/// # Errors
+/// If `number` is taken, `make` fails, or `make` opened no descriptor.
+pub fn create_at<T>(number: i32, make: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let harmless = fcntl_dupfd_cloexec(silent_pipe()?, number.saturating_add(1))?;
+    let fillers = fill(harmless.as_fd(), number)?;
+    let probe = fcntl_dupfd_cloexec(&harmless, number)?;
+    if probe.as_raw_fd() != number {
+        let taken = format!("descriptor {number} is taken");
+        return Err(io::Error::new(ErrorKind::AddrInUse, taken));
+    }
+    drop(probe);
+    let made = make()?;
+    let probe = fcntl_dupfd_cloexec(&harmless, number)?;
+    if probe.as_raw_fd() == number {
+        let unused = format!("nothing was opened as descriptor {number}");
+        return Err(io::Error::other(unused));
+    }
+    drop(fillers);
+    Ok(made)
+}
+
+/// Descriptors that hold numbers, so that no other can get them.
+#[derive(Debug)]
+pub struct Fillers(Vec<OwnedFd>);
+
+impl Fillers {
+    /// How many numbers are held.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// Takes every free number below `number` for as long as the result lives. The server keeps it to its end with
+/// [`FD_CONNECTION_FIRST_NUMBER`]: a connection can then never be taken for an audit file.
+///
+/// # Errors
+/// If the system's limit is reached.
+pub fn fill_below(number: i32) -> io::Result<Fillers> {
+    let harmless = fcntl_dupfd_cloexec(silent_pipe()?, number)?;
+    fill(harmless.as_fd(), number).map(Fillers)
+}
+
+/// Puts the reading end of a pipe without a writer in the place of what `fd` was, under the same number.
+///
+/// # Errors
+/// If the system has no pipe to spare.
+pub(super) fn silence(fd: &mut OwnedFd) -> io::Result<()> {
+    Ok(dup3(silent_pipe()?, fd, DupFlags::CLOEXEC)?)
+}
+
+/// Closes every descriptor from 3 on that this process inherited, except those in `keep`. To be called first
+/// of all, before anything is opened, because it closes by number.
+///
+/// # Errors
+/// If a descriptor cannot be closed.
+pub fn close_inherited(keep: &[i32]) -> io::Result<usize> {
+    let mut closed = 0;
+    for number in open_numbers() {
+        if number < 3 || keep.contains(&number) {
+            continue;
+        }
+        match nix::unistd::close(number) {
+            Ok(()) => closed += 1,
+            // The listing's own descriptor, or a number of the blind search that is free.
+            Err(Errno::EBADF) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(closed)
+}
+
+/// The numbers that may be open: those that `/proc` lists, or, without it, all that the limit allows.
+fn open_numbers() -> Vec<i32> {
+    let listed: io::Result<Vec<i32>> = fs::read_dir("/proc/self/fd").and_then(|entries| {
+        let numbers = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().parse().ok()));
+        numbers.filter_map(io::Result::transpose).collect()
+    });
+    listed.unwrap_or_else(|_| {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        let last = limit.unwrap_or(u64::MAX).clamp(0, DESCRIPTORS_CEILING_COUNT);
+        (3..i32::try_from(last).unwrap_or(FD_CONNECTION_FIRST_NUMBER)).collect()
+    })
+}
+
+/// The reading end of a pipe without a writer.
+fn silent_pipe() -> io::Result<OwnedFd> {
+    io::pipe().map(|(reader, _)| reader.into())
+}
+
+/// Duplicates `harmless` to every free number below `number`.
+fn fill(harmless: BorrowedFd<'_>, number: i32) -> io::Result<Vec<OwnedFd>> {
+    let mut fillers = Vec::new();
+    loop {
+        let filler = fcntl_dupfd_cloexec(harmless, 0)?;
+        if filler.as_raw_fd() >= number {
+            return Ok(fillers);
+        }
+        fillers.push(filler);
+    }
+}

@@ -1,0 +1,190 @@
+//! The seccomp filters as BPF, compiled by `build.rs` from `seccomp/<arch>.json`.
+//!
+//! Owns the instructions. Invariant: the descriptor numbers in the JSON are those of `limits`, the filters of
+//! all architectures hold the same rules, and every rule names its caller; the tests here hold all three.
+
+use seccompiler::sock_filter;
+
+use super::seccomp::Role;
+
+include!(concat!(env!("OUT_DIR"), "/filters.rs"));
+
+/// The filter of a role.
+pub(super) const fn program(role: Role) -> &'static [sock_filter] {
+    match role {
+        Role::Worker => &WORKER,
+        Role::Keeper => &KEEPER,
+        Role::Main => &MAIN,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::limits;
+
+    const X86_64: &str = include_str!("../../seccomp/x86_64.json");
+    const AARCH64: &str = include_str!("../../seccomp/aarch64.json");
+    const DOCUMENT: &str = include_str!("../../docs/SANDBOX.md");
+
+    /// The calls whose first argument is a descriptor.
+    const ON_DESCRIPTORS: [&str; 13] = [
+        "accept4",
+        "close",
+        "epoll_ctl",
+        "epoll_pwait",
+        "fdatasync",
+        "pread64",
+        "read",
+        "recvfrom",
+        "sendto",
+        "shutdown",
+        "timerfd_settime",
+        "write",
+        "writev",
+    ];
+
+    fn rules(json: &str, role: Role) -> Vec<Value> {
+        let filters: Value = serde_json::from_str(json).unwrap();
+        assert_eq!(filters.as_object().unwrap().len(), Role::ALL.len());
+        filters[role.name()]["filter"].as_array().unwrap().clone()
+    }
+
+    fn text<'a>(value: &'a Value, member: &str) -> &'a str {
+        value[member].as_str().unwrap_or_else(|| panic!("no {member} in {value}"))
+    }
+
+    fn conditions(rule: &Value) -> &[Value] {
+        rule["args"].as_array().map_or(&[], Vec::as_slice)
+    }
+
+    fn descriptor(name: &str) -> Option<i32> {
+        Some(match name {
+            "STDOUT_FILENO" => 1,
+            "STDERR_FILENO" => 2,
+            "FD_JOURNAL_NUMBER" => limits::FD_JOURNAL_NUMBER,
+            "FD_JOURNAL_NEXT_NUMBER" => limits::FD_JOURNAL_NEXT_NUMBER,
+            "FD_SIGNAL_NUMBER" => limits::FD_SIGNAL_NUMBER,
+            "FD_OWN_FIRST_NUMBER" => limits::FD_OWN_FIRST_NUMBER,
+            "FD_OWN_LAST_NUMBER" => limits::FD_OWN_LAST_NUMBER,
+            "FD_AUDIT_FIRST_NUMBER" => limits::FD_AUDIT_FIRST_NUMBER,
+            "FD_AUDIT_LAST_NUMBER" => limits::FD_AUDIT_LAST_NUMBER,
+            "FD_EPOLL_FIRST_NUMBER" => limits::FD_EPOLL_FIRST_NUMBER,
+            "FD_EPOLL_LAST_NUMBER" => limits::FD_EPOLL_LAST_NUMBER,
+            "FD_EVENT_FIRST_NUMBER" => limits::FD_EVENT_FIRST_NUMBER,
+            "FD_EVENT_LAST_NUMBER" => limits::FD_EVENT_LAST_NUMBER,
+            "FD_LISTENER_FIRST_NUMBER" => limits::FD_LISTENER_FIRST_NUMBER,
+            "FD_LISTENER_LAST_NUMBER" => limits::FD_LISTENER_LAST_NUMBER,
+            "FD_CONNECTION_FIRST_NUMBER" => limits::FD_CONNECTION_FIRST_NUMBER,
+            _ => return None,
+        })
+    }
+
+    #[test]
+    fn every_filter_kills_by_default_and_every_rule_names_its_caller() {
+        for json in [X86_64, AARCH64] {
+            let filters: Value = serde_json::from_str(json).unwrap();
+            for role in Role::ALL {
+                assert_eq!(text(&filters[role.name()], "mismatch_action"), "kill_process");
+                assert_eq!(text(&filters[role.name()], "match_action"), "allow");
+                for rule in rules(json, role) {
+                    assert!(text(&rule, "comment").len() > 10, "{rule}");
+                    assert!(conditions(&rule).iter().all(|one| !text(one, "comment").is_empty()), "{rule}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn descriptor_numbers_in_the_filters_are_those_of_limits() {
+        for (json, role) in [X86_64, AARCH64].into_iter().flat_map(|json| Role::ALL.map(|role| (json, role)))
+        {
+            for rule in rules(json, role) {
+                let call = text(&rule, "syscall");
+                let mut on_first_argument = 0;
+                for condition in conditions(&rule) {
+                    let name = text(condition, "comment");
+                    let first = condition["index"] == 0 && ON_DESCRIPTORS.contains(&call);
+                    let second = condition["index"] == 2 && call == "epoll_ctl";
+                    if first || second {
+                        assert_eq!(condition["val"].as_i64(), descriptor(name).map(i64::from), "{rule}");
+                        let end =
+                            if name.contains("_LAST_") || name.contains("_NEXT_") { "le" } else { "ge" };
+                        assert!(["eq", end].contains(&text(condition, "op")), "{rule}");
+                        on_first_argument += usize::from(first);
+                    } else {
+                        assert_eq!(descriptor(name), None, "{rule}");
+                    }
+                }
+                assert!(!ON_DESCRIPTORS.contains(&call) || on_first_argument > 0, "any descriptor: {rule}");
+            }
+        }
+    }
+
+    #[test]
+    fn both_architectures_allow_the_same() {
+        for role in Role::ALL {
+            let set = |json| -> BTreeSet<String> { rules(json, role).iter().map(Value::to_string).collect() };
+            assert_eq!(set(X86_64), set(AARCH64), "{}", role.name());
+        }
+    }
+
+    #[test]
+    fn the_number_of_allowed_calls_stays_as_promised() {
+        let mut union = BTreeMap::new();
+        for role in Role::ALL {
+            let mut calls = BTreeMap::new();
+            for rule in rules(X86_64, role) {
+                let checked = !conditions(&rule).is_empty();
+                calls.insert(text(&rule, "syscall").to_owned(), checked);
+            }
+            let checked = calls.values().filter(|checked| **checked).count();
+            println!("{}: {} calls, {checked} with checked arguments", role.name(), calls.len());
+            assert!(calls.len() <= 20 && checked * 10 >= calls.len() * 8);
+            union.append(&mut calls);
+        }
+        println!("all threads: {} calls", union.len());
+        assert!(union.len() <= 24);
+    }
+
+    #[test]
+    fn the_embedded_programs_are_within_the_bounds_of_the_kernel_and_end_in_a_kill() {
+        for role in Role::ALL {
+            let program = program(role);
+            println!("{}: {} instructions", role.name(), program.len());
+            assert!(program.len() <= 4096);
+            // BPF_RET | BPF_K with SECCOMP_RET_KILL_PROCESS.
+            let last = program.last().unwrap();
+            assert_eq!((last.code, last.k), (0x06, 0x8000_0000));
+        }
+    }
+
+    #[test]
+    fn the_tables_in_the_document_are_those_of_the_filters() {
+        for role in Role::ALL {
+            let mut table = String::from("| call | arguments | needed by |\n|---|---|---|\n");
+            for rule in rules(X86_64, role) {
+                let shown: Vec<String> = conditions(&rule).iter().map(condition_shown).collect();
+                let arguments = if shown.is_empty() { "any".to_owned() } else { shown.join(", ") };
+                let (call, comment) = (text(&rule, "syscall"), text(&rule, "comment"));
+                table.push_str(&format!("| `{call}` | {arguments} | {comment} |\n"));
+            }
+            assert!(DOCUMENT.contains(&table), "docs/SANDBOX.md should hold for {}:\n{table}", role.name());
+        }
+    }
+
+    fn condition_shown(condition: &Value) -> String {
+        let sign = match text(condition, "op") {
+            "eq" => "=",
+            "ge" => ">=",
+            "le" => "<=",
+            other => panic!("{other}"),
+        };
+        let meaning = text(condition, "comment").replace('|', "\\|");
+        format!("{} {sign} {} ({meaning})", condition["index"], condition["val"])
+    }
+}

@@ -1,0 +1,242 @@
+//! The self-check: what the kernel says about this process, not what the calls returned.
+//!
+//! Owns [`Witness`], descriptors of the kernel's own files that were opened before anything was given up.
+//! Invariant: nothing is taken as confirmed that the files do not say.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+
+use rustix::fs::{Dir, Mode, OFlags, open, openat};
+
+use super::{Failure, Outcome, descriptors, dumpable, rlimits};
+use crate::limits::{FD_OWN_FIRST_NUMBER, FD_OWN_LAST_NUMBER, PROC_STATUS_MAX_BYTES};
+
+const STEP: &str = "self-check";
+/// The value of the line `Seccomp:` of a filtered thread: `SECCOMP_MODE_FILTER`.
+const FILTERED: u64 = 2;
+
+/// `/proc/self/status` and `/proc/self/task`, kept open.
+#[derive(Debug)]
+pub struct Witness {
+    status: File,
+    tasks: OwnedFd,
+}
+
+/// What the lock-down reached, for the comparison with what the kernel reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Expected {
+    /// All four user ids.
+    pub(super) uid: u32,
+    /// All four group ids.
+    pub(super) gid: u32,
+    /// Whether there must be no further group.
+    pub(super) groups_empty: bool,
+    /// Whether the bounding set must be empty.
+    pub(super) bounding_empty: bool,
+}
+
+/// The lines of a status file that matter (proc_pid_status(5)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Real, effective, saved and file system user.
+    pub uid: [u32; 4],
+    /// Real, effective, saved and file system group.
+    pub gid: [u32; 4],
+    /// Number of further groups.
+    pub groups: usize,
+    /// Number of threads of the process.
+    pub threads: u64,
+    /// Inheritable, permitted, effective and ambient capabilities.
+    pub capabilities: [u64; 4],
+    /// The capability bounding set.
+    pub bounding: u64,
+    /// Whether no new privileges can be had.
+    pub no_new_privs: bool,
+    /// Seccomp mode: 0 none, 1 strict, 2 filter.
+    pub seccomp: u64,
+}
+
+impl Witness {
+    /// Opens the kernel's files about this process, in the band of the main thread's own files.
+    ///
+    /// # Errors
+    /// If `/proc` is not there, or the band is full.
+    pub fn open() -> Result<Self, Failure> {
+        let cause = |error: &dyn core::fmt::Display| Failure::refused("opening /proc/self", error);
+        let own = |fd| descriptors::place(fd, FD_OWN_FIRST_NUMBER, FD_OWN_LAST_NUMBER);
+        let status = File::open("/proc/self/status").map_err(|error| cause(&error))?;
+        let status = own(status.into()).map_err(|error| cause(&error))?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let tasks = open("/proc/self/task", flags, Mode::empty()).map_err(|error| cause(&error))?;
+        let tasks = own(tasks).map_err(|error| cause(&error))?;
+        Ok(Self { status: status.into(), tasks })
+    }
+
+    /// Reads the status of the main thread.
+    ///
+    /// # Errors
+    /// If it cannot be read or lacks a line.
+    pub fn status(&self) -> Result<Status, Failure> {
+        Status::read(&self.status)
+    }
+
+    /// Compares the kernel's report with `expected`.
+    pub(super) fn confirm(&self, expected: &Expected) -> Result<Outcome, Failure> {
+        let found = self.status()?;
+        Failure::unless_equal("user ids", &[expected.uid; 4], &found.uid)?;
+        Failure::unless_equal("group ids", &[expected.gid; 4], &found.gid)?;
+        if expected.groups_empty {
+            Failure::unless_equal("number of further groups", &0, &found.groups)?;
+        }
+        Failure::unless_equal("capability sets", &[0; 4], &found.capabilities)?;
+        if expected.bounding_empty {
+            Failure::unless_equal("capability bounding set", &0, &found.bounding)?;
+        }
+        Failure::unless_equal("no_new_privs", &true, &found.no_new_privs)?;
+        dumpable::confirm()?;
+        rlimits::confirm()?;
+        Ok(Outcome::Done)
+    }
+
+    /// Fails unless there are `others` threads beside the calling one, each of them filtered and without
+    /// capabilities. For the main thread, before it enters its own filter.
+    ///
+    /// # Errors
+    /// The property that does not hold.
+    pub fn confirm_threads(&self, others: usize) -> Result<(), Failure> {
+        let refused = |error| Failure::refused(STEP, error);
+        let own = rustix::thread::gettid().as_raw_nonzero().get().to_string();
+        let mut count = 0;
+        for entry in Dir::read_from(&self.tasks).map_err(refused)? {
+            let entry = entry.map_err(refused)?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with('.') || name == own {
+                continue;
+            }
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+            let file =
+                openat(&self.tasks, format!("{name}/status"), flags, Mode::empty()).map_err(refused)?;
+            let found = Status::read(&File::from(file))?;
+            Failure::unless_equal("seccomp mode of a thread", &FILTERED, &found.seccomp)?;
+            Failure::unless_equal("capability sets of a thread", &[0; 4], &found.capabilities)?;
+            Failure::unless_equal("no_new_privs of a thread", &true, &found.no_new_privs)?;
+            count += 1;
+        }
+        Failure::unless_equal("number of other threads", &others, &count)
+    }
+
+    /// Gives up the directory of threads, after the last [`Self::confirm_threads`]. Its number stays taken, by
+    /// the end of a pipe: were it free, the next connection would get it.
+    ///
+    /// # Errors
+    /// If the system has no pipe to spare.
+    pub fn close_threads(&mut self) -> Result<(), Failure> {
+        descriptors::silence(&mut self.tasks).map_err(|error| Failure::refused(STEP, error))
+    }
+
+    /// Fails unless the main thread, too, is filtered. The one call of this type that its filter allows.
+    ///
+    /// # Errors
+    /// If the kernel reports no filter.
+    pub fn confirm_main(&self) -> Result<(), Failure> {
+        Failure::unless_equal("seccomp mode of the main thread", &FILTERED, &self.status()?.seccomp)
+    }
+}
+
+impl Status {
+    /// Reads a status file from its beginning, by `pread64`.
+    fn read(file: &File) -> Result<Self, Failure> {
+        let mut bytes = [0; PROC_STATUS_MAX_BYTES];
+        let mut filled = 0;
+        while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            let offset = u64::try_from(filled).unwrap_or(u64::MAX);
+            match file.read_at(rest, offset).map_err(|error| Failure::refused(STEP, error))? {
+                0 => break,
+                count => filled += count,
+            }
+        }
+        let text = bytes.get(..filled).unwrap_or_default();
+        Self::parse(&String::from_utf8_lossy(text))
+            .ok_or_else(|| Failure::refused(STEP, "the status file lacks a line"))
+    }
+
+    /// Takes the lines out of a status file; nothing if one is missing or malformed.
+    fn parse(text: &str) -> Option<Self> {
+        let line = |name: &str| {
+            let mut lines = text.lines();
+            lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+        };
+        let ids = |name| -> Option<[u32; 4]> {
+            let parts: Option<Vec<u32>> =
+                line(name)?.split_whitespace().map(|part| part.parse().ok()).collect();
+            parts?.try_into().ok()
+        };
+        let set = |name| u64::from_str_radix(line(name)?, 16).ok();
+        Some(Self {
+            uid: ids("Uid")?,
+            gid: ids("Gid")?,
+            groups: line("Groups")?.split_whitespace().count(),
+            threads: line("Threads")?.parse().ok()?,
+            capabilities: [set("CapInh")?, set("CapPrm")?, set("CapEff")?, set("CapAmb")?],
+            bounding: set("CapBnd")?,
+            no_new_privs: line("NoNewPrivs")? == "1",
+            seccomp: line("Seccomp")?.parse().ok()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "Name:\tx\nUid:\t1001\t1001\t1001\t1001\nGid:\t7\t7\t7\t8\nGroups:\t4 5 \nThreads:\t3\n\
+        CapInh:\t0000000000000000\nCapPrm:\t0000000000000001\nCapEff:\t0000000000000002\n\
+        CapBnd:\t000001ffffffffff\nCapAmb:\t0000000000000004\nNoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t9\n";
+
+    #[test]
+    fn the_lines_of_a_status_file_are_read() {
+        let found = Status::parse(TEXT).unwrap();
+        let expected = Status {
+            uid: [1001; 4],
+            gid: [7, 7, 7, 8],
+            groups: 2,
+            threads: 3,
+            capabilities: [0, 1, 2, 4],
+            bounding: 0x1ff_ffff_ffff,
+            no_new_privs: true,
+            seccomp: 2,
+        };
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_status_file_without_one_of_the_lines_confirms_nothing() {
+        for name in [
+            "Uid", "Gid", "Groups", "Threads", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNew",
+            "Seccomp:",
+        ] {
+            let text: String =
+                TEXT.lines().filter(|line| !line.starts_with(name)).map(|line| format!("{line}\n")).collect();
+            assert_eq!(Status::parse(&text), None, "{name}");
+        }
+        assert_eq!(Status::parse(""), None);
+        assert_eq!(Status::parse(&TEXT.replace("\t1001\t1001\n", "\t1001\n")), None);
+    }
+
+    #[test]
+    fn the_kernel_reports_this_process() {
+        let witness = Witness::open().unwrap();
+        let status = witness.status().unwrap();
+        assert_eq!(status.uid[1], nix::unistd::geteuid().as_raw());
+        assert!(status.threads > 1, "test threads are never alone");
+    }
+
+    #[test]
+    fn threads_without_a_filter_are_found() {
+        let witness = Witness::open().unwrap();
+        let failure = witness.confirm_threads(0).unwrap_err();
+        assert!(matches!(failure, Failure::Unconfirmed { .. }), "{failure}");
+        assert!(witness.confirm_main().is_err());
+    }
+}

@@ -1,0 +1,204 @@
+//! The lock-down against the real kernel: this program runs itself again as a child that enters a role's
+//! embedded filter, or the whole lock-down, and looks at how the child ends.
+//!
+//! It brings its own small harness, because a lock-down must begin on the only thread of a process.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the whole program is a test, which clippy sees only under the standard harness"
+)]
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Command, ExitCode, Output, Stdio};
+
+use quantonium::sandbox::seccomp::Role;
+
+#[path = "sandbox/calls.rs"]
+mod calls;
+#[path = "sandbox/child.rs"]
+mod child;
+
+/// As in the program itself: the filters allow what this allocator needs.
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
+/// Names what a child is to do.
+const TASK: &str = "QUANTONIUM_SANDBOX_TASK";
+/// How a child ends that came to the end of its task.
+const SURVIVED: i32 = 42;
+/// The signal of a forbidden call.
+const SIGSYS: i32 = 31;
+
+const TESTS: [(&str, fn()); 8] = [
+    ("a_forbidden_call_kills_the_process", a_forbidden_call_kills_the_process),
+    ("without_a_filter_no_probe_kills", without_a_filter_no_probe_kills),
+    ("an_allowed_call_passes", an_allowed_call_passes),
+    ("a_locked_down_process_serves_and_ends_clean", a_locked_down_process_serves_and_ends_clean),
+    ("root_gives_up_everything", root_gives_up_everything),
+    ("an_ordinary_user_is_locked_down_too", an_ordinary_user_is_locked_down_too),
+    ("descriptors_get_their_numbers", descriptors_get_their_numbers),
+    ("inherited_descriptors_are_closed", inherited_descriptors_are_closed),
+];
+
+fn main() -> ExitCode {
+    if let Ok(task) = std::env::var(TASK) {
+        child::run(&task);
+    }
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|one| !one.starts_with('-')).collect();
+    let listing = std::env::args().any(|one| one == "--list");
+    let mut failed = 0;
+    for (name, test) in TESTS {
+        if !wanted.is_empty() && !wanted.iter().any(|part| name.contains(part)) {
+            continue;
+        }
+        if listing {
+            println!("{name}: test");
+            continue;
+        }
+        let outcome = std::panic::catch_unwind(test);
+        println!("test {name} ... {}", if outcome.is_ok() { "ok" } else { "FAILED" });
+        failed += u8::from(outcome.is_err());
+    }
+    ExitCode::from(failed)
+}
+
+/// This program again, as a child with the given task.
+fn command(task: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.env(TASK, task).stdin(Stdio::null());
+    command
+}
+
+fn run(task: &str) -> Output {
+    command(task).output().unwrap()
+}
+
+/// Fails with what the child wrote.
+fn assert_survived(task: &str, output: &Output) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(SURVIVED), "{task}: {}\n{stdout}{stderr}", output.status);
+    stdout
+}
+
+/// Says that a test cannot run here; fails where that is not accepted.
+fn skip(test: &str, reason: &str) {
+    println!("skipped: {test}: {reason}");
+    assert!(std::env::var("QUANTONIUM_REQUIRE").as_deref() != Ok("1"), "{test} is required");
+}
+
+fn a_forbidden_call_kills_the_process() {
+    let mut count = 0;
+    for role in Role::ALL {
+        for call in calls::forbidden(role) {
+            let task = format!("forbidden {} {}", role.name(), call.name);
+            let output = run(&task);
+            assert_eq!(output.status.signal(), Some(SIGSYS), "{task}: {}", output.status);
+            count += 1;
+        }
+    }
+    println!("{count} forbidden calls, each killed its process");
+}
+
+fn without_a_filter_no_probe_kills() {
+    for role in Role::ALL {
+        for call in calls::forbidden(role) {
+            let task = format!("unfiltered {} {}", role.name(), call.name);
+            assert_survived(&task, &run(&task));
+        }
+    }
+}
+
+fn an_allowed_call_passes() {
+    for role in Role::ALL {
+        let task = format!("allowed {}", role.name());
+        print!("{}", assert_survived(&task, &run(&task)));
+    }
+}
+
+fn a_locked_down_process_serves_and_ends_clean() {
+    let mut server = command("serve").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(server.stdout.take().unwrap());
+    let mut port = String::new();
+    lines.read_line(&mut port).unwrap();
+    if let Ok(port) = port.trim().parse::<u16>() {
+        let mut client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        // The server may be killed at any point; its status below tells, not this connection.
+        let _ = client.write_all(b"over the wall");
+        let _ = client.shutdown(Shutdown::Write);
+        let mut reply = String::new();
+        let _ = client.read_to_string(&mut reply);
+        let output = server.wait_with_output().unwrap();
+        assert_survived("serve", &output);
+        assert_eq!(reply, "over the wall");
+    } else {
+        assert_survived("serve", &server.wait_with_output().unwrap());
+        panic!("no port in {port:?}");
+    }
+}
+
+fn root_gives_up_everything() {
+    if !nix::unistd::geteuid().is_root() {
+        return skip("root_gives_up_everything", "not root");
+    }
+    let stdout = assert_survived("root", &run("root"));
+    print!("{stdout}");
+    for line in [
+        "sandbox: capability bounding set: done",
+        "sandbox: securebits: done",
+        "sandbox: user and group: done",
+        "sandbox: no way back: done",
+        "sandbox: self-check: done",
+        "CapBnd:\t0000000000000000",
+        "Uid:\t1001\t1001\t1001\t1001",
+        "Gid:\t1001\t1001\t1001\t1001",
+        "Groups:\t",
+    ] {
+        assert!(stdout.lines().any(|found| found.trim_end() == line.trim_end()), "no {line:?} in\n{stdout}");
+    }
+    assert_nothing_left(&stdout);
+}
+
+fn an_ordinary_user_is_locked_down_too() {
+    let stdout = assert_survived("ordinary", &run("ordinary"));
+    print!("{stdout}");
+    for line in [
+        "sandbox: capability bounding set: skipped (CAP_SETPCAP is absent)",
+        "sandbox: securebits: skipped (CAP_SETPCAP is absent)",
+        "sandbox: user and group: skipped (not started as root, stays uid ",
+        "sandbox: self-check: done",
+    ] {
+        assert!(stdout.lines().any(|found| found.starts_with(line)), "no {line:?} in\n{stdout}");
+    }
+    assert_nothing_left(&stdout);
+}
+
+/// What holds in every mode, from the lines that the child copied from the kernel's status file.
+fn assert_nothing_left(stdout: &str) {
+    for line in [
+        "CapInh:\t0000000000000000",
+        "CapPrm:\t0000000000000000",
+        "CapEff:\t0000000000000000",
+        "CapAmb:\t0000000000000000",
+        "NoNewPrivs:\t1",
+        "dumpable 0",
+        "core 0",
+        "root regained false",
+    ] {
+        assert!(stdout.lines().any(|found| found == line), "no {line:?} in\n{stdout}");
+    }
+}
+
+fn descriptors_get_their_numbers() {
+    assert_survived("descriptors", &run("descriptors"));
+}
+
+fn inherited_descriptors_are_closed() {
+    assert_survived("inherited", &run("inherited"));
+}

@@ -1,0 +1,261 @@
+//! What the children do. Each ends with [`SURVIVED`] if it came to its end.
+
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::net::TcpListener;
+use std::os::fd::{AsRawFd as _, IntoRawFd as _, OwnedFd};
+use std::process::exit;
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+
+use mio::{Events, Interest, Poll, Token, Waker};
+use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+use quantonium::limits;
+use quantonium::sandbox::seccomp::{Role, enter};
+use quantonium::sandbox::{Plan, descriptors, lock_down, rlimits};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::{SURVIVED, calls};
+
+pub(crate) fn run(task: &str) -> ! {
+    // A killed child leaves no core file in the working directory.
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).unwrap();
+    let words: Vec<&str> = task.split(' ').collect();
+    match words[..] {
+        ["forbidden", role, name] => make_forbidden(role_named(role), name, true),
+        ["unfiltered", role, name] => make_forbidden(role_named(role), name, false),
+        ["allowed", role] => make_allowed(role_named(role)),
+        ["serve"] => serve(),
+        ["root"] => report_lock_down(),
+        ["ordinary"] => {
+            become_ordinary();
+            report_lock_down();
+        }
+        ["descriptors"] => check_descriptors(),
+        ["inherited"] => check_inherited(),
+        _ => panic!("no task {task:?}"),
+    }
+    exit(SURVIVED)
+}
+
+fn role_named(name: &str) -> Role {
+    Role::ALL.into_iter().find(|role| role.name() == name).unwrap()
+}
+
+fn make_forbidden(role: Role, name: &str, filtered: bool) -> ! {
+    let calls = calls::forbidden(role);
+    let call = calls.iter().find(|call| call.name == name).unwrap();
+    if filtered {
+        enter(role).unwrap();
+    }
+    call.make();
+    calls::exit_at_once(SURVIVED)
+}
+
+fn make_allowed(role: Role) {
+    let calls = calls::allowed(role);
+    enter(role).unwrap();
+    for call in &calls {
+        // What the kernel answers does not matter, most descriptors are closed: it must be asked.
+        call.make();
+    }
+    if role == Role::Main {
+        println!("{}: {} allowed calls passed", role.name(), calls.len());
+    }
+}
+
+/// Counts the threads that are under their filter.
+#[derive(Default)]
+struct Filtered(Mutex<usize>, Condvar);
+
+impl Filtered {
+    fn announce(&self) {
+        *self.0.lock().unwrap() += 1;
+        self.1.notify_one();
+    }
+
+    fn await_count(&self, count: usize) {
+        drop(self.1.wait_while(self.0.lock().unwrap(), |reached| *reached < count).unwrap());
+    }
+}
+
+/// The server in small, with the real order of the start: descriptors in their bands, the lock-down, threads
+/// that enter their filters, the main thread last.
+fn serve() -> ! {
+    descriptors::close_inherited(&[]).unwrap();
+    rlimits::raise_descriptors().unwrap();
+    let plan = Plan::new().unwrap();
+    let (epoll, event) = (limits::FD_EPOLL_FIRST_NUMBER, limits::FD_EVENT_FIRST_NUMBER);
+    let main_poll = descriptors::create_at(epoll + 1, Poll::new).unwrap();
+    let main_waker =
+        Arc::new(descriptors::create_at(event + 1, || Waker::new(main_poll.registry(), Token(0))).unwrap());
+    let worker_poll = descriptors::create_at(epoll, Poll::new).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let listener: OwnedFd = listener.into();
+    let (first, last) = (limits::FD_LISTENER_FIRST_NUMBER, limits::FD_LISTENER_LAST_NUMBER);
+    let listener = TcpListener::from(descriptors::place(listener, first, last).unwrap());
+    let audit = scratch_file(limits::FD_AUDIT_FIRST_NUMBER);
+    let journal = scratch_file(limits::FD_JOURNAL_NUMBER);
+    let _fillers = descriptors::fill_below(limits::FD_CONNECTION_FIRST_NUMBER).unwrap();
+    lock_down(&plan).unwrap();
+
+    let filtered = Arc::new(Filtered::default());
+    let (counted, waker) = (Arc::clone(&filtered), Arc::clone(&main_waker));
+    thread::spawn(move || work(worker_poll, listener, &audit, &counted, &waker));
+    let counted = Arc::clone(&filtered);
+    thread::spawn(move || keep(&journal, &counted));
+    filtered.await_count(2);
+    plan.witness.confirm_threads(2).unwrap();
+    assert!(plan.witness.confirm_threads(3).is_err());
+    watch(main_poll, plan, port)
+}
+
+/// A file without a name at the given number.
+fn scratch_file(number: i32) -> File {
+    let path = std::env::temp_dir().join(format!("quantonium-sandbox-{}-{number}", std::process::id()));
+    let file = descriptors::create_at(number, || File::create(&path)).unwrap();
+    std::fs::remove_file(path).unwrap();
+    assert_eq!(file.as_raw_fd(), number);
+    file
+}
+
+fn work(mut poll: Poll, listener: TcpListener, mut audit: &File, filtered: &Filtered, done: &Waker) -> ! {
+    enter(Role::Worker).unwrap();
+    filtered.announce();
+    let mut listener = mio::net::TcpListener::from_std(listener);
+    poll.registry().register(&mut listener, Token(0), Interest::READABLE).unwrap();
+    let mut events = Events::with_capacity(4);
+    let mut connection = None;
+    let mut bytes = vec![0; 400_000];
+    loop {
+        poll.poll(&mut events, None).unwrap();
+        if connection.is_none() {
+            let Ok((mut accepted, _)) = listener.accept() else { continue };
+            assert!(accepted.as_raw_fd() >= limits::FD_CONNECTION_FIRST_NUMBER);
+            let both = Interest::READABLE | Interest::WRITABLE;
+            poll.registry().register(&mut accepted, Token(1), both).unwrap();
+            connection = Some(accepted);
+        }
+        let Some(open) = connection.as_mut() else { continue };
+        match open.read(&mut bytes) {
+            Ok(0) => {
+                open.shutdown(std::net::Shutdown::Write).unwrap();
+                audit.write_all(b"served\n").unwrap();
+                drop_connection(connection.take());
+                done.wake().unwrap();
+            }
+            Ok(count) => open.write_all(&bytes[..count]).unwrap(),
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+        }
+    }
+}
+
+/// Closes by system call. Built with debug assertions, dropping would have the standard library ask for the
+/// descriptor's flags first, which a release build does not and no filter allows.
+fn drop_connection(connection: Option<mio::net::TcpStream>) {
+    nix::unistd::close(connection.unwrap().into_raw_fd()).unwrap();
+}
+
+fn keep(mut journal: &File, filtered: &Filtered) -> ! {
+    enter(Role::Keeper).unwrap();
+    journal.write_all(b"frame").unwrap();
+    journal.sync_data().unwrap();
+    filtered.announce();
+    loop {
+        thread::park();
+    }
+}
+
+fn watch(mut poll: Poll, mut plan: Plan, port: u16) -> ! {
+    plan.witness.close_threads().unwrap();
+    assert!(plan.witness.confirm_threads(2).is_err());
+    let mut events = Events::with_capacity(4);
+    enter(Role::Main).unwrap();
+    plan.witness.confirm_main().unwrap();
+    println!("{port}");
+    poll.poll(&mut events, None).unwrap();
+    exit(SURVIVED)
+}
+
+/// Turns a child of root into one of an ordinary user.
+fn become_ordinary() {
+    if nix::unistd::geteuid().is_root() {
+        let (uid, gid) = (Uid::from_raw(1001), Gid::from_raw(1001));
+        setgroups(&[]).unwrap();
+        setresgid(gid, gid, gid).unwrap();
+        setresuid(uid, uid, uid).unwrap();
+    }
+}
+
+/// Locks down and prints what the kernel says afterwards, read by a way of its own.
+fn report_lock_down() {
+    let plan = Plan::new().unwrap();
+    print!("{}", lock_down(&plan).unwrap());
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let told = ["Uid", "Gid", "Groups", "Cap", "NoNewPrivs"];
+    for line in status.lines().filter(|line| told.iter().any(|name| line.starts_with(name))) {
+        println!("{line}");
+    }
+    println!("dumpable {}", u8::from(nix::sys::prctl::get_dumpable().unwrap()));
+    println!("core {}", getrlimit(Resource::Core).maximum.unwrap());
+    let root = Uid::from_raw(0);
+    println!("root regained {}", setresuid(root, root, root).is_ok());
+}
+
+fn is_open(number: i32) -> bool {
+    std::fs::symlink_metadata(format!("/proc/self/fd/{number}")).is_ok()
+}
+
+fn check_descriptors() {
+    rlimits::raise_descriptors().unwrap();
+    // A band fills from its first number on, then is full.
+    let placed: Vec<OwnedFd> = (0..3)
+        .map(|_| descriptors::place(File::open("/dev/null").unwrap().into(), 20, 22).unwrap())
+        .collect();
+    assert_eq!(placed.iter().map(OwnedFd::as_raw_fd).collect::<Vec<_>>(), [20, 21, 22]);
+    let refused = descriptors::place(File::open("/dev/null").unwrap().into(), 20, 22).unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
+    let stays = descriptors::place(placed.into_iter().nth(1).unwrap(), 20, 22).unwrap();
+    assert_eq!(stays.as_raw_fd(), 21);
+    assert!(!is_open(20) && is_open(21) && !is_open(22) && !is_open(23));
+
+    // An exact number, with free and taken ones below; nothing else stays open.
+    let before = open_descriptors();
+    let file = descriptors::create_at(300, || File::open("/dev/null")).unwrap();
+    assert_eq!(file.as_raw_fd(), 300);
+    assert_eq!(open_descriptors(), before + 1);
+    let taken = descriptors::create_at(300, || File::open("/dev/null")).unwrap_err();
+    assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
+    assert!(descriptors::create_at(301, || Ok(())).is_err(), "nothing was opened");
+    assert!(descriptors::create_at(301, || File::open("/nonexistent")).is_err());
+    assert_eq!(open_descriptors(), before + 1);
+
+    // Fillers leave no number free below.
+    let fillers = descriptors::fill_below(limits::FD_CONNECTION_FIRST_NUMBER).unwrap();
+    assert_eq!(fillers.count() + before + 1, 528);
+    let next = File::open("/dev/null").unwrap();
+    assert_eq!(next.as_raw_fd(), limits::FD_CONNECTION_FIRST_NUMBER);
+    let kind = std::fs::read_link("/proc/self/fd/400").unwrap();
+    assert!(kind.to_string_lossy().starts_with("pipe:"), "{kind:?}");
+    drop(fillers);
+    assert_eq!(open_descriptors(), before + 2);
+}
+
+/// How many descriptors are open, that of the listing not counted.
+fn open_descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count() - 1
+}
+
+fn check_inherited() {
+    let opened: Vec<i32> =
+        (0..4).map(|_| io::pipe().unwrap()).flat_map(|(a, b)| [a.into_raw_fd(), b.into_raw_fd()]).collect();
+    // Whoever runs the tests may have left some open as well.
+    assert!(descriptors::close_inherited(&[opened[2]]).unwrap() >= opened.len() - 1);
+    for number in &opened {
+        assert_eq!(is_open(*number), *number == opened[2], "{number}");
+    }
+    assert!((0..3).all(is_open), "standard streams stay");
+    io::stdout().write_all(b"still there\n").unwrap();
+}
