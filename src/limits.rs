@@ -21,6 +21,18 @@ pub const METHOD_MAX_BYTES: usize = 24;
 pub const CHUNK_LINE_MAX_BYTES: usize = 256;
 /// Largest trailer section of a chunked body; its fields are read and dropped. Beyond it: 431.
 pub const TRAILERS_MAX_BYTES: usize = 4 * 1024;
+/// Most digits of a chunk size: enough for any `u64`. More: 400.
+pub const CHUNK_SIZE_MAX_DIGITS: u8 = 16;
+/// Most empty lines that are skipped before a request line (RFC 9112, section 2.2). More: 400.
+pub const EMPTY_LINES_MAX_COUNT: u8 = 4;
+/// Longest `X-Request-Id` of a client that is looked at; a longer one is ignored.
+pub const CLIENT_REQUEST_ID_MAX_BYTES: usize = 64;
+/// Most media ranges of an `Accept` field that are looked at; the rest is ignored.
+pub const ACCEPT_RANGES_MAX_COUNT: usize = 32;
+/// Most parameters of a media type; one with more is taken for an unknown type.
+pub const MEDIA_PARAMETERS_MAX_COUNT: usize = 8;
+/// Largest reply head that is written: what callers set aside in front of a body.
+pub const REPLY_HEAD_MAX_BYTES: usize = 2 * 1024;
 /// Most pipelined requests answered from one lease before their replies are flushed.
 pub const PIPELINE_MAX_COUNT: usize = 32;
 /// Longest client-supplied credential that is compared at all.
@@ -201,6 +213,11 @@ const _: () = {
     assert!(HEAD_MAX_BYTES < LEASE_CLASSES_BYTES[0]);
     assert!(TARGET_MAX_BYTES < HEAD_MAX_BYTES);
     assert!(HEAD_MAX_BYTES <= u16::MAX as usize, "a head's spans are kept as u16");
+    assert!(METHOD_MAX_BYTES + TARGET_MAX_BYTES + 64 < HEAD_MAX_BYTES, "414 comes before 431");
+    assert!(HEAD_FIELDS_MAX_COUNT < u8::MAX as usize, "fields are counted in a u8");
+    assert!(CHUNK_SIZE_MAX_DIGITS as u32 * 4 <= u64::BITS, "a chunk size fits its u64");
+    assert!(CHUNK_LINE_MAX_BYTES < u16::MAX as usize, "chunk lines are counted in a u16");
+    assert!(TRAILERS_MAX_BYTES < u16::MAX as usize, "trailers are counted in a u16");
     assert!(HEAD_MAX_BYTES + BODY_PAYLOAD_MAX_BYTES <= LEASE_CLASSES_BYTES[3]);
     assert!(HEAD_MAX_BYTES + BODY_SMALL_MAX_BYTES <= LEASE_CLASSES_BYTES[2]);
     assert!(LEASE_BUDGET_FLOOR_BYTES >= 2 * LEASE_CLASSES_BYTES[3]);
