@@ -152,8 +152,8 @@ pub const ACCEPT_RETRY_MILLIS: u64 = 50;
 pub const EVENTS_PER_TURN_COUNT: usize = 256;
 /// Length of the kernel's queue of connections that were not yet accepted.
 pub const LISTEN_BACKLOG_COUNT: i32 = 1024;
-/// Most worker threads: the descriptor bands have room for no more.
-pub const WORKERS_MAX_COUNT: usize = 64;
+/// Most worker threads: with the main thread's own, the descriptor bands have room for no more.
+pub const WORKERS_MAX_COUNT: usize = 63;
 /// Fewest worker threads.
 pub const WORKERS_MIN_COUNT: usize = 1;
 /// Most listening sockets, all addresses and workers together.
@@ -281,7 +281,8 @@ const _: () = {
     assert!(METHOD_MAX_BYTES + TARGET_MAX_BYTES + 64 < HEAD_MAX_BYTES, "414 comes before 431");
     assert!(HEAD_FIELDS_MAX_COUNT < u8::MAX as usize, "fields are counted in a u8");
     assert!(CHUNK_SIZE_MAX_DIGITS as u32 * 4 <= u64::BITS, "a chunk size fits its u64");
-    assert!(TRAILERS_MAX_BYTES <= u16::MAX as usize);
+    assert!(CHUNK_LINE_MAX_BYTES < u16::MAX as usize, "chunk lines are counted in a u16");
+    assert!(TRAILERS_MAX_BYTES < u16::MAX as usize, "trailers are counted in a u16");
     assert!(HEAD_MAX_BYTES + BODY_PAYLOAD_MAX_BYTES <= LEASE_CLASSES_BYTES[3]);
     assert!(HEAD_MAX_BYTES + BODY_SMALL_MAX_BYTES <= LEASE_CLASSES_BYTES[2]);
     assert!(LEASE_BUDGET_FLOOR_BYTES >= 2 * LEASE_CLASSES_BYTES[3]);
@@ -290,10 +291,10 @@ const _: () = {
     assert!(TIMER_SLOTS_COUNT.is_power_of_two());
     assert!(HEAD_READ_MAX_MILLIS < BODY_READ_MAX_MILLIS);
     assert!(BODY_GAP_MAX_MILLIS < BODY_READ_MAX_MILLIS);
-    assert!(FD_AUDIT_LAST_NUMBER - FD_AUDIT_FIRST_NUMBER + 1 == WORKERS_MAX_COUNT as i32);
-    assert!(FD_AUDIT_NEXT_LAST_NUMBER - FD_AUDIT_NEXT_FIRST_NUMBER + 1 == WORKERS_MAX_COUNT as i32);
-    assert!(FD_EPOLL_LAST_NUMBER - FD_EPOLL_FIRST_NUMBER + 1 == WORKERS_MAX_COUNT as i32);
-    assert!(FD_EVENT_LAST_NUMBER - FD_EVENT_FIRST_NUMBER + 1 == WORKERS_MAX_COUNT as i32);
+    assert!(FD_AUDIT_LAST_NUMBER - FD_AUDIT_FIRST_NUMBER + 1 > WORKERS_MAX_COUNT as i32);
+    assert!(FD_AUDIT_NEXT_LAST_NUMBER - FD_AUDIT_NEXT_FIRST_NUMBER + 1 > WORKERS_MAX_COUNT as i32);
+    assert!(FD_EPOLL_LAST_NUMBER - FD_EPOLL_FIRST_NUMBER + 1 > WORKERS_MAX_COUNT as i32);
+    assert!(FD_EVENT_LAST_NUMBER - FD_EVENT_FIRST_NUMBER + 1 > WORKERS_MAX_COUNT as i32);
     assert!(FD_LISTENER_LAST_NUMBER - FD_LISTENER_FIRST_NUMBER + 1 == LISTENERS_MAX_COUNT as i32);
     assert!(FD_JOURNAL_NUMBER > 2 && FD_OWN_LAST_NUMBER < FD_AUDIT_FIRST_NUMBER);
     assert!(FD_AUDIT_LAST_NUMBER < FD_AUDIT_NEXT_FIRST_NUMBER);

@@ -1,1 +1,29 @@
-//! Floor `http`: empty in the skeleton.
+//! HTTP/1.0 and HTTP/1.1: what stands on the wire, and nothing of the application.
+//!
+//! Owns the parsing of request heads ([`scan`], [`target`], [`fields`], [`framing`], put together in [`head`]),
+//! of bodies ([`chunked`]), queries ([`query`]) and media types ([`media`]), and the writing of replies
+//! ([`status`], [`date`], [`reply`], [`problem`]). Invariants: these parts do no I/O and take no memory from the
+//! heap unless a function says so; input that two parsers could read in two ways is refused ([`refusal`]), never
+//! repaired; offsets are checked against the caller's buffer at every use.
+
+pub mod chunked;
+pub mod connection;
+pub mod date;
+pub mod env;
+pub mod fields;
+pub mod framing;
+pub mod grammar;
+pub mod head;
+mod intake;
+pub mod media;
+mod outlet;
+pub mod problem;
+pub mod query;
+pub mod refusal;
+pub mod reply;
+pub mod responder;
+pub mod scan;
+pub mod service;
+pub mod span;
+pub mod status;
+pub mod target;

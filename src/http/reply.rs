@@ -1,0 +1,309 @@
+//! Writing the head of a reply, without heap and without formatting machinery.
+//!
+//! Owns [`ReplyHead`], the fields that every reply carries, and the time stamp that is filled in last. Invariants:
+//! no value with a line end or another control character is ever written; a reply that has no body says no length;
+//! the stamp has a fixed width, so writing it moves nothing; a head never exceeds `limits::REPLY_HEAD_MAX_BYTES`.
+
+use super::date::Date;
+use super::grammar::{is_token, is_value_byte};
+use super::status::Status;
+use crate::limits::REPLY_HEAD_MAX_BYTES;
+use crate::model::RequestId;
+
+/// The interim reply that asks for the body (RFC 9110, section 15.2.1).
+pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// What stands in every reply and never changes, up to the value of `Date`.
+const FIXED: &[u8] = b"Cache-Control: no-store\r\n\
+    X-Content-Type-Options: nosniff\r\n\
+    Content-Security-Policy: default-src 'none'; frame-ancestors 'none'\r\n\
+    X-Frame-Options: DENY\r\n\
+    Referrer-Policy: no-referrer\r\n\
+    Permissions-Policy: camera=(), geolocation=(), microphone=(), payment=(), usb=()\r\n\
+    Cross-Origin-Resource-Policy: same-origin\r\n\
+    Date: ";
+const REQUEST_ID: &[u8] = b"\r\nX-Request-Id: ";
+const SERVER_TIMING: &[u8] = b"\r\nServer-Timing: app;dur=";
+/// The stamp: milliseconds for `Server-Timing`, then seconds for `X-Request-Time`.
+const STAMP: &[u8; STAMP_BYTES] = b"00000.000\r\nX-Request-Time: 000.000000";
+const STAMP_BYTES: usize = 37;
+const MILLIS_AT: usize = 0;
+const MICROS_OF_MILLIS_AT: usize = 6;
+const SECONDS_AT: usize = 27;
+const MICROS_OF_SECONDS_AT: usize = 31;
+
+/// The framing of a reply's body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyLength {
+    /// That many bytes. Not written for a status that has no body; for `HEAD` it is what `GET` would get.
+    Known(u64),
+    /// Chunks; not for HTTP/1.0 clients.
+    Chunked,
+}
+
+/// What the reply says about the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Persistence {
+    /// It stays open, as an HTTP/1.1 client expects: nothing is written.
+    Implied,
+    /// It stays open, and an HTTP/1.0 client must be told.
+    KeepAlive,
+    /// It is closed after this reply.
+    Close,
+}
+
+/// The head of a reply.
+#[derive(Clone, Copy, Debug)]
+pub struct ReplyHead<'a> {
+    /// The status.
+    pub status: Status,
+    /// The current date.
+    pub date: &'a Date,
+    /// The identifier of the request.
+    pub request_id: &'a RequestId,
+    /// The media type of the body, if there is one.
+    pub content_type: Option<&'static str>,
+    /// The framing of the body.
+    pub body: BodyLength,
+    /// What happens to the connection.
+    pub persistence: Persistence,
+    /// Further fields of this reply: `Allow`, `WWW-Authenticate`, `Retry-After`.
+    pub fields: &'a [(&'a str, &'a [u8])],
+}
+
+/// A reply head that was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Its length in bytes.
+    pub len: usize,
+    /// Where its time stamp stands, for [`stamp`].
+    pub stamp_at: usize,
+}
+
+impl ReplyHead<'_> {
+    /// Writes the head, with its empty line, to the front of `target`; its time stamp is still zero.
+    ///
+    /// Returns nothing if `target` or `limits::REPLY_HEAD_MAX_BYTES` is too short, or if one of `fields` has a
+    /// name that is no token or a value with a control character.
+    #[must_use]
+    pub fn write(&self, target: &mut [u8]) -> Option<Written> {
+        let mut cursor = Cursor { target, at: 0 };
+        cursor.put(self.status.line())?;
+        cursor.put(FIXED)?;
+        cursor.put(self.date)?;
+        cursor.put(REQUEST_ID)?;
+        cursor.put(self.request_id.as_bytes())?;
+        cursor.put(SERVER_TIMING)?;
+        let stamp_at = cursor.at;
+        cursor.put(STAMP)?;
+        if let Some(content_type) = self.content_type {
+            cursor.put(b"\r\nContent-Type: ")?;
+            cursor.put(content_type.as_bytes())?;
+        }
+        match self.body {
+            _ if self.status.is_bodiless() => {}
+            BodyLength::Known(len) => {
+                cursor.put(b"\r\nContent-Length: ")?;
+                cursor.put_number(len)?;
+            }
+            BodyLength::Chunked => cursor.put(b"\r\nTransfer-Encoding: chunked")?,
+        }
+        match self.persistence {
+            Persistence::Implied => {}
+            Persistence::KeepAlive => cursor.put(b"\r\nConnection: keep-alive")?,
+            Persistence::Close => cursor.put(b"\r\nConnection: close")?,
+        }
+        for (name, value) in self.fields {
+            if !is_token(name.as_bytes()) || !value.iter().all(|byte| is_value_byte(*byte)) {
+                return None;
+            }
+            cursor.put(b"\r\n")?;
+            cursor.put(name.as_bytes())?;
+            cursor.put(b": ")?;
+            cursor.put(value)?;
+        }
+        cursor.put(b"\r\n\r\n")?;
+        (cursor.at <= REPLY_HEAD_MAX_BYTES).then_some(Written { len: cursor.at, stamp_at })
+    }
+}
+
+/// Fills in how long the request took; `stamp_at` is that of the same bytes' [`Written`].
+///
+/// Times beyond what fits are shown as the longest that does: 99,999.999 ms and 999.999999 s.
+pub fn stamp(target: &mut [u8], stamp_at: usize, elapsed_nanos: u64) {
+    let Some((stamp, _)) = target.get_mut(stamp_at..).and_then(<[u8]>::split_first_chunk_mut::<STAMP_BYTES>)
+    else {
+        return;
+    };
+    let micros = elapsed_nanos / 1_000;
+    let of_millis = micros.min(99_999_999);
+    put_digits::<5>(stamp, MILLIS_AT, of_millis / 1_000);
+    put_digits::<3>(stamp, MICROS_OF_MILLIS_AT, of_millis % 1_000);
+    let of_seconds = micros.min(999_999_999);
+    put_digits::<3>(stamp, SECONDS_AT, of_seconds / 1_000_000);
+    put_digits::<6>(stamp, MICROS_OF_SECONDS_AT, of_seconds % 1_000_000);
+}
+
+/// A target that is filled from its front.
+struct Cursor<'a> {
+    target: &'a mut [u8],
+    at: usize,
+}
+
+impl Cursor<'_> {
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) -> Option<()> {
+        let end = self.at.checked_add(bytes.len())?;
+        self.target.get_mut(self.at..end)?.copy_from_slice(bytes);
+        self.at = end;
+        Some(())
+    }
+
+    fn put_number(&mut self, number: u64) -> Option<()> {
+        let mut digits = [b'0'; 20];
+        let (mut rest, mut len) = (number, 0);
+        for place in digits.iter_mut().rev() {
+            *place = digit(rest);
+            rest /= 10;
+            len += 1;
+            if rest == 0 {
+                break;
+            }
+        }
+        self.put(digits.get(digits.len() - len..)?)
+    }
+}
+
+fn put_digits<const WIDTH: usize>(target: &mut [u8; STAMP_BYTES], at: usize, number: u64) {
+    let mut rest = number;
+    for place in target.iter_mut().skip(at).take(WIDTH).rev() {
+        *place = digit(rest);
+        rest /= 10;
+    }
+}
+
+fn digit(number: u64) -> u8 {
+    b'0' + u8::try_from(number % 10).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::WallTime;
+    use crate::http::date::imf_fixdate;
+
+    fn write_fields(
+        fields: &[(&str, &[u8])],
+        change: impl FnOnce(&mut ReplyHead<'_>),
+    ) -> Option<(String, Written)> {
+        let (date, id) = (imf_fixdate(WallTime::from_millis(784_111_777_000)), RequestId::new(1, 2));
+        let mut head = ReplyHead {
+            status: Status::Ok,
+            date: &date,
+            request_id: &id,
+            content_type: Some("application/json"),
+            body: BodyLength::Known(1_204),
+            persistence: Persistence::Implied,
+            fields,
+        };
+        change(&mut head);
+        let mut target = [0u8; REPLY_HEAD_MAX_BYTES + 64];
+        let written = head.write(&mut target)?;
+        for len in 0..written.len {
+            assert_eq!(head.write(&mut target[..len]), None, "a target of {len} bytes is too short");
+        }
+        assert_eq!(head.write(&mut target[..written.len]), Some(written));
+        Some((String::from_utf8(target[..written.len].to_vec()).unwrap(), written))
+    }
+
+    fn write(change: impl FnOnce(&mut ReplyHead<'_>)) -> Option<(String, Written)> {
+        write_fields(&[], change)
+    }
+
+    #[test]
+    fn a_reply_head_carries_its_fields() {
+        let (text, _) = write(|_| {}).unwrap();
+        assert!(text.starts_with("HTTP/1.1 200 OK\r\n"));
+        assert!(text.ends_with("\r\n\r\n"));
+        for field in [
+            "Cache-Control: no-store",
+            "X-Content-Type-Options: nosniff",
+            "Content-Security-Policy: default-src 'none'; frame-ancestors 'none'",
+            "X-Frame-Options: DENY",
+            "Referrer-Policy: no-referrer",
+            "Permissions-Policy: camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+            "Cross-Origin-Resource-Policy: same-origin",
+            "Date: Sun, 06 Nov 1994 08:49:37 GMT",
+            "X-Request-Id: 00000000000000010000000000000002",
+            "Server-Timing: app;dur=00000.000",
+            "X-Request-Time: 000.000000",
+            "Content-Type: application/json",
+            "Content-Length: 1204",
+        ] {
+            assert_eq!(text.matches(&format!("\r\n{field}\r\n")).count(), 1, "{field}\n{text}");
+        }
+        assert!(!text.contains("\r\nConnection:") && !text.contains("\r\nServer:"));
+    }
+
+    #[test]
+    fn replies_without_body_say_no_length() {
+        let (text, _) = write(|head| head.status = Status::NoContent).unwrap();
+        assert!(!text.contains("Content-Length"));
+        let (text, _) = write(|head| head.body = BodyLength::Chunked).unwrap();
+        assert!(!text.contains("Content-Length") && text.contains("\r\nTransfer-Encoding: chunked\r\n"));
+        for len in [0, 9, 10, u64::MAX] {
+            let (text, _) = write(|head| head.body = BodyLength::Known(len)).unwrap();
+            assert!(text.contains(&format!("\r\nContent-Length: {len}\r\n")));
+        }
+    }
+
+    #[test]
+    fn the_connection_is_named_where_it_must_be() {
+        let (text, _) = write(|head| head.persistence = Persistence::Close).unwrap();
+        assert!(text.contains("\r\nConnection: close\r\n"));
+        let (text, _) = write(|head| head.persistence = Persistence::KeepAlive).unwrap();
+        assert!(text.contains("\r\nConnection: keep-alive\r\n"));
+    }
+
+    #[test]
+    fn further_fields_are_written_or_refused() {
+        let (text, _) = write_fields(&[("Allow", b"GET, HEAD"), ("Retry-After", b"1")], |_| {}).unwrap();
+        assert!(text.contains("\r\nAllow: GET, HEAD\r\nRetry-After: 1\r\n"));
+        let values: [&[u8]; 4] = [b"a\r\nb: c", b"\n", b"\0", b"\x7f"];
+        for value in values {
+            assert!(write_fields(&[("Allow", value)], |_| {}).is_none(), "{value:?}");
+        }
+        for name in ["", "A B", "A:", "A\r\n"] {
+            assert!(write_fields(&[(name, b"")], |_| {}).is_none(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_stamp_changes_only_its_digits() {
+        for (nanos, millis, seconds) in [
+            (0, "00000.000", "000.000000"),
+            (1_234_567_890, "01234.567", "001.234567"),
+            (123_456_789_000, "99999.999", "123.456789"),
+            (u64::MAX, "99999.999", "999.999999"),
+        ] {
+            let (text, written) = write(|_| {}).unwrap();
+            let mut bytes = text.clone().into_bytes();
+            stamp(&mut bytes, written.stamp_at, nanos);
+            let expected = text
+                .replace("dur=00000.000", &format!("dur={millis}"))
+                .replace("Time: 000.000000", &format!("Time: {seconds}"));
+            assert_eq!(String::from_utf8(bytes).unwrap(), expected);
+        }
+        stamp(&mut [0; 8], 4, 1);
+        stamp(&mut [0; 8], 40, 1);
+    }
+
+    #[test]
+    fn a_head_beyond_the_limit_is_refused() {
+        let long = [b'a'; REPLY_HEAD_MAX_BYTES];
+        let frame = write_fields(&[("Allow", b"")], |_| {}).unwrap().1.len;
+        let room = REPLY_HEAD_MAX_BYTES - frame;
+        assert!(write_fields(&[("Allow", &long[..room])], |_| {}).is_some());
+        assert!(write_fields(&[("Allow", &long[..=room])], |_| {}).is_none());
+    }
+}
