@@ -26,4 +26,5 @@ pub mod sandbox;
 
 pub mod cli;
 pub mod config;
+pub mod keeper;
 pub mod server;

@@ -238,6 +238,10 @@ pub const RESEED_AFTER_MILLIS: u64 = 1_000;
 pub const AUDIT_LINE_MAX_BYTES: usize = 1024;
 /// Audit lines of one turn of a worker's loop; a fuller buffer makes further requests wait for the next turn.
 pub const AUDIT_BUFFER_BYTES: usize = 256 * 1024;
+/// Changes of the key ring that one request may cause before it is refused.
+pub const CHANGES_PER_REQUEST_MAX_COUNT: usize = 4;
+/// How long a worker whose audit file failed waits at most before it tries the file again.
+pub const AUDIT_RETRY_MILLIS: u64 = 1_000;
 /// Changes of the key ring that wait for the keeper; beyond them: 503.
 pub const CHANGES_WAITING_MAX_COUNT: usize = 4_096;
 /// Largest configuration file.

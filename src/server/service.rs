@@ -1,0 +1,267 @@
+//! The application as the connections see it: routes, credentials, handlers, audit, changes.
+//!
+//! Owns what a worker needs to answer requests. Invariants: a request is admitted by route, credential and
+//! permission before a byte of its body is waited for; a change has its attempt in the audit log before it is made,
+//! and its outcome before it is answered; whoever is refused for want of a credential learns nothing of what exists.
+
+use core::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::api::route::{self, Found, Route};
+use crate::api::{Answer, Call, NO_ENTROPY, Rejection, Subject, Tools, Verdict};
+use crate::audit::line::{Event, Outcome, Request as AuditedRequest};
+use crate::auth::{self, CredentialFault, Registry};
+use crate::clock::Moment;
+use crate::http::responder::{Fault, Responder};
+use crate::http::service::{Arrival, Request, Service};
+use crate::http::status::Status;
+use crate::http::target::Method;
+use crate::keeper::{Committed, Keeper};
+use crate::keyring::View;
+use crate::limits::{BODY_SMALL_MAX_BYTES, CHANGES_PER_REQUEST_MAX_COUNT};
+use crate::model::{Change, Permission, Principal};
+use crate::reactor::Turn;
+use crate::server::shared::Shared;
+use crate::server::sink::Sink;
+
+const NOT_FOUND: Fault<'static> =
+    Fault::new(Status::NotFound, "not_found", "There is no such path. GET /api/health shows that the server is there.");
+const METHOD_NOT_ALLOWED: Fault<'static> =
+    Fault::new(Status::MethodNotAllowed, "method_not_allowed", "The path exists for other methods: see Allow.");
+const NO_CREDENTIAL: Fault<'static> = Fault::new(
+    Status::Unauthorized,
+    "credential_missing",
+    "Send an API key in X-API-Key, or in Authorization after Bearer.",
+);
+const BAD_CREDENTIAL: Fault<'static> =
+    Fault::new(Status::Unauthorized, "credential_invalid", "The credential is not valid.");
+const TWO_CREDENTIALS: Fault<'static> =
+    Fault::new(Status::BadRequest, "credential_repeated", "Send X-API-Key or Authorization, not both.");
+const FORBIDDEN: Fault<'static> =
+    Fault::new(Status::Forbidden, "insufficient_scope", "The credential does not allow this.");
+const AUDIT_FAILED: Fault<'static> = Fault::new(
+    Status::ServiceUnavailable,
+    "audit_unavailable",
+    "The audit log cannot be written, so the change was not made. Try again shortly.",
+);
+
+/// One worker's application.
+#[derive(Debug)]
+pub(super) struct App {
+    pub(super) worker: usize,
+    pub(super) turn: Rc<Turn>,
+    pub(super) view: View,
+    pub(super) registry: Arc<Registry>,
+    pub(super) tools: RefCell<Tools>,
+    pub(super) subjects: RefCell<Vec<Subject>>,
+    pub(super) sink: Rc<Sink>,
+    pub(super) keeper: Arc<Keeper>,
+    pub(super) shared: Arc<Shared>,
+}
+
+/// What is remembered between head and body.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Admission {
+    /// A row of the table, and who asks.
+    Route(&'static Route, Option<Principal>),
+    /// `OPTIONS` of a path.
+    Options,
+}
+
+impl Service for App {
+    type Admission = Admission;
+
+    fn has_room(&self) -> bool {
+        self.sink.has_room()
+    }
+
+    fn admit(&self, arrival: &Arrival<'_>, responder: &mut Responder<'_>) -> Option<(Admission, usize)> {
+        let path = arrival.head.path(arrival.bytes);
+        if arrival.head.method == Method::Options {
+            if !route::allowed(path).is_empty() {
+                return Some((Admission::Options, BODY_SMALL_MAX_BYTES));
+            }
+            responder.fault(&NOT_FOUND, &[]);
+            return None;
+        }
+        let route = match route::find(arrival.head.method, path) {
+            Found::Route(route, _) => route,
+            Found::OtherMethods(allow) => {
+                responder.fault(&METHOD_NOT_ALLOWED, &[("Allow", allow.as_bytes())]);
+                return None;
+            }
+            Found::Nothing => {
+                responder.fault(&NOT_FOUND, &[]);
+                return None;
+            }
+        };
+        let Some(permission) = route.permission else {
+            return Some((Admission::Route(route, None), route.body_max_bytes));
+        };
+        match self.identify(arrival, permission) {
+            Ok(principal) => Some((Admission::Route(route, Some(principal)), route.body_max_bytes)),
+            Err((fault, challenge, principal)) => {
+                responder.fault(&fault, challenge);
+                self.tell(route, arrival, principal, responder, &Subject { code: Some(fault.code), ..Subject::default() });
+                None
+            }
+        }
+    }
+
+    async fn serve(&self, admission: Admission, request: Request<'_>, responder: &mut Responder<'_>) {
+        let Request { arrival, body } = request;
+        let Admission::Route(route, principal) = admission else {
+            let allow = route::allowed(arrival.head.path(arrival.bytes));
+            if responder.begin(Status::NoContent, None, 0, &[("Allow", allow.as_bytes())]).is_err() {
+                responder.overloaded();
+            }
+            return;
+        };
+        let mut subject = self.subjects.borrow_mut().pop().unwrap_or_default();
+        let mut answer = self.handle(route, &arrival, body, None, &mut subject, responder);
+        for _ in 0..CHANGES_PER_REQUEST_MAX_COUNT {
+            let Ok(Verdict::Commit(change)) = answer else { break };
+            answer = match self.commit(route, &arrival, principal, change).await {
+                Ok(committed) => self.handle(route, &arrival, body, Some(committed), &mut subject, responder),
+                Err(rejection) => Err(rejection),
+            };
+        }
+        self.conclude(answer, &mut subject, responder);
+        if route.event.is_some() {
+            self.tell(route, &arrival, principal, responder, &subject);
+        }
+        subject.clear();
+        self.subjects.borrow_mut().push(subject);
+    }
+}
+
+/// A refusal with its challenge, and who it was, if that is known.
+type Refused = (Fault<'static>, &'static [(&'static str, &'static [u8])], Option<Principal>);
+
+impl App {
+    /// Finds out who asks and whether they may.
+    fn identify(&self, arrival: &Arrival<'_>, permission: Permission) -> Result<Principal, Refused> {
+        let head = arrival.head;
+        let credential = auth::find(head.api_key(arrival.bytes), head.authorization(arrival.bytes));
+        // RFC 6750, section 3.1: no error code for a request that brought no credential.
+        const BARE: &[(&str, &[u8])] = &[("WWW-Authenticate", b"Bearer")];
+        const INVALID: &[(&str, &[u8])] = &[("WWW-Authenticate", b"Bearer error=\"invalid_token\"")];
+        const SCOPE: &[(&str, &[u8])] = &[("WWW-Authenticate", b"Bearer error=\"insufficient_scope\"")];
+        let text = credential.map_err(|fault| match fault {
+            CredentialFault::Missing => (NO_CREDENTIAL, BARE, None),
+            CredentialFault::Repeated => (TWO_CREDENTIALS, &[][..], None),
+            CredentialFault::Malformed => (BAD_CREDENTIAL, INVALID, None),
+        })?;
+        let principal = self.registry.authenticate(text).ok_or((BAD_CREDENTIAL, INVALID, None))?;
+        if principal.may(permission) { Ok(principal) } else { Err((FORBIDDEN, SCOPE, Some(principal))) }
+    }
+
+    /// Runs the handler of `route`, which neither waits nor sees any other task's state.
+    fn handle(
+        &self,
+        route: &Route,
+        arrival: &Arrival<'_>,
+        body: &mut [u8],
+        committed: Option<Committed>,
+        subject: &mut Subject,
+        responder: &mut Responder<'_>,
+    ) -> Answer {
+        let param = match route::find(arrival.head.method, arrival.head.path(arrival.bytes)) {
+            Found::Route(_, param) => param,
+            Found::OtherMethods(_) | Found::Nothing => None,
+        };
+        let ring = self.view.ring();
+        let now = self.turn.now();
+        let health = self.shared.health(now);
+        let mut call = Call {
+            arrival,
+            body,
+            param,
+            ring: &ring,
+            tools: &mut self.tools.borrow_mut(),
+            health: &health,
+            now,
+            wall: self.turn.wall(),
+            committed,
+            subject,
+        };
+        (route.handler)(&mut call, responder)
+    }
+
+    /// Has the keeper make a change, with its attempt told first.
+    async fn commit(
+        &self,
+        route: &'static Route,
+        arrival: &Arrival<'_>,
+        principal: Option<Principal>,
+        change: Change,
+    ) -> Result<Committed, Rejection> {
+        self.sink.append(&Event {
+            at: self.turn.wall(),
+            name: change.name(),
+            outcome: Outcome::Attempt,
+            code: None,
+            request: Some(AuditedRequest {
+                id: arrival.id,
+                principal: principal.as_ref().map(Principal::id),
+                remote: arrival.peer,
+                route: route.pattern,
+                status: 0,
+                elapsed_micros: Moment::now().nanos_since(arrival.started) / 1_000,
+                key: Some(change.key().as_str()),
+                key_version: None,
+            }),
+        });
+        self.turn.committed().await.map_err(|_| AUDIT_FAILED)?;
+        match self.keeper.submit(change) {
+            Ok(pending) => Ok(pending.await),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    /// Writes the reply of a handler that wrote none, and notes why.
+    fn conclude(&self, answer: Answer, subject: &mut Subject, responder: &mut Responder<'_>) {
+        let rejection = match answer {
+            Ok(Verdict::Done) => return,
+            Err(rejection) => rejection,
+            // A handler that wants ever more changes: the version it wants to use is worn out again each time.
+            Ok(Verdict::Commit(_)) => crate::keyring::ChangeError::Unavailable.into(),
+        };
+        subject.code = Some(rejection.code());
+        if rejection.code() == NO_ENTROPY.code {
+            self.shared.set_entropy(self.worker, false);
+        }
+        rejection.write(responder);
+    }
+
+    /// Appends the audit line of a request whose reply is written.
+    fn tell(
+        &self,
+        route: &'static Route,
+        arrival: &Arrival<'_>,
+        principal: Option<Principal>,
+        responder: &mut Responder<'_>,
+        subject: &Subject,
+    ) {
+        let status = responder.status().map_or(Status::InternalServerError, |status| status).code();
+        let outcome = if status < 400 { Outcome::Success } else { Outcome::Failure };
+        self.sink.append(&Event {
+            at: self.turn.wall(),
+            name: route.event.unwrap_or(route.pattern),
+            outcome,
+            code: subject.code,
+            request: Some(AuditedRequest {
+                id: arrival.id,
+                principal: principal.as_ref().map(Principal::id),
+                remote: arrival.peer,
+                route: route.pattern,
+                status,
+                elapsed_micros: Moment::now().nanos_since(arrival.started) / 1_000,
+                key: Some(subject.key.as_str()).filter(|key| !key.is_empty()),
+                key_version: subject.version,
+            }),
+        });
+        responder.audited();
+    }
+}

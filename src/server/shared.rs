@@ -1,0 +1,151 @@
+//! What the threads of the server know of one another.
+//!
+//! Owns the phase, the health flags and the gate. Invariants: the phase only moves forward; a worker serves nothing
+//! before the gate is opened, and the gate is opened only after every thread was seen to be locked in.
+
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+
+use crate::clock::Moment;
+use crate::model::Health;
+use crate::reactor::mailbox::Mailbox;
+use crate::reactor::run::Phase;
+
+/// The state that all threads share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    phase: AtomicU8,
+    ready: OnceLock<Moment>,
+    /// For each worker, whether its audit stream takes lines and its generator has seeds.
+    audit: Vec<AtomicBool>,
+    entropy: Vec<AtomicBool>,
+    mailboxes: OnceLock<Vec<Arc<Mailbox>>>,
+    /// Workers that have left their loop.
+    ended: AtomicUsize,
+    /// Ends the main thread's sleep.
+    main: OnceLock<Arc<Mailbox>>,
+    gate: Gate,
+}
+
+/// Where threads wait until all are ready.
+#[derive(Debug, Default)]
+struct Gate {
+    state: Mutex<GateState>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct GateState {
+    arrived: usize,
+    failed: Option<String>,
+    open: bool,
+}
+
+impl Shared {
+    pub(super) fn new(workers: usize) -> Arc<Self> {
+        let good = || (0..workers).map(|_| AtomicBool::new(true)).collect();
+        Arc::new(Self {
+            phase: AtomicU8::new(0),
+            ready: OnceLock::new(),
+            audit: good(),
+            entropy: good(),
+            mailboxes: OnceLock::new(),
+            ended: AtomicUsize::new(0),
+            main: OnceLock::new(),
+            gate: Gate::default(),
+        })
+    }
+
+    /// Tells how every thread's sleep is ended. Once, before any thread is started.
+    pub(super) fn connect(&self, workers: Vec<Arc<Mailbox>>, main: Arc<Mailbox>) {
+        let _ = self.mailboxes.set(workers);
+        let _ = self.main.set(main);
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::Serving,
+            1 => Phase::Draining,
+            _ => Phase::Stopping,
+        }
+    }
+
+    /// Moves every worker to `phase`.
+    pub(super) fn enter(&self, phase: Phase) {
+        let number = match phase {
+            Phase::Serving => 0,
+            Phase::Draining => 1,
+            Phase::Stopping => 2,
+        };
+        self.phase.fetch_max(number, Ordering::AcqRel);
+        self.mailboxes.get().into_iter().flatten().for_each(|mailbox| mailbox.nudge());
+    }
+
+    /// Notes that a worker has left its loop.
+    pub(super) fn worker_ended(&self) {
+        self.ended.fetch_add(1, Ordering::AcqRel);
+        if let Some(main) = self.main.get() {
+            main.nudge();
+        }
+    }
+
+    pub(super) fn all_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire) >= self.audit.len()
+    }
+
+    pub(super) fn set_audit(&self, worker: usize, good: bool) {
+        set(&self.audit, worker, good);
+    }
+
+    pub(super) fn set_entropy(&self, worker: usize, good: bool) {
+        set(&self.entropy, worker, good);
+    }
+
+    /// What health replies tell.
+    pub(super) fn health(&self, now: Moment) -> Health {
+        let all = |flags: &[AtomicBool]| flags.iter().all(|flag| flag.load(Ordering::Relaxed));
+        Health {
+            uptime_seconds: self.ready.get().map_or(0, |ready| now.nanos_since(*ready) / 1_000_000_000),
+            audit: all(&self.audit),
+            entropy: all(&self.entropy),
+            // A thread that is not locked in ends the start: whoever can ask is answered by locked-in threads.
+            sandbox: self.ready.get().is_some(),
+            draining: self.phase() != Phase::Serving,
+        }
+    }
+
+    /// A thread is locked in, or failed to be; it waits until the gate opens.
+    pub(super) fn arrive(&self, locked: Result<(), String>) {
+        let mut state = self.gate.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.arrived += 1;
+        if let Err(reason) = locked {
+            state.failed = Some(reason);
+        }
+        self.gate.changed.notify_all();
+        while !state.open {
+            state = self.gate.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Waits until `threads` have arrived.
+    pub(super) fn await_arrivals(&self, threads: usize) -> Result<(), String> {
+        let mut state = self.gate.state.lock().unwrap_or_else(PoisonError::into_inner);
+        while state.arrived < threads {
+            state = self.gate.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.failed.take().map_or(Ok(()), Err)
+    }
+
+    /// Lets every thread go on.
+    pub(super) fn open_gate(&self) {
+        let _ = self.ready.set(Moment::now());
+        self.gate.state.lock().unwrap_or_else(PoisonError::into_inner).open = true;
+        self.gate.changed.notify_all();
+    }
+}
+
+fn set(flags: &[AtomicBool], index: usize, good: bool) {
+    if let Some(flag) = flags.get(index) {
+        flag.store(good, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,69 @@
+//! The worker's own audit file.
+//!
+//! Owns the descriptor and the batch. Invariants: the lines of a turn go out in one write; success means that all of
+//! them are with the kernel; after a failure the file is tried again with the next turn, and at least every second.
+
+use core::cell::RefCell;
+use std::fs::File;
+use std::io::{self, Write as _};
+
+use crate::audit::{Batch, Event};
+use crate::clock::WallTime;
+use crate::reactor::turn::CommitFailed;
+
+/// An audit stream and the file it goes to.
+#[derive(Debug)]
+pub(super) struct Sink {
+    file: File,
+    batch: RefCell<Batch>,
+}
+
+impl Sink {
+    pub(super) fn new(file: File, stream: &str) -> Self {
+        Self { file, batch: RefCell::new(Batch::new(stream)) }
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.batch.borrow().has_room()
+    }
+
+    pub(super) fn append(&self, event: &Event<'_>) {
+        self.batch.borrow_mut().append(event);
+    }
+
+    pub(super) fn is_broken(&self) -> bool {
+        self.batch.borrow().is_broken()
+    }
+
+    /// Writes what is pending.
+    pub(super) fn commit(&self, now: WallTime) -> Result<(), CommitFailed> {
+        let mut batch = self.batch.borrow_mut();
+        if batch.is_empty() {
+            return Ok(());
+        }
+        match write_all(&self.file, batch.pending(now)) {
+            Ok(()) => {
+                batch.written();
+                Ok(())
+            }
+            Err(written) => {
+                batch.failed(written);
+                Err(CommitFailed)
+            }
+        }
+    }
+}
+
+/// Writes all of `bytes`, or says how many were written before it failed.
+fn write_all(mut file: &File, bytes: &[u8]) -> Result<(), usize> {
+    let mut written = 0;
+    while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
+        match file.write(rest) {
+            Ok(0) => return Err(written),
+            Ok(count) => written += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return Err(written),
+        }
+    }
+    Ok(())
+}
