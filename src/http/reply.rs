@@ -4,7 +4,7 @@
 //! no value with a line end or another control character is ever written; a reply that has no body says no length;
 //! the stamp has a fixed width, so writing it moves nothing; a head never exceeds `limits::REPLY_HEAD_MAX_BYTES`.
 
-use super::date::Date;
+use super::date::{DATE_BYTES, Date};
 use super::grammar::{is_token, is_value_byte};
 use super::status::Status;
 use crate::limits::REPLY_HEAD_MAX_BYTES;
@@ -13,24 +13,28 @@ use crate::model::RequestId;
 /// The interim reply that asks for the body (RFC 9110, section 15.2.1).
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// What stands in every reply and never changes, up to the value of `Date`.
-const FIXED: &[u8] = b"Cache-Control: no-store\r\n\
+/// What stands in every reply, with places for the date, the request's identifier and the stamp.
+const FRAME: &[u8] = b"Cache-Control: no-store\r\n\
     X-Content-Type-Options: nosniff\r\n\
     Content-Security-Policy: default-src 'none'; frame-ancestors 'none'\r\n\
     X-Frame-Options: DENY\r\n\
     Referrer-Policy: no-referrer\r\n\
     Permissions-Policy: camera=(), geolocation=(), microphone=(), payment=(), usb=()\r\n\
     Cross-Origin-Resource-Policy: same-origin\r\n\
-    Date: ";
-const REQUEST_ID: &[u8] = b"\r\nX-Request-Id: ";
-const SERVER_TIMING: &[u8] = b"\r\nServer-Timing: app;dur=";
+    Date: ---, -- --- ---- --:--:-- GMT\r\n\
+    X-Request-Id: --------------------------------\r\n\
+    Server-Timing: app;dur=00000.000\r\n\
+    X-Request-Time: 000.000000";
+// The places are counted from the end, where the widths are plain to see.
+const STAMP_AT: usize = FRAME.len() - STAMP_BYTES;
+const REQUEST_ID_AT: usize = STAMP_AT - "\r\nServer-Timing: app;dur=".len() - RequestId::LEN;
+const DATE_AT: usize = REQUEST_ID_AT - "\r\nX-Request-Id: ".len() - DATE_BYTES;
 /// The stamp: milliseconds for `Server-Timing`, then seconds for `X-Request-Time`.
-const STAMP: &[u8; STAMP_BYTES] = b"00000.000\r\nX-Request-Time: 000.000000";
-const STAMP_BYTES: usize = 37;
+const STAMP_BYTES: usize = "00000.000\r\nX-Request-Time: 000.000000".len();
 const MILLIS_AT: usize = 0;
-const MICROS_OF_MILLIS_AT: usize = 6;
-const SECONDS_AT: usize = 27;
-const MICROS_OF_SECONDS_AT: usize = 31;
+const MICROS_OF_MILLIS_AT: usize = "00000.".len();
+const SECONDS_AT: usize = STAMP_BYTES - "000.000000".len();
+const MICROS_OF_SECONDS_AT: usize = STAMP_BYTES - "000000".len();
 
 /// The framing of a reply's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,13 +93,10 @@ impl ReplyHead<'_> {
     pub fn write(&self, target: &mut [u8]) -> Option<Written> {
         let mut cursor = Cursor { target, at: 0 };
         cursor.put(self.status.line())?;
-        cursor.put(FIXED)?;
-        cursor.put(self.date)?;
-        cursor.put(REQUEST_ID)?;
-        cursor.put(self.request_id.as_bytes())?;
-        cursor.put(SERVER_TIMING)?;
-        let stamp_at = cursor.at;
-        cursor.put(STAMP)?;
+        let frame_at = cursor.at;
+        cursor.put(FRAME)?;
+        cursor.put_over(frame_at + DATE_AT, self.date)?;
+        cursor.put_over(frame_at + REQUEST_ID_AT, self.request_id.as_bytes())?;
         if let Some(content_type) = self.content_type {
             cursor.put(b"\r\nContent-Type: ")?;
             cursor.put(content_type.as_bytes())?;
@@ -123,7 +124,8 @@ impl ReplyHead<'_> {
             cursor.put(value)?;
         }
         cursor.put(b"\r\n\r\n")?;
-        (cursor.at <= REPLY_HEAD_MAX_BYTES).then_some(Written { len: cursor.at, stamp_at })
+        (cursor.at <= REPLY_HEAD_MAX_BYTES)
+            .then_some(Written { len: cursor.at, stamp_at: frame_at + STAMP_AT })
     }
 }
 
@@ -154,8 +156,15 @@ impl Cursor<'_> {
     #[inline]
     fn put(&mut self, bytes: &[u8]) -> Option<()> {
         let end = self.at.checked_add(bytes.len())?;
-        self.target.get_mut(self.at..end)?.copy_from_slice(bytes);
+        copy(self.target.get_mut(self.at..end)?, bytes);
         self.at = end;
+        Some(())
+    }
+
+    /// Writes over what stands at `at` already.
+    #[inline]
+    fn put_over<const LEN: usize>(&mut self, at: usize, bytes: &[u8; LEN]) -> Option<()> {
+        *self.target.get_mut(at..)?.first_chunk_mut::<LEN>()? = *bytes;
         Some(())
     }
 
@@ -171,6 +180,31 @@ impl Cursor<'_> {
             }
         }
         self.put(digits.get(digits.len() - len..)?)
+    }
+}
+
+/// Copies between slices of one length.
+///
+/// Texts of a reply are short, and musl's `memcpy` takes longer to start than to copy them: they are copied as
+/// their two ends, which overlap.
+#[inline]
+fn copy(target: &mut [u8], source: &[u8]) {
+    match source.len() {
+        4..=8 => copy_ends::<4>(target, source),
+        9..=16 => copy_ends::<8>(target, source),
+        17..=32 => copy_ends::<16>(target, source),
+        33..=64 => copy_ends::<32>(target, source),
+        _ => target.copy_from_slice(source),
+    }
+}
+
+#[inline]
+fn copy_ends<const LEN: usize>(target: &mut [u8], source: &[u8]) {
+    if let (Some(to), Some(from)) = (target.first_chunk_mut::<LEN>(), source.first_chunk()) {
+        *to = *from;
+    }
+    if let (Some(to), Some(from)) = (target.last_chunk_mut::<LEN>(), source.last_chunk()) {
+        *to = *from;
     }
 }
 

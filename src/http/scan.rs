@@ -114,7 +114,7 @@ impl HeadScan {
             return Ok(());
         }
         // Faults are judged by their place, so that the verdict does not depend on how the line was split.
-        let junk = fresh.iter().position(|byte| !(b' '..=b'~').contains(byte));
+        let junk = position_of_junk(fresh);
         let clean = fresh.get(..junk.unwrap_or(fresh.len())).unwrap_or_default();
         if self.space.is_none() {
             self.space = memchr(b' ', clean).map(|at| offset(usize::from(self.seen) + at));
@@ -130,6 +130,16 @@ impl HeadScan {
         }
         if junk.is_some() { Err(Refusal::MalformedRequestLine) } else { Ok(()) }
     }
+}
+
+/// Where the first byte stands that is neither visible ASCII nor SP.
+fn position_of_junk(text: &[u8]) -> Option<usize> {
+    let is_junk = |byte: &u8| !(b' '..=b'~').contains(byte);
+    // Looking at all bytes without stopping is done many at a time, and usually finds nothing.
+    if !text.iter().fold(false, |found, byte| found | is_junk(byte)) {
+        return None;
+    }
+    text.iter().position(is_junk)
 }
 
 /// An offset into the window; `limits` asserts that it fits.
