@@ -1,0 +1,91 @@
+# Quantonium. Needs rustup (or the toolchain of rust-toolchain.toml), cc and make; `make help` lists the targets.
+
+TARGET = x86_64-unknown-linux-musl
+AARCH64 = aarch64-unknown-linux-musl
+# portable: any x86-64, back-ends chosen at run time. v3: needs AVX2 and says so at start.
+CPU = portable
+# Further arguments of `make run`, `make bench` and `make bench-http`.
+ARGS =
+IMAGE = localhost/quantonium:latest
+
+BIN = target/$(TARGET)/release/quantonium
+BIN_AARCH64 = target/$(AARCH64)/release/quantonium
+
+# Cargo builds what has changed; make decides nothing by the age of files.
+.PHONY: help run build build-aarch64 test check check-format check-lint check-tidy check-docs check-shell \
+	check-aarch64 supply-chain fmt bench bench-http bench-peers image clean toolchain toolchain-check
+
+help: ## list the targets (the default)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+
+run: build ## build, then serve on 127.0.0.1:8080 with ./quantonium-dev as data directory
+	exec $(BIN) serve --dev $(ARGS)
+
+build: toolchain ## build the static release binary; CPU=v3 for a processor with AVX2
+	flags=$$(scripts/rustflags $(TARGET) $(CPU)) && \
+		CARGO_ENCODED_RUSTFLAGS="$$flags" cargo build --locked --release --target $(TARGET)
+	@printf '%s: %s bytes\n' "$(BIN)" "$$(wc -c < $(BIN))"
+
+build-aarch64: ## build the same for 64-bit Arm, with the linker that comes with Rust
+	scripts/toolchain $(AARCH64)
+	flags=$$(scripts/rustflags $(AARCH64) portable) && \
+		CARGO_ENCODED_RUSTFLAGS="$$flags" cargo build --locked --release --target $(AARCH64)
+	@printf '%s: %s bytes\n' "$(BIN_AARCH64)" "$$(wc -c < $(BIN_AARCH64))"
+
+# The tests themselves are built with the flags of .cargo/config.toml and without LTO; what they start is the
+# release binary.
+test: build ## run every test against the release binary
+	QUANTONIUM_BIN="$$PWD/$(BIN)" cargo test --locked
+
+check: check-format check-lint check-tidy check-docs check-shell check-aarch64 supply-chain ## run every check that is not a test
+	@echo "make check: all passed"
+
+check-format: toolchain-check
+	cargo fmt --all --check
+	cd benches/peers && cargo fmt --check
+
+check-lint: toolchain-check
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --target $(AARCH64) --lib --bins -- -D warnings
+
+check-tidy: toolchain
+	cargo test --locked --test tidy
+
+check-docs: toolchain
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --lib
+
+check-shell:
+	scripts/check-shell
+
+check-aarch64: build-aarch64
+	scripts/check-aarch64 $(BIN_AARCH64)
+
+supply-chain: toolchain ## licences, sources and known vulnerabilities of every dependency
+	scripts/supply-chain
+
+fmt: toolchain-check ## format the sources
+	cargo fmt --all
+	cd benches/peers && cargo fmt
+
+# A folder of their own: benches are unstripped, and must not replace the release binary.
+bench: toolchain ## criterion benches; ARGS=seal runs those whose name contains it
+	cargo bench --locked --target-dir target/bench -- $(ARGS)
+
+bench-http: build ## CPU per request of the real binary, driven by wrk, beside nginx
+	scripts/bench-http --binary $(BIN) $(ARGS)
+
+bench-peers: ## the cipher beside OpenSSL and ring (needs libssl-dev)
+	scripts/bench-peers $(ARGS)
+
+image: build ## container image from scratch, with buildah
+	scripts/image $(BIN) $(IMAGE)
+
+clean: ## remove everything that was built, not the data directory
+	cargo clean
+	rm -rf target benches/peers/target
+
+toolchain:
+	@scripts/toolchain $(TARGET)
+
+toolchain-check:
+	@CHECK=1 scripts/toolchain $(TARGET) $(AARCH64)
