@@ -263,7 +263,7 @@ pub const IDENTITY_CEILING_NUMBER: u32 = u32::MAX - 1;
 /// Largest file that holds a credential.
 pub const CREDENTIAL_FILE_MAX_BYTES: u64 = 4 * 1024;
 /// Room reserved on disk at the end of each audit file when it is opened.
-pub const AUDIT_PREALLOCATED_BYTES: u64 = 4 * 1024 * 1024;
+pub const AUDIT_PREALLOCATED_BYTES: u64 = 256 * 1024;
 /// Longest name of an audit stream.
 pub const AUDIT_STREAM_NAME_MAX_BYTES: usize = 64;
 /// Most of a reply that `quantonium healthcheck` reads.

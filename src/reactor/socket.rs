@@ -4,9 +4,9 @@
 //! is registered once, both directions, edge-triggered, and leaves the poll by being closed.
 
 use std::io::{self, Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr};
+use std::net::{Shutdown, SocketAddr, TcpListener};
 
-use mio::net::{TcpListener, TcpStream};
+use mio::net::TcpStream;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::limits::LISTEN_BACKLOG_COUNT;
@@ -41,7 +41,7 @@ impl Transport for TcpTransport {
     }
 }
 
-/// Binds `count` listeners on one address, the first with the kernel's choice of port if the port is zero.
+/// Binds `count` listeners that never block on one address, the first with the kernel's choice of port if the port is zero.
 ///
 /// Each worker gets its own, and the kernel spreads connections over them. The address is first bound alone, since
 /// `SO_REUSEPORT` would let this process share a port with a stranger of the same user without anyone noticing. (A port chosen by the kernel is
@@ -59,7 +59,7 @@ pub fn bind(address: SocketAddr, count: usize) -> io::Result<(SocketAddr, Vec<Tc
         let socket = prepare(bound, true)?;
         socket.listen(LISTEN_BACKLOG_COUNT)?;
         bound = local_address(&socket)?;
-        listeners.push(TcpListener::from_std(socket.into()));
+        listeners.push(socket.into());
     }
     Ok((bound, listeners))
 }

@@ -1,36 +1,95 @@
-//! The server: start-up order, worker loops, shutdown. A placeholder until it is built.
+//! The server: start-up, threads, end.
+//!
+//! Owns the order of the start. Invariants: nothing is served before the self-test passed, everything that is needed
+//! was opened, every privilege was given up and every thread was seen by the kernel to be locked in; a step that
+//! fails ends the start with exit code 78 and says what to do; after the lock-down no file is opened.
 
-use core::fmt;
+mod census;
+mod error;
+mod service;
+mod shared;
+mod signals;
+mod sink;
+mod startup;
+mod worker;
 
+use core::time::Duration;
+use std::sync::Arc;
+
+pub use error::ServerError;
+
+use crate::clock::Moment;
 use crate::config::Config;
+use crate::console::{self, Level};
+use crate::crypto::random::{Generator, Kernel};
 use crate::exit::Exit;
+use crate::limits::THREAD_STACK_BYTES;
+use crate::sandbox;
+use crate::sandbox::seccomp::{self, Role};
+use crate::server::startup::Prepared;
+use crate::server::worker::Common;
 
-/// Why the server did not start or did not end well.
-#[derive(Debug)]
-pub struct ServerError {
-    exit: Exit,
-}
-
-impl ServerError {
-    /// The exit code that tells it to the parent process.
-    #[must_use]
-    pub const fn exit(&self) -> Exit {
-        self.exit
-    }
-}
-
-impl fmt::Display for ServerError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("this build has no server yet")
-    }
-}
-
-impl std::error::Error for ServerError {}
-
-/// Serves until a signal ends it.
+/// Serves until a signal ends it. Only a start that fails returns: a server that has served leaves the process.
 ///
 /// # Errors
-/// What stopped the start or the service.
-pub fn run(_config: &Config) -> Result<(), ServerError> {
-    Err(ServerError { exit: Exit::Software })
+/// What stopped the start.
+pub fn run(config: &Config) -> Result<(), ServerError> {
+    let mut prepared = startup::prepare(config)?;
+    let report = sandbox::lock_down(&prepared.plan)?;
+    for (step, outcome) in report.steps() {
+        console::log(Level::Info, format_args!("sandbox: {step}: {outcome}"));
+    }
+    let threads = start_threads(&mut prepared)?;
+    let shared = Arc::clone(&prepared.common.shared);
+    shared.await_arrivals(threads).map_err(ServerError::thread)?;
+    prepared.plan.witness.confirm_threads(threads)?;
+    prepared.plan.witness.close_threads()?;
+    seccomp::enter(Role::Main)?;
+    prepared.plan.witness.confirm_main()?;
+    console::log(Level::Info, format_args!("sandbox: every thread is locked in"));
+    shared.open_gate();
+    startup::announce(config, &prepared);
+    let ended = prepared.main.run(&shared, Duration::from_millis(config.drain_timeout_ms));
+    if let Err(error) = ended {
+        console::log(Level::Error, format_args!("the main thread's poll failed: {error}"));
+        Exit::Io.leave();
+    }
+    Exit::Success.leave();
+}
+
+/// Starts the keeper and the workers; returns how many threads that were.
+fn start_threads(prepared: &mut Prepared) -> Result<usize, ServerError> {
+    let workers = core::mem::take(&mut prepared.workers);
+    let threads = workers.len() + 1;
+    let common = prepared.common.clone();
+    spawn("keeper", move || keep(&common))?;
+    for worker in workers {
+        let common = prepared.common.clone();
+        spawn(&format!("worker-{}", worker.index), move || worker.run(&common))?;
+    }
+    Ok(threads)
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), ServerError> {
+    let builder = std::thread::Builder::new().name(name.to_owned()).stack_size(THREAD_STACK_BYTES);
+    // The thread is never joined: it ends with the process.
+    builder.spawn(body).map(drop).map_err(|error| ServerError::thread(format!("{name}: {error}")))
+}
+
+/// The body of the keeper's thread.
+fn keep(common: &Common) {
+    let generator = Generator::new(Kernel, Moment::now());
+    let locked = seccomp::enter(Role::Keeper).map_err(|failure| failure.to_string());
+    match generator.map_err(|error| error.to_string()).and_then(|generator| locked.map(|()| generator)) {
+        Ok(mut generator) => {
+            common.shared.arrive(Ok(()));
+            common.keeper.run(&mut generator)
+        }
+        Err(reason) => {
+            common.shared.arrive(Err(reason));
+            loop {
+                std::thread::park();
+            }
+        }
+    }
 }

@@ -4,7 +4,7 @@
 //! permission before a byte of its body is waited for; a change has its attempt in the audit log before it is made,
 //! and its outcome before it is answered; whoever is refused for want of a credential learns nothing of what exists.
 
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -25,10 +25,16 @@ use crate::reactor::Turn;
 use crate::server::shared::Shared;
 use crate::server::sink::Sink;
 
-const NOT_FOUND: Fault<'static> =
-    Fault::new(Status::NotFound, "not_found", "There is no such path. GET /api/health shows that the server is there.");
-const METHOD_NOT_ALLOWED: Fault<'static> =
-    Fault::new(Status::MethodNotAllowed, "method_not_allowed", "The path exists for other methods: see Allow.");
+const NOT_FOUND: Fault<'static> = Fault::new(
+    Status::NotFound,
+    "not_found",
+    "There is no such path. GET /api/health shows that the server is there.",
+);
+const METHOD_NOT_ALLOWED: Fault<'static> = Fault::new(
+    Status::MethodNotAllowed,
+    "method_not_allowed",
+    "The path exists for other methods: see Allow.",
+);
 const NO_CREDENTIAL: Fault<'static> = Fault::new(
     Status::Unauthorized,
     "credential_missing",
@@ -50,6 +56,7 @@ const AUDIT_FAILED: Fault<'static> = Fault::new(
 #[derive(Debug)]
 pub(super) struct App {
     pub(super) worker: usize,
+    pub(super) entropy: Cell<bool>,
     pub(super) turn: Rc<Turn>,
     pub(super) view: View,
     pub(super) registry: Arc<Registry>,
@@ -103,7 +110,13 @@ impl Service for App {
             Ok(principal) => Some((Admission::Route(route, Some(principal)), route.body_max_bytes)),
             Err((fault, challenge, principal)) => {
                 responder.fault(&fault, challenge);
-                self.tell(route, arrival, principal, responder, &Subject { code: Some(fault.code), ..Subject::default() });
+                self.tell(
+                    route,
+                    arrival,
+                    principal,
+                    responder,
+                    &Subject { code: Some(fault.code), ..Subject::default() },
+                );
                 None
             }
         }
@@ -223,16 +236,23 @@ impl App {
     /// Writes the reply of a handler that wrote none, and notes why.
     fn conclude(&self, answer: Answer, subject: &mut Subject, responder: &mut Responder<'_>) {
         let rejection = match answer {
-            Ok(Verdict::Done) => return,
+            Ok(Verdict::Done) => return self.note_entropy(true),
             Err(rejection) => rejection,
             // A handler that wants ever more changes: the version it wants to use is worn out again each time.
             Ok(Verdict::Commit(_)) => crate::keyring::ChangeError::Unavailable.into(),
         };
         subject.code = Some(rejection.code());
         if rejection.code() == NO_ENTROPY.code {
-            self.shared.set_entropy(self.worker, false);
+            self.note_entropy(false);
         }
         rejection.write(responder);
+    }
+
+    /// Tells health what the last draw was like, if that is news.
+    fn note_entropy(&self, good: bool) {
+        if self.entropy.replace(good) != good {
+            self.shared.set_entropy(self.worker, good);
+        }
     }
 
     /// Appends the audit line of a request whose reply is written.
@@ -244,7 +264,7 @@ impl App {
         responder: &mut Responder<'_>,
         subject: &Subject,
     ) {
-        let status = responder.status().map_or(Status::InternalServerError, |status| status).code();
+        let status = responder.status().unwrap_or(Status::InternalServerError).code();
         let outcome = if status < 400 { Outcome::Success } else { Outcome::Failure };
         self.sink.append(&Event {
             at: self.turn.wall(),

@@ -1,0 +1,276 @@
+//! The start up to the lock-down: tests, files, sockets, descriptors.
+//!
+//! Owns the order in which things are opened and the numbers that they get. Invariants: a mistake of the operator is
+//! found here, with what to do in its text; the admin key is shown once, on the start that made it; when this is
+//! done every number below the connections' is taken, so that an accepted socket's number says what it is.
+
+use std::fs::File;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use mio::{Poll, Waker};
+use zeroize::Zeroizing;
+
+use crate::auth::registry::SALT_BYTES;
+use crate::auth::{Registry, api_key};
+use crate::build_info;
+use crate::clock::{Moment, WallTime};
+use crate::config::Config;
+use crate::console::{self, Level};
+use crate::crypto::random::{Generator, Kernel};
+use crate::crypto::selftest;
+use crate::http::env::Bounds;
+use crate::keeper::Keeper;
+use crate::keyring::{Publication, Ring};
+use crate::limits::{
+    DESCRIPTORS_SPARE_COUNT, FD_AUDIT_FIRST_NUMBER, FD_AUDIT_LAST_NUMBER, FD_CONNECTION_FIRST_NUMBER,
+    FD_EPOLL_FIRST_NUMBER, FD_EVENT_FIRST_NUMBER, FD_LISTENER_FIRST_NUMBER, FD_LISTENER_LAST_NUMBER,
+    FD_OWN_FIRST_NUMBER, FD_OWN_LAST_NUMBER,
+};
+use crate::model::Rights;
+use crate::reactor::mailbox::Mailbox;
+use crate::reactor::run::WAKE_TOKEN;
+use crate::reactor::{Budget, socket};
+use crate::sandbox::descriptors::{self, Fillers};
+use crate::sandbox::{Plan, rlimits};
+use crate::server::census::Census;
+use crate::server::error::ServerError;
+use crate::server::shared::Shared;
+use crate::server::signals::MainLoop;
+use crate::server::worker::{Common, Worker};
+use crate::store::{AdminKey, DataDir, Owner, admin_key, open_audit_file};
+
+/// Everything that the threads will need, opened and in its place.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) plan: Plan,
+    pub(super) common: Common,
+    pub(super) workers: Vec<Worker>,
+    pub(super) main: MainLoop,
+    addresses: Vec<SocketAddr>,
+    admin: AdminKey,
+    /// Held for the life of the process: the lock on the data directory, and the numbers that stay taken.
+    _lock: OwnedFd,
+    _fillers: Fillers,
+}
+
+/// Tests, opens and places everything.
+pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
+    check_binary()?;
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let inherited = |error: io::Error| ServerError::io("closing inherited descriptors", &error);
+    descriptors::close_inherited(&[]).map_err(inherited)?;
+    let descriptors_count = rlimits::raise_descriptors()?;
+    let mut plan = Plan::new()?;
+    (plan.uid, plan.gid) = (config.user_id, config.group_id);
+    let mut random = Generator::new(Kernel, Moment::now())
+        .map_err(|_| ServerError::config("the system gives no random bytes (getrandom)"))?;
+
+    let owner = rustix::process::geteuid().is_root().then_some(Owner { uid: plan.uid, gid: plan.gid });
+    let data_dir = DataDir::open(&config.data_dir, owner)?;
+    let (admin, registry) = open_credentials(&data_dir, &mut random)?;
+    let audit = open_audit_files(&data_dir, config.workers, &mut random)?;
+    let placed = descriptors::place(data_dir.into_lock(), FD_OWN_FIRST_NUMBER, FD_OWN_LAST_NUMBER);
+    let lock = placed.map_err(|error| ServerError::io("placing the lock", &error))?;
+
+    let (addresses, listeners) = bind_all(config)?;
+    let publication = Publication::new(Ring::default());
+    let common = Common {
+        shared: Shared::new(config.workers),
+        census: Census::new(
+            connections(config, descriptors_count),
+            config.max_connections_per_address.map(core::num::NonZero::get),
+        ),
+        budget: Budget::new(config.max_memory_bytes),
+        registry: Arc::new(registry),
+        keeper: Keeper::new(Arc::clone(&publication)),
+        publication,
+        bounds: bounds(config),
+    };
+    let opened = open_loops(audit, listeners, &common, &mut random);
+    let (workers, main) = opened.map_err(|error| ServerError::io("opening the event loops", &error))?;
+    let filled = descriptors::fill_below(FD_CONNECTION_FIRST_NUMBER);
+    let fillers = filled.map_err(|error| ServerError::io("reserving descriptor numbers", &error))?;
+    Ok(Prepared { plan, common, workers, main, addresses, admin, _lock: lock, _fillers: fillers })
+}
+
+/// Says where the server is, and how to use it.
+pub(super) fn announce(config: &Config, prepared: &Prepared) {
+    for address in &prepared.addresses {
+        console::out(&format!("listening on http://{address}\n"));
+    }
+    console::log(
+        Level::Warn,
+        format_args!("keys are not durable yet: they live in memory and end with this process"),
+    );
+    let path = config.data_dir.join("admin.key");
+    let path = path.display();
+    if prepared.admin.created {
+        let shown = Zeroizing::new(format!(
+            "admin API key (shown once, kept in {path}): {}\n",
+            &*prepared.admin.text
+        ));
+        console::out(&shown);
+    }
+    let Some(address) = prepared.addresses.first() else { return };
+    if config.dev || prepared.admin.created {
+        console::out(&format!(
+            "try:\n  K=$(cat {path})\n  \
+             curl -sX POST http://{address}/api/keys -H \"X-API-Key: $K\" -d '{{\"name\":\"orders\"}}'\n  \
+             curl -sX POST http://{address}/api/encrypt -H \"X-API-Key: $K\" -d '{{\"key\":\"orders\",\"plaintext\":\"aGVsbG8=\"}}'\n  \
+             curl -s http://{address}/api/health\n"
+        ));
+    }
+}
+
+fn check_binary() -> Result<(), ServerError> {
+    if cfg!(debug_assertions) {
+        return Err(ServerError::config(
+            "this is a debug build, whose extra system calls the filters would kill: run `make build`",
+        ));
+    }
+    build_info::cpu_supported().map_err(|feature| {
+        ServerError::config(format!(
+            "this binary was built for processors with {feature}: use the portable build"
+        ))
+    })?;
+    selftest::run().map_err(|failure| ServerError::defect(failure.to_string()))?;
+    console::log(Level::Info, format_args!("cryptographic self-test passed"));
+    Ok(())
+}
+
+fn open_credentials(data_dir: &DataDir, random: &mut Generator) -> Result<(AdminKey, Registry), ServerError> {
+    let now = Moment::now();
+    let no_entropy = |_| ServerError::config("the system gives no random bytes (getrandom)");
+    let admin = admin_key::load_or_create(data_dir, || {
+        api_key::generate(|bytes| random.fill(now, bytes)).map_err(|error| error.to_string())
+    })?;
+    // Until the store keeps them, pepper and salt live as long as the process.
+    let pepper = Zeroizing::new(random.array::<32>(now).map_err(no_entropy)?);
+    let salt = random.array::<SALT_BYTES>(now).map_err(no_entropy)?;
+    let mut registry = Registry::new(&pepper);
+    registry.add(&admin.text, salt, Rights::Admin).map_err(|error| ServerError::config(error.to_string()))?;
+    Ok((admin, registry))
+}
+
+/// Opens an audit file for each worker, under a name that no other start uses.
+fn open_audit_files(
+    data_dir: &DataDir,
+    workers: usize,
+    random: &mut Generator,
+) -> Result<Vec<(File, String)>, ServerError> {
+    let start = random.array::<4>(Moment::now()).map_err(|error| ServerError::config(error.to_string()))?;
+    let name = format!("{:x}-{:08x}", WallTime::now().as_secs(), u32::from_be_bytes(start));
+    let open = |index: usize| {
+        let stream = format!("{name}-w{index}");
+        let first = FD_AUDIT_FIRST_NUMBER + i32::try_from(index).map_err(io::Error::other)?;
+        let file = descriptors::place(open_audit_file(data_dir, &stream)?, first, FD_AUDIT_LAST_NUMBER)?;
+        Ok((File::from(file), stream))
+    };
+    let opened: io::Result<Vec<_>> = (0..workers).map(open).collect();
+    opened.map_err(|error| ServerError::io("opening the audit log", &error))
+}
+
+type Listeners = Vec<Vec<mio::net::TcpListener>>;
+
+/// Binds every address, once for each worker.
+fn bind_all(config: &Config) -> Result<(Vec<SocketAddr>, Listeners), ServerError> {
+    let mut of_worker: Listeners = (0..config.workers).map(|_| Vec::new()).collect();
+    let mut addresses = Vec::with_capacity(config.listen.len());
+    for wanted in &config.listen {
+        if config.insecure_http && !wanted.ip().is_loopback() {
+            console::log(
+                Level::Warn,
+                format_args!(
+                    "{wanted}: credentials and plaintexts cross the network unencrypted (--insecure-http)"
+                ),
+            );
+        }
+        let bound = socket::bind(*wanted, config.workers).map_err(|error| {
+            let advice = match error.kind() {
+                io::ErrorKind::AddrInUse => {
+                    " (another program listens there: stop it or choose another --listen)"
+                }
+                io::ErrorKind::AddrNotAvailable => " (no interface of this host has this address)",
+                io::ErrorKind::PermissionDenied => {
+                    " (ports below 1024 need privileges: choose another --listen)"
+                }
+                _ => "",
+            };
+            ServerError::config(format!("cannot listen on {wanted}: {error}{advice}"))
+        })?;
+        addresses.push(bound.0);
+        for (own, listener) in of_worker.iter_mut().zip(bound.1) {
+            let placed = place_listener(listener);
+            own.push(placed.map_err(|error| ServerError::io("placing a listener", &error))?);
+        }
+    }
+    Ok((addresses, of_worker))
+}
+
+fn place_listener(listener: TcpListener) -> io::Result<mio::net::TcpListener> {
+    let placed = descriptors::place(listener.into(), FD_LISTENER_FIRST_NUMBER, FD_LISTENER_LAST_NUMBER)?;
+    Ok(mio::net::TcpListener::from_std(placed.into()))
+}
+
+/// Makes the polls and wakers, whose numbers cannot be changed afterwards.
+fn open_loops(
+    audit: Vec<(File, String)>,
+    listeners: Listeners,
+    common: &Common,
+    random: &mut Generator,
+) -> io::Result<(Vec<Worker>, MainLoop)> {
+    let mut workers = Vec::with_capacity(audit.len());
+    let mut mailboxes = Vec::with_capacity(audit.len());
+    for (index, ((file, stream), listeners)) in audit.into_iter().zip(listeners).enumerate() {
+        let (poll, mailbox) = open_loop(index)?;
+        let first_id = random.array::<8>(Moment::now()).map_err(io::Error::other)?;
+        mailboxes.push(Arc::clone(&mailbox));
+        let first_id = u64::from_be_bytes(first_id);
+        workers.push(Worker { index, poll, mailbox, listeners, audit: file, stream, first_id });
+    }
+    let (poll, mailbox) = open_loop(workers.len())?;
+    common.shared.connect(mailboxes, Arc::clone(&mailbox));
+    Ok((workers, MainLoop::new(poll, mailbox)?))
+}
+
+fn open_loop(index: usize) -> io::Result<(Poll, Arc<Mailbox>)> {
+    let offset = i32::try_from(index).map_err(io::Error::other)?;
+    let poll = descriptors::create_at(FD_EPOLL_FIRST_NUMBER + offset, Poll::new)?;
+    let waker =
+        descriptors::create_at(FD_EVENT_FIRST_NUMBER + offset, || Waker::new(poll.registry(), WAKE_TOKEN))?;
+    let signal = move || {
+        // An event descriptor takes a wake unless its counter is full, and then it is raised already.
+        let _ = waker.wake();
+    };
+    Ok((poll, Mailbox::new(Box::new(signal))))
+}
+
+/// As many connections as were asked for, and no more than there are descriptors.
+fn connections(config: &Config, descriptors_count: u64) -> usize {
+    let taken = usize::try_from(FD_CONNECTION_FIRST_NUMBER).unwrap_or(0) + DESCRIPTORS_SPARE_COUNT;
+    let left = usize::try_from(descriptors_count).unwrap_or(usize::MAX).saturating_sub(taken);
+    if left < config.max_connections {
+        console::log(
+            Level::Warn,
+            format_args!(
+                "the descriptor limit allows {left} connections of the {} configured",
+                config.max_connections
+            ),
+        );
+    }
+    config.max_connections.min(left)
+}
+
+fn bounds(config: &Config) -> Bounds {
+    Bounds {
+        head_millis: config.head_timeout_ms,
+        body_gap_millis: config.body_gap_timeout_ms,
+        body_millis: config.body_timeout_ms,
+        idle_millis: config.idle_timeout_ms,
+        write_millis: config.write_timeout_ms,
+        requests: config.max_requests_per_connection,
+    }
+}

@@ -1,0 +1,199 @@
+//! A worker: one thread with its loop, its listeners and its own audit stream.
+//!
+//! Owns what is moved into the thread ([`Worker`]) and the loop's driver. Invariants: the thread is locked in before
+//! it accepts anything; it never returns, since the end of a thread makes calls that no filter allows; what a
+//! connection counts for is given back when its task ends, whatever the reason.
+
+use core::cell::{Cell, RefCell};
+use core::future::Future;
+use core::time::Duration;
+use std::fs::File;
+use std::io::Write as _;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use mio::Poll;
+use mio::net::{TcpListener, TcpStream};
+
+use crate::api::Tools;
+use crate::auth::Registry;
+use crate::clock::{Moment, WallTime};
+use crate::console::{self, Level};
+use crate::crypto::random::{Generator, Kernel};
+use crate::exit::Exit;
+use crate::http::connection::serve;
+use crate::http::env::{Bounds, Env};
+use crate::keeper::Keeper;
+use crate::keyring::{Publication, View};
+use crate::limits::AUDIT_RETRY_MILLIS;
+use crate::reactor::mailbox::Mailbox;
+use crate::reactor::run::{Driver, Phase, Reactor};
+use crate::reactor::socket::TcpTransport;
+use crate::reactor::turn::CommitFailed;
+use crate::reactor::{Budget, Channel, Pool, TaskId, Turn};
+use crate::sandbox::seccomp::{self, Role};
+use crate::server::census::{Census, Ticket};
+use crate::server::service::App;
+use crate::server::shared::Shared;
+use crate::server::sink::Sink;
+
+/// What a client gets whose address has too many connections already.
+const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\
+    Cache-Control: no-store\r\nConnection: close\r\n\r\n";
+
+/// What every worker shares with the others.
+#[derive(Clone, Debug)]
+pub(super) struct Common {
+    pub(super) shared: Arc<Shared>,
+    pub(super) census: Arc<Census>,
+    pub(super) budget: Arc<Budget>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) publication: Arc<Publication>,
+    pub(super) keeper: Arc<Keeper>,
+    pub(super) bounds: Bounds,
+}
+
+/// A worker before its thread is started.
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub(super) index: usize,
+    pub(super) poll: Poll,
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) listeners: Vec<TcpListener>,
+    pub(super) audit: File,
+    pub(super) stream: String,
+    /// Random for each start of each worker: the first half of its request identifiers.
+    pub(super) first_id: u64,
+}
+
+impl Worker {
+    /// The body of the thread.
+    pub(super) fn run(self, common: &Common) -> ! {
+        let generator = Generator::new(Kernel, Moment::now());
+        let locked = seccomp::enter(Role::Worker).map_err(|failure| failure.to_string());
+        let ready =
+            generator.map_err(|error| error.to_string()).and_then(|generator| locked.map(|()| generator));
+        match ready {
+            Ok(generator) => {
+                common.shared.arrive(Ok(()));
+                if let Err(error) = self.serve(common, generator) {
+                    console::log(Level::Error, format_args!("a worker's poll failed: {error}"));
+                    Exit::Io.leave();
+                }
+                common.shared.worker_ended();
+            }
+            Err(reason) => common.shared.arrive(Err(reason)),
+        }
+        loop {
+            std::thread::park();
+        }
+    }
+
+    fn serve(self, common: &Common, generator: Generator) -> std::io::Result<()> {
+        let Self { index, poll, mailbox, listeners, audit, stream, first_id } = self;
+        let turn = Turn::new(Moment::now());
+        let sink = Rc::new(Sink::new(audit, &stream));
+        let app = App {
+            worker: index,
+            entropy: Cell::new(true),
+            turn: Rc::clone(&turn),
+            view: View::new(Arc::clone(&common.publication)),
+            registry: Arc::clone(&common.registry),
+            tools: RefCell::new(Tools::new(generator)),
+            subjects: RefCell::new(Vec::new()),
+            sink: Rc::clone(&sink),
+            keeper: Arc::clone(&common.keeper),
+            shared: Arc::clone(&common.shared),
+        };
+        let pool = Pool::new(Arc::clone(&common.budget));
+        let env = Env::new(app, pool, common.bounds, first_id);
+        let connect = |stream: TcpStream, peer: IpAddr, task: TaskId, turn: &Rc<Turn>, ticket: Ticket| {
+            let channel = Channel::new(TcpTransport::new(stream), Rc::clone(turn), task);
+            let env = Rc::clone(&env);
+            async move {
+                serve(channel, peer, env).await;
+                drop(ticket);
+            }
+        };
+        let driver = WorkerDriver {
+            index,
+            connect,
+            sink,
+            shared: Arc::clone(&common.shared),
+            census: Arc::clone(&common.census),
+            turn: Rc::clone(&turn),
+            broken: false,
+        };
+        Reactor::new(poll, turn, mailbox, listeners, driver)?.run()
+    }
+}
+
+struct WorkerDriver<M> {
+    index: usize,
+    connect: M,
+    sink: Rc<Sink>,
+    shared: Arc<Shared>,
+    census: Arc<Census>,
+    turn: Rc<Turn>,
+    broken: bool,
+}
+
+impl<M, F> Driver for WorkerDriver<M>
+where
+    M: FnMut(TcpStream, IpAddr, TaskId, &Rc<Turn>, Ticket) -> F,
+    F: Future<Output = ()>,
+{
+    type Task = F;
+
+    fn has_place(&mut self) -> bool {
+        self.census.has_place()
+    }
+
+    fn connect(
+        &mut self,
+        mut stream: TcpStream,
+        peer: SocketAddr,
+        task: TaskId,
+        turn: &Rc<Turn>,
+    ) -> Option<F> {
+        let peer = peer.ip();
+        if let Some(ticket) = self.census.admit(peer) {
+            return Some((self.connect)(stream, peer, task, turn, ticket));
+        }
+        // As much as fits without waiting; the client is told more than by a bare reset.
+        let _ = stream.write(TOO_MANY);
+        None
+    }
+
+    fn commit(&mut self) -> Result<(), CommitFailed> {
+        self.sink.commit(self.turn.wall())
+    }
+
+    fn turned(&mut self) {
+        if self.sink.is_broken() {
+            let _ = self.sink.commit(WallTime::now());
+        }
+        let broken = self.sink.is_broken();
+        if broken != self.broken {
+            self.broken = broken;
+            self.shared.set_audit(self.index, !broken);
+            if broken {
+                console::log(
+                    Level::Error,
+                    format_args!("the audit log cannot be written: audited requests are refused"),
+                );
+            } else {
+                console::log(Level::Info, format_args!("the audit log is written again"));
+            }
+        }
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        self.broken.then(|| Duration::from_millis(AUDIT_RETRY_MILLIS))
+    }
+
+    fn phase(&self) -> Phase {
+        self.shared.phase()
+    }
+}
