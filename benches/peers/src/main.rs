@@ -41,7 +41,8 @@ impl Peer for Own {
     }
 
     fn seal(&mut self, nonce: &[u8; 12], data: &mut [u8]) -> Outcome<[u8; 16]> {
-        aead::seal(Algorithm::ChaCha20Poly1305, &KEY, nonce, &AAD, data).map_err(|_| "quantonium refused".into())
+        aead::seal(Algorithm::ChaCha20Poly1305, &KEY, nonce, &AAD, data)
+            .map_err(|_| "quantonium refused".into())
     }
 }
 
