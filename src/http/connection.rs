@@ -28,7 +28,7 @@ use crate::http::target::{Method, Version};
 use crate::limits::{
     CONNECTION_LIFE_MAX_MILLIS, OUTPUT_FLUSH_BYTES, PIPELINE_MAX_COUNT, REPLY_PROBLEM_MAX_BYTES,
 };
-use crate::reactor::{Channel, Transport};
+use crate::reactor::{Channel, Look, Resting, Transport};
 
 /// How a busy stretch of a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,24 +43,52 @@ pub(super) enum End {
     Lost,
 }
 
-/// Serves one connection until it ends.
-pub async fn serve<T: Transport, S: Service>(mut channel: Channel<T>, peer: IpAddr, env: Rc<Env<S>>) {
-    let expiry = channel.turn().now().plus_millis(CONNECTION_LIFE_MAX_MILLIS);
-    let mut served = 0;
-    loop {
-        let deadline = channel.turn().now().plus_millis(env.bounds.idle_millis);
-        if channel.readable(deadline).await.is_err() {
-            return;
-        }
-        let mut ws = env.take_workspace();
-        let mut busy = Busy { channel: &mut channel, ws: &mut ws, env: &env, peer, served, expiry };
-        let end = busy.run().await;
-        served = busy.served;
-        env.return_workspace(ws);
-        if end != End::Idle {
-            return;
-        }
+/// A connection with nothing in hand.
+#[derive(Debug)]
+pub struct Idle<T, S, G> {
+    channel: Channel<T>,
+    env: Rc<Env<S>>,
+    peer: IpAddr,
+    served: u64,
+    expiry: Moment,
+    /// When the silence has lasted too long.
+    deadline: Moment,
+    /// Whatever is to be given back when the connection ends.
+    #[expect(dead_code, reason = "it is there to be dropped")]
+    guard: G,
+}
+
+impl<T: Transport, S, G> Idle<T, S, G> {
+    /// A connection that was just accepted; `guard` is dropped with it.
+    pub fn new(channel: Channel<T>, peer: IpAddr, env: Rc<Env<S>>, guard: G) -> Self {
+        let now = channel.turn().now();
+        let (deadline, expiry) =
+            (now.plus_millis(env.bounds.idle_millis), now.plus_millis(CONNECTION_LIFE_MAX_MILLIS));
+        Self { channel, env, peer, served: 0, expiry, deadline, guard }
     }
+}
+
+impl<T: Transport, S, G> Resting for Idle<T, S, G> {
+    fn look(&mut self) -> Look {
+        self.channel.look(self.deadline)
+    }
+}
+
+/// Serves the requests that have come, until nothing is in hand again or the connection ends.
+pub async fn serve<T: Transport, S: Service, G>(mut idle: Idle<T, S, G>) -> Option<Idle<T, S, G>> {
+    let mut ws = idle.env.take_workspace();
+    let mut busy = Busy {
+        channel: &mut idle.channel,
+        ws: &mut ws,
+        env: &idle.env,
+        peer: idle.peer,
+        served: &mut idle.served,
+        expiry: idle.expiry,
+    };
+    let end = busy.run().await;
+    idle.env.return_workspace(ws);
+    idle.deadline = idle.channel.turn().now().plus_millis(idle.env.bounds.idle_millis);
+    (end == End::Idle).then_some(idle)
 }
 
 /// A connection with something in hand.
@@ -69,7 +97,7 @@ pub(super) struct Busy<'a, T, S> {
     pub(super) ws: &'a mut Workspace,
     pub(super) env: &'a Env<S>,
     peer: IpAddr,
-    served: u64,
+    served: &'a mut u64,
     expiry: Moment,
 }
 
@@ -150,10 +178,10 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
     /// Returns whether its body is already there too.
     pub(super) fn begin(&mut self, head: Head) -> bool {
         let turn = self.channel.turn();
-        self.served += 1;
+        *self.served += 1;
         let last = !head.keep_alive
             || turn.draining()
-            || self.served >= self.env.bounds.requests
+            || *self.served >= self.env.bounds.requests
             || turn.now() >= self.expiry;
         self.ws.current.head = Some(head);
         self.ws.current.last = last;

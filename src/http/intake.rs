@@ -79,7 +79,7 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
                 Ok(())
             }
             Err(Failure::TimedOut) => Err(self.refuse(&HEAD_TOO_SLOW, &[])),
-            Err(Failure::Lost | Failure::Draining) => Err(End::Lost),
+            Err(Failure::Lost) => Err(End::Lost),
         }
     }
 
@@ -166,7 +166,7 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
                 Ok(())
             }
             Err(Failure::TimedOut) => Err(self.refuse(&BODY_TOO_SLOW, &[])),
-            Err(Failure::Lost | Failure::Draining) => Err(End::Lost),
+            Err(Failure::Lost) => Err(End::Lost),
         }
     }
 

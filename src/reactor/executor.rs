@@ -1,17 +1,18 @@
-//! The executor: reusable slots of one future type, polled by number.
+//! The executor: tasks that rest as a few bytes and run as futures of one type, polled by number.
 //!
-//! Owns the slots, their futures and their wakers. Invariants: a slot's future is pinned in its own box for the
-//! life of the executor and replaced in place, so a connection that comes after the first in its slot allocates
-//! nothing; a finished task leaves neither a deadline nor a place in any list.
+//! Owns the slots, the pool of futures and their wakers. Invariants: a future is pinned in its own box for the life
+//! of the executor and replaced in place, and a box serves whichever task runs, so memory grows with what is busy and
+//! not with what is connected, and a request allocates nothing; a finished task leaves neither a deadline nor a place
+//! in any list.
 
 use core::future::Future;
 use core::pin::Pin;
-use core::task::{Context, Waker};
+use core::task::{Context, Poll, Waker};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::clock::{Moment, WallTime};
-use crate::reactor::mailbox::Mailbox;
+use crate::reactor::mailbox::{Mailbox, TaskWaker};
 use crate::reactor::turn::{CommitFailed, Turn};
 
 /// The number of a task's slot; it is also its token in the poll.
@@ -32,37 +33,65 @@ impl TaskId {
     }
 }
 
-struct Slot<F> {
-    future: Pin<Box<Option<F>>>,
-    waker: Waker,
+/// What a resting task is to do now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Nothing has come: rest on.
+    Rest,
+    /// Run.
+    Run,
+    /// Be dropped.
+    End,
 }
 
-/// Runs tasks of the type `F` on the calling thread.
-pub struct Executor<F> {
+/// A task with nothing in hand: what remains of it between two stretches of work.
+pub trait Resting {
+    /// Decides what to do; called whenever something may have changed. It arms its own deadline.
+    fn look(&mut self) -> Look;
+}
+
+enum Slot<R, F> {
+    Free,
+    Resting(R),
+    Running(Running<F>),
+}
+
+struct Running<F> {
+    future: Pin<Box<Option<F>>>,
+    waker: Waker,
+    target: Arc<TaskWaker>,
+}
+
+/// Runs tasks on the calling thread: `R` is how they rest, `F` how they run, `M` makes the one from the other.
+pub struct Executor<R, F, M> {
     turn: Rc<Turn>,
     mailbox: Arc<Mailbox>,
-    slots: Vec<Slot<F>>,
+    start: M,
+    slots: Vec<Slot<R, F>>,
     free: Vec<TaskId>,
+    spare: Vec<Running<F>>,
     alive: usize,
     fired: Vec<u32>,
     named: Vec<TaskId>,
 }
 
-impl<F> core::fmt::Debug for Executor<F> {
+impl<R, F, M> core::fmt::Debug for Executor<R, F, M> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Executor").field("alive", &self.alive).finish_non_exhaustive()
     }
 }
 
-impl<F: Future<Output = ()>> Executor<F> {
+impl<R: Resting, F: Future<Output = Option<R>>, M: FnMut(R) -> F> Executor<R, F, M> {
     /// An executor without tasks.
     #[must_use]
-    pub fn new(turn: Rc<Turn>, mailbox: Arc<Mailbox>) -> Self {
+    pub fn new(turn: Rc<Turn>, mailbox: Arc<Mailbox>, start: M) -> Self {
         Self {
             turn,
             mailbox,
+            start,
             slots: Vec::new(),
             free: Vec::new(),
+            spare: Vec::new(),
             alive: 0,
             fired: Vec::new(),
             named: Vec::new(),
@@ -79,21 +108,20 @@ impl<F: Future<Output = ()>> Executor<F> {
     ///
     /// # Errors
     /// What `make` returns; the slot stays free.
-    pub fn spawn<E>(&mut self, make: impl FnOnce(TaskId) -> Result<F, E>) -> Result<TaskId, E> {
-        let task = match self.free.pop() {
-            Some(task) => task,
-            None => self.grow(),
-        };
+    pub fn spawn<E>(&mut self, make: impl FnOnce(TaskId) -> Result<R, E>) -> Result<TaskId, E> {
+        let task = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::Free);
+            TaskId(u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX))
+        });
         self.turn.admit(task);
-        match make(task) {
-            Ok(future) => {
-                if let Some(slot) = self.slots.get_mut(task.0 as usize) {
-                    slot.future.set(Some(future));
-                    self.alive += 1;
-                }
+        match (make(task), self.slots.get_mut(task.0 as usize)) {
+            (Ok(resting), Some(slot)) => {
+                *slot = Slot::Resting(resting);
+                self.alive += 1;
                 Ok(task)
             }
-            Err(error) => {
+            (Ok(_), None) => Ok(task),
+            (Err(error), _) => {
                 self.free.push(task);
                 Err(error)
             }
@@ -103,14 +131,40 @@ impl<F: Future<Output = ()>> Executor<F> {
     /// Polls one task; a number without a task is ignored, since a late event may name a task that has ended.
     pub fn poll(&mut self, task: TaskId) {
         let Some(slot) = self.slots.get_mut(task.0 as usize) else { return };
-        let Some(future) = slot.future.as_mut().as_pin_mut() else { return };
         self.turn.enter(task);
-        if future.poll(&mut Context::from_waker(&slot.waker)).is_ready() {
-            slot.future.set(None);
-            self.turn.retire(task);
-            self.free.push(task);
-            self.alive -= 1;
+        loop {
+            match slot {
+                Slot::Free => return,
+                Slot::Resting(resting) => match resting.look() {
+                    Look::Rest => return,
+                    Look::End => break,
+                    Look::Run => {
+                        let mut running = self.spare.pop().unwrap_or_else(|| Running::new(&self.mailbox));
+                        if let Slot::Resting(resting) = core::mem::replace(slot, Slot::Free) {
+                            running.target.point_at(task);
+                            running.future.set(Some((self.start)(resting)));
+                            *slot = Slot::Running(running);
+                        }
+                    }
+                },
+                Slot::Running(running) => {
+                    let Poll::Ready(rest) = running.poll() else { return };
+                    running.future.set(None);
+                    let next = rest.map_or(Slot::Free, Slot::Resting);
+                    let ended = matches!(next, Slot::Free);
+                    if let Slot::Running(running) = core::mem::replace(slot, next) {
+                        self.spare.push(running);
+                    }
+                    if ended {
+                        break;
+                    }
+                }
+            }
         }
+        *slot = Slot::Free;
+        self.turn.retire(task);
+        self.free.push(task);
+        self.alive -= 1;
     }
 
     /// Begins a turn: sets its time.
@@ -159,12 +213,20 @@ impl<F: Future<Output = ()>> Executor<F> {
         }
         self.named = named;
     }
+}
 
-    fn grow(&mut self) -> TaskId {
-        let task = TaskId(u32::try_from(self.slots.len()).unwrap_or(u32::MAX));
-        let waker = self.mailbox.waker(task);
-        self.slots.push(Slot { future: Box::pin(None), waker });
-        task
+impl<F: Future> Running<F> {
+    fn new(mailbox: &Arc<Mailbox>) -> Self {
+        let target = mailbox.task_waker();
+        Self { future: Box::pin(None), waker: Waker::from(Arc::clone(&target)), target }
+    }
+
+    fn poll(&mut self) -> Poll<F::Output> {
+        match self.future.as_mut().as_pin_mut() {
+            Some(future) => future.poll(&mut Context::from_waker(&self.waker)),
+            // An empty box is never put into a slot.
+            None => Poll::Pending,
+        }
     }
 }
 
@@ -173,24 +235,36 @@ mod tests {
     use super::*;
     use core::cell::Cell;
     use core::future::poll_fn;
-    use core::task::Poll;
 
-    fn executor<F: Future<Output = ()>>() -> (Rc<Turn>, Executor<F>) {
-        let turn = Turn::new(Moment::default());
-        let mailbox = Mailbox::new(Box::new(|| {}));
-        (Rc::clone(&turn), Executor::new(turn, mailbox))
+    /// A task that runs as soon as it is looked at, once.
+    struct Once(bool);
+
+    impl Resting for Once {
+        fn look(&mut self) -> Look {
+            if core::mem::take(&mut self.0) { Look::Run } else { Look::Rest }
+        }
+    }
+
+    fn parts() -> (Rc<Turn>, Arc<Mailbox>) {
+        (Turn::new(Moment::default()), Mailbox::new(Box::new(|| {})))
+    }
+
+    fn once(_: TaskId) -> Result<Once, ()> {
+        Ok(Once(true))
     }
 
     #[test]
     fn a_task_waits_for_the_commit_and_sees_its_result_once() {
-        let (turn, mut executor) = executor();
+        let (turn, mailbox) = parts();
         let seen = Rc::new(Cell::new(None));
-        let task = executor
-            .spawn(|_| {
-                let (turn, seen) = (Rc::clone(&turn), Rc::clone(&seen));
-                Ok::<_, ()>(async move { seen.set(Some(turn.committed().await)) })
-            })
-            .unwrap();
+        let mut executor = Executor::new(Rc::clone(&turn), mailbox, |_| {
+            let (turn, seen) = (Rc::clone(&turn), Rc::clone(&seen));
+            async move {
+                seen.set(Some(turn.committed().await));
+                None
+            }
+        });
+        let task = executor.spawn(once).unwrap();
         executor.poll(task);
         executor.poll(task);
         assert_eq!(seen.get(), None, "a poll without a commit does not resume it");
@@ -202,20 +276,21 @@ mod tests {
 
     #[test]
     fn a_slot_is_reused_without_a_left_over_deadline() {
-        let (turn, mut executor) = executor();
-        let polls = Rc::new(Cell::new(0));
-        let make = |turn: &Rc<Turn>, polls: &Rc<Cell<u32>>, ends_at: u32| {
-            let (turn, polls) = (Rc::clone(turn), Rc::clone(polls));
+        let (turn, mailbox) = parts();
+        let (polls, ends_at) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(1)));
+        let mut executor = Executor::new(Rc::clone(&turn), mailbox, |_| {
+            let (turn, polls, ends_at) = (Rc::clone(&turn), Rc::clone(&polls), Rc::clone(&ends_at));
             poll_fn(move |_| {
                 polls.set(polls.get() + 1);
                 turn.arm(Moment::default().plus_millis(100));
-                if polls.get() >= ends_at { Poll::Ready(()) } else { Poll::Pending }
+                if polls.get() >= ends_at.get() { Poll::Ready(None) } else { Poll::Pending }
             })
-        };
-        let first = executor.spawn(|_| Ok::<_, ()>(make(&turn, &polls, 1))).unwrap();
+        });
+        let first = executor.spawn(once).unwrap();
         executor.poll(first);
         assert_eq!(turn.next_deadline(), None);
-        let second = executor.spawn(|_| Ok::<_, ()>(make(&turn, &polls, 3))).unwrap();
+        ends_at.set(3);
+        let second = executor.spawn(once).unwrap();
         assert_eq!(first, second);
         executor.poll(second);
         executor.begin(Moment::default().plus_millis(1_000), WallTime::default());
@@ -225,26 +300,38 @@ mod tests {
     }
 
     #[test]
-    fn a_wake_from_another_thread_polls_the_task() {
-        let (_, mut executor) = executor();
-        let polls = Rc::new(Cell::new(0));
-        let (send, receive) = (Arc::new(std::sync::Mutex::new(None)), Rc::clone(&polls));
-        let given = Arc::clone(&send);
-        let task = executor
-            .spawn(|_| {
-                Ok::<_, ()>(poll_fn(move |context: &mut Context<'_>| {
-                    receive.set(receive.get() + 1);
-                    *given.lock().unwrap() = Some(context.waker().clone());
-                    if receive.get() == 2 { Poll::Ready(()) } else { Poll::Pending }
-                }))
+    fn a_wake_from_another_thread_polls_the_task_that_runs() {
+        let (turn, mailbox) = parts();
+        let given = Rc::new(Cell::new(None));
+        let mut executor = Executor::new(turn, mailbox, |_| {
+            let given = Rc::clone(&given);
+            let mut polls = 0;
+            poll_fn(move |context: &mut Context<'_>| {
+                polls += 1;
+                given.set(Some(context.waker().clone()));
+                if polls == 2 { Poll::Ready(None) } else { Poll::Pending }
             })
-            .unwrap();
+        });
+        let idle = executor.spawn(|_| Ok::<_, ()>(Once(false))).unwrap();
+        executor.poll(idle);
+        let task = executor.spawn(once).unwrap();
         executor.poll(task);
         executor.poll_woken();
-        assert_eq!(polls.get(), 1);
-        let waker: Waker = send.lock().unwrap().take().unwrap();
+        assert_eq!(executor.alive(), 2, "no wake, no poll");
+        let waker: Waker = given.take().unwrap();
         std::thread::spawn(move || waker.wake()).join().unwrap();
         executor.poll_woken();
-        assert_eq!(polls.get(), 2);
+        assert_eq!(executor.alive(), 1);
+    }
+
+    #[test]
+    fn resting_tasks_share_the_futures_of_those_that_ran() {
+        let (turn, mailbox) = parts();
+        let mut executor = Executor::new(turn, mailbox, |_| async { Some(Once(false)) });
+        for _ in 0..10 {
+            let task = executor.spawn(once).unwrap();
+            executor.poll(task);
+        }
+        assert_eq!((executor.alive(), executor.spare.len()), (10, 1));
     }
 }

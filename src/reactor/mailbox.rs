@@ -3,9 +3,9 @@
 //! Owns the list of woken tasks and the signal that ends the loop's sleep. Invariants: a wake is never lost (the
 //! list is filled before the signal is raised, and emptied after it was taken); a raised signal is not raised again.
 
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Wake, Waker};
+use std::task::Wake;
 
 use crate::reactor::executor::TaskId;
 
@@ -32,10 +32,10 @@ impl Mailbox {
         Arc::new(Self { woken: Mutex::new(Vec::new()), raised: AtomicBool::new(false), signal })
     }
 
-    /// A waker for `task`, made once for each slot.
+    /// The target of a waker that can be pointed at one task after the other.
     #[must_use]
-    pub fn waker(self: &Arc<Self>, task: TaskId) -> Waker {
-        Waker::from(Arc::new(TaskWaker { task, mailbox: Arc::clone(self) }))
+    pub fn task_waker(self: &Arc<Self>) -> Arc<TaskWaker> {
+        Arc::new(TaskWaker { task: AtomicU32::new(0), mailbox: Arc::clone(self) })
     }
 
     /// Ends the loop's sleep without naming a task.
@@ -54,9 +54,19 @@ impl Mailbox {
     }
 }
 
-struct TaskWaker {
-    task: TaskId,
+/// What a waker wakes. One that is called late may name a task that runs in place of the one that was meant: a poll
+/// without a reason, which is harmless.
+#[derive(Debug)]
+pub struct TaskWaker {
+    task: AtomicU32,
     mailbox: Arc<Mailbox>,
+}
+
+impl TaskWaker {
+    /// Names the task to wake from now on.
+    pub fn point_at(&self, task: TaskId) {
+        self.task.store(task.index(), Ordering::Release);
+    }
 }
 
 impl Wake for TaskWaker {
@@ -65,7 +75,8 @@ impl Wake for TaskWaker {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.mailbox.woken.lock().unwrap_or_else(PoisonError::into_inner).push(self.task);
+        let task = TaskId::from_index(self.task.load(Ordering::Acquire));
+        self.mailbox.woken.lock().unwrap_or_else(PoisonError::into_inner).push(task);
         self.mailbox.nudge();
     }
 }
@@ -74,6 +85,7 @@ impl Wake for TaskWaker {
 mod tests {
     use super::*;
     use core::sync::atomic::AtomicUsize;
+    use std::task::Waker;
 
     #[test]
     fn many_wakes_raise_one_signal_and_none_is_lost() {
@@ -82,7 +94,13 @@ mod tests {
         let mailbox = Mailbox::new(Box::new(move || {
             seen.fetch_add(1, Ordering::SeqCst);
         }));
-        let wakers: Vec<Waker> = (0..3).map(|index| mailbox.waker(TaskId::from_index(index))).collect();
+        let wakers: Vec<Waker> = (0..3)
+            .map(|index| {
+                let target = mailbox.task_waker();
+                target.point_at(TaskId::from_index(index));
+                Waker::from(target)
+            })
+            .collect();
         wakers.iter().for_each(Waker::wake_by_ref);
         assert_eq!(signals.load(Ordering::SeqCst), 1);
         let mut woken = Vec::new();

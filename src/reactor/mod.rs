@@ -4,10 +4,11 @@
 //! buffers ([`lease`]), sockets ([`socket`]) and the poll loop ([`run`]). The life of a task:
 //!
 //! ```text
-//!            spawn                     poll: Ready
-//!   (free) ─────────▶ polled ───────────────────────▶ (free, slot reused)
-//!                      ▲  │ poll: Pending
-//!                      │  ▼
+//!            spawn             something came            done, connection stays
+//!   (free) ─────────▶ resting ────────────────▶ running ────────────────────────▶ resting
+//!      ▲               │ idle too long, drain   ▲  │ │ done for good
+//!      └───────────────┴────────────────────────┼──┼─┘
+//!                                               │  ▼ Pending
 //!                    parked: for exactly one of four reasons
 //!                      1 WouldBlock     ─ an event names the task
 //!                      2 a deadline     ─ the wheel names it
@@ -27,7 +28,7 @@ pub mod transport;
 pub mod turn;
 pub mod wheel;
 
-pub use executor::{Executor, TaskId};
+pub use executor::{Executor, Look, Resting, TaskId};
 pub use lease::{Budget, Buffer, Exhausted, Pool};
 pub use transport::{Channel, Failure, Received, Transport};
 pub use turn::Turn;

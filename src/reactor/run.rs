@@ -20,7 +20,7 @@ use crate::clock::{Moment, WallTime};
 use crate::limits::{
     ACCEPT_RETRY_MILLIS, ACCEPTS_PER_TURN_COUNT, EVENTS_PER_TURN_COUNT, LISTENERS_MAX_COUNT,
 };
-use crate::reactor::executor::{Executor, TaskId};
+use crate::reactor::executor::{Executor, Resting, TaskId};
 use crate::reactor::mailbox::Mailbox;
 use crate::reactor::turn::{CommitFailed, Turn};
 
@@ -30,8 +30,8 @@ const LISTENER_TOKENS_FROM: usize = usize::MAX - 2 - LISTENERS_MAX_COUNT;
 
 /// What the loop asks of the application.
 pub trait Driver {
-    /// The one type of task that this loop runs.
-    type Task: Future<Output = ()>;
+    /// How a task rests.
+    type Rest: Resting;
 
     /// Whether another connection may be accepted now. A `false` leaves it in the kernel's queue.
     fn has_place(&mut self) -> bool;
@@ -43,7 +43,7 @@ pub trait Driver {
         peer: SocketAddr,
         task: TaskId,
         turn: &Rc<Turn>,
-    ) -> Option<Self::Task>;
+    ) -> Option<Self::Rest>;
 
     /// Writes what the turn gathered.
     ///
@@ -89,9 +89,9 @@ enum Attempt {
 }
 
 /// One worker's loop.
-pub struct Reactor<D: Driver> {
+pub struct Reactor<D: Driver, F, M> {
     poll: Poll,
-    executor: Executor<D::Task>,
+    executor: Executor<D::Rest, F, M>,
     turn: Rc<Turn>,
     listeners: Vec<Listener>,
     driver: D,
@@ -100,14 +100,15 @@ pub struct Reactor<D: Driver> {
     pending: Attempt,
 }
 
-impl<D: Driver> core::fmt::Debug for Reactor<D> {
+impl<D: Driver, F, M> core::fmt::Debug for Reactor<D, F, M> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Reactor").field("executor", &self.executor).finish_non_exhaustive()
     }
 }
 
-impl<D: Driver> Reactor<D> {
-    /// A loop over `listeners`, woken through `mailbox`, whose signal must raise [`WAKE_TOKEN`] on `poll`.
+impl<D: Driver, F: Future<Output = Option<D::Rest>>, M: FnMut(D::Rest) -> F> Reactor<D, F, M> {
+    /// A loop over `listeners`, woken through `mailbox`, whose signal must raise [`WAKE_TOKEN`] on `poll`; `start` makes a
+    /// task that rests run.
     ///
     /// # Errors
     /// What registering a listener returns.
@@ -117,13 +118,14 @@ impl<D: Driver> Reactor<D> {
         mailbox: Arc<Mailbox>,
         listeners: Vec<TcpListener>,
         driver: D,
+        start: M,
     ) -> io::Result<Self> {
         let mut own = Vec::with_capacity(listeners.len());
         for (index, mut socket) in listeners.into_iter().enumerate() {
             poll.registry().register(&mut socket, Token(LISTENER_TOKENS_FROM + index), Interest::READABLE)?;
             own.push(Listener { socket, ready: true });
         }
-        let executor = Executor::new(Rc::clone(&turn), mailbox);
+        let executor = Executor::new(Rc::clone(&turn), mailbox, start);
         Ok(Self { poll, executor, turn, listeners: own, driver, draining: false, pending: Attempt::More })
     }
 

@@ -10,7 +10,7 @@ use std::io;
 use std::rc::Rc;
 
 use crate::clock::Moment;
-use crate::reactor::executor::TaskId;
+use crate::reactor::executor::{Look, TaskId};
 use crate::reactor::turn::Turn;
 
 /// What one successful receive brought.
@@ -45,8 +45,6 @@ pub trait Transport {
 pub enum Failure {
     /// The deadline passed.
     TimedOut,
-    /// The loop is draining and the wait was one that a drain ends.
-    Draining,
     /// The peer is gone.
     Lost,
 }
@@ -70,21 +68,17 @@ impl<T: Transport> Channel<T> {
         &self.turn
     }
 
-    /// Waits until a receive may bring something, holding no buffer meanwhile. A drain ends this wait.
-    ///
-    /// # Errors
-    /// [`Failure::TimedOut`] or [`Failure::Draining`].
-    pub async fn readable(&mut self, deadline: Moment) -> Result<(), Failure> {
-        poll_fn(|_| {
-            if self.turn.readable(self.task) {
-                Poll::Ready(Ok(()))
-            } else if self.turn.draining() {
-                Poll::Ready(Err(Failure::Draining))
-            } else {
-                self.park(deadline)
-            }
-        })
-        .await
+    /// Decides for a connection with nothing in hand, which holds no buffer: whether a receive may bring something.
+    /// A drain and a passed deadline end it.
+    pub fn look(&self, deadline: Moment) -> Look {
+        if self.turn.readable(self.task) {
+            return Look::Run;
+        }
+        if self.turn.draining() || self.turn.now() >= deadline {
+            return Look::End;
+        }
+        self.turn.arm(deadline);
+        Look::Rest
     }
 
     /// Tries one receive without waiting; nothing means that it would have blocked.

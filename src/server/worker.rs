@@ -5,11 +5,10 @@
 //! connection counts for is given back when its task ends, whatever the reason.
 
 use core::cell::{Cell, RefCell};
-use core::future::Future;
 use core::time::Duration;
 use std::fs::File;
 use std::io::Write as _;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -22,7 +21,7 @@ use crate::clock::{Moment, WallTime};
 use crate::console::{self, Level};
 use crate::crypto::random::{Generator, Kernel};
 use crate::exit::Exit;
-use crate::http::connection::serve;
+use crate::http::connection::{Idle, serve};
 use crate::http::env::{Bounds, Env};
 use crate::keeper::Keeper;
 use crate::keyring::{Publication, View};
@@ -108,30 +107,22 @@ impl Worker {
         };
         let pool = Pool::new(Arc::clone(&common.budget));
         let env = Env::new(app, pool, common.bounds, first_id);
-        let connect = |stream: TcpStream, peer: IpAddr, task: TaskId, turn: &Rc<Turn>, ticket: Ticket| {
-            let channel = Channel::new(TcpTransport::new(stream), Rc::clone(turn), task);
-            let env = Rc::clone(&env);
-            async move {
-                serve(channel, peer, env).await;
-                drop(ticket);
-            }
-        };
         let driver = WorkerDriver {
             index,
-            connect,
+            env,
             sink,
             shared: Arc::clone(&common.shared),
             census: Arc::clone(&common.census),
             turn: Rc::clone(&turn),
             broken: false,
         };
-        Reactor::new(poll, turn, mailbox, listeners, driver)?.run()
+        Reactor::new(poll, turn, mailbox, listeners, driver, serve)?.run()
     }
 }
 
-struct WorkerDriver<M> {
+struct WorkerDriver {
     index: usize,
-    connect: M,
+    env: Rc<Env<App>>,
     sink: Rc<Sink>,
     shared: Arc<Shared>,
     census: Arc<Census>,
@@ -139,12 +130,8 @@ struct WorkerDriver<M> {
     broken: bool,
 }
 
-impl<M, F> Driver for WorkerDriver<M>
-where
-    M: FnMut(TcpStream, IpAddr, TaskId, &Rc<Turn>, Ticket) -> F,
-    F: Future<Output = ()>,
-{
-    type Task = F;
+impl Driver for WorkerDriver {
+    type Rest = Idle<TcpTransport, App, Ticket>;
 
     fn has_place(&mut self) -> bool {
         self.census.has_place()
@@ -156,10 +143,10 @@ where
         peer: SocketAddr,
         task: TaskId,
         turn: &Rc<Turn>,
-    ) -> Option<F> {
-        let peer = peer.ip();
-        if let Some(ticket) = self.census.admit(peer) {
-            return Some((self.connect)(stream, peer, task, turn, ticket));
+    ) -> Option<Self::Rest> {
+        if let Some(ticket) = self.census.admit(peer.ip()) {
+            let channel = Channel::new(TcpTransport::new(stream), Rc::clone(turn), task);
+            return Some(Idle::new(channel, peer.ip(), Rc::clone(&self.env), ticket));
         }
         // As much as fits without waiting; the client is told more than by a bare reset.
         let _ = stream.write(TOO_MANY);
