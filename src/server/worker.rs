@@ -76,20 +76,14 @@ impl Worker {
         match ready {
             Ok(generator) => {
                 common.shared.arrive(Ok(()));
-                if let Err(error) = self.serve(common, generator) {
-                    console::log(Level::Error, format_args!("a worker's poll failed: {error}"));
-                    Exit::Io.leave();
-                }
-                common.shared.worker_ended();
+                self.serve(common, generator)
             }
             Err(reason) => common.shared.arrive(Err(reason)),
         }
-        loop {
-            std::thread::park();
-        }
+        rest()
     }
 
-    fn serve(self, common: &Common, generator: Generator) -> std::io::Result<()> {
+    fn serve(self, common: &Common, generator: Generator) -> ! {
         let Self { index, poll, mailbox, listeners, audit, stream, first_id } = self;
         let turn = Turn::new(Moment::now());
         let sink = Rc::new(Sink::new(audit, &stream));
@@ -116,7 +110,25 @@ impl Worker {
             turn: Rc::clone(&turn),
             broken: false,
         };
-        Reactor::new(poll, turn, mailbox, listeners, driver, serve)?.run()
+        let mut reactor = Reactor::new(poll, turn, mailbox, listeners, driver, serve);
+        let ended = match &mut reactor {
+            Ok(reactor) => reactor.run(),
+            Err(error) => Err(std::io::Error::from(error.kind())),
+        };
+        if let Err(error) = ended {
+            console::log(Level::Error, format_args!("a worker's poll failed: {error}"));
+            Exit::Io.leave();
+        }
+        common.shared.worker_ended();
+        // The loop is kept as it is: to drop it would close descriptors that belong to their bands.
+        rest()
+    }
+}
+
+/// What is left to do for a thread that has nothing to do: its end would make calls that no filter allows.
+fn rest() -> ! {
+    loop {
+        std::thread::park();
     }
 }
 
