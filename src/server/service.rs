@@ -282,6 +282,6 @@ impl App {
                 key_version: subject.version,
             }),
         });
-        responder.audited(self.turn.round());
+        responder.audited();
     }
 }
