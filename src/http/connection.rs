@@ -111,7 +111,9 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
         if end == End::Lost {
             return end;
         }
-        if let Err(end) = self.flush().await {
+        // A flush whose commit failed takes replies back, and ends the connection in its own way.
+        let end = self.flush().await.err().unwrap_or(end);
+        if end == End::Lost {
             return end;
         }
         // Bytes that nobody will read would turn the close into a reset.
@@ -142,10 +144,10 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
         let arrival = Arrival { head, bytes, peer: self.peer, id: &current.id, started: current.started };
         let request = Request { arrival, body: rest.get_mut(..body).unwrap_or_default() };
         self.env.service.serve(admission, request, &mut responder).await;
-        let (mark, closed) = responder.finish();
+        let (mark, closed) = responder.finish(self.channel.turn().round());
         marks.push(mark);
-        self.forget(body);
-        if closed { Err(End::Close) } else { Ok(()) }
+        let end = self.forget(body);
+        if closed { Err(end) } else { Ok(()) }
     }
 
     /// Asks the service whether it takes the request. A refusal has its reply written and its body dropped.
@@ -163,14 +165,14 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
                 return Ok(Some(admitted));
             }
         }
-        let (mark, closed) = responder.finish();
+        let (mark, closed) = responder.finish(self.channel.turn().round());
         marks.push(mark);
         if !whole {
             return Err(End::Linger);
         }
         let body = buffered_length(head).unwrap_or(0);
-        self.forget(body);
-        if closed { Err(End::Close) } else { Ok(None) }
+        let end = self.forget(body);
+        if closed { Err(end) } else { Ok(None) }
     }
 
     /// Takes a complete head into hand, numbers it and decides whether it is the connection's last.
@@ -202,16 +204,19 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
         let Workspace { output, marks, current, .. } = &mut *self.ws;
         let mut responder = Responder::new(output, terms(current, true));
         responder.fault(fault, fields);
-        marks.push(responder.finish().0);
+        marks.push(responder.finish(self.channel.turn().round()).0);
         End::Linger
     }
 
-    /// Drops the request in hand, and its `body` bytes, from the input.
-    fn forget(&mut self, body: usize) {
-        let head = self.ws.current.head.take().map_or(0, |head| head.len);
-        self.ws.input.consume(head + body);
+    /// Drops the request in hand, and its `body` bytes, from the input. Returns how the connection ends if this was its
+    /// last request: a peer that did not ask for the end may have sent more, which is not here yet.
+    fn forget(&mut self, body: usize) -> End {
+        let (length, goes_on) =
+            self.ws.current.head.take().map_or((0, true), |head| (head.len, head.keep_alive));
+        self.ws.input.consume(length + body);
         self.ws.scan = HeadScan::default();
         self.ws.current.started = Moment::NEVER;
+        if goes_on { End::Linger } else { End::Close }
     }
 }
 
