@@ -3,6 +3,8 @@
 //! Owns [`Responder`], [`Fault`] and [`Mark`]. Invariants: a reply is complete and correctly framed or it is replaced
 //! by a 500; the reply to HEAD is that to GET without its body; a reply after which the connection ends says so.
 
+use std::io;
+
 use serde::Serialize;
 
 use crate::clock::Moment;
@@ -174,10 +176,20 @@ impl<'a> Responder<'a> {
     }
 
     /// Writes a whole reply of JSON.
+    ///
+    /// The value is written twice, the first time only to be measured: that costs less than memory for a copy.
     pub fn json(&mut self, status: Status, value: &impl Serialize) {
+        let mut measure = Measure(0);
         // Without a body the reply is not whole, and becomes a 500.
-        if let Ok(body) = serde_json::to_vec(value) {
-            self.whole(status, "application/json", &body);
+        if serde_json::to_writer(&mut measure, value).is_err() {
+            return;
+        }
+        match self.begin(status, Some("application/json"), measure.0, &[]) {
+            Ok(()) => {
+                // What could not be written shows as a wrong length when the reply is finished.
+                let _ = serde_json::to_writer(Appended(self.output), value);
+            }
+            Err(Exhausted) => self.overloaded(),
         }
     }
 
@@ -223,5 +235,32 @@ impl<'a> Responder<'a> {
 
     fn is_whole(&self) -> bool {
         self.begun.is_some_and(|begun| self.output.filled().len() == self.start + begun.head + begun.body)
+    }
+}
+
+/// Counts what is written to it.
+struct Measure(usize);
+
+impl io::Write for Measure {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Appends what is written to it, as far as there is room.
+struct Appended<'a>(&'a mut Buffer);
+
+impl io::Write for Appended<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.append(bytes) { Ok(bytes.len()) } else { Err(io::ErrorKind::WriteZero.into()) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

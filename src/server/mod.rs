@@ -6,6 +6,7 @@
 
 mod census;
 mod error;
+pub mod in_process;
 mod service;
 mod shared;
 mod signals;
