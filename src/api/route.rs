@@ -107,7 +107,7 @@ pub fn find<'a>(method: Method, path: &'a [u8]) -> Found<'a> {
     match hit {
         Some((route, param)) => Found::Route(route, param),
         None => match allowed(path) {
-            methods if methods.is_empty() => Found::Nothing,
+            "" => Found::Nothing,
             methods => Found::OtherMethods(methods),
         },
     }
