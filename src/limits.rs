@@ -150,6 +150,10 @@ pub const ACCEPTS_PER_TURN_COUNT: usize = 64;
 pub const ACCEPT_RETRY_MILLIS: u64 = 50;
 /// Readiness events taken in one turn of a worker's loop.
 pub const EVENTS_PER_TURN_COUNT: usize = 256;
+/// What the kernel may hold of replies that a peer has not taken, for each connection (it doubles the figure).
+pub const SEND_BUFFER_BYTES: usize = 128 * 1024;
+/// How long the kernel waits for a peer to acknowledge what was sent before it ends the connection.
+pub const UNACKNOWLEDGED_MAX_MILLIS: u64 = 30_000;
 /// Length of the kernel's queue of connections that were not yet accepted.
 pub const LISTEN_BACKLOG_COUNT: i32 = 1024;
 /// Most worker threads: with the main thread's own, the descriptor bands have room for no more.

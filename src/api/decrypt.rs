@@ -97,7 +97,7 @@ fn decrypt_json(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
     Ok(Verdict::Done)
 }
 
-fn decrypt_raw(call: &mut Call<'_>, raw: &Raw, responder: &mut Responder<'_>) -> Answer {
+fn decrypt_raw(call: &mut Call<'_>, raw: &Raw<'_>, responder: &mut Responder<'_>) -> Answer {
     let key = call.key(&raw.key)?;
     if raw.version.is_some() {
         return Err(VERSION_IS_INSIDE.into());

@@ -116,7 +116,7 @@ fn encrypt_json(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
     Ok(Verdict::Done)
 }
 
-fn encrypt_raw(call: &mut Call<'_>, raw: &Raw, responder: &mut Responder<'_>) -> Answer {
+fn encrypt_raw(call: &mut Call<'_>, raw: &Raw<'_>, responder: &mut Responder<'_>) -> Answer {
     let key = call.key(&raw.key)?;
     let version = payload::sealing_version(key, raw.version)?;
     call.subject.version = Some(version.number());

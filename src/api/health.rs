@@ -5,10 +5,19 @@
 
 use serde::Serialize;
 
-use crate::api::{Answer, Call, reply_json};
+use crate::api::payload::Digits;
+use crate::api::{Answer, Call, Verdict, reply_json};
 use crate::build_info;
+use crate::http::media::ReplyForm;
 use crate::http::responder::Responder;
 use crate::http::status::Status;
+use crate::model::Health;
+
+const WELL_BEFORE: &str =
+    concat!("{\"status\":\"ok\",\"version\":\"", env!("CARGO_PKG_VERSION"), "\",\"uptime_seconds\":");
+const WELL_AFTER: &str = ",\"components\":{\
+    \"store\":{\"status\":\"ok\",\"detail\":\"Keys live in memory and end with the process.\"},\
+    \"audit\":{\"status\":\"ok\"},\"entropy\":{\"status\":\"ok\"},\"sandbox\":{\"status\":\"ok\"}}}";
 
 #[derive(Serialize)]
 struct Report {
@@ -45,7 +54,15 @@ struct Short {
 pub fn health(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
     call.query(&[])?;
     let health = call.health;
-    let report = Report {
+    if health.is_good() {
+        return all_is_well(health.uptime_seconds, responder);
+    }
+    let report = report(health);
+    reply_json(responder, status(health.is_good()), &report)
+}
+
+fn report(health: &Health) -> Report {
+    Report {
         status: word(health.is_good()),
         version: build_info::VERSION,
         uptime_seconds: health.uptime_seconds,
@@ -55,8 +72,18 @@ pub fn health(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
             entropy: component(health.entropy, "The system gives no random bytes: nothing can be encrypted."),
             sandbox: component(health.sandbox, "The lock-down is not complete."),
         },
-    };
-    reply_json(responder, status(health.is_good()), &report)
+    }
+}
+
+/// The usual report, from two constant pieces: probes come often, and some of them in pipelines.
+fn all_is_well(uptime_seconds: u64, responder: &mut Responder<'_>) -> Answer {
+    let uptime = Digits::of(u32::try_from(uptime_seconds).unwrap_or(u32::MAX));
+    let len = WELL_BEFORE.len() + uptime.as_bytes().len() + WELL_AFTER.len();
+    responder.begin(Status::Ok, Some(ReplyForm::Json.content_type()), len, &[])?;
+    for piece in [WELL_BEFORE.as_bytes(), uptime.as_bytes(), WELL_AFTER.as_bytes()] {
+        responder.append(piece);
+    }
+    Ok(Verdict::Done)
 }
 
 /// `GET /api/health/live`: whether the process answers at all.
@@ -89,4 +116,21 @@ const fn word(good: bool) -> &'static str {
 
 fn component(good: bool, reason: &'static str) -> Component {
     Component { status: word(good), detail: (!good).then_some(reason) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_usual_report_is_the_one_that_is_made_from_its_members() {
+        let health =
+            Health { uptime_seconds: 42, audit: true, entropy: true, sandbox: true, draining: false };
+        let made = serde_json::to_string(&report(&health)).unwrap();
+        assert_eq!(made, format!("{WELL_BEFORE}42{WELL_AFTER}"));
+        let bad = serde_json::to_string(&report(&Health { audit: false, ..health })).unwrap();
+        assert!(
+            bad.contains(r#""status":"failing","version""#) && bad.contains("audited requests are refused")
+        );
+    }
 }

@@ -15,6 +15,7 @@ pub mod keys;
 pub mod payload;
 pub mod route;
 
+use std::io;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -59,6 +60,8 @@ pub struct Subject {
     pub version: Option<u32>,
     /// The code of the refusal.
     pub code: Option<&'static str>,
+    /// Whether a change was made: whatever the reply says, the line says so.
+    pub changed: bool,
 }
 
 impl Subject {
@@ -67,6 +70,7 @@ impl Subject {
         self.key.clear();
         self.version = None;
         self.code = None;
+        self.changed = false;
     }
 
     /// Notes which key is meant.
@@ -155,11 +159,41 @@ impl<'a> Call<'a> {
 /// # Errors
 /// [`Rejection::Overloaded`] if it finds no room.
 pub fn reply_json(responder: &mut Responder<'_>, status: Status, value: &impl Serialize) -> Answer {
-    // A form of the API always has a JSON form; without a body the reply would become a 500.
-    let body = serde_json::to_vec(value).unwrap_or_default();
-    responder.begin(status, Some(ReplyForm::Json.content_type()), body.len(), &[])?;
-    responder.append(&body);
+    // Written twice, the first time only to be measured: that costs less than memory for a copy. What cannot be
+    // written shows as a wrong length when the reply is finished.
+    let mut measure = Measure(0);
+    let _ = serde_json::to_writer(&mut measure, value);
+    responder.begin(status, Some(ReplyForm::Json.content_type()), measure.0, &[])?;
+    let _ = serde_json::to_writer(Appended(responder), value);
     Ok(Verdict::Done)
+}
+
+/// Counts what is written to it.
+struct Measure(usize);
+
+impl io::Write for Measure {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Appends what is written to it to a reply.
+struct Appended<'a, 'b>(&'a mut Responder<'b>);
+
+impl io::Write for Appended<'_, '_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.append(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// What comes next.

@@ -4,6 +4,8 @@
 //! means raw, absent means JSON, and a content type that says otherwise is refused; associated data is decoded before
 //! anything is touched; a failed open has one code, whatever the reason.
 
+use std::borrow::Cow;
+
 use crate::api::{Call, NO_ENTROPY, Rejection, Tools};
 use crate::clock::Moment;
 use crate::crypto::aead::{self, Algorithm, TAG_BYTES};
@@ -59,9 +61,9 @@ const TOO_LARGE: Fault<'static> =
 
 /// A raw call, by its query.
 #[derive(Debug)]
-pub struct Raw {
+pub struct Raw<'a> {
     /// The name of the key.
-    pub key: String,
+    pub key: Cow<'a, str>,
     /// The version that was asked for.
     pub version: Option<u32>,
     /// How much of the scratch memory the associated data fills.
@@ -72,7 +74,7 @@ pub struct Raw {
 ///
 /// # Errors
 /// [`Rejection`] if query and content type contradict each other, or a parameter is malformed.
-pub fn read_raw(call: &mut Call<'_>) -> Result<Option<Raw>, Rejection> {
+pub fn read_raw<'a>(call: &mut Call<'a>) -> Result<Option<Raw<'a>>, Rejection> {
     if call.arrival.head.coded_content {
         return Err(UNSUPPORTED_TYPE.into());
     }
@@ -93,7 +95,11 @@ pub fn read_raw(call: &mut Call<'_>) -> Result<Option<Raw>, Rejection> {
     if query.find_unique("context")?.is_some() {
         return Err(CONTEXT_NOT_ALLOWED.into());
     }
-    let key = String::from_utf8(key.to_cow().into_owned()).map_err(|_| BAD_PARAMETER)?;
+    let key = match key.to_cow() {
+        Cow::Borrowed(key) => str::from_utf8(key).ok().map(Cow::Borrowed),
+        Cow::Owned(key) => String::from_utf8(key).ok().map(Cow::Owned),
+    };
+    let key = key.ok_or(BAD_PARAMETER)?;
     let version = read_version(query)?;
     let associated_data = match query.find_unique("associated_data")? {
         None => 0,

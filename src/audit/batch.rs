@@ -19,6 +19,8 @@ pub struct Batch {
     turn_first: u64,
     /// Numbers whose requests were refused because of a failed write and that no gap record names yet.
     gap: Option<(u64, u64)>,
+    /// Whether the last write failed.
+    broken: bool,
     /// How many bytes at the front are left of a torn line.
     torn: usize,
 }
@@ -28,7 +30,7 @@ impl Batch {
     #[must_use]
     pub fn new(stream: &str) -> Self {
         let bytes = Vec::with_capacity(AUDIT_BUFFER_BYTES);
-        Self { stream: stream.into(), next: 1, bytes, turn_first: 1, gap: None, torn: 0 }
+        Self { stream: stream.into(), next: 1, bytes, turn_first: 1, gap: None, broken: false, torn: 0 }
     }
 
     /// Whether one more request can be told of in this turn, with all the lines it may need.
@@ -54,7 +56,7 @@ impl Batch {
     /// Whether a failure has not been made good yet.
     #[must_use]
     pub fn is_broken(&self) -> bool {
-        self.gap.is_some() || self.torn > 0
+        self.broken
     }
 
     /// What is to be written, with the record of an earlier failure in it.
@@ -66,6 +68,7 @@ impl Batch {
     /// Notes that everything was written.
     pub fn written(&mut self) {
         self.bytes.clear();
+        self.broken = false;
         self.torn = 0;
         self.turn_first = self.next;
     }
@@ -75,6 +78,7 @@ impl Batch {
     /// The lines of this turn are dropped, since their requests are answered with a refusal; only the rest of a line
     /// that was torn stays, because the file must not go on in the middle of it.
     pub fn failed(&mut self, count: usize) {
+        self.broken = true;
         let torn_end = if count < self.torn {
             self.torn
         } else {
@@ -109,7 +113,14 @@ mod tests {
     use proptest::prelude::*;
 
     fn event() -> Event<'static> {
-        Event { at: WallTime::default(), name: "test", outcome: Outcome::Success, code: None, request: None }
+        Event {
+            at: WallTime::default(),
+            name: "test",
+            outcome: Outcome::Success,
+            code: None,
+            count: None,
+            request: None,
+        }
     }
 
     /// Writes the pending bytes to `file`, but at most `budget` of them; says whether all went.
@@ -145,6 +156,7 @@ mod tests {
         assert!(!write(&mut batch, &mut file, 0));
         assert!(batch.is_broken() && !batch.is_empty());
         batch.append(&event());
+        assert!(batch.is_broken(), "a line more does not mend the file");
         assert!(write(&mut batch, &mut file, usize::MAX));
         assert_eq!(numbers(&file), [(3, Some((1, 2))), (4, None)]);
         assert!(!batch.is_broken() && batch.is_empty());

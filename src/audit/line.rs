@@ -42,6 +42,8 @@ pub struct Event<'a> {
     pub outcome: Outcome,
     /// The stable code of the refusal, if it was one.
     pub code: Option<&'static str>,
+    /// How many such events the line stands for, if it is not one.
+    pub count: Option<u64>,
     /// The request, if it was one.
     pub request: Option<Request<'a>>,
 }
@@ -79,6 +81,9 @@ pub fn append(target: &mut Vec<u8>, stream: &str, sequence: u64, event: &Event<'
     push_text(target, "outcome", event.outcome.name());
     if let Some(code) = event.code {
         push_text(target, "code", code);
+    }
+    if let Some(count) = event.count {
+        push_number(target, "count", count);
     }
     if let Some(request) = &event.request {
         push_request(target, request);
@@ -186,6 +191,7 @@ mod tests {
             name: "encrypt",
             outcome: Outcome::Success,
             code: None,
+            count: None,
             request: Some(Request {
                 id: &id,
                 principal: Some("0a1b2c3d"),
@@ -215,6 +221,7 @@ mod tests {
             name: "keys.something.long",
             outcome: Outcome::Failure,
             code: Some("a_code_that_is_as_long_as_codes_get"),
+            count: Some(u64::MAX),
             request: Some(Request {
                 id: &id,
                 principal: Some("0a1b2c3d"),

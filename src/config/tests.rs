@@ -112,7 +112,7 @@ fn messages_name_the_source() {
     );
     assert_eq!(
         config(&[DEV, (Id::Workers, "65")], &[]).unwrap_err(),
-        "--workers: 65 is above 64 (set on the command line)"
+        "--workers: 65 is above 63 (set on the command line)"
     );
     assert_eq!(
         config(&[], &[("QUANTONIUM_CONFIG", file.path())]).unwrap_err(),
@@ -165,10 +165,10 @@ fn plain_http_beyond_loopback_needs_a_word() {
 #[test]
 fn sockets_have_room_for_every_worker() {
     let listen = |count| vec!["127.0.0.1:0"; count].join(",");
-    let given = |count| config(&[DEV, (Id::Workers, "64"), (Id::Listen, &listen(count))], &[]);
+    let given = |count| config(&[DEV, (Id::Workers, "63"), (Id::Listen, &listen(count))], &[]);
     assert!(given(4).is_ok());
     let refusal = given(5).unwrap_err();
-    assert!(refusal.contains("5 addresses for 64 workers need 320 sockets"), "{refusal}");
+    assert!(refusal.contains("5 addresses for 63 workers need 315 sockets"), "{refusal}");
 }
 
 #[test]

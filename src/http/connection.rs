@@ -85,6 +85,7 @@ pub async fn serve<T: Transport, S: Service, G>(mut idle: Idle<T, S, G>) -> Opti
         peer: idle.peer,
         served: &mut idle.served,
         expiry: idle.expiry,
+        admission: None,
     };
     let end = busy.run().await;
     idle.env.return_workspace(ws);
@@ -93,13 +94,15 @@ pub async fn serve<T: Transport, S: Service, G>(mut idle: Idle<T, S, G>) -> Opti
 }
 
 /// A connection with something in hand.
-pub(super) struct Busy<'a, T, S> {
+pub(super) struct Busy<'a, T, S: Service> {
     pub(super) channel: &'a mut Channel<T>,
     pub(super) ws: &'a mut Workspace,
     pub(super) env: &'a Env<S>,
     peer: IpAddr,
     served: &'a mut u64,
     expiry: Moment,
+    /// What the service remembers of the request in hand until its body is there.
+    admission: Option<S::Admission>,
 }
 
 impl<T: Transport, S: Service> Busy<'_, T, S> {
@@ -112,7 +115,9 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
         if end == End::Lost {
             return end;
         }
-        if let Err(end) = self.flush().await {
+        // A flush whose commit failed takes replies back, and ends the connection in its own way.
+        let end = self.flush().await.err().unwrap_or(end);
+        if end == End::Lost {
             return end;
         }
         // Bytes that nobody will read would turn the close into a reset.
@@ -131,11 +136,17 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
         {
             self.flush().await?;
         }
+        while !self.env.service.has_room() {
+            // Nothing of ours is pending: others have filled the turn, and its commit makes room.
+            let _ = self.channel.turn().committed().await;
+        }
         if self.ws.output.reserve(REPLY_PROBLEM_MAX_BYTES).is_err() {
             return Err(self.send_no_memory().await);
         }
         let Some((admission, body_max)) = self.admit(whole)? else { return Ok(()) };
+        self.admission = Some(admission);
         let body = self.read_body(body_max, whole).await?;
+        let Some(admission) = self.admission.take() else { return Err(End::Lost) };
         // A drain may have begun while the body was on its way.
         self.ws.current.last |= self.channel.turn().draining();
         let Workspace { input, output, marks, current, .. } = &mut *self.ws;
@@ -145,10 +156,10 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
         let arrival = Arrival { head, bytes, peer: self.peer, id: &current.id, started: current.started };
         let request = Request { arrival, body: rest.get_mut(..body).unwrap_or_default() };
         self.env.service.serve(admission, request, &mut responder).await;
-        let (mark, closed) = responder.finish();
+        let (mark, closed) = responder.finish(self.channel.turn().round());
         marks.push(mark);
-        self.forget(body);
-        if closed { Err(End::Close) } else { Ok(()) }
+        let end = self.forget(body);
+        if closed { Err(end) } else { Ok(()) }
     }
 
     /// Asks the service whether it takes the request. A refusal has its reply written and its body dropped.
@@ -166,14 +177,14 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
                 return Ok(Some(admitted));
             }
         }
-        let (mark, closed) = responder.finish();
+        let (mark, closed) = responder.finish(self.channel.turn().round());
         marks.push(mark);
         if !whole {
             return Err(End::Linger);
         }
         let body = buffered_length(head).unwrap_or(0);
-        self.forget(body);
-        if closed { Err(End::Close) } else { Ok(None) }
+        let end = self.forget(body);
+        if closed { Err(end) } else { Ok(None) }
     }
 
     /// Takes a complete head into hand, numbers it and decides whether it is the connection's last.
@@ -203,19 +214,27 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
         if self.ws.output.reserve(REPLY_PROBLEM_MAX_BYTES).is_err() {
             return End::Close;
         }
-        let Workspace { output, marks, current, .. } = &mut *self.ws;
+        let Workspace { input, output, marks, current, .. } = &mut *self.ws;
         let mut responder = Responder::new(output, terms(current, true));
         responder.fault(fault, fields);
-        marks.push(responder.finish().0);
+        if let (Some(admission), Some(head)) = (self.admission.take(), &current.head) {
+            let (bytes, peer, id) = (input.filled(), self.peer, &current.id);
+            let arrival = Arrival { head, bytes, peer, id, started: current.started };
+            self.env.service.refused(&admission, &arrival, fault.code, &mut responder);
+        }
+        marks.push(responder.finish(self.channel.turn().round()).0);
         End::Linger
     }
 
-    /// Drops the request in hand, and its `body` bytes, from the input.
-    fn forget(&mut self, body: usize) {
-        let head = self.ws.current.head.take().map_or(0, |head| head.len);
-        self.ws.input.consume(head.saturating_add(body));
+    /// Drops the request in hand, and its `body` bytes, from the input. Returns how the connection ends if this was its
+    /// last request: a peer that did not ask for the end may have sent more, which is not here yet.
+    fn forget(&mut self, body: usize) -> End {
+        let (length, goes_on) =
+            self.ws.current.head.take().map_or((0, true), |head| (head.len, head.keep_alive));
+        self.ws.input.consume(length.saturating_add(body));
         self.ws.scan = HeadScan::default();
         self.ws.current.started = Moment::NEVER;
+        if goes_on { End::Linger } else { End::Close }
     }
 }
 

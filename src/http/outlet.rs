@@ -29,8 +29,8 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
         if self.ws.marks.is_empty() {
             return Ok(());
         }
-        let committed = self.channel.turn().committed().await;
-        let broken = committed.is_err() && self.take_back();
+        let _ = self.channel.turn().committed().await;
+        let broken = self.take_back();
         let sent = self.channel.send_all(self.ws.output.filled(), self.env.bounds.write_millis).await;
         self.ws.marks.clear();
         if self.ws.output.capacity() > LEASE_CLASSES_BYTES[0] {
@@ -45,12 +45,15 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
         }
     }
 
-    /// Replaces the first reply whose audit line was not written, and drops those behind it.
+    /// Replaces the first reply whose audit line may not have been written, and drops those behind it.
     ///
-    /// Returns whether there was one.
+    /// Returns whether there was one. It may have been lost by an earlier commit than the one that was waited for: a
+    /// later request of the same connection may have waited for commits of its own.
     fn take_back(&mut self) -> bool {
+        let turn = self.channel.turn();
         let Workspace { output, marks, current, .. } = &mut *self.ws;
-        let Some(mark) = marks.iter().find(|mark| mark.audited) else { return false };
+        let lost = marks.iter().find(|mark| mark.audited && turn.failed_since(mark.round));
+        let Some(mark) = lost else { return false };
         output.truncate(mark.start);
         let terms = Terms {
             id: &mark.id,
@@ -61,7 +64,7 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
         };
         let mut responder = Responder::new(output, terms);
         responder.fault(&AUDIT_UNAVAILABLE, &[("Retry-After", b"1")]);
-        responder.finish();
+        responder.finish(mark.round);
         true
     }
 

@@ -57,6 +57,8 @@ pub struct Mark {
     pub start: usize,
     /// Whether its request has an audit line, so that it must not leave without it.
     pub audited: bool,
+    /// The round of the tick commit that its audit line is written by.
+    pub round: u64,
     /// The identifier of its request.
     pub id: RequestId,
     /// Whether its request was HEAD.
@@ -189,10 +191,10 @@ impl<'a> Responder<'a> {
         self.fault(&OVERLOADED, &[("Retry-After", b"1")]);
     }
 
-    /// Ends the reply; what was not written as announced is replaced by a 500 that closes the connection.
+    /// Ends the reply in a round of the tick commit; what was not written as announced is replaced by a 500 that closes the connection.
     ///
     /// Returns its mark and whether the connection ends with it.
-    pub fn finish(mut self) -> (Mark, bool) {
+    pub fn finish(mut self, round: u64) -> (Mark, bool) {
         if !self.is_whole() {
             self.close();
             self.fault(&INTERNAL, &[]);
@@ -207,7 +209,7 @@ impl<'a> Responder<'a> {
             }
         }
         let Terms { id, head_only, persistence, .. } = self.terms;
-        let mark = Mark { start: self.start, audited: self.audited, id: *id, head_only };
+        let mark = Mark { start: self.start, audited: self.audited, round, id: *id, head_only };
         (mark, persistence == Persistence::Close)
     }
 

@@ -49,6 +49,16 @@ pub trait Service {
     fn admit(&self, arrival: &Arrival<'_>, responder: &mut Responder<'_>)
     -> Option<(Self::Admission, usize)>;
 
+    /// Takes note of an admitted request that is refused by the connection: too long, too slow or malformed. The reply
+    /// is written.
+    fn refused(
+        &self,
+        admission: &Self::Admission,
+        arrival: &Arrival<'_>,
+        code: &'static str,
+        responder: &mut Responder<'_>,
+    );
+
     /// Carries out an admitted request and writes its reply.
     fn serve(
         &self,

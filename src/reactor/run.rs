@@ -18,7 +18,8 @@ use mio::{Events, Interest, Poll, Token};
 
 use crate::clock::{Moment, WallTime};
 use crate::limits::{
-    ACCEPT_RETRY_MILLIS, ACCEPTS_PER_TURN_COUNT, EVENTS_PER_TURN_COUNT, LISTENERS_MAX_COUNT,
+    ACCEPT_RETRY_MILLIS, ACCEPTS_PER_TURN_COUNT, EVENTS_PER_TURN_COUNT, LISTEN_BACKLOG_COUNT,
+    LISTENERS_MAX_COUNT,
 };
 use crate::reactor::executor::{Executor, Resting, TaskId};
 use crate::reactor::mailbox::Mailbox;
@@ -255,7 +256,10 @@ impl<D: Driver, F: Future<Output = Option<D::Rest>>, M: FnMut(D::Rest) -> F> Rea
             if let Some(listener) = self.listeners.get_mut(index) {
                 listener.ready = true;
             }
-            while self.accept_one(index) == Attempt::More {}
+            let mut left = LISTEN_BACKLOG_COUNT;
+            while left > 0 && self.accept_one(index) == Attempt::More {
+                left -= 1;
+            }
             if let Some(listener) = self.listeners.get(index) {
                 // Later connections are refused by the kernel, so that a balancer sees at once that we leave.
                 let _ = socket2::SockRef::from(&listener.socket).shutdown(std::net::Shutdown::Read);

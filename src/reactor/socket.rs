@@ -3,13 +3,14 @@
 //! Owns [`TcpTransport`] and [`bind`]. Invariants: one receive is one `recvfrom`, one send is one `sendto`; a socket
 //! is registered once, both directions, edge-triggered, and leaves the poll by being closed.
 
+use core::time::Duration;
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener};
 
 use mio::net::TcpStream;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::limits::LISTEN_BACKLOG_COUNT;
+use crate::limits::{LISTEN_BACKLOG_COUNT, SEND_BUFFER_BYTES, UNACKNOWLEDGED_MAX_MILLIS};
 use crate::reactor::transport::{Received, Transport};
 
 /// A connected TCP socket.
@@ -76,6 +77,10 @@ fn prepare(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     }
     // Accepted sockets inherit it, which saves a system call for each connection.
     socket.set_tcp_nodelay(true)?;
+    // A peer that does not read is to be noticed here, where deadlines and budgets are, and not to fill the kernel.
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+    // And one that is gone does not keep what it did not take.
+    socket.set_tcp_user_timeout(Some(Duration::from_millis(UNACKNOWLEDGED_MAX_MILLIS)))?;
     socket.bind(&address.into())?;
     Ok(socket)
 }

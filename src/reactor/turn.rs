@@ -32,6 +32,8 @@ pub struct Turn {
     waiting: RefCell<Vec<TaskId>>,
     round: Cell<u64>,
     outcome: Cell<Result<(), CommitFailed>>,
+    /// The last round whose commit failed.
+    failed: Cell<Option<u64>>,
 }
 
 impl Turn {
@@ -48,6 +50,7 @@ impl Turn {
             waiting: RefCell::new(Vec::new()),
             round: Cell::new(0),
             outcome: Cell::new(Ok(())),
+            failed: Cell::new(None),
         })
     }
 
@@ -91,6 +94,19 @@ impl Turn {
             }
         })
         .await
+    }
+
+    /// The number of this round of the tick commit: what is gathered now is written when it ends.
+    #[must_use]
+    pub fn round(&self) -> u64 {
+        self.round.get()
+    }
+
+    /// Whether a commit has failed in `round` or after it. A task that gathers something and then waits for anything
+    /// else must ask: its own [`committed`](Self::committed) may join a later round than the one that lost it.
+    #[must_use]
+    pub fn failed_since(&self, round: u64) -> bool {
+        self.failed.get().is_some_and(|failed| failed >= round)
     }
 
     /// Sets the deadline of the current task; it is polled again when the deadline has passed.
@@ -182,6 +198,9 @@ impl Turn {
     /// Ends a round of the tick commit and hands over the tasks that waited for it.
     pub(super) fn conclude(&self, outcome: Result<(), CommitFailed>, resumed: &mut Vec<TaskId>) {
         self.outcome.set(outcome);
+        if outcome.is_err() {
+            self.failed.set(Some(self.round.get()));
+        }
         self.round.set(self.round.get() + 1);
         resumed.append(&mut self.waiting.borrow_mut());
     }

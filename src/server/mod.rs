@@ -6,6 +6,8 @@
 
 mod census;
 mod error;
+pub mod in_process;
+mod refusals;
 mod service;
 mod shared;
 mod signals;
@@ -45,7 +47,11 @@ pub fn run(config: &Config) -> Result<(), ServerError> {
     prepared.plan.witness.confirm_threads(threads)?;
     prepared.plan.witness.close_threads()?;
     seccomp::enter(Role::Main)?;
-    prepared.plan.witness.confirm_main()?;
+    if let Err(failure) = prepared.plan.witness.confirm_main() {
+        // From here on an error must not return: to drop what is open would close it, which the filter forbids.
+        console::err(&format!("quantonium: {failure}\n"));
+        Exit::Config.leave();
+    }
     console::log(Level::Info, format_args!("sandbox: every thread is locked in"));
     if let Some(admin) = prepared.admin.take() {
         startup::announce(config, &prepared, &admin);

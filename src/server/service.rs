@@ -19,9 +19,10 @@ use crate::http::status::Status;
 use crate::http::target::Method;
 use crate::keeper::{Committed, Keeper};
 use crate::keyring::View;
-use crate::limits::{BODY_SMALL_MAX_BYTES, CHANGES_PER_REQUEST_MAX_COUNT};
+use crate::limits::CHANGES_PER_REQUEST_MAX_COUNT;
 use crate::model::{Change, Permission, Principal};
 use crate::reactor::Turn;
+use crate::server::refusals::Refusals;
 use crate::server::shared::Shared;
 use crate::server::sink::Sink;
 
@@ -61,6 +62,7 @@ pub(super) struct App {
     pub(super) view: View,
     pub(super) registry: Arc<Registry>,
     pub(super) tools: RefCell<Tools>,
+    pub(super) refusals: Rc<Refusals>,
     pub(super) subjects: RefCell<Vec<Subject>>,
     pub(super) sink: Rc<Sink>,
     pub(super) keeper: Arc<Keeper>,
@@ -87,7 +89,7 @@ impl Service for App {
         let path = arrival.head.path(arrival.bytes);
         if arrival.head.method == Method::Options {
             if !route::allowed(path).is_empty() {
-                return Some((Admission::Options, BODY_SMALL_MAX_BYTES));
+                return Some((Admission::Options, 0));
             }
             responder.fault(&NOT_FOUND, &[]);
             return None;
@@ -110,6 +112,9 @@ impl Service for App {
             Ok(principal) => Some((Admission::Route(route, Some(principal)), route.body_max_bytes)),
             Err((fault, challenge, principal)) => {
                 responder.fault(&fault, challenge);
+                if principal.is_none() && !self.refusals.admit(self.turn.wall()) {
+                    return None;
+                }
                 self.tell(
                     route,
                     arrival,
@@ -119,6 +124,21 @@ impl Service for App {
                 );
                 None
             }
+        }
+    }
+
+    fn refused(
+        &self,
+        admission: &Admission,
+        arrival: &Arrival<'_>,
+        code: &'static str,
+        responder: &mut Responder<'_>,
+    ) {
+        if let Admission::Route(route, principal) = admission
+            && route.event.is_some()
+        {
+            let subject = Subject { code: Some(code), ..Subject::default() };
+            self.tell(route, arrival, *principal, responder, &subject);
         }
     }
 
@@ -136,7 +156,10 @@ impl Service for App {
         for _ in 0..CHANGES_PER_REQUEST_MAX_COUNT {
             let Ok(Verdict::Commit(change)) = answer else { break };
             answer = match self.commit(route, &arrival, principal, change).await {
-                Ok(committed) => self.handle(route, &arrival, body, Some(committed), &mut subject, responder),
+                Ok(committed) => {
+                    subject.changed |= committed.is_ok();
+                    self.handle(route, &arrival, body, Some(committed), &mut subject, responder)
+                }
                 Err(rejection) => Err(rejection),
             };
         }
@@ -218,6 +241,7 @@ impl App {
             name: change.name(),
             outcome: Outcome::Attempt,
             code: None,
+            count: None,
             request: Some(AuditedRequest {
                 id: arrival.id,
                 principal: principal.as_ref().map(Principal::id),
@@ -265,12 +289,13 @@ impl App {
         subject: &Subject,
     ) {
         let status = responder.status().unwrap_or(Status::InternalServerError).code();
-        let outcome = if status < 400 { Outcome::Success } else { Outcome::Failure };
+        let outcome = if status < 400 || subject.changed { Outcome::Success } else { Outcome::Failure };
         self.sink.append(&Event {
             at: self.turn.wall(),
             name: route.event.unwrap_or(route.pattern),
             outcome,
             code: subject.code,
+            count: None,
             request: Some(AuditedRequest {
                 id: arrival.id,
                 principal: principal.as_ref().map(Principal::id),

@@ -17,7 +17,7 @@ use mio::net::{TcpListener, TcpStream};
 
 use crate::api::Tools;
 use crate::auth::Registry;
-use crate::clock::{Moment, WallTime};
+use crate::clock::Moment;
 use crate::console::{self, Level};
 use crate::crypto::random::{Generator, Kernel};
 use crate::exit::Exit;
@@ -33,6 +33,7 @@ use crate::reactor::turn::CommitFailed;
 use crate::reactor::{Budget, Channel, Pool, TaskId, Turn};
 use crate::sandbox::seccomp::{self, Role};
 use crate::server::census::{Census, Ticket};
+use crate::server::refusals::Refusals;
 use crate::server::service::App;
 use crate::server::shared::Shared;
 use crate::server::sink::Sink;
@@ -87,7 +88,9 @@ impl Worker {
         let Self { index, poll, mailbox, listeners, audit, stream, first_id } = self;
         let turn = Turn::new(Moment::now());
         let sink = Rc::new(Sink::new(audit, &stream));
+        let refusals = Rc::new(Refusals::default());
         let app = App {
+            refusals: Rc::clone(&refusals),
             worker: index,
             entropy: Cell::new(true),
             turn: Rc::clone(&turn),
@@ -104,6 +107,7 @@ impl Worker {
         let driver = WorkerDriver {
             index,
             env,
+            refusals,
             sink,
             shared: Arc::clone(&common.shared),
             census: Arc::clone(&common.census),
@@ -135,6 +139,7 @@ fn rest() -> ! {
 struct WorkerDriver {
     index: usize,
     env: Rc<Env<App>>,
+    refusals: Rc<Refusals>,
     sink: Rc<Sink>,
     shared: Arc<Shared>,
     census: Arc<Census>,
@@ -171,8 +176,14 @@ impl Driver for WorkerDriver {
 
     fn turned(&mut self) {
         // Lines that tasks wait for are written by their commit, so that its result is theirs.
-        if self.sink.is_broken() && !self.turn.commit_wanted() {
-            let _ = self.sink.commit(WallTime::now());
+        let mending = self.sink.is_broken() || self.refusals.pending();
+        if mending && !self.turn.commit_wanted() {
+            let now = self.turn.wall();
+            if let Some(event) = self.refusals.summary(now) {
+                self.sink.append(&event);
+            }
+            // A failure leaves its gap record, and the next turn tries again.
+            let _ = self.sink.commit(now);
         }
         let broken = self.sink.is_broken();
         if broken != self.broken {
@@ -190,7 +201,8 @@ impl Driver for WorkerDriver {
     }
 
     fn patience(&self) -> Option<Duration> {
-        self.broken.then(|| Duration::from_millis(AUDIT_RETRY_MILLIS))
+        let wanted = self.broken || self.refusals.pending();
+        wanted.then(|| Duration::from_millis(AUDIT_RETRY_MILLIS))
     }
 
     fn phase(&self) -> Phase {

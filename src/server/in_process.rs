@@ -1,0 +1,59 @@
+//! One worker's application without threads, sockets, files of its own or a lock-down: for tests and benches.
+//!
+//! Owns nothing. What it makes is the service of a real worker, which the caller runs on an executor and a transport of
+//! its own. No keeper's thread runs behind it, so a request that asks for a change is never answered.
+
+use core::cell::{Cell, RefCell};
+use std::fs::File;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::api::Tools;
+use crate::auth::Registry;
+use crate::clock::WallTime;
+use crate::crypto::random::Generator;
+use crate::http::service::Service;
+use crate::keeper::Keeper;
+use crate::keyring::{Publication, View};
+use crate::reactor::Turn;
+use crate::reactor::turn::CommitFailed;
+use crate::server::service::App;
+use crate::server::shared::Shared;
+use crate::server::sink::Sink;
+
+/// What a worker's application is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// The turn of the executor that will run it.
+    pub turn: Rc<Turn>,
+    /// The keys.
+    pub publication: Arc<Publication>,
+    /// The API keys.
+    pub registry: Registry,
+    /// The random source.
+    pub random: Generator,
+    /// Where the audit lines go.
+    pub audit: File,
+}
+
+/// The application, and the tick commit that [`crate::reactor::Executor::commit`] is to run.
+pub fn open(parts: Parts) -> (impl Service, impl Fn(WallTime) -> Result<(), CommitFailed>) {
+    let Parts { turn, publication, registry, random, audit } = parts;
+    let sink = Rc::new(Sink::new(audit, "in-process"));
+    let shared = Shared::new(1);
+    shared.open_gate();
+    let app = App {
+        worker: 0,
+        entropy: Cell::new(true),
+        turn,
+        view: View::new(Arc::clone(&publication)),
+        registry: Arc::new(registry),
+        tools: RefCell::new(Tools::new(random)),
+        refusals: Rc::default(),
+        subjects: RefCell::new(Vec::new()),
+        sink: Rc::clone(&sink),
+        keeper: Keeper::new(publication),
+        shared,
+    };
+    (app, move |now| sink.commit(now))
+}

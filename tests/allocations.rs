@@ -1,0 +1,171 @@
+//! No request of the hot path allocates: the real application, driven through memory under a counting allocator.
+//!
+//! A warm-up makes every buffer that is kept; after it a request finds all it needs. Only the allocations of the
+//! thread that asks are counted, since the harness has threads of its own.
+
+#![allow(
+    unsafe_code,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a global allocator is unsafe by nature; a test fails by panicking, and says where"
+)]
+
+#[path = "support/in_process.rs"]
+mod in_process;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::fs::OpenOptions;
+
+use in_process::{InProcess, KEY, body_of, member, request};
+use quantonium::encoding::{base64_encode, base64_len};
+
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+fn count_one() {
+    // A thread that is ending has no counter any more, and is not the one that is asked.
+    let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+}
+
+// SAFETY: every call is handed on to `System` as it came, which keeps the contract; counting touches a thread-local
+// cell that needs neither an allocation nor a destructor.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count_one();
+        // SAFETY: the caller keeps the contract of `alloc`, which is that of `System.alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count_one();
+        // SAFETY: as above.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count_one();
+        // SAFETY: `pointer` came from `System` through this allocator, with this layout.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const WARM_UP: usize = 3;
+const MEASURED: u64 = 50;
+
+fn worker() -> InProcess {
+    let audit = OpenOptions::new().write(true).open("/dev/null").unwrap();
+    InProcess::new(audit, 256 * 1024)
+}
+
+/// Allocations of [`MEASURED`] exchanges after the warm-up; `check` sees each reply.
+fn allocations(worker: &mut InProcess, request: &[u8], check: impl Fn(&[u8]) -> bool) -> u64 {
+    for _ in 0..WARM_UP {
+        worker.exchange(request, |reply| assert!(check(reply), "{}", reply.escape_ascii()));
+    }
+    let before = ALLOCATIONS.get();
+    for _ in 0..MEASURED {
+        assert!(worker.exchange(request, &check));
+    }
+    ALLOCATIONS.get() - before
+}
+
+fn assert_none(name: &str, worker: &mut InProcess, request: &[u8], check: impl Fn(&[u8]) -> bool) {
+    let count = allocations(worker, request, check);
+    assert_eq!(count, 0, "{name}: {count} allocations in {MEASURED} requests");
+}
+
+fn base64(bytes: &[u8]) -> String {
+    let mut text = vec![0; base64_len(bytes.len())];
+    base64_encode(bytes, &mut text);
+    String::from_utf8(text).unwrap()
+}
+
+fn plaintext(size: usize) -> Vec<u8> {
+    (0..size).map(|index| (index * 31 % 251) as u8).collect()
+}
+
+#[test]
+fn the_counter_counts() {
+    let before = ALLOCATIONS.get();
+    let kept = std::hint::black_box(vec![1u8; 100]);
+    assert!(ALLOCATIONS.get() > before && kept.len() == 100);
+}
+
+#[test]
+fn encryption_and_decryption_of_json_allocate_nothing() {
+    let mut worker = worker();
+    let credential = worker.credential.clone();
+    for size in [256, 16 * 1024] {
+        let plain = base64(&plaintext(size));
+        let aad = base64(b"bound to it");
+        let body = format!("{{\"key\":\"{KEY}\",\"plaintext\":\"{plain}\",\"associated_data\":\"{aad}\"}}");
+        let sealing = request(&credential, "/api/encrypt", "application/json", body.as_bytes());
+        let sealed = |reply: &[u8]| member(body_of(reply), "ciphertext").starts_with("quantonium:v1:");
+        assert_none(&format!("encrypt {size}"), &mut worker, &sealing, sealed);
+        let ciphertext = worker.exchange(&sealing, |reply| member(body_of(reply), "ciphertext").to_owned());
+        let body =
+            format!("{{\"key\":\"{KEY}\",\"ciphertext\":\"{ciphertext}\",\"associated_data\":\"{aad}\"}}");
+        let opening = request(&credential, "/api/decrypt", "application/json", body.as_bytes());
+        let opened = |reply: &[u8]| body_of(reply) == format_opened(&plain, &mut [0; 32 * 1024]);
+        assert_none(&format!("decrypt {size}"), &mut worker, &opening, opened);
+    }
+}
+
+/// The reply to a decryption, without an allocation of the test's own.
+fn format_opened<'a>(plain: &str, target: &'a mut [u8; 32 * 1024]) -> &'a [u8] {
+    let mut len = 0;
+    for piece in [&b"{\"plaintext\":\""[..], plain.as_bytes(), b"\",\"key_version\":1}"] {
+        target[len..len + piece.len()].copy_from_slice(piece);
+        len += piece.len();
+    }
+    &target[..len]
+}
+
+#[test]
+fn raw_encryption_and_decryption_allocate_nothing() {
+    let mut worker = worker();
+    let credential = worker.credential.clone();
+    let plain = plaintext(1024);
+    for content_type in ["application/octet-stream", "text/plain"] {
+        let sealing = request(&credential, &format!("/api/encrypt?key={KEY}"), content_type, &plain);
+        let sealed = |reply: &[u8]| body_of(reply).len() > 1024;
+        assert_none(content_type, &mut worker, &sealing, sealed);
+        let ciphertext = worker.exchange(&sealing, |reply| body_of(reply).to_vec());
+        let opening = request(&credential, &format!("/api/decrypt?key={KEY}"), content_type, &ciphertext);
+        assert_none(content_type, &mut worker, &opening, |reply| body_of(reply) == plain);
+    }
+}
+
+#[test]
+fn health_allocates_nothing() {
+    let mut worker = worker();
+    for path in ["/api/health", "/api/health/live", "/api/health/ready"] {
+        let asking = request("unused", path, "", b"");
+        assert_none(path, &mut worker, &asking, |reply| member(body_of(reply), "status") == "ok");
+    }
+}
+
+#[test]
+fn what_is_refused_without_a_credential_allocates_nothing() {
+    let mut worker = worker();
+    let unknown = request("unused", "/api/nothing", "", b"");
+    assert_none("404", &mut worker, &unknown, |reply| reply.starts_with(b"HTTP/1.1 404 "));
+    let method = request("unused", "/api/encrypt", "", b"");
+    assert_none("405", &mut worker, &method, |reply| reply.starts_with(b"HTTP/1.1 405 "));
+    let key = request("qk_00000000.none", "/api/keys", "", b"");
+    assert_none("401", &mut worker, &key, |reply| reply.starts_with(b"HTTP/1.1 401 "));
+}

@@ -1,0 +1,179 @@
+//! The real application on the real executor, over a transport in memory: what tests and benches drive.
+//!
+//! Included with `#[path]`. One connection, one peer: [`InProcess::exchange`] sends bytes and runs turns of the loop
+//! until nothing more happens.
+
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, and says where"
+)]
+
+use std::cell::RefCell;
+use std::fs::File;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::rc::Rc;
+
+use quantonium::auth::registry::SALT_BYTES;
+use quantonium::auth::{Registry, api_key};
+use quantonium::clock::{Moment, WallTime};
+use quantonium::crypto::random::{Generator, Kernel};
+use quantonium::http::connection::{Idle, serve};
+use quantonium::http::env::{Bounds, Env};
+use quantonium::http::service::Service;
+use quantonium::keyring::change::apply;
+use quantonium::keyring::key::Material;
+use quantonium::keyring::{Publication, Ring};
+use quantonium::limits::LEASE_BUDGET_DEFAULT_BYTES;
+use quantonium::model::{Change, KeyName, KeyType, Rights};
+use quantonium::reactor::mailbox::Mailbox;
+use quantonium::reactor::turn::CommitFailed;
+use quantonium::reactor::{Budget, Channel, Executor, Pool, Received, Resting, TaskId, Transport, Turn};
+use quantonium::secret::Secret;
+use quantonium::server::in_process::{self, Parts};
+
+/// The key that exists.
+pub(crate) const KEY: &str = "orders";
+
+/// Both directions of the connection.
+#[derive(Debug)]
+struct Wire {
+    inbound: Vec<u8>,
+    taken: usize,
+    outbound: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct MemoryTransport(Rc<RefCell<Wire>>);
+
+impl Transport for MemoryTransport {
+    fn receive(&mut self, target: &mut [u8]) -> io::Result<Received> {
+        let mut wire = self.0.borrow_mut();
+        let there = wire.inbound.len() - wire.taken;
+        if there == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let count = there.min(target.len());
+        target[..count].copy_from_slice(&wire.inbound[wire.taken..][..count]);
+        wire.taken += count;
+        Ok(Received { count, drained: count < target.len() })
+    }
+
+    fn send(&mut self, source: &[u8]) -> io::Result<usize> {
+        self.0.borrow_mut().outbound.extend_from_slice(source);
+        Ok(source.len())
+    }
+
+    fn finish(&mut self) {}
+}
+
+/// A worker with one connection.
+pub(crate) struct InProcess {
+    wire: Rc<RefCell<Wire>>,
+    turn: Box<dyn FnMut() -> bool>,
+    /// An API key that may do everything.
+    pub(crate) credential: String,
+}
+
+impl InProcess {
+    /// A worker whose audit lines go to `audit`, with memory for messages of `most` bytes.
+    pub(crate) fn new(audit: File, most: usize) -> Self {
+        let now = Moment::now();
+        let mut random = Generator::new(Kernel, now).unwrap();
+        let credential = api_key::generate(|bytes| random.fill(now, bytes)).unwrap().as_str().to_owned();
+        let mut registry = Registry::new(&random.array::<32>(now).unwrap());
+        registry.add(&credential, random.array::<SALT_BYTES>(now).unwrap(), Rights::Admin).unwrap();
+        let change = Change::Create { name: KeyName::new(KEY).unwrap(), kind: KeyType::XChaCha20Poly1305 };
+        let mut draw = || {
+            let mut secret = || Some(Secret::take(&mut random.array(now).ok()?));
+            Some(Material { enc: secret()?, mac: secret()?, sub: secret()? })
+        };
+        let (ring, _) = apply(&Ring::default(), &change, WallTime::now(), &mut draw).unwrap();
+        let turn = Turn::new(now);
+        let parts =
+            Parts { turn: Rc::clone(&turn), publication: Publication::new(ring), registry, random, audit };
+        let (service, commit) = in_process::open(parts);
+        let wire = Wire { inbound: Vec::with_capacity(most), taken: 0, outbound: Vec::with_capacity(most) };
+        let wire = Rc::new(RefCell::new(wire));
+        let turn = start(service, commit, turn, Rc::clone(&wire));
+        Self { wire, turn, credential }
+    }
+
+    /// Sends `request` and shows `look` what came back.
+    pub(crate) fn exchange<R>(&mut self, request: &[u8], look: impl FnOnce(&[u8]) -> R) -> R {
+        {
+            let mut wire = self.wire.borrow_mut();
+            wire.inbound.clear();
+            wire.inbound.extend_from_slice(request);
+            wire.taken = 0;
+            wire.outbound.clear();
+        }
+        while (self.turn)() {}
+        look(&self.wire.borrow().outbound)
+    }
+}
+
+/// Makes the executor with its connection; what is returned runs one turn and says whether another is needed.
+fn start(
+    service: impl Service + 'static,
+    commit: impl Fn(WallTime) -> Result<(), CommitFailed> + 'static,
+    turn: Rc<Turn>,
+    wire: Rc<RefCell<Wire>>,
+) -> Box<dyn FnMut() -> bool> {
+    let pool = Pool::new(Budget::new(LEASE_BUDGET_DEFAULT_BYTES));
+    let env = Env::new(service, pool, Bounds { requests: u64::MAX, ..Bounds::default() }, 7);
+    let mut executor = Executor::new(Rc::clone(&turn), Mailbox::new(Box::new(|| {})), serve);
+    let spawned = executor.spawn(|task| {
+        let channel = Channel::new(MemoryTransport(wire), Rc::clone(&turn), task);
+        Ok::<_, ()>(Idle::new(channel, IpAddr::V4(Ipv4Addr::LOCALHOST), env, ()))
+    });
+    let task = spawned.unwrap();
+    Box::new(move || run_turn(&mut executor, &turn, task, &commit))
+}
+
+fn run_turn<R: Resting, F: Future<Output = Option<R>>, M: FnMut(R) -> F>(
+    executor: &mut Executor<R, F, M>,
+    turn: &Turn,
+    task: TaskId,
+    commit: &impl Fn(WallTime) -> Result<(), CommitFailed>,
+) -> bool {
+    let wall = WallTime::now();
+    executor.begin(Moment::now(), wall);
+    turn.mark_ready(task, true, true, false);
+    executor.poll(task);
+    executor.poll_expired();
+    executor.commit(|| commit(wall));
+    assert_eq!(executor.alive(), 1, "the connection lives on");
+    turn.commit_wanted()
+}
+
+/// The text of a request for JSON routes.
+pub(crate) fn request(credential: &str, target: &str, content_type: &str, body: &[u8]) -> Vec<u8> {
+    let method = if body.is_empty() { "GET" } else { "POST" };
+    let mut text =
+        format!("{method} {target} HTTP/1.1\r\nHost: localhost:8080\r\nX-API-Key: {credential}\r\n");
+    if !body.is_empty() {
+        text.push_str(&format!("Content-Type: {content_type}\r\nContent-Length: {}\r\n", body.len()));
+    }
+    text.push_str("\r\n");
+    [text.as_bytes(), body].concat()
+}
+
+/// The body of the one reply that `bytes` are, whose status must be 200.
+pub(crate) fn body_of(bytes: &[u8]) -> &[u8] {
+    assert!(bytes.starts_with(b"HTTP/1.1 200 "), "{}", bytes.escape_ascii());
+    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").expect("the end of the head");
+    &bytes[end + 4..]
+}
+
+/// The text between `"name":"` and the next quotation mark. Allocates nothing.
+pub(crate) fn member<'a>(json: &'a [u8], name: &str) -> &'a str {
+    let text = str::from_utf8(json).expect("text");
+    let mut after = text.match_indices(name).map(|(at, _)| &text[at + name.len()..]);
+    let value = after.find_map(|rest| rest.strip_prefix("\":\"")).expect("the member");
+    value.split('"').next().expect("its end")
+}
