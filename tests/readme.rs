@@ -4,7 +4,7 @@
 //! what it prints, in which `...` stands for anything within the line. Only `make` commands stand in a block
 //! without the comment.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by a panic, its helping functions too")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic, its helping functions too")]
 
 #[path = "support/server.rs"]
 mod server;
@@ -97,7 +97,8 @@ fn fits(pattern: &str, printed: &str) -> bool {
 }
 
 fn is_there(program: &str) -> bool {
-    std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).any(|folder| folder.join(program).exists())
+    std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
+        .any(|folder| folder.join(program).exists())
 }
 
 /// Runs an example in `folder`; returns what it printed, errors included.
@@ -166,7 +167,8 @@ fn the_defaults_of_the_table_are_those_of_the_help() {
     for row in README.lines().filter(|line| line.starts_with("| `--")) {
         let cells: Vec<&str> = row.split(" | ").collect();
         let (flag, default) = (cells[0].trim_start_matches("| "), cells[1].replace('`', ""));
-        let told = help.lines().skip_while(|line| line.trim() != flag.replace('`', "")).nth(2).unwrap_or_default();
+        let told =
+            help.lines().skip_while(|line| line.trim() != flag.replace('`', "")).nth(2).unwrap_or_default();
         let value = told.split("; ").nth(1).unwrap_or_default().trim_end_matches(']');
         let value = value.trim_start_matches("default ").split(", ").next().unwrap_or_default();
         let told = if told.contains("required") { "required; with --dev ./quantonium-dev" } else { value };
