@@ -4,7 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::body::{Text, read};
+use crate::api::body::{Text, present, read};
+use crate::api::payload::canonical_number;
 use crate::api::{Answer, Call, Rejection, Verdict, reply_json};
 use crate::http::media::ContentType;
 use crate::http::responder::{Fault, Responder};
@@ -36,7 +37,7 @@ const BAD_PAGE: Fault<'static> = Fault::new(
 struct CreateBody<'a> {
     #[serde(borrow)]
     name: Text<'a>,
-    #[serde(rename = "type", borrow)]
+    #[serde(rename = "type", borrow, default, deserialize_with = "present")]
     kind: Option<Text<'a>>,
 }
 
@@ -106,7 +107,9 @@ pub fn rotate(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
     if let Some(committed) = call.committed.take() {
         let key = committed?.key;
         call.subject.version = Some(key.latest_number());
-        return reply_json(responder, Status::Ok, &form(&key));
+        // What is done must be answered as done: without room for all versions the reply names the latest alone.
+        return reply_json(responder, Status::Ok, &form(&key))
+            .or_else(|_| reply_json(responder, Status::Ok, &summary(&key)));
     }
     if !call.body.is_empty() {
         require_json(call)?;
@@ -148,8 +151,8 @@ pub fn list(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
 }
 
 fn parse_limit(text: &[u8]) -> Option<usize> {
-    let number: usize = str::from_utf8(text).ok()?.parse().ok()?;
-    (1..=LIST_PAGE_MAX_COUNT).contains(&number).then_some(number)
+    let number = usize::try_from(canonical_number(text)?).ok()?;
+    (number <= LIST_PAGE_MAX_COUNT).then_some(number)
 }
 
 fn require_json(call: &mut Call<'_>) -> Result<(), Rejection> {

@@ -9,6 +9,7 @@ pub mod batch;
 pub mod body;
 pub mod decrypt;
 pub mod encrypt;
+pub mod escapes;
 pub mod health;
 pub mod keys;
 pub mod payload;
@@ -28,13 +29,15 @@ use crate::http::service::Arrival;
 use crate::http::status::Status;
 use crate::keyring::{ChangeError, Key, Outcome, Ring};
 use crate::limits::ASSOCIATED_DATA_MAX_BYTES;
-use crate::model::{Change, Health};
+use crate::model::{Change, Health, KeyName};
 
 /// What a worker lends to its handlers, one after the other.
 #[derive(Debug)]
 pub struct Tools {
     /// The worker's random generator.
     pub random: Generator,
+    /// Whether the last draw from it succeeded.
+    pub entropy: bool,
     /// Room for decoded associated data.
     pub scratch: Box<[u8; ASSOCIATED_DATA_MAX_BYTES]>,
 }
@@ -43,7 +46,7 @@ impl Tools {
     /// Tools around a generator.
     #[must_use]
     pub fn new(random: Generator) -> Self {
-        Self { random, scratch: Box::new([0; ASSOCIATED_DATA_MAX_BYTES]) }
+        Self { random, entropy: true, scratch: Box::new([0; ASSOCIATED_DATA_MAX_BYTES]) }
     }
 }
 
@@ -69,7 +72,9 @@ impl Subject {
     /// Notes which key is meant.
     pub fn note_key(&mut self, name: &str) {
         self.key.clear();
-        self.key.push_str(name.get(..crate::limits::KEY_NAME_MAX_BYTES).unwrap_or(name));
+        if KeyName::is_valid(name) {
+            self.key.push_str(name);
+        }
     }
 }
 
@@ -108,6 +113,12 @@ impl<'a> Call<'a> {
     #[must_use]
     pub fn content_type(&self) -> ContentType {
         ContentType::parse(self.arrival.head.content_type(self.arrival.bytes))
+    }
+
+    /// Resolves needless escapes in a JSON body, so that its texts can be worked on where they stand.
+    pub fn resolve_escapes(&mut self) {
+        let len = escapes::resolve(self.body);
+        self.body = core::mem::take(&mut self.body).get_mut(..len).unwrap_or_default();
     }
 
     /// The query, whose parameters must all be among `known`.

@@ -29,8 +29,10 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
         if self.ws.marks.is_empty() {
             return Ok(());
         }
-        let committed = self.channel.turn().committed().await;
-        let broken = committed.is_err() && self.take_back();
+        // The result of this round is not enough: a reply may have been gathered in an earlier one, since the request
+        // behind it on the connection had to wait for a commit of its own. The rounds of the replies tell.
+        let _ = self.channel.turn().committed().await;
+        let broken = self.take_back();
         let sent = self.channel.send_all(self.ws.output.filled(), self.env.bounds.write_millis).await;
         self.ws.marks.clear();
         if self.ws.output.capacity() > LEASE_CLASSES_BYTES[0] {
@@ -50,7 +52,9 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
     /// Returns whether there was one.
     fn take_back(&mut self) -> bool {
         let Workspace { output, marks, current, .. } = &mut *self.ws;
-        let Some(mark) = marks.iter().find(|mark| mark.audited) else { return false };
+        let turn = self.channel.turn();
+        let lost = marks.iter().find(|mark| mark.audited.is_some_and(|round| turn.may_be_lost(round)));
+        let Some(mark) = lost else { return false };
         output.truncate(mark.start);
         let terms = Terms {
             id: &mark.id,

@@ -31,6 +31,8 @@ pub struct Turn {
     wheel: RefCell<Wheel>,
     waiting: RefCell<Vec<TaskId>>,
     round: Cell<u64>,
+    /// The last round whose commit failed.
+    failed: Cell<Option<u64>>,
     outcome: Cell<Result<(), CommitFailed>>,
 }
 
@@ -47,6 +49,7 @@ impl Turn {
             wheel: RefCell::new(Wheel::new(now)),
             waiting: RefCell::new(Vec::new()),
             round: Cell::new(0),
+            failed: Cell::new(None),
             outcome: Cell::new(Ok(())),
         })
     }
@@ -91,6 +94,18 @@ impl Turn {
             }
         })
         .await
+    }
+
+    /// The round in which something is gathered now: what is appended now goes out with its commit.
+    #[must_use]
+    pub fn round(&self) -> u64 {
+        self.round.get()
+    }
+
+    /// Whether what was gathered in `round` may be missing, because that commit, or a later one, failed.
+    #[must_use]
+    pub fn may_be_lost(&self, round: u64) -> bool {
+        self.failed.get().is_some_and(|failed| round <= failed)
     }
 
     /// Sets the deadline of the current task; it is polled again when the deadline has passed.
@@ -182,6 +197,9 @@ impl Turn {
     /// Ends a round of the tick commit and hands over the tasks that waited for it.
     pub(super) fn conclude(&self, outcome: Result<(), CommitFailed>, resumed: &mut Vec<TaskId>) {
         self.outcome.set(outcome);
+        if outcome.is_err() {
+            self.failed.set(Some(self.round.get()));
+        }
         self.round.set(self.round.get() + 1);
         resumed.append(&mut self.waiting.borrow_mut());
     }
