@@ -1,4 +1,41 @@
-//! Quantonium: cryptography as a service in one static binary.
+//! Quantonium: cryptography as a service in one static binary. This page is the guided tour.
+//!
+//! The crate is a house. A module imports from floors below it and never from above; `tests/tidy.rs` reads the
+//! sources and holds that. Read it from the ground up, or begin with [`server`] and go down.
+//!
+//! | floor | modules | what is there |
+//! |---|---|---|
+//! | ground | [`limits`], [`secret`], [`clock`], [`encoding`], [`model`], [`console`], [`build_info`], [`exit`] | every bound; secrets that wipe themselves; the one door of time; base64; plain types; output that cannot fail |
+//! | first | [`crypto`] | sealing and opening in place, MACs, key derivation, the generator, ciphertext forms, known answers |
+//! | second | [`keyring`], [`auth`], [`audit`] | keys and their versions as immutable snapshots; who asks; what is told of it |
+//! | third | [`store`] | the data directory: what outlives a run |
+//! | side | [`reactor`], [`http`] | one poll and many tasks; HTTP/1 on the wire, and nothing of the application |
+//! | roof | [`api`] | a file for each resource and one table of routes |
+//! | gate | [`sandbox`] | a file for each privilege that is given up |
+//! | attic | [`config`], [`keeper`], [`server`], [`cli`] | settings; the one thread that makes changes; start, workers, end; the command line |
+//!
+//! # One request
+//!
+//! A worker accepts a connection ([`reactor::run`]) and gives it a task that rests as a few bytes
+//! ([`http::connection::Idle`]). Its first byte takes a workspace with leased buffers ([`reactor::lease`]).
+//! [`http::head::Head`] parses the head and refuses what two parsers could read in two ways. The service behind
+//! [`http::service::Service`] finds the row in [`api::route::TABLE`], asks [`auth::Registry`] who it is, and only then
+//! is the body waited for. The handler ([`api::encrypt`], say) is a plain function: it takes the key from its snapshot
+//! ([`keyring::View`]), seals in place ([`crypto::aead::seal`]) and writes the reply into the output buffer. One line is
+//! appended to the worker's [`audit::Batch`]. At the end of the turn of the loop all lines go out in one write, and
+//! only then the replies ([`reactor::Turn::committed`]).
+//!
+//! A change of the key ring is returned by its handler as a [`model::Change`]. The [`keeper`] carries it out
+//! ([`keyring::change::apply`]), publishes the new snapshot ([`keyring::Publication`]), and the handler is called again.
+//!
+//! # Rules that hold everywhere
+//!
+//! - Every bound is a constant of [`limits`].
+//! - No `unsafe`, no panic on any input, an error enum for each floor.
+//! - Handlers and parsers are plain functions and types without I/O; whatever waits is at the edge.
+//! - A task parks for exactly four reasons, which [`reactor`] lists.
+//!
+//! `docs/ARCHITECTURE.md` says where to add what, `docs/SANDBOX.md` what the process may still do.
 
 pub mod build_info;
 pub mod clock;

@@ -1,6 +1,6 @@
 //! The audit log: who asked for what, and what came of it.
 //!
-//! Owns the event and its line ([`line`]) and the lines of one turn ([`batch`]). Invariants: a line never holds a
+//! Owns the event and its line ([`mod@line`]) and the lines of one turn ([`batch`]). Invariants: a line never holds a
 //! body, a secret or text that a caller chose freely; the lines of a stream are numbered without gaps, and a number
 //! whose line could not be written is named by a gap record before any later line.
 

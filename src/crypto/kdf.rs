@@ -29,7 +29,7 @@ pub fn derive(salt: &[u8], ikm: &[u8], info: &[&[u8]], okm: &mut [u8]) -> Result
     derived
 }
 
-/// Derives a secret of `N` bytes; see [`derive`].
+/// Derives a secret of `N` bytes; see [`derive()`].
 ///
 /// # Errors
 /// [`Error::Length`] if `N` is greater than [`limits::KDF_OUTPUT_MAX_BYTES`].

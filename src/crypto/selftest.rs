@@ -1,6 +1,6 @@
 //! Known answers, checked before the program serves: a wrong one stops the start.
 //!
-//! Owns the list of checks; the answers are data in [`answers`]. Invariants: every primitive of this floor has
+//! Owns the list of checks; the answers are data in `answers`. Invariants: every primitive of this floor has
 //! a row; whatever can refuse is also shown something to refuse. The long messages go through the wide paths
 //! of the back-end that was chosen for this CPU, which the short published vectors do not reach.
 

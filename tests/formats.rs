@@ -1,0 +1,295 @@
+//! The documents of formats and of the API are true to the code.
+//!
+//! Owns the reading of `example` blocks in `docs/FORMATS.md` and of the tables in `docs/API.md`. The ciphertexts of the
+//! examples were made by other implementations, so that these tests compare two programs and not one with itself.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic, its helping functions too")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
+use quantonium::api::route::TABLE;
+use quantonium::audit::line::{self, Event, Outcome, Request};
+use quantonium::auth::api_key;
+use quantonium::clock::WallTime;
+use quantonium::crypto::aead::{self, Algorithm, TAG_BYTES};
+use quantonium::crypto::envelope::{self, Form};
+use quantonium::encoding::base64_decode_to_vec;
+use quantonium::model::RequestId;
+
+const FORMATS: &str = include_str!("../docs/FORMATS.md");
+const API: &str = include_str!("../docs/API.md");
+
+type Example = BTreeMap<&'static str, &'static str>;
+
+/// The examples that have a line of this name.
+fn examples(name: &str) -> Vec<Example> {
+    let blocks = FORMATS.split("\n```example\n").skip(1);
+    let inner = blocks.map(|rest| rest.split("\n```").next().unwrap());
+    let read =
+        inner.map(|block| block.lines().map(|line| line.split_once(": ").unwrap()).collect::<Example>());
+    let found: Vec<Example> = read.filter(|example| example.contains_key(name)).collect();
+    assert!(!found.is_empty(), "no example of {name}");
+    found
+}
+
+fn hex(text: &str) -> Vec<u8> {
+    assert!(text.len().is_multiple_of(2), "{text}");
+    (0..text.len() / 2).map(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).unwrap()).collect()
+}
+
+fn algorithm(example: &Example) -> Algorithm {
+    match example["algorithm"] {
+        "xchacha20-poly1305" => Algorithm::XChaCha20Poly1305,
+        "chacha20-poly1305" => Algorithm::ChaCha20Poly1305,
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn the_example_ciphertexts_are_what_sealing_gives() {
+    let examples = examples("ciphertext");
+    for example in &examples {
+        let [key, nonce, aad, mut data] =
+            ["key", "nonce", "associated_data", "plaintext"].map(|name| hex(example[name]));
+        let version: u32 = example["version"].parse().unwrap();
+        let key: [u8; 32] = key.try_into().unwrap();
+        let tag = aead::seal(algorithm(example), &key, &nonce, &aad, &mut data).unwrap();
+        assert_eq!(data, hex(example["ciphertext"]));
+        assert_eq!(tag.as_slice(), hex(example["tag"]));
+
+        let mut text = vec![0; envelope::text_len(version, algorithm(example), data.len()).unwrap()];
+        let prefix = envelope::write_text_prefix(&mut text, version).unwrap();
+        let body = envelope::write_text_body(&mut text[prefix..], &nonce, &data, &tag).unwrap();
+        assert_eq!(prefix + body, text.len());
+        assert_eq!(str::from_utf8(&text).unwrap(), example["text"]);
+
+        let mut binary = vec![0; envelope::BINARY_HEADER_BYTES];
+        envelope::write_binary_header(&mut binary, version).unwrap();
+        binary.extend([&nonce[..], &data, &tag].concat());
+        assert_eq!(Some(binary.len()), envelope::binary_len(algorithm(example), data.len()));
+        assert_eq!(binary, hex(example["binary"]));
+    }
+    let used: BTreeSet<&str> = examples.iter().map(|example| example["algorithm"]).collect();
+    assert_eq!(used.len(), 2, "both algorithms have an example");
+}
+
+#[test]
+fn the_example_ciphertexts_open_from_either_form() {
+    for example in examples("ciphertext") {
+        let version: u32 = example["version"].parse().unwrap();
+        let (text, binary) = (example["text"].as_bytes(), hex(example["binary"]));
+        assert_eq!(envelope::recognise(text), Some(Form::Text));
+        assert_eq!(envelope::recognise(&binary), Some(Form::Binary));
+        let (read, body) = envelope::parse_text(text).unwrap();
+        assert_eq!(read, version);
+        opens(&example, &base64_decode_to_vec(body).unwrap());
+        let (read, body) = envelope::parse_binary(&binary).unwrap();
+        assert_eq!(read, version);
+        opens(&example, body);
+        let vault = example["text"].replace("quantonium:", "vault:");
+        assert_eq!(envelope::parse_text(vault.as_bytes()), envelope::parse_text(text));
+    }
+}
+
+fn opens(example: &Example, body: &[u8]) {
+    let key: [u8; 32] = hex(example["key"]).try_into().unwrap();
+    let aad = hex(example["associated_data"]);
+    let mut body = body.to_vec();
+    let mut forged = body.clone();
+    let (nonce, data, tag) = envelope::split_body(algorithm(example), &mut body).unwrap();
+    let tag: &[u8; TAG_BYTES] = tag;
+    aead::open(algorithm(example), &key, nonce, &aad, data, tag).unwrap();
+    assert_eq!(data, hex(example["plaintext"]));
+    let (nonce, data, tag) = envelope::split_body(algorithm(example), &mut forged).unwrap();
+    assert!(aead::open(algorithm(example), &key, nonce, b"another place", data, tag).is_err());
+}
+
+#[test]
+fn the_example_api_key_is_of_the_form() {
+    for example in examples("api_key") {
+        let text = example["api_key"];
+        let presented = api_key::parse(text.as_bytes()).unwrap();
+        assert_eq!(presented.id, example["id"].as_bytes());
+        assert_eq!(presented.secret.as_slice(), hex(example["secret"]));
+        let mut draws = vec![hex(example["secret"]), hex(example["id"])];
+        let made = api_key::generate(|target| {
+            target.copy_from_slice(&draws.pop().ok_or("a third draw")?);
+            Ok::<(), &str>(())
+        });
+        assert_eq!(made.unwrap().as_str(), text);
+        assert!(FORMATS.contains(&format!("{} characters in all", text.len())));
+        // The last character carries four bits: another one with the same four would be a second spelling.
+        let respelt = format!("{}9", text.trim_end_matches('8'));
+        assert!(api_key::parse(respelt.as_bytes()).is_none());
+    }
+}
+
+/// The members of a line, in their order.
+fn members(line: &str) -> Vec<String> {
+    // No value of the examples holds a quotation mark.
+    let quoted = line.split('"').skip(1).step_by(2);
+    let rest: Vec<&str> = line.split('"').skip(2).step_by(2).collect();
+    quoted.zip(rest).filter(|(_, after)| after.starts_with(':')).map(|(name, _)| name.to_owned()).collect()
+}
+
+fn documented_members() -> Vec<&'static str> {
+    let section = FORMATS.split("## Audit line").nth(1).unwrap().split("\n## ").next().unwrap();
+    let rows = section.lines().filter(|line| line.starts_with("| `"));
+    rows.flat_map(|row| row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2)).collect()
+}
+
+#[test]
+fn the_example_audit_line_is_what_is_written() {
+    for example in examples("audit") {
+        let start = u64::from_str_radix(example["worker_start"], 16).unwrap();
+        let id = RequestId::new(start, example["worker_count"].parse().unwrap());
+        let at = WallTime::from_millis(example["at_millis"].parse().unwrap());
+        let request = Request {
+            id: &id,
+            principal: Some("cd5d575f"),
+            remote: "::ffff:127.0.0.1".parse().unwrap(),
+            route: "/api/decrypt",
+            status: 400,
+            elapsed_micros: 31,
+            key: Some("orders"),
+            key_version: None,
+        };
+        let name = "decrypt";
+        let code = Some("decryption_failed");
+        let event = Event { at, name, outcome: Outcome::Failure, code, request: Some(request) };
+        let mut written = Vec::new();
+        line::append(&mut written, "6b0320c6-32268f1d-w1", 7, &event);
+        assert_eq!(String::from_utf8(written).unwrap(), format!("{}\n", example["audit"]));
+    }
+    for example in examples("gap") {
+        let at = WallTime::from_millis(example["at_millis"].parse().unwrap());
+        let mut written = Vec::new();
+        line::append_gap(&mut written, "6b0320c6-32268f1d-w1", 12, at, 8, 11);
+        assert_eq!(String::from_utf8(written).unwrap(), format!("{}\n", example["gap"]));
+    }
+}
+
+#[test]
+fn every_member_of_an_audit_line_is_documented_in_its_order() {
+    let id = RequestId::new(1, 1);
+    let remote = "2001:db8::1".parse().unwrap();
+    let request = Request {
+        id: &id,
+        principal: Some("0a1b2c3d"),
+        remote,
+        route: "/api/keys",
+        status: 409,
+        elapsed_micros: 1,
+        key: Some("orders"),
+        key_version: Some(1),
+    };
+    let at = WallTime::from_millis(0);
+    let code = Some("key_exists");
+    let event = Event { at, name: "key.create", outcome: Outcome::Failure, code, request: Some(request) };
+    let mut written = Vec::new();
+    line::append(&mut written, "s", 1, &event);
+    let mut wanted = members(str::from_utf8(&written).unwrap());
+    wanted.extend(["first".to_owned(), "last".to_owned()]);
+    assert_eq!(documented_members(), wanted);
+}
+
+#[test]
+fn every_event_is_documented() {
+    for event in TABLE.iter().filter_map(|route| route.event) {
+        assert!(FORMATS.contains(&format!("`{event}`")), "{event}");
+    }
+}
+
+#[test]
+fn every_route_is_documented_and_no_other() {
+    let told: BTreeSet<&str> = headings().collect();
+    let served: BTreeSet<String> =
+        TABLE.iter().map(|route| format!("{} {}", route.method.name(), route.pattern)).collect();
+    assert_eq!(told, served.iter().map(String::as_str).collect());
+    for route in TABLE.iter().filter(|route| route.permission.is_some()) {
+        let heading = format!("`{} {}`", route.method.name(), route.pattern);
+        let section = API.split(&heading).nth(1).unwrap().split("\n### ").next().unwrap();
+        let permission = route.permission.unwrap().name();
+        assert!(section.contains(&format!("`{permission}`")), "{heading}: needs `{permission}`");
+    }
+}
+
+/// The routes that have a heading: `### `POST /api/encrypt``.
+fn headings() -> impl Iterator<Item = &'static str> {
+    API.lines().filter_map(|line| line.strip_prefix("### `")?.strip_suffix('`'))
+}
+
+/// The codes of the table of errors, with their statuses.
+fn documented_codes() -> BTreeMap<&'static str, &'static str> {
+    let section = API.split("\n| code | status | when |\n").nth(1).unwrap();
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `"));
+    let mut codes = BTreeMap::new();
+    for row in rows {
+        let (code, rest) = row.split_once("` | ").unwrap();
+        assert!(codes.insert(code, rest.split(" |").next().unwrap()).is_none(), "{code} stands twice");
+    }
+    codes
+}
+
+#[test]
+fn every_code_of_an_error_is_documented_and_no_other() {
+    let mut codes = BTreeSet::new();
+    for folder in ["src/api", "src/http"] {
+        for entry in Path::new(env!("CARGO_MANIFEST_DIR")).join(folder).read_dir().unwrap() {
+            codes_of(&entry.unwrap().path(), &mut codes);
+        }
+    }
+    codes_of(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/server/service.rs"), &mut codes);
+    for known in ["decryption_failed", "key_exists", "malformed_json", "head_too_large", "body_timeout"] {
+        assert!(codes.contains(known), "the sources were not read: no {known}");
+    }
+    assert_eq!(
+        documented_codes().into_keys().collect::<BTreeSet<_>>(),
+        codes.iter().map(String::as_str).collect()
+    );
+}
+
+/// Collects the codes of a source: what stands second in `Fault::new(…)`, behind `code:`, and first in a pair of
+/// texts, as the table of `refusal.rs` has them.
+fn codes_of(path: &Path, codes: &mut BTreeSet<String>) {
+    let text = std::fs::read_to_string(path).unwrap();
+    // Tests stand last, and may invent codes.
+    let live = text.split("#[cfg(test)]\n").next().unwrap();
+    let refusals = path.ends_with("refusal.rs");
+    collect(&live.parse::<TokenStream>().unwrap(), refusals, codes);
+}
+
+fn collect(stream: &TokenStream, refusals: bool, codes: &mut BTreeSet<String>) {
+    let trees: Vec<TokenTree> = stream.clone().into_iter().collect();
+    let word = |at: usize| trees.get(at).map(ToString::to_string).unwrap_or_default();
+    for (at, tree) in trees.iter().enumerate() {
+        if let TokenTree::Group(group) = tree {
+            let is_new =
+                at >= 4 && word(at - 1) == "new" && matches!(word(at - 4).as_str(), "Fault" | "Self");
+            let texts = texts(group);
+            let pair = refusals && texts.iter().all(Option::is_some) && texts.len() == 2;
+            if group.delimiter() == Delimiter::Parenthesis && (is_new || pair) {
+                codes.extend(texts.get(usize::from(is_new)).cloned().flatten());
+            }
+            collect(&group.stream(), refusals, codes);
+        }
+        if word(at) == "code" && word(at + 1) == ":" && word(at + 2).starts_with('"') {
+            codes.insert(word(at + 2).trim_matches('"').to_owned());
+        }
+    }
+}
+
+/// The parts of a list between commas: the text of each that is one literal text.
+fn texts(group: &Group) -> Vec<Option<String>> {
+    let trees: Vec<TokenTree> = group.stream().into_iter().collect();
+    let parts = trees.split(|tree| tree.to_string() == ",").filter(|part| !part.is_empty());
+    let text = |part: &[TokenTree]| match part {
+        [TokenTree::Literal(literal)] => {
+            Some(literal.to_string().strip_prefix('"')?.strip_suffix('"')?.to_owned())
+        }
+        _ => None,
+    };
+    parts.map(text).collect()
+}

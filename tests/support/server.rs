@@ -1,0 +1,256 @@
+//! Starts the real binary on a free port with a fresh data directory, and ends it.
+//!
+//! Owns the process and its folder. Invariants: nothing of the caller's environment reaches the server; its streams
+//! are always read, so that it never waits for us; whatever happens to the test, the process ends and the folder goes.
+
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, and says where")]
+#![allow(clippy::print_stdout, reason = "a test that is skipped says so")]
+#![allow(dead_code, reason = "included by several test files, none of which uses all of it")]
+
+#[path = "client.rs"]
+pub(crate) mod client;
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::JoinHandle;
+
+use client::{Client, Reply, Request};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// Says aloud that a test does not run here; fails it where skipping is not allowed.
+pub(crate) fn skip(reason: &str) {
+    let required = std::env::var_os("QUANTONIUM_REQUIRE").is_some_and(|value| value == "1");
+    assert!(!required, "skipping is not allowed here: {reason}");
+    println!("skipped: {reason}");
+}
+
+/// The binary under test; says aloud if there is none.
+pub(crate) fn binary() -> Option<PathBuf> {
+    let path = std::env::var_os("QUANTONIUM_BIN").map(PathBuf::from);
+    if path.is_none() {
+        skip("QUANTONIUM_BIN is not set");
+    }
+    path
+}
+
+/// A folder of a test, removed when the test is done with it.
+#[derive(Debug)]
+pub(crate) struct Scratch(PathBuf);
+
+impl Scratch {
+    /// Makes an empty one.
+    pub(crate) fn new() -> Arc<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("quantonium-test-{}-{number}", std::process::id()));
+        // What stands there under this process's number is left over from another process.
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        Arc::new(Self(path))
+    }
+
+    /// The path of `name` in it.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// The data directory of servers that are started in it.
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.path("data")
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// What a server left behind.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// Its exit code; nothing if a signal ended it.
+    pub(crate) code: Option<i32>,
+    /// All of its standard output.
+    pub(crate) stdout: String,
+    /// All of its standard error.
+    pub(crate) stderr: String,
+}
+
+/// A running server.
+#[derive(Debug)]
+pub(crate) struct Server {
+    child: Child,
+    stdout: Option<BufReader<ChildStdout>>,
+    stdout_read: String,
+    stderr: Option<JoinHandle<String>>,
+    addresses: Vec<SocketAddr>,
+    key: String,
+    scratch: Arc<Scratch>,
+}
+
+impl Server {
+    /// Starts one with these flags of `serve` in a fresh folder; nothing where no binary is given.
+    pub(crate) fn start(flags: &[&str]) -> Option<Self> {
+        Self::start_in(&Scratch::new(), flags)
+    }
+
+    /// Starts one in this folder: on port 0 of loopback unless the flags say where, and ready when this returns.
+    pub(crate) fn start_in(scratch: &Arc<Scratch>, flags: &[&str]) -> Option<Self> {
+        let mut command = Command::new(binary()?);
+        command.arg("serve").arg("--data-dir").arg(scratch.data_dir());
+        let listens = flags.iter().filter(|flag| flag.starts_with("--listen")).count();
+        if listens == 0 {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
+        command.args(flags).env_clear();
+        Some(Self::spawn(command, scratch, listens.max(1)))
+    }
+
+    /// Starts what `command` says, which announces `listens` addresses.
+    ///
+    /// # Panics
+    /// It ends before it listens; its standard error is shown.
+    pub(crate) fn spawn(mut command: Command, scratch: &Arc<Scratch>, listens: usize) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let mut stderr = child.stderr.take().expect("standard error");
+        let stderr = std::thread::spawn(move || {
+            let mut text = Vec::new();
+            // What was read before an error is what there is to show.
+            let _ = stderr.read_to_end(&mut text);
+            String::from_utf8_lossy(&text).into_owned()
+        });
+        let stdout = child.stdout.take().map(BufReader::new);
+        let mut server = Self {
+            child,
+            stdout,
+            stdout_read: String::new(),
+            stderr: Some(stderr),
+            addresses: Vec::new(),
+            key: String::new(),
+            scratch: Arc::clone(scratch),
+        };
+        for _ in 0..listens {
+            let line = server.line_with("listening on http://");
+            let address = line.trim_start_matches("listening on http://").trim_end();
+            let address = address.parse().unwrap_or_else(|error| panic!("{line:?}: {error}"));
+            server.addresses.push(address);
+        }
+        let key = fs::read_to_string(scratch.data_dir().join("admin.key")).expect("the admin key");
+        key.trim_end().clone_into(&mut server.key);
+        server
+    }
+
+    /// The next line of standard output that begins with `start`.
+    pub(crate) fn line_with(&mut self, start: &str) -> String {
+        loop {
+            let mut line = String::new();
+            let stdout = self.stdout.as_mut().expect("standard output");
+            if stdout.read_line(&mut line).expect("a line of standard output") == 0 {
+                let ended = self.collect();
+                panic!("the server ended before it said {start:?}: {ended:?}");
+            }
+            self.stdout_read.push_str(&line);
+            if line.starts_with(start) {
+                return line;
+            }
+        }
+    }
+
+    /// The first address that it listens on.
+    pub(crate) fn address(&self) -> SocketAddr {
+        *self.addresses.first().expect("an address")
+    }
+
+    /// Every address, in the order of the flags.
+    pub(crate) fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// The admin API key.
+    pub(crate) fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// The folder that it was started in.
+    pub(crate) fn scratch(&self) -> &Arc<Scratch> {
+        &self.scratch
+    }
+
+    /// Its data directory.
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.scratch.data_dir()
+    }
+
+    /// The process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its folder in /proc.
+    pub(crate) fn proc(&self) -> PathBuf {
+        Path::new("/proc").join(self.pid().to_string())
+    }
+
+    /// Whether the process has not ended.
+    pub(crate) fn is_alive(&mut self) -> bool {
+        self.child.try_wait().expect("the process's state").is_none()
+    }
+
+    /// Opens a connection.
+    pub(crate) fn connect(&self) -> Client {
+        Client::connect(self.address())
+    }
+
+    /// Sends a request, as it is, on a connection of its own.
+    pub(crate) fn call(&self, request: &Request) -> Reply {
+        self.connect().call(request)
+    }
+
+    /// Sends a request with the admin key on a connection of its own.
+    pub(crate) fn ask(&self, request: Request) -> Reply {
+        self.call(&request.key(&self.key))
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.pid()).expect("a process number");
+        kill(Pid::from_raw(pid), signal).expect("a signal");
+    }
+
+    /// Ends it with SIGTERM and returns what it left.
+    pub(crate) fn stop(mut self) -> Ended {
+        self.signal(Signal::SIGTERM);
+        self.collect()
+    }
+
+    /// Waits for its end and returns what it left.
+    pub(crate) fn wait(mut self) -> Ended {
+        self.collect()
+    }
+
+    fn collect(&mut self) -> Ended {
+        let mut stdout = core::mem::take(&mut self.stdout_read);
+        if let Some(mut rest) = self.stdout.take() {
+            rest.read_to_string(&mut stdout).expect("standard output is text");
+        }
+        let status = self.child.wait().expect("the process's end");
+        let stderr = self.stderr.take().map(|reader| reader.join().expect("the reader of standard error"));
+        Ended { code: status.code(), stdout, stderr: stderr.unwrap_or_default() }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Both fail if it has ended already, and then nothing is left to do.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
