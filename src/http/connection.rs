@@ -135,6 +135,8 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
         }
         let Some((admission, body_max)) = self.admit(whole)? else { return Ok(()) };
         let body = self.read_body(body_max, whole).await?;
+        // A drain may have begun while the body was on its way.
+        self.ws.current.last |= self.channel.turn().draining();
         let Workspace { input, output, marks, current, .. } = &mut *self.ws;
         let Some(head) = &current.head else { return Err(End::Lost) };
         let mut responder = Responder::new(output, terms(current, current.last));
