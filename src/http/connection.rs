@@ -26,7 +26,8 @@ use crate::http::scan::HeadScan;
 use crate::http::service::{Arrival, Request, Service};
 use crate::http::target::{Method, Version};
 use crate::limits::{
-    CONNECTION_LIFE_MAX_MILLIS, OUTPUT_FLUSH_BYTES, PIPELINE_MAX_COUNT, REPLY_PROBLEM_MAX_BYTES,
+    BODY_PAYLOAD_MAX_BYTES, CONNECTION_LIFE_MAX_MILLIS, OUTPUT_FLUSH_BYTES, PIPELINE_MAX_COUNT,
+    REPLY_PROBLEM_MAX_BYTES,
 };
 use crate::reactor::{Channel, Look, Resting, Transport};
 
@@ -187,7 +188,8 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
             || turn.now() >= self.expiry;
         self.ws.current.head = Some(head);
         self.ws.current.last = last;
-        buffered_length(&head).is_some_and(|length| head.len + length <= self.ws.input.filled().len())
+        let buffered = self.ws.input.filled().len().saturating_sub(head.len);
+        buffered_length(&head).is_some_and(|length| length <= buffered)
     }
 
     /// Gives the request in hand its identifier and its date.
@@ -211,7 +213,7 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
     /// Drops the request in hand, and its `body` bytes, from the input.
     fn forget(&mut self, body: usize) {
         let head = self.ws.current.head.take().map_or(0, |head| head.len);
-        self.ws.input.consume(head + body);
+        self.ws.input.consume(head.saturating_add(body));
         self.ws.scan = HeadScan::default();
         self.ws.current.started = Moment::NEVER;
     }
@@ -229,11 +231,13 @@ fn terms(current: &Current, close: bool) -> Terms<'_> {
     Terms { id: &current.id, date: &current.date, head_only, persistence, started: current.started }
 }
 
-/// The length of a body that was announced in bytes.
+/// The length of a body that was announced in bytes; nothing for one that no lease could hold, whatever the route.
 pub(super) fn buffered_length(head: &Head) -> Option<usize> {
     match head.framing {
         Framing::Empty => Some(0),
-        Framing::Length(length) => usize::try_from(length).ok(),
+        Framing::Length(length) => {
+            usize::try_from(length).ok().filter(|length| *length <= BODY_PAYLOAD_MAX_BYTES)
+        }
         Framing::Chunked => None,
     }
 }
