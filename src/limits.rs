@@ -136,10 +136,10 @@ pub const REQUESTS_PER_CONNECTION_CEILING_COUNT: u64 = 1_000_000_000;
 pub const REQUESTS_PER_CONNECTION_FLOOR_COUNT: u64 = 1;
 /// Descriptors kept free beside those of connections.
 pub const DESCRIPTORS_SPARE_COUNT: usize = 16;
-/// Fewest descriptors with which the program starts: the bands, and the spare ones for connections.
-pub const DESCRIPTORS_FLOOR_COUNT: u64 = 528 + DESCRIPTORS_SPARE_COUNT as u64;
-/// Most descriptors that the program takes, however many it is offered: the bands, every connection, the spare ones.
-pub const DESCRIPTORS_CEILING_COUNT: u64 = DESCRIPTORS_FLOOR_COUNT + CONNECTIONS_CEILING_COUNT as u64;
+/// Fewest descriptors with which the program starts: the bands, the spare ones, and the fewest connections.
+pub const DESCRIPTORS_FLOOR_COUNT: u64 = 528 + (DESCRIPTORS_SPARE_COUNT + CONNECTIONS_FLOOR_COUNT) as u64;
+/// Most descriptors that the program takes, however many it is offered: the bands, the spare ones, every connection.
+pub const DESCRIPTORS_CEILING_COUNT: u64 = 528 + (DESCRIPTORS_SPARE_COUNT + CONNECTIONS_CEILING_COUNT) as u64;
 /// Largest file that the process may write; a longer one is an error of that write.
 pub const FILE_MAX_BYTES: u64 = 64 * 1024 * 1024 * 1024;
 /// Longest status file of the kernel that is read.
@@ -320,7 +320,11 @@ const _: () = {
     assert!(FD_EPOLL_LAST_NUMBER < FD_EVENT_FIRST_NUMBER);
     assert!(FD_EVENT_LAST_NUMBER < FD_LISTENER_FIRST_NUMBER);
     assert!(FD_LISTENER_LAST_NUMBER < FD_CONNECTION_FIRST_NUMBER);
-    assert!(DESCRIPTORS_FLOOR_COUNT == FD_CONNECTION_FIRST_NUMBER as u64 + DESCRIPTORS_SPARE_COUNT as u64);
+    assert!(DESCRIPTORS_FLOOR_COUNT > FD_CONNECTION_FIRST_NUMBER as u64 + DESCRIPTORS_SPARE_COUNT as u64);
+    assert!(
+        DESCRIPTORS_CEILING_COUNT - CONNECTIONS_CEILING_COUNT as u64
+            == DESCRIPTORS_FLOOR_COUNT - CONNECTIONS_FLOOR_COUNT as u64
+    );
     assert!(DESCRIPTORS_CEILING_COUNT <= i32::MAX as u64);
     assert!(AUDIT_LINE_MAX_BYTES * 2 <= AUDIT_BUFFER_BYTES);
     assert!(PLAINTEXT_MAX_BYTES as u64 <= AEAD_MESSAGE_MAX_BYTES);

@@ -266,6 +266,8 @@ impl Client {
                 true
             }
             Err(error) if error.kind() == ErrorKind::ConnectionReset => false,
+            // A read with a timeout is interrupted when this process is stopped and continued (signal(7)).
+            Err(error) if error.kind() == ErrorKind::Interrupted => self.fill(),
             Err(error) => panic!("reading: {error}"),
         }
     }

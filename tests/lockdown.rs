@@ -1,0 +1,329 @@
+//! The live process as the kernel shows it: privileges, filters, limits, descriptors; and that it lives on through
+//! starts, stops and signals.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic, its helping functions too")]
+
+#[path = "support/server.rs"]
+mod server;
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use nix::sys::signal::Signal;
+use quantonium::limits;
+use server::client::{Client, Request};
+use server::{Scratch, Server, skip};
+
+/// The user that a start as root becomes, and that stands for an ordinary user here.
+const ORDINARY: u32 = limits::IDENTITY_DEFAULT_NUMBER;
+
+fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// The value of a line of a status file, its words one space apart.
+fn line(status: &str, name: &str) -> String {
+    let found = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let words: Vec<&str> =
+        found.unwrap_or_else(|| panic!("no {name} in {status}")).split_whitespace().collect();
+    words.join(" ")
+}
+
+/// The status of every thread.
+fn threads(server: &Server) -> Vec<String> {
+    let tasks = fs::read_dir(server.proc().join("task")).unwrap();
+    tasks.map(|task| fs::read_to_string(task.unwrap().path().join("status")).unwrap()).collect()
+}
+
+/// Fails unless every thread has the ids, no capability, no way to get one, and a filter.
+fn assert_locked_in(server: &Server, user: u32, group: u32, bounding_empty: bool) {
+    for status in threads(server) {
+        let four = |id: u32| format!("{id} {id} {id} {id}");
+        assert_eq!(line(&status, "Uid"), four(user));
+        assert_eq!(line(&status, "Gid"), four(group));
+        for (name, value) in [("Seccomp", "2"), ("NoNewPrivs", "1")] {
+            assert_eq!(line(&status, name), value, "{name}: {status}");
+        }
+        for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+            assert_eq!(line(&status, set), "0000000000000000", "{set}");
+        }
+        if bounding_empty {
+            assert_eq!(line(&status, "CapBnd"), "0000000000000000");
+        }
+    }
+    let found = fs::read_to_string(server.proc().join("limits")).unwrap();
+    let core: Vec<&str> = found
+        .lines()
+        .find_map(|line| line.strip_prefix("Max core file size"))
+        .unwrap()
+        .split_whitespace()
+        .collect();
+    assert_eq!(core, ["0", "0", "bytes"]);
+}
+
+/// Encrypts and decrypts something: every part of the server takes part.
+fn assert_serves(server: &Server) {
+    let mut client = server.connect();
+    let ask = |client: &mut Client, target: &str, body: &str| {
+        client.call(&Request::post(target, body).key(server.key()))
+    };
+    let created = ask(&mut client, "/api/keys", "{\"name\":\"orders\"}");
+    assert!([201, 409].contains(&created.status), "{created:?}");
+    let sealed = ask(&mut client, "/api/encrypt", "{\"key\":\"orders\",\"plaintext\":\"aGVsbG8=\"}");
+    assert_eq!(sealed.status, 200, "{sealed:?}");
+    let body = format!("{{\"key\":\"orders\",\"ciphertext\":\"{}\"}}", sealed.member("ciphertext"));
+    let opened = ask(&mut client, "/api/decrypt", &body);
+    assert_eq!(opened.member("plaintext"), "aGVsbG8=");
+}
+
+/// A start as an ordinary user, who may be another than the test's.
+fn start_as_ordinary_user() -> Option<Server> {
+    if !is_root() {
+        return Server::start(&[]);
+    }
+    let binary = server::binary()?;
+    let scratch = Scratch::new();
+    // The binary may lie where others cannot go.
+    let copy = scratch.path("quantonium");
+    fs::copy(binary, &copy).unwrap();
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+    chown(scratch.path(""), Some(ORDINARY), Some(ORDINARY)).unwrap();
+    let mut command = Command::new(copy);
+    command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(scratch.data_dir());
+    // Changing the user as root also drops every further group.
+    command.env_clear().current_dir("/").uid(ORDINARY).gid(ORDINARY);
+    Some(Server::spawn(command, &scratch, 1))
+}
+
+#[test]
+fn every_thread_of_a_start_as_root_is_locked_in() {
+    if !is_root() {
+        return skip("it needs root, to see it given up");
+    }
+    let Some(server) = Server::start(&["--workers", "3"]) else { return };
+    assert_eq!(threads(&server).len(), 3 + 2, "workers, keeper and main");
+    assert_locked_in(&server, ORDINARY, ORDINARY, true);
+    for status in threads(&server) {
+        assert_eq!(line(&status, "Groups"), "");
+    }
+    assert_serves(&server);
+    // Not only after the start: serving gives nothing back.
+    assert_locked_in(&server, ORDINARY, ORDINARY, true);
+    assert_eq!(server.stop().code, Some(0));
+}
+
+#[test]
+fn a_configured_user_and_group_are_taken() {
+    if !is_root() {
+        return skip("it needs root, to become another user");
+    }
+    let Some(server) = Server::start(&["--user-id", "1234", "--group-id", "1235"]) else { return };
+    assert_locked_in(&server, 1234, 1235, true);
+    let found = fs::metadata(server.data_dir()).unwrap();
+    assert_eq!((found.uid(), found.gid()), (1234, 1235));
+    assert_serves(&server);
+    assert_eq!(server.stop().code, Some(0));
+}
+
+#[test]
+fn an_ordinary_user_is_locked_in_too_and_the_log_says_what_was_skipped() {
+    let Some(server) = start_as_ordinary_user() else { return };
+    let found = fs::metadata(server.data_dir()).unwrap();
+    if is_root() {
+        assert_eq!((found.uid(), found.gid()), (ORDINARY, ORDINARY));
+    }
+    assert_locked_in(&server, found.uid(), found.gid(), false);
+    assert_serves(&server);
+    let ended = server.stop();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    for said in [
+        "sandbox: capability bounding set: skipped (CAP_SETPCAP is absent)",
+        "sandbox: securebits: skipped (CAP_SETPCAP is absent)",
+        "sandbox: user and group: skipped (not started as root",
+        "sandbox: self-check: done",
+        "sandbox: every thread is locked in",
+    ] {
+        assert!(ended.stderr.contains(said), "no {said:?} in {}", ended.stderr);
+    }
+}
+
+/// What `cat` says of a file, run by the user that the server runs as.
+fn read_as_ordinary_user(path: &Path) -> Output {
+    Command::new("cat").arg(path).current_dir("/").uid(ORDINARY).gid(ORDINARY).output().unwrap()
+}
+
+#[test]
+fn a_process_of_the_same_user_cannot_look_inside() {
+    if !is_root() {
+        return skip("it needs root, to become the server's user");
+    }
+    let Some(server) = Server::start(&[]) else { return };
+    // A process that is dumpable shows what is asked below: the refusals are not those of a user without rights.
+    let mut open =
+        Command::new("cat").stdin(std::process::Stdio::piped()).uid(ORDINARY).gid(ORDINARY).spawn().unwrap();
+    let of_open = Path::new("/proc").join(open.id().to_string());
+    for name in ["environ", "maps", "mem", "syscall"] {
+        let refused = read_as_ordinary_user(&server.proc().join(name));
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert!(!refused.status.success() && said.contains("ermission denied"), "{name}: {refused:?}");
+        let found = fs::metadata(server.proc().join(name)).unwrap();
+        assert_eq!(found.uid(), 0, "{name} of a process that is not dumpable is root's");
+        if name != "mem" {
+            assert!(
+                read_as_ordinary_user(&of_open.join(name)).status.success(),
+                "{name} of a dumpable process"
+            );
+        }
+    }
+    drop(open.stdin.take());
+    assert!(open.wait().unwrap().success());
+    assert_eq!(server.stop().code, Some(0));
+}
+
+/// What a descriptor of this number may be, as `/proc` names it.
+fn belongs(number: i32, target: &str, connections: usize) -> bool {
+    let within = |first: i32, last: i32| (first..=last).contains(&number);
+    match number {
+        0..=2 => true,
+        limits::FD_SIGNAL_NUMBER => target == "anon_inode:[signalfd]",
+        limits::FD_OWN_LAST_NUMBER => target == "anon_inode:[timerfd]",
+        // Main's own: the status of the process, and the lock.
+        _ if within(limits::FD_OWN_FIRST_NUMBER, limits::FD_OWN_LAST_NUMBER) => {
+            target.starts_with("pipe:") || target.ends_with("/status") || target.ends_with("/data/lock")
+        }
+        // Every band below may hold what fills its numbers: the reading end of a pipe without a writer.
+        _ if number < limits::FD_CONNECTION_FIRST_NUMBER && target.starts_with("pipe:") => true,
+        _ if within(limits::FD_AUDIT_FIRST_NUMBER, limits::FD_AUDIT_LAST_NUMBER) => {
+            target.ends_with(".jsonl")
+        }
+        _ if within(limits::FD_EPOLL_FIRST_NUMBER, limits::FD_EPOLL_LAST_NUMBER) => {
+            target == "anon_inode:[eventpoll]"
+        }
+        _ if within(limits::FD_EVENT_FIRST_NUMBER, limits::FD_EVENT_LAST_NUMBER) => {
+            target == "anon_inode:[eventfd]"
+        }
+        _ if within(limits::FD_LISTENER_FIRST_NUMBER, limits::FD_LISTENER_LAST_NUMBER) => {
+            target.starts_with("socket:")
+        }
+        _ => {
+            let last = limits::FD_CONNECTION_FIRST_NUMBER + i32::try_from(connections).unwrap();
+            number < last && target.starts_with("socket:")
+        }
+    }
+}
+
+#[test]
+fn every_descriptor_lies_in_its_band_and_none_is_a_directory() {
+    const WORKERS: usize = 3;
+    const CONNECTIONS: usize = 5;
+    let flags = ["--workers", "3", "--listen", "127.0.0.1:0,[::1]:0"];
+    let Some(server) = Server::start(&flags) else { return };
+    let mut clients: Vec<Client> = (0..CONNECTIONS).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        assert_eq!(client.call(&Request::get("/api/health")).status, 200);
+    }
+    let mut counts = [("pipe:", 0), ("socket:", 0), (".jsonl", 0), ("[eventpoll]", 0), ("[eventfd]", 0)];
+    let mut numbers = 0;
+    for entry in fs::read_dir(server.proc().join("fd")).unwrap() {
+        let path = entry.unwrap().path();
+        let number = path.file_name().unwrap().to_str().unwrap().parse().unwrap();
+        let target = fs::read_link(&path).unwrap();
+        let target = target.to_str().unwrap();
+        assert!(belongs(number, target, CONNECTIONS), "{number} is {target}");
+        assert!(
+            number <= 2 || !fs::metadata(&path).is_ok_and(|found| found.is_dir()),
+            "{number} is {target}"
+        );
+        for (kind, count) in &mut counts {
+            *count += usize::from(number > 2 && target.contains(*kind));
+        }
+        numbers += 1;
+    }
+    let taken = usize::try_from(limits::FD_CONNECTION_FIRST_NUMBER).unwrap();
+    assert_eq!(numbers, taken + CONNECTIONS, "no number below the connections' is free");
+    let found = counts.map(|(_, count)| count);
+    let pipes = found.first().copied().unwrap();
+    assert_eq!(found, [pipes, 2 * WORKERS + CONNECTIONS, WORKERS, WORKERS + 1, WORKERS + 1]);
+    assert!(pipes > taken / 2);
+}
+
+#[test]
+fn a_hundred_starts_and_stops_end_clean() {
+    let scratch = Scratch::new();
+    for cycle in 0..100 {
+        let Some(server) = Server::start_in(&scratch, &["--workers", "2"]) else { return };
+        assert_serves(&server);
+        let ended = server.stop();
+        assert_eq!(ended.code, Some(0), "start {cycle}: {ended:?}");
+        assert!(ended.stderr.contains("drained: every request was answered"), "{ended:?}");
+    }
+}
+
+/// Whether every thread is stopped, as the kernel shows it.
+fn is_stopped(server: &Server) -> bool {
+    threads(server).iter().all(|status| line(status, "State").starts_with('T'))
+}
+
+#[test]
+fn stopping_and_continuing_under_load_kills_nothing() {
+    const CLIENTS: usize = 4;
+    let flags = ["--workers", "2", "--max-requests-per-connection", "1000000000"];
+    let Some(server) = Server::start(&flags) else { return };
+    assert_eq!(server.ask(Request::post("/api/keys", "{\"name\":\"orders\"}")).status, 201);
+    let done = Arc::new(AtomicBool::new(false));
+    let replies = Arc::new(AtomicU64::new(0));
+    let load: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            let (done, replies, mut client) = (Arc::clone(&done), Arc::clone(&replies), server.connect());
+            let request = Request::post("/api/encrypt", "{\"key\":\"orders\",\"plaintext\":\"aGVsbG8=\"}")
+                .key(server.key());
+            std::thread::spawn(move || {
+                while !done.load(Ordering::Relaxed) {
+                    assert_eq!(client.call(&request).status, 200);
+                    replies.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    for cycle in 0..20 {
+        let before = replies.load(Ordering::Relaxed);
+        while replies.load(Ordering::Relaxed) < before + 50 {
+            assert!(load.iter().all(|client| !client.is_finished()), "a client failed in cycle {cycle}");
+            std::thread::yield_now();
+        }
+        server.signal(Signal::SIGSTOP);
+        while !is_stopped(&server) {
+            std::thread::yield_now();
+        }
+        server.signal(Signal::SIGCONT);
+    }
+    done.store(true, Ordering::Relaxed);
+    for client in load {
+        client.join().unwrap();
+    }
+    let ended = server.stop();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+}
+
+#[test]
+fn an_idle_server_outlives_a_stop_and_a_hangup() {
+    let Some(server) = Server::start(&["--workers", "2"]) else { return };
+    let mut client = server.connect();
+    assert_eq!(client.call(&Request::get("/api/health")).status, 200);
+    server.signal(Signal::SIGSTOP);
+    while !is_stopped(&server) {
+        std::thread::yield_now();
+    }
+    server.signal(Signal::SIGCONT);
+    server.signal(Signal::SIGHUP);
+    assert_eq!(client.call(&Request::get("/api/health")).status, 200);
+    assert_serves(&server);
+    let ended = server.stop();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.stderr.contains("SIGHUP: there is nothing to reload"), "{ended:?}");
+}
