@@ -8,6 +8,7 @@ use core::ops::Range;
 use std::borrow::Cow;
 
 use serde::de::{self, Deserialize, Deserializer, Visitor};
+use serde::forward_to_deserialize_any;
 use zeroize::Zeroizing;
 
 use crate::api::Rejection;
@@ -19,7 +20,7 @@ use crate::limits::ERROR_DETAIL_MAX_BYTES;
 /// # Errors
 /// 400 `malformed_json`, with what is wrong and where.
 pub fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Rejection> {
-    serde_json::from_slice(body).map_err(|error| {
+    serde_json::from_slice(body).map(|Object(value)| value).map_err(|error| {
         let detail = if body.is_empty() {
             "The body is empty. This route takes a JSON object.".to_owned()
         } else {
@@ -42,6 +43,35 @@ fn describe(error: &serde_json::Error) -> String {
         format!("A member has another type than this route takes, at line {line} column {column}.")
     } else {
         format!("The body is not valid JSON, at line {line} column {column}.")
+    }
+}
+
+/// A `T` from a JSON object and from nothing else.
+///
+/// What serde derives takes an array as well, whose values stand for the members in their order: a caller would bind
+/// by place what it must name.
+#[derive(Debug)]
+pub struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        T::deserialize(ObjectsOnly(deserializer)).map(Object)
+    }
+}
+
+/// Hands on whatever is asked for as a map.
+struct ObjectsOnly<D>(D);
+
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for ObjectsOnly<D> {
+    type Error = D::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.0.deserialize_map(visitor)
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit
+        unit_struct newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
     }
 }
 
@@ -176,6 +206,8 @@ mod tests {
             b"\xef\xbb\xbf{\"plain\":\"a\"}",
             b"[]",
             b"null",
+            b"[\"a\",null,null]",
+            b"{\"plain\":[\"a\"]}",
         ] {
             assert!(read::<Sample<'_>>(body).is_err(), "{body:?}");
         }
