@@ -204,6 +204,10 @@ pub const FD_CONNECTION_FIRST_NUMBER: i32 = 528;
 
 /// Length of every secret key of an encryption key version.
 pub const KEY_BYTES: usize = 32;
+/// Longest hash value: SHA-512.
+pub const DIGEST_MAX_BYTES: usize = 64;
+/// Longest nonce: XChaCha20.
+pub const NONCE_MAX_BYTES: usize = 24;
 /// Longest name of a key.
 pub const KEY_NAME_MAX_BYTES: usize = 128;
 /// Most keys that the ring holds.

@@ -16,12 +16,14 @@ pub mod route;
 
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use crate::clock::{Moment, WallTime};
 use crate::crypto::random::Generator;
-use crate::http::media::ContentType;
+use crate::http::media::{ContentType, ReplyForm};
 use crate::http::query::Query;
 use crate::http::refusal::Refusal;
-use crate::http::responder::{Fault, OVERLOADED, Responder};
+use crate::http::responder::{Exhausted, Fault, OVERLOADED, Responder};
 use crate::http::service::Arrival;
 use crate::http::status::Status;
 use crate::keyring::{ChangeError, Key, Outcome, Ring};
@@ -137,6 +139,18 @@ impl<'a> Call<'a> {
     }
 }
 
+/// Writes a whole reply of JSON.
+///
+/// # Errors
+/// [`Rejection::Overloaded`] if it finds no room.
+pub fn reply_json(responder: &mut Responder<'_>, status: Status, value: &impl Serialize) -> Answer {
+    // A form of the API always has a JSON form; without a body the reply would become a 500.
+    let body = serde_json::to_vec(value).unwrap_or_default();
+    responder.begin(status, Some(ReplyForm::Json.content_type()), body.len(), &[])?;
+    responder.append(&body);
+    Ok(Verdict::Done)
+}
+
 /// What comes next.
 #[derive(Debug)]
 pub enum Verdict {
@@ -212,8 +226,8 @@ impl From<Refusal> for Rejection {
     }
 }
 
-impl From<crate::reactor::Exhausted> for Rejection {
-    fn from(_: crate::reactor::Exhausted) -> Self {
+impl From<Exhausted> for Rejection {
+    fn from(_: Exhausted) -> Self {
         Self::Overloaded
     }
 }

@@ -14,7 +14,7 @@ use crate::http::query::Query;
 use crate::http::responder::Fault;
 use crate::http::status::Status;
 use crate::keyring::{Key, KeyVersion};
-use crate::limits::PLAINTEXT_MAX_BYTES;
+use crate::limits::{NONCE_MAX_BYTES, PLAINTEXT_MAX_BYTES};
 use crate::model::KeyType;
 
 /// The query parameters of a raw call.
@@ -161,8 +161,6 @@ pub struct Seal {
     /// The tag.
     pub tag: [u8; TAG_BYTES],
 }
-
-const NONCE_MAX_BYTES: usize = 24;
 
 impl Seal {
     /// The nonce.

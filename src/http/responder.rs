@@ -3,8 +3,6 @@
 //! Owns [`Responder`], [`Fault`] and [`Mark`]. Invariants: a reply is complete and correctly framed or it is replaced
 //! by a 500; the reply to HEAD is that to GET without its body; a reply after which the connection ends says so.
 
-use serde::Serialize;
-
 use crate::clock::Moment;
 use crate::http::date::Date;
 use crate::http::problem::{PROBLEM_TYPE, Problem};
@@ -13,7 +11,9 @@ use crate::http::reply::{self, BodyLength, Persistence, ReplyHead};
 use crate::http::status::Status;
 use crate::limits::REPLY_HEAD_MAX_BYTES;
 use crate::model::RequestId;
-use crate::reactor::{Buffer, Exhausted};
+use crate::reactor::Buffer;
+
+pub use crate::reactor::Exhausted;
 
 /// A reason not to do what was asked: what a problem document is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,14 +168,6 @@ impl<'a> Responder<'a> {
         match self.begin(status, Some(content_type), body.len(), &[]) {
             Ok(()) => self.append(body),
             Err(Exhausted) => self.overloaded(),
-        }
-    }
-
-    /// Writes a whole reply of JSON.
-    pub fn json(&mut self, status: Status, value: &impl Serialize) {
-        // Without a body the reply is not whole, and becomes a 500.
-        if let Ok(body) = serde_json::to_vec(value) {
-            self.whole(status, "application/json", &body);
         }
     }
 
