@@ -28,7 +28,7 @@ use crate::http::service::Arrival;
 use crate::http::status::Status;
 use crate::keyring::{ChangeError, Key, Outcome, Ring};
 use crate::limits::ASSOCIATED_DATA_MAX_BYTES;
-use crate::model::{Change, Health};
+use crate::model::{Change, Health, KeyName};
 
 /// What a worker lends to its handlers, one after the other.
 #[derive(Debug)]
@@ -66,10 +66,12 @@ impl Subject {
         self.code = None;
     }
 
-    /// Notes which key is meant.
+    /// Notes which key is meant, if a key could have that name.
     pub fn note_key(&mut self, name: &str) {
         self.key.clear();
-        self.key.push_str(name.get(..crate::limits::KEY_NAME_MAX_BYTES).unwrap_or(name));
+        if KeyName::is_valid(name) {
+            self.key.push_str(name);
+        }
     }
 }
 
@@ -276,3 +278,20 @@ pub const NO_ENTROPY: Fault<'static> = Fault::new(
     "entropy_unavailable",
     "The system gave no random bytes. Nothing was encrypted. Try again shortly.",
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_could_name_a_key_is_noted() {
+        let mut subject = Subject::default();
+        subject.note_key("orders");
+        assert_eq!(subject.key, "orders");
+        // The 128th byte is no boundary of characters.
+        for name in ["", "a/b", &format!("a{}", "\u{e9}".repeat(100_000)), &"k".repeat(129)] {
+            subject.note_key(name);
+            assert_eq!((subject.key.as_str(), subject.key.capacity() < 1_000), ("", true));
+        }
+    }
+}
