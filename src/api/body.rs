@@ -4,16 +4,21 @@
 //! `associated_data` can never be ignored; an error names members and places, never values; a text without escapes is
 //! borrowed from the body and later worked on where it stands.
 
+use core::marker::PhantomData;
 use core::ops::Range;
 use std::borrow::Cow;
 
-use serde::de::{self, Deserialize, Deserializer, Visitor};
+use serde::de::{self, Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde::forward_to_deserialize_any;
 use zeroize::Zeroizing;
 
 use crate::api::Rejection;
+use crate::http::responder::Fault;
 use crate::http::status::Status;
-use crate::limits::ERROR_DETAIL_MAX_BYTES;
+use crate::limits::{BATCH_ITEMS_MAX_COUNT, ERROR_DETAIL_MAX_BYTES};
+
+const BATCH_TOO_LARGE: Fault<'static> =
+    Fault::new(Status::ContentTooLarge, "batch_too_large", "A batch may have at most 4096 items.");
 
 /// Reads the body as the JSON object `T`.
 ///
@@ -72,6 +77,46 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for ObjectsOnly<D> {
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit
         unit_struct newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
+    }
+}
+
+/// The objects of a JSON array, kept up to the bound of a batch.
+#[derive(Debug)]
+pub struct Items<T>(Option<Vec<T>>);
+
+impl<T> Items<T> {
+    /// The objects.
+    ///
+    /// # Errors
+    /// 413 if there were too many.
+    pub fn within_bound(self) -> Result<Vec<T>, Rejection> {
+        self.0.ok_or_else(|| BATCH_TOO_LARGE.into())
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Items<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ItemsVisitor<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for ItemsVisitor<T> {
+            type Value = Items<T>;
+
+            fn expecting(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+                f.write_str("an array of objects")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Self::Value, A::Error> {
+                let mut items = Vec::new();
+                while let Some(Object(item)) = array.next_element()? {
+                    if items.len() == BATCH_ITEMS_MAX_COUNT {
+                        while array.next_element::<IgnoredAny>()?.is_some() {}
+                        return Ok(Items(None));
+                    }
+                    items.push(item);
+                }
+                Ok(Items(Some(items)))
+            }
+        }
+        deserializer.deserialize_seq(ItemsVisitor(PhantomData))
     }
 }
 

@@ -7,7 +7,7 @@
 use serde::Deserialize;
 
 use crate::api::batch::{self, Members, Piecewise};
-use crate::api::body::{Object, Text, read};
+use crate::api::body::{Items, Text, read};
 use crate::api::payload::{self, DECRYPTION_FAILED, Digits, Raw};
 use crate::api::{Answer, Call, Rejection, Tools, Verdict};
 use crate::crypto::envelope::{self, Form};
@@ -38,7 +38,7 @@ struct Body<'a> {
     #[serde(borrow)]
     context: Option<Text<'a>>,
     #[serde(borrow)]
-    batch: Option<Vec<Object<Item<'a>>>>,
+    batch: Option<Items<Item<'a>>>,
 }
 
 #[derive(Deserialize)]
@@ -72,8 +72,8 @@ fn decrypt_json(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
     let (ciphertext, associated_data) = match (body.ciphertext, body.batch) {
         (Some(ciphertext), None) => (ciphertext, body.associated_data),
         (None, Some(items)) if body.associated_data.is_none() && body.context.is_none() => {
-            let items =
-                items.into_iter().map(|Object(item)| Piecewise::new(item.into(), call.body)).collect();
+            let items = items.within_bound()?.into_iter();
+            let items = items.map(|item| Piecewise::new(item.into(), call.body)).collect();
             return decrypt_batch(call, key, items, responder);
         }
         _ => return Err(ONE_OR_MANY.into()),

@@ -7,7 +7,7 @@
 use serde::Deserialize;
 
 use crate::api::batch::{self, Members, Piecewise};
-use crate::api::body::{Object, Text, read};
+use crate::api::body::{Items, Text, read};
 use crate::api::payload::{self, Digits, Raw, Seal};
 use crate::api::{Answer, Call, Rejection, Verdict};
 use crate::crypto::envelope;
@@ -55,7 +55,7 @@ struct Body<'a> {
     context: Option<Text<'a>>,
     key_version: Option<u32>,
     #[serde(borrow)]
-    batch: Option<Vec<Object<Item<'a>>>>,
+    batch: Option<Items<Item<'a>>>,
 }
 
 #[derive(Deserialize)]
@@ -94,8 +94,8 @@ fn encrypt_json(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
     let (plaintext, associated_data) = match (body.plaintext, body.batch) {
         (Some(plaintext), None) => (plaintext, body.associated_data),
         (None, Some(items)) if body.associated_data.is_none() && body.context.is_none() => {
-            let items =
-                items.into_iter().map(|Object(item)| Piecewise::new(item.into(), call.body)).collect();
+            let items = items.within_bound()?.into_iter();
+            let items = items.map(|item| Piecewise::new(item.into(), call.body)).collect();
             return encrypt_batch(call, key, version, items, responder);
         }
         _ => return Err(ONE_OR_MANY.into()),
