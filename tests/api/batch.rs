@@ -125,11 +125,18 @@ fn many_items_fit_and_too_many_are_the_callers_fault() {
         let items = vec![json!({ payload: "", "reference": "12345678" }); count];
         json!({ "key": "orders", "batch": items }).to_string()
     };
-    assert_eq!(results(&post(&server, "/api/encrypt", &body(2_000, "plaintext"))).len(), 2_000);
-    assert_eq!(results(&post(&server, "/api/decrypt", &body(2_000, "ciphertext"))).len(), 2_000);
-    // As many as the body may hold: the reply would not fit, and a later attempt would not either.
-    post(&server, "/api/encrypt", &body(30_000, "plaintext")).assert_problem(413, "batch_too_large");
-    post(&server, "/api/decrypt", &body(30_000, "ciphertext")).assert_problem(413, "batch_too_large");
+    for (route, payload) in [("/api/encrypt", "plaintext"), ("/api/decrypt", "ciphertext")] {
+        assert_eq!(results(&post(&server, route, &body(4_096, payload))).len(), 4_096);
+        // A 503 would ask the caller to try again what can never be answered.
+        for count in [4_097, 30_000] {
+            post(&server, route, &body(count, payload)).assert_problem(413, "batch_too_large");
+        }
+        // The longest results that items can have, in a body that is as long as a body may be.
+        let item = json!({ payload: "", "associated_data": "!", "reference": "r".repeat(286) });
+        let worst = json!({ "key": "orders", "batch": vec![item; 4_096] }).to_string();
+        assert!(worst.len() > 1_390_000, "{}", worst.len());
+        assert_eq!(results(&post(&server, route, &worst)).len(), 4_096);
+    }
     let large = json!({ "key": "orders", "batch": vec![json!({ "plaintext": base64(&[7; 350_000]) }); 3] });
     assert_eq!(results(&post(&server, "/api/encrypt", &large.to_string())).len(), 3);
 }
