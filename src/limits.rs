@@ -55,6 +55,10 @@ pub const BODY_MEMBERS_MAX_BYTES: usize = 8 * 1024;
 /// Body limit of the routes that carry a payload: its largest legal encoding. Beyond it: 413.
 pub const BODY_PAYLOAD_MAX_BYTES: usize =
     (PLAINTEXT_MAX_BYTES + ENVELOPE_OVERHEAD_MAX_BYTES).div_ceil(3) * 4 + BODY_MEMBERS_MAX_BYTES;
+/// Most items of a batch, which take memory beside the lease. Beyond it: 413.
+pub const BATCH_ITEMS_MAX_COUNT: usize = 4_096;
+/// How much longer the result of an item may be than the item: its error, or nonce, tag and member names.
+pub const BATCH_ITEM_GROWTH_MAX_BYTES: usize = 128;
 /// Body limit of every other route. Beyond it: 413.
 pub const BODY_SMALL_MAX_BYTES: usize = 64 * 1024;
 /// Longest associated data, decoded.
@@ -220,11 +224,6 @@ pub const KEYS_MAX_COUNT: usize = 100_000;
 pub const KEY_VERSIONS_MAX_COUNT: u32 = 4_096;
 /// Most seals with one version whose nonce has 96 random bits (NIST SP 800-38D section 8.3).
 pub const NONCE_96_SEALS_MAX_COUNT: u64 = 1 << 32;
-/// Most items of a batch, which take memory beside the lease.
-pub const BATCH_ITEMS_MAX_COUNT: usize = 16_384;
-/// Longest body of a batch's reply: what the largest lease holds behind a head and the replies before it.
-pub const BATCH_REPLY_MAX_BYTES: usize =
-    LEASE_CLASSES_BYTES[3] - REPLY_HEAD_MAX_BYTES - OUTPUT_FLUSH_BYTES - REPLY_PROBLEM_MAX_BYTES;
 /// Keys returned by one page of a listing.
 pub const LIST_PAGE_MAX_COUNT: usize = 1_000;
 /// Longest message of one seal: ChaCha20 counts 2^32 blocks of 64 bytes (RFC 8439 section 2.8), and the last
@@ -303,6 +302,15 @@ const _: () = {
     assert!(TRAILERS_MAX_BYTES < u16::MAX as usize, "trailers are counted in a u16");
     assert!(HEAD_MAX_BYTES + BODY_PAYLOAD_MAX_BYTES <= LEASE_CLASSES_BYTES[3]);
     assert!(HEAD_MAX_BYTES + BODY_SMALL_MAX_BYTES <= LEASE_CLASSES_BYTES[2]);
+    assert!(
+        OUTPUT_FLUSH_BYTES
+            + REPLY_PROBLEM_MAX_BYTES
+            + REPLY_HEAD_MAX_BYTES
+            + BODY_PAYLOAD_MAX_BYTES
+            + BATCH_ITEMS_MAX_COUNT * BATCH_ITEM_GROWTH_MAX_BYTES
+            <= LEASE_CLASSES_BYTES[3],
+        "the results of any batch fit the largest lease"
+    );
     assert!(LEASE_BUDGET_FLOOR_BYTES >= 2 * LEASE_CLASSES_BYTES[3]);
     assert!(LEASE_BUDGET_FLOOR_BYTES <= LEASE_BUDGET_DEFAULT_BYTES);
     assert!(LEASE_BUDGET_DEFAULT_BYTES <= LEASE_BUDGET_CEILING_BYTES);

@@ -158,7 +158,7 @@ fn the_example_audit_line_is_what_is_written() {
         };
         let name = "decrypt";
         let code = Some("decryption_failed");
-        let event = Event { at, name, outcome: Outcome::Failure, code, request: Some(request) };
+        let event = Event { at, name, outcome: Outcome::Failure, code, count: None, request: Some(request) };
         let mut written = Vec::new();
         line::append(&mut written, "6b0320c6-32268f1d-w1", 7, &event);
         assert_eq!(String::from_utf8(written).unwrap(), format!("{}\n", example["audit"]));
@@ -187,7 +187,14 @@ fn every_member_of_an_audit_line_is_documented_in_its_order() {
     };
     let at = WallTime::from_millis(0);
     let code = Some("key_exists");
-    let event = Event { at, name: "key.create", outcome: Outcome::Failure, code, request: Some(request) };
+    let event = Event {
+        at,
+        name: "key.create",
+        outcome: Outcome::Failure,
+        code,
+        count: None,
+        request: Some(request),
+    };
     let mut written = Vec::new();
     line::append(&mut written, "s", 1, &event);
     let mut wanted = members(str::from_utf8(&written).unwrap());

@@ -36,11 +36,11 @@ pub fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Rejection> {
     })
 }
 
-/// The refusal of a batch with too many items, or whose reply would be too long.
+/// The refusal of a batch with too many items.
 pub const BATCH_TOO_LARGE: Fault<'static> = Fault::new(
     Status::ContentTooLarge,
     "batch_too_large",
-    "A batch has at most 16384 items, and its reply must fit 2 MiB. Send it in parts.",
+    "A batch has at most 4096 items. Send it in parts.",
 );
 
 /// What may be said of a parser's error: what the route knows, and where, but nothing that the caller sent.

@@ -73,7 +73,7 @@ impl Subject {
         self.changed = false;
     }
 
-    /// Notes which key is meant.
+    /// Notes which key is meant, if a key could have that name.
     pub fn note_key(&mut self, name: &str) {
         self.key.clear();
         if KeyName::is_valid(name) {
@@ -321,3 +321,20 @@ pub const NO_ENTROPY: Fault<'static> = Fault::new(
     "entropy_unavailable",
     "The system gave no random bytes. Nothing was encrypted. Try again shortly.",
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_could_name_a_key_is_noted() {
+        let mut subject = Subject::default();
+        subject.note_key("orders");
+        assert_eq!(subject.key, "orders");
+        // The 128th byte is no boundary of characters.
+        for name in ["", "a/b", &format!("a{}", "\u{e9}".repeat(100_000)), &"k".repeat(129)] {
+            subject.note_key(name);
+            assert_eq!((subject.key.as_str(), subject.key.capacity() < 1_000), ("", true));
+        }
+    }
+}

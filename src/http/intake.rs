@@ -97,6 +97,10 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
         }
         let (head_len, expects_continue) = (head.len, head.expects_continue);
         self.flush().await?;
+        // Memory comes before the invitation to send what would need it.
+        let missing =
+            length.map_or(1, |length| (head_len + length).saturating_sub(self.ws.input.filled().len()));
+        self.reserve_input(missing)?;
         if expects_continue && self.ws.input.filled().len() == head_len {
             let sent = self.channel.send_all(CONTINUE, self.env.bounds.write_millis).await;
             sent.map_err(|_| End::Lost)?;
@@ -109,8 +113,6 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
 
     async fn read_counted(&mut self, head_len: usize, length: usize) -> Result<usize, End> {
         let began = self.channel.turn().now();
-        let missing = (head_len + length).saturating_sub(self.ws.input.filled().len());
-        self.reserve_input(missing)?;
         loop {
             let got = self.ws.input.filled().len();
             if got >= head_len + length {

@@ -13,6 +13,17 @@ use std::time::Duration;
 /// Far longer than any time limit that a test sets: only a silent server reaches it.
 const SILENCE: Duration = Duration::from_secs(30);
 
+/// What stands in every reply.
+const GUARDS: [(&str, &str); 7] = [
+    ("Cache-Control", "no-store"),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
+    ("X-Frame-Options", "DENY"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+];
+
 /// A request to be written out.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
@@ -107,6 +118,40 @@ impl Reply {
         text.unwrap_or_else(|| panic!("no text {name} in {json}")).to_owned()
     }
 
+    /// Asserts that this is a complete problem document (RFC 9457) of this status and code.
+    pub(crate) fn assert_problem(&self, status: u16, code: &str) {
+        let shown = String::from_utf8_lossy(&self.body);
+        assert_eq!(self.status, status, "{code}: {shown}");
+        assert_eq!(self.field("Content-Type"), Some("application/problem+json"));
+        let problem = self.json();
+        let text = |name: &str| problem.get(name).and_then(|value| value.as_str()).unwrap_or_default();
+        assert_eq!(text("code"), code, "{shown}");
+        assert_eq!(text("type"), format!("urn:quantonium:problem:{code}"));
+        assert_eq!(problem.get("status").and_then(serde_json::Value::as_u64), Some(u64::from(status)));
+        assert_eq!(text("request_id"), self.field("X-Request-Id").unwrap_or("none"));
+        assert!(!text("title").is_empty() && text("detail").len() > 10, "{shown}");
+        let members =
+            problem.as_object().map(|members| members.keys().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(members.unwrap_or_default(), ["code", "detail", "request_id", "status", "title", "type"]);
+    }
+
+    /// Asserts what stands in every reply of the server.
+    pub(crate) fn assert_guarded(&self) {
+        for (name, value) in GUARDS {
+            assert_eq!(self.field(name), Some(value), "{name}");
+        }
+        let id = self.field("X-Request-Id").unwrap_or_default();
+        assert!(id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{id:?}");
+        let date = self.field("Date").unwrap_or_default();
+        assert!(date.len() == 29 && date.ends_with(" GMT"), "{date:?}");
+        let time: Result<f64, _> = self.field("X-Request-Time").unwrap_or_default().parse();
+        assert!(time.is_ok_and(|seconds| (0.0..600.0).contains(&seconds)), "{:?}", self.fields);
+        assert!(self.field("Server-Timing").is_some_and(|timing| timing.starts_with("app;dur=")));
+        for name in ["Server", "X-Powered-By", "Strict-Transport-Security", "Access-Control-Allow-Origin"] {
+            assert_eq!(self.field(name), None, "{name}");
+        }
+    }
+
     /// Whether the server says that it closes.
     pub(crate) fn closes(&self) -> bool {
         self.field("Connection").is_some_and(|value| value.eq_ignore_ascii_case("close"))
@@ -160,11 +205,22 @@ impl Client {
 
     /// The next reply, which is to a HEAD request.
     pub(crate) fn reply_to_head(&mut self) -> Reply {
-        self.read_head().unwrap_or_else(|| panic!("the connection ended before a reply"))
+        let reply = self.read_head().unwrap_or_else(|| panic!("the connection ended before a reply"));
+        reply.assert_guarded();
+        reply
     }
 
     /// The next reply, or nothing if the connection ends before its first byte.
     pub(crate) fn try_reply(&mut self) -> Option<Reply> {
+        let reply = self.bare_reply()?;
+        if reply.status >= 200 {
+            reply.assert_guarded();
+        }
+        Some(reply)
+    }
+
+    /// The same without a look at its fields: for what is said before there is a connection to speak of.
+    pub(crate) fn bare_reply(&mut self) -> Option<Reply> {
         let mut reply = self.read_head()?;
         let bodyless = reply.status < 200 || reply.status == 204 || reply.status == 304;
         if !bodyless {

@@ -1,0 +1,64 @@
+//! The HTTP API of the running server: every route, with right and with wrong input.
+//!
+//! - `keys`: making, listing, reading and rotating keys.
+//! - `json`: encryption and decryption as JSON.
+//! - `batch`: many payloads in one request.
+//! - `raw`: encryption and decryption of octets and text.
+//! - `forgery`: ciphertexts that were tampered with.
+//! - `access`: credentials.
+//! - `protocol`: paths, methods, and what every reply carries.
+
+#[path = "api/access.rs"]
+mod access;
+#[path = "api/batch.rs"]
+mod batch;
+#[path = "api/forgery.rs"]
+mod forgery;
+#[path = "api/json.rs"]
+mod json;
+#[path = "api/keys.rs"]
+mod keys;
+#[path = "api/protocol.rs"]
+mod protocol;
+#[path = "api/raw.rs"]
+mod raw;
+#[path = "support/server.rs"]
+mod server;
+
+use server::Server;
+use server::client::{Reply, Request};
+
+/// A server that has the key `orders`.
+fn with_orders() -> Option<Server> {
+    let server = Server::start(&["--workers", "1"])?;
+    must_create(&server, r#"{"name":"orders"}"#);
+    Some(server)
+}
+
+/// Creates the key that `body` describes.
+fn must_create(server: &Server, body: &str) {
+    let reply = server.ask(Request::post("/api/keys", body));
+    assert_eq!(reply.status, 201, "{}", reply.text());
+}
+
+/// Sends a JSON body with the admin key.
+fn post(server: &Server, target: &str, body: &str) -> Reply {
+    server.ask(Request::post(target, body).with("Content-Type", "application/json"))
+}
+
+/// Encrypts under `orders` and returns the ciphertext; `members` follow the key's name in the body.
+fn must_encrypt(server: &Server, members: &str) -> String {
+    let reply = post(server, "/api/encrypt", &format!(r#"{{"key":"orders",{members}}}"#));
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    reply.member("ciphertext")
+}
+
+fn base64(bytes: &[u8]) -> String {
+    base64_simd::STANDARD.encode_to_string(bytes)
+}
+
+/// So many bytes, of every value.
+fn octets(length: usize) -> Vec<u8> {
+    // 507 values in a row: nothing repeats in step with blocks.
+    (0..=255_u8).chain(0..=250).cycle().take(length).collect()
+}
