@@ -1,5 +1,10 @@
 # Quantonium. Needs rustup (or the toolchain of rust-toolchain.toml), cc and make; `make help` lists the targets.
 
+# One place for what is built, whatever the caller's environment says: `run` and `test` must find what `build` made.
+export CARGO_TARGET_DIR := $(CURDIR)/target
+# Two installs of a toolchain at once disturb each other.
+.NOTPARALLEL:
+
 TARGET = x86_64-unknown-linux-musl
 AARCH64 = aarch64-unknown-linux-musl
 # portable: any x86-64, back-ends chosen at run time. v3: needs AVX2 and says so at start.

@@ -204,14 +204,23 @@ pub const FD_CONNECTION_FIRST_NUMBER: i32 = 528;
 
 /// Length of every secret key of an encryption key version.
 pub const KEY_BYTES: usize = 32;
+/// Longest hash value: SHA-512.
+pub const DIGEST_MAX_BYTES: usize = 64;
+/// Longest nonce: XChaCha20.
+pub const NONCE_MAX_BYTES: usize = 24;
 /// Longest name of a key.
 pub const KEY_NAME_MAX_BYTES: usize = 128;
 /// Most keys that the ring holds.
-pub const KEYS_MAX_COUNT: usize = 1_000_000;
+pub const KEYS_MAX_COUNT: usize = 100_000;
 /// Most versions of one key.
-pub const KEY_VERSIONS_MAX_COUNT: u32 = 65_535;
+pub const KEY_VERSIONS_MAX_COUNT: u32 = 4_096;
 /// Most seals with one version whose nonce has 96 random bits (NIST SP 800-38D section 8.3).
 pub const NONCE_96_SEALS_MAX_COUNT: u64 = 1 << 32;
+/// Most items of a batch, which take memory beside the lease.
+pub const BATCH_ITEMS_MAX_COUNT: usize = 16_384;
+/// Longest body of a batch's reply: what the largest lease holds behind a head and the replies before it.
+pub const BATCH_REPLY_MAX_BYTES: usize =
+    LEASE_CLASSES_BYTES[3] - REPLY_HEAD_MAX_BYTES - OUTPUT_FLUSH_BYTES - REPLY_PROBLEM_MAX_BYTES;
 /// Keys returned by one page of a listing.
 pub const LIST_PAGE_MAX_COUNT: usize = 1_000;
 /// Longest message of one seal: ChaCha20 counts 2^32 blocks of 64 bytes (RFC 8439 section 2.8), and the last
@@ -238,6 +247,9 @@ pub const RESEED_AFTER_MILLIS: u64 = 1_000;
 pub const AUDIT_LINE_MAX_BYTES: usize = 1024;
 /// Audit lines of one turn of a worker's loop; a fuller buffer makes further requests wait for the next turn.
 pub const AUDIT_BUFFER_BYTES: usize = 256 * 1024;
+/// Audit lines of requests without a valid credential that a worker writes in a second; the others are counted, and
+/// the count is a line. Nobody who is not recognised can fill the disk.
+pub const REFUSAL_LINES_PER_SECOND_COUNT: u64 = 20;
 /// Changes of the key ring that one request may cause before it is refused.
 pub const CHANGES_PER_REQUEST_MAX_COUNT: usize = 4;
 /// How long a worker whose audit file failed waits at most before it tries the file again.
@@ -246,8 +258,6 @@ pub const AUDIT_RETRY_MILLIS: u64 = 1_000;
 pub const CHANGES_WAITING_MAX_COUNT: usize = 4_096;
 /// Largest configuration file.
 pub const CONFIG_FILE_MAX_BYTES: u64 = 256 * 1024;
-/// Longest text of a parser that an error repeats.
-pub const ERROR_DETAIL_MAX_BYTES: usize = 256;
 /// How much of a wrong value an error message repeats.
 pub const SHOWN_VALUE_MAX_CHARS: usize = 80;
 /// Longest word for which a similar known one is looked up.

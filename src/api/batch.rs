@@ -4,11 +4,12 @@
 //! malformed as a whole; `reference` comes back as it was sent; the length of the reply is known before its first
 //! byte, although its items were worked on in place.
 
-use crate::api::body::{Piece, Text};
+use crate::api::body::{BATCH_TOO_LARGE, Piece, Text};
 use crate::api::{Answer, Call, Rejection, Tools, Verdict, payload};
 use crate::http::media::ReplyForm;
 use crate::http::responder::Responder;
 use crate::http::status::Status;
+use crate::limits::BATCH_REPLY_MAX_BYTES;
 
 /// An item as it was sent.
 #[derive(Debug)]
@@ -37,7 +38,7 @@ pub trait Members {
 /// `each` gets the payload's bytes, to work on in place, and how much of the scratch memory its associated data fills.
 ///
 /// # Errors
-/// [`Rejection::Overloaded`] if the reply finds no room.
+/// 413 for a reply that no lease holds, [`Rejection::Overloaded`] if it finds no room now.
 pub fn answer<'a, M: Members>(
     call: &mut Call<'_>,
     items: Vec<Piecewise>,
@@ -53,6 +54,9 @@ pub fn answer<'a, M: Members>(
         let result = result.map_err(|rejection| error_members(&rejection));
         len += result.as_ref().map_or_else(String::len, Members::length) + item.reference.len() + b"}".len();
         results.push((item, result));
+    }
+    if len > BATCH_REPLY_MAX_BYTES {
+        return Err(BATCH_TOO_LARGE.into());
     }
     responder.begin(Status::Ok, Some(ReplyForm::Json.content_type()), len, &[])?;
     responder.append(b"{\"results\":[");

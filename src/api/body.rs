@@ -4,40 +4,55 @@
 //! `associated_data` can never be ignored; an error names members and places, never values; a text without escapes is
 //! borrowed from the body and later worked on where it stands.
 
+use core::marker::PhantomData;
 use core::ops::Range;
 use std::borrow::Cow;
 
-use serde::de::{self, Deserialize, Deserializer, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use zeroize::Zeroizing;
 
 use crate::api::Rejection;
+use crate::http::responder::Fault;
 use crate::http::status::Status;
-use crate::limits::ERROR_DETAIL_MAX_BYTES;
+use crate::limits::BATCH_ITEMS_MAX_COUNT;
 
 /// Reads the body as the JSON object `T`.
 ///
 /// # Errors
-/// 400 `malformed_json`, with what is wrong and where.
+/// 400 `malformed_json`, with what is wrong and where; 413 `batch_too_large`.
 pub fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Rejection> {
-    serde_json::from_slice(body).map_err(|error| {
-        let detail = if body.is_empty() {
-            "The body is empty. This route takes a JSON object.".to_owned()
-        } else {
-            describe(&error)
-        };
+    if body.is_empty() {
+        let detail = "The body is empty. This route takes a JSON object.".to_owned();
+        return Err(Rejection::Described { status: Status::BadRequest, code: "malformed_json", detail });
+    }
+    let read: Result<Object<T>, _> = serde_json::from_slice(body);
+    read.map(|object| object.0).map_err(|error| {
+        if error.to_string().starts_with(TOO_MANY_ITEMS) {
+            return BATCH_TOO_LARGE.into();
+        }
+        let detail = describe(&error);
         Rejection::Described { status: Status::BadRequest, code: "malformed_json", detail }
     })
 }
 
-/// What may be said of a parser's error: the names of members, but not the values, which may be secret.
+/// The refusal of a batch with too many items, or whose reply would be too long.
+pub const BATCH_TOO_LARGE: Fault<'static> = Fault::new(
+    Status::ContentTooLarge,
+    "batch_too_large",
+    "A batch has at most 16384 items, and its reply must fit 2 MiB. Send it in parts.",
+);
+
+/// What may be said of a parser's error: what the route knows, and where, but nothing that the caller sent.
 fn describe(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    let told =
-        ["missing field", "unknown field", "duplicate field"].iter().any(|kind| text.starts_with(kind));
-    if told && text.len() <= ERROR_DETAIL_MAX_BYTES {
+    let (line, column) = (error.line(), error.column());
+    if text.starts_with("missing field") || text.starts_with("duplicate field") {
         return format!("The body does not fit this route: {text}.");
     }
-    let (line, column) = (error.line(), error.column());
+    if let Some((_, known)) = text.split_once(", expected ").filter(|_| text.starts_with("unknown field")) {
+        return format!("The body has a member that this route does not know: expected {known}.");
+    }
     if error.is_data() {
         format!("A member has another type than this route takes, at line {line} column {column}.")
     } else {
@@ -119,6 +134,69 @@ impl Piece {
     }
 }
 
+/// A JSON object, and not an array whose elements would be taken for members by their place.
+#[derive(Debug)]
+pub struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ObjectVisitor<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(members)).map(Object)
+            }
+        }
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
+    }
+}
+
+/// The items of a batch, bounded while they are read: what they take is not part of any lease.
+#[derive(Debug)]
+pub struct Items<T>(pub Vec<T>);
+
+const TOO_MANY_ITEMS: &str = "too many items";
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Items<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ItemsVisitor<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for ItemsVisitor<T> {
+            type Value = Items<T>;
+
+            fn expecting(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+                f.write_str("an array of objects")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Self::Value, A::Error> {
+                let mut items = Vec::new();
+                while let Some(Object(item)) = sequence.next_element()? {
+                    if items.len() >= BATCH_ITEMS_MAX_COUNT {
+                        return Err(de::Error::custom(TOO_MANY_ITEMS));
+                    }
+                    items.push(item);
+                }
+                Ok(Items(items))
+            }
+        }
+        deserializer.deserialize_seq(ItemsVisitor(PhantomData))
+    }
+}
+
+/// For members that may be absent but not `null`: a `null` where data was meant to be bound must not pass for none.
+///
+/// # Errors
+/// Those of `T`.
+pub fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,8 +207,9 @@ mod tests {
     struct Sample<'a> {
         #[serde(borrow)]
         plain: Text<'a>,
-        #[serde(borrow)]
+        #[serde(borrow, default, deserialize_with = "present")]
         maybe: Option<Text<'a>>,
+        #[serde(default, deserialize_with = "present")]
         number: Option<u32>,
     }
 
@@ -158,14 +237,38 @@ mod tests {
     fn errors_name_members_and_places_but_no_values() {
         assert!(detail("").contains("empty"));
         assert!(detail("{}").contains("missing field `plain`"));
-        assert!(detail(r#"{"plain":"a","associated_date":"x"}"#).contains("unknown field `associated_date`"));
+        assert!(detail(r#"{"plain":"a","associated_date":"x"}"#).contains("does not know: expected"));
         assert!(detail(r#"{"plain":"a","plain":"b"}"#).contains("duplicate field `plain`"));
         let typed = detail(r#"{"plain":"a","number":"topsecret"}"#);
         assert!(typed.contains("another type") && !typed.contains("topsecret"), "{typed}");
         let broken = detail("{\"plain\":\"topsecret");
         assert!(broken.contains("line 1") && !broken.contains("topsecret"), "{broken}");
         let long = detail(&format!(r#"{{"{}":1}}"#, "k".repeat(5_000)));
-        assert!(long.len() < 200, "{long}");
+        assert!(!long.contains("kkk"), "{long}");
+    }
+
+    #[test]
+    fn arrays_do_not_pass_for_objects_and_null_not_for_absent() {
+        assert!(read::<Sample<'_>>(br#"["a","b",1]"#).is_err());
+        assert!(read::<Sample<'_>>(br#"{"plain":"a","maybe":null}"#).is_err());
+        assert!(read::<Sample<'_>>(br#"{"plain":"a","number":null}"#).is_err());
+        assert!(serde_json::from_str::<Items<Sample<'_>>>(r#"[["a"]]"#).is_err());
+    }
+
+    #[test]
+    fn a_batch_is_bounded_while_it_is_read() {
+        #[derive(Debug, Deserialize)]
+        struct Many {
+            batch: Items<Empty>,
+        }
+        #[derive(Debug, Deserialize)]
+        struct Empty {}
+        let body = |count: usize| format!("{{\"batch\":[{}]}}", vec!["{}"; count].join(","));
+        let most = body(BATCH_ITEMS_MAX_COUNT);
+        assert_eq!(read::<Many>(most.as_bytes()).unwrap().batch.0.len(), BATCH_ITEMS_MAX_COUNT);
+        let more = body(BATCH_ITEMS_MAX_COUNT + 1);
+        let more = read::<Many>(more.as_bytes());
+        assert!(matches!(more, Err(Rejection::Fault(BATCH_TOO_LARGE))), "{more:?}");
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use serde::Deserialize;
 
 use crate::api::batch::{self, Members, Piecewise};
-use crate::api::body::{Text, read};
+use crate::api::body::{Items, Text, present, read};
 use crate::api::payload::{self, DECRYPTION_FAILED, Digits, Raw};
 use crate::api::{Answer, Call, Rejection, Tools, Verdict};
 use crate::crypto::envelope::{self, Form};
@@ -31,14 +31,14 @@ const MIDDLE: &[u8] = b"\",\"key_version\":";
 struct Body<'a> {
     #[serde(borrow)]
     key: Text<'a>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     ciphertext: Option<Text<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     associated_data: Option<Text<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     context: Option<Text<'a>>,
-    #[serde(borrow)]
-    batch: Option<Vec<Item<'a>>>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    batch: Option<Items<Item<'a>>>,
 }
 
 #[derive(Deserialize)]
@@ -46,11 +46,11 @@ struct Body<'a> {
 struct Item<'a> {
     #[serde(borrow)]
     ciphertext: Text<'a>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     associated_data: Option<Text<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     context: Option<Text<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     reference: Option<Text<'a>>,
 }
 
@@ -66,12 +66,13 @@ pub fn decrypt(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
 }
 
 fn decrypt_json(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
+    call.resolve_escapes();
     let body: Body<'_> = read(call.body)?;
     call.subject.note_key(body.key.as_str());
     let key = call.ring.get(body.key.as_str()).ok_or(crate::api::UNKNOWN_KEY)?;
     let (ciphertext, associated_data) = match (body.ciphertext, body.batch) {
         (Some(ciphertext), None) => (ciphertext, body.associated_data),
-        (None, Some(items)) if body.associated_data.is_none() && body.context.is_none() => {
+        (None, Some(Items(items))) if body.associated_data.is_none() && body.context.is_none() => {
             let items = items.into_iter().map(|item| Piecewise::new(item.into(), call.body)).collect();
             return decrypt_batch(call, key, items, responder);
         }

@@ -7,7 +7,7 @@
 use serde::Deserialize;
 
 use crate::api::batch::{self, Members, Piecewise};
-use crate::api::body::{Text, read};
+use crate::api::body::{Items, Text, present, read};
 use crate::api::payload::{self, Digits, Raw, Seal};
 use crate::api::{Answer, Call, Rejection, Verdict};
 use crate::crypto::envelope;
@@ -47,15 +47,16 @@ const MIDDLE: &[u8] = b"\",\"key_version\":";
 struct Body<'a> {
     #[serde(borrow)]
     key: Text<'a>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     plaintext: Option<Text<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     associated_data: Option<Text<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     context: Option<Text<'a>>,
+    #[serde(default, deserialize_with = "present")]
     key_version: Option<u32>,
-    #[serde(borrow)]
-    batch: Option<Vec<Item<'a>>>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    batch: Option<Items<Item<'a>>>,
 }
 
 #[derive(Deserialize)]
@@ -63,11 +64,11 @@ struct Body<'a> {
 struct Item<'a> {
     #[serde(borrow)]
     plaintext: Text<'a>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     associated_data: Option<Text<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     context: Option<Text<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     reference: Option<Text<'a>>,
 }
 
@@ -86,6 +87,7 @@ pub fn encrypt(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
 }
 
 fn encrypt_json(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
+    call.resolve_escapes();
     let body: Body<'_> = read(call.body)?;
     call.subject.note_key(body.key.as_str());
     let key = call.ring.get(body.key.as_str()).ok_or(crate::api::UNKNOWN_KEY)?;
@@ -93,7 +95,7 @@ fn encrypt_json(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
     call.subject.version = Some(version.number());
     let (plaintext, associated_data) = match (body.plaintext, body.batch) {
         (Some(plaintext), None) => (plaintext, body.associated_data),
-        (None, Some(items)) if body.associated_data.is_none() && body.context.is_none() => {
+        (None, Some(Items(items))) if body.associated_data.is_none() && body.context.is_none() => {
             let items = items.into_iter().map(|item| Piecewise::new(item.into(), call.body)).collect();
             return encrypt_batch(call, key, version, items, responder);
         }

@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 
-use crate::api::{Answer, Call, Verdict};
+use crate::api::{Answer, Call, reply_json};
 use crate::build_info;
 use crate::http::responder::Responder;
 use crate::http::status::Status;
@@ -56,8 +56,7 @@ pub fn health(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
             sandbox: component(health.sandbox, "The lock-down is not complete."),
         },
     };
-    responder.json(status(health.is_good()), &report);
-    Ok(Verdict::Done)
+    reply_json(responder, status(health.is_good()), &report)
 }
 
 /// `GET /api/health/live`: whether the process answers at all.
@@ -66,8 +65,7 @@ pub fn health(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
 /// [`crate::api::Rejection`] for a query.
 pub fn live(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
     call.query(&[])?;
-    responder.json(Status::Ok, &Short { status: "ok" });
-    Ok(Verdict::Done)
+    reply_json(responder, Status::Ok, &Short { status: "ok" })
 }
 
 /// `GET /api/health/ready`: whether to send it requests.
@@ -77,9 +75,8 @@ pub fn live(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
 pub fn ready(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
     call.query(&[])?;
     let ready = call.health.is_good() && !call.health.draining;
-    responder
-        .json(status(ready), &Short { status: if call.health.draining { "draining" } else { word(ready) } });
-    Ok(Verdict::Done)
+    let word = if call.health.draining { "draining" } else { word(ready) };
+    reply_json(responder, status(ready), &Short { status: word })
 }
 
 const fn status(good: bool) -> Status {

@@ -9,30 +9,36 @@ pub mod batch;
 pub mod body;
 pub mod decrypt;
 pub mod encrypt;
+pub mod escapes;
 pub mod health;
 pub mod keys;
 pub mod payload;
 pub mod route;
 
+use std::io;
 use std::sync::Arc;
+
+use serde::Serialize;
 
 use crate::clock::{Moment, WallTime};
 use crate::crypto::random::Generator;
-use crate::http::media::ContentType;
+use crate::http::media::{ContentType, ReplyForm};
 use crate::http::query::Query;
 use crate::http::refusal::Refusal;
-use crate::http::responder::{Fault, OVERLOADED, Responder};
+use crate::http::responder::{Exhausted, Fault, OVERLOADED, Responder};
 use crate::http::service::Arrival;
 use crate::http::status::Status;
 use crate::keyring::{ChangeError, Key, Outcome, Ring};
 use crate::limits::ASSOCIATED_DATA_MAX_BYTES;
-use crate::model::{Change, Health};
+use crate::model::{Change, Health, KeyName};
 
 /// What a worker lends to its handlers, one after the other.
 #[derive(Debug)]
 pub struct Tools {
     /// The worker's random generator.
     pub random: Generator,
+    /// Whether the last draw from it succeeded.
+    pub entropy: bool,
     /// Room for decoded associated data.
     pub scratch: Box<[u8; ASSOCIATED_DATA_MAX_BYTES]>,
 }
@@ -41,7 +47,7 @@ impl Tools {
     /// Tools around a generator.
     #[must_use]
     pub fn new(random: Generator) -> Self {
-        Self { random, scratch: Box::new([0; ASSOCIATED_DATA_MAX_BYTES]) }
+        Self { random, entropy: true, scratch: Box::new([0; ASSOCIATED_DATA_MAX_BYTES]) }
     }
 }
 
@@ -67,7 +73,9 @@ impl Subject {
     /// Notes which key is meant.
     pub fn note_key(&mut self, name: &str) {
         self.key.clear();
-        self.key.push_str(name.get(..crate::limits::KEY_NAME_MAX_BYTES).unwrap_or(name));
+        if KeyName::is_valid(name) {
+            self.key.push_str(name);
+        }
     }
 }
 
@@ -108,6 +116,12 @@ impl<'a> Call<'a> {
         ContentType::parse(self.arrival.head.content_type(self.arrival.bytes))
     }
 
+    /// Resolves needless escapes in a JSON body, so that its texts can be worked on where they stand.
+    pub fn resolve_escapes(&mut self) {
+        let len = escapes::resolve(self.body);
+        self.body = core::mem::take(&mut self.body).get_mut(..len).unwrap_or_default();
+    }
+
     /// The query, whose parameters must all be among `known`.
     ///
     /// # Errors
@@ -134,6 +148,47 @@ impl<'a> Call<'a> {
     pub fn key(&mut self, name: &str) -> Result<&'a Arc<Key>, Rejection> {
         self.subject.note_key(name);
         self.ring.get(name).ok_or(Rejection::Fault(UNKNOWN_KEY))
+    }
+}
+
+/// Writes a whole reply of JSON.
+///
+/// # Errors
+/// [`Rejection::Overloaded`] if it finds no room.
+pub fn reply_json(responder: &mut Responder<'_>, status: Status, value: &impl Serialize) -> Answer {
+    let mut measure = Measure(0);
+    // A form of the API always has a JSON form; without a body the reply would become a 500.
+    let _ = serde_json::to_writer(&mut measure, value);
+    responder.begin(status, Some(ReplyForm::Json.content_type()), measure.0, &[])?;
+    let _ = serde_json::to_writer(Appended(responder), value);
+    Ok(Verdict::Done)
+}
+
+/// Counts what is written to it. A form is written twice, since memory for a copy would cost more.
+struct Measure(usize);
+
+impl io::Write for Measure {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Appends what is written to it to the body of a reply.
+struct Appended<'r, 'a>(&'r mut Responder<'a>);
+
+impl io::Write for Appended<'_, '_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.append(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -212,8 +267,8 @@ impl From<Refusal> for Rejection {
     }
 }
 
-impl From<crate::reactor::Exhausted> for Rejection {
-    fn from(_: crate::reactor::Exhausted) -> Self {
+impl From<Exhausted> for Rejection {
+    fn from(_: Exhausted) -> Self {
         Self::Overloaded
     }
 }

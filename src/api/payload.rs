@@ -16,7 +16,7 @@ use crate::http::query::Query;
 use crate::http::responder::Fault;
 use crate::http::status::Status;
 use crate::keyring::{Key, KeyVersion};
-use crate::limits::PLAINTEXT_MAX_BYTES;
+use crate::limits::{NONCE_MAX_BYTES, PLAINTEXT_MAX_BYTES};
 use crate::model::KeyType;
 
 /// The query parameters of a raw call.
@@ -112,10 +112,14 @@ pub fn read_raw<'a>(call: &mut Call<'a>) -> Result<Option<Raw<'a>>, Rejection> {
 
 fn read_version(query: Query<'_>) -> Result<Option<u32>, Rejection> {
     let Some(text) = query.find_unique("key_version")? else { return Ok(None) };
-    let digits = text.to_cow();
+    canonical_number(&text.to_cow()).map(Some).ok_or_else(|| BAD_PARAMETER.into())
+}
+
+/// A positive decimal number without sign or leading zeros.
+#[must_use]
+pub fn canonical_number(digits: &[u8]) -> Option<u32> {
     let canonical = !digits.starts_with(b"0") && digits.iter().all(u8::is_ascii_digit);
-    let number = str::from_utf8(&digits).ok().filter(|_| canonical).and_then(|digits| digits.parse().ok());
-    number.map(Some).ok_or_else(|| BAD_PARAMETER.into())
+    str::from_utf8(digits).ok().filter(|_| canonical)?.parse().ok()
 }
 
 /// Decodes the associated data of a JSON call into the scratch memory; returns its length.
@@ -168,8 +172,6 @@ pub struct Seal {
     pub tag: [u8; TAG_BYTES],
 }
 
-const NONCE_MAX_BYTES: usize = 24;
-
 impl Seal {
     /// The nonce.
     #[must_use]
@@ -194,7 +196,9 @@ pub fn seal(
         return Err(TOO_LARGE.into());
     }
     let algorithm = algorithm(key.kind());
-    let nonce = tools.random.array::<NONCE_MAX_BYTES>(now).map_err(|_| NO_ENTROPY)?;
+    let drawn = tools.random.array::<NONCE_MAX_BYTES>(now);
+    tools.entropy = drawn.is_ok();
+    let nonce = drawn.map_err(|_| NO_ENTROPY)?;
     let mut seal = Seal { version: version.number(), algorithm, nonce, tag: [0; TAG_BYTES] };
     let aad = tools.scratch.get(..associated_data).unwrap_or_default();
     let sealed = version.with_encryption_key(|key| aead::seal(algorithm, key, seal.nonce(), aad, data));
@@ -256,6 +260,14 @@ impl Digits {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_have_one_form() {
+        assert_eq!(canonical_number(b"120"), Some(120));
+        for bad in [&b""[..], b"0", b"01", b"+1", b"-1", b"1 ", b"4294967296", b"\xff"] {
+            assert_eq!(canonical_number(bad), None, "{bad:?}");
+        }
+    }
 
     #[test]
     fn digits_are_those_of_the_number() {

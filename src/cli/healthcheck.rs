@@ -7,7 +7,7 @@ use core::fmt;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs as _};
-use std::sync::mpsc;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use core::time::Duration;
 
@@ -166,13 +166,17 @@ fn look_up(target: &Target, deadline: Moment) -> io::Result<Vec<SocketAddr>> {
     if let Ok(ip) = target.host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(ip, target.port)]);
     }
-    let (send, receive) = mpsc::channel();
-    let name = (target.host.clone(), target.port);
+    let found = Arc::new((Mutex::new(None), Condvar::new()));
+    let (giver, name) = (Arc::clone(&found), (target.host.clone(), target.port));
     std::thread::Builder::new().spawn(move || {
-        // Nobody listens any more if the deadline has passed.
-        let _ = send.send(name.to_socket_addrs().map(Iterator::collect));
+        let addresses: io::Result<Vec<SocketAddr>> = name.to_socket_addrs().map(Iterator::collect);
+        *giver.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(addresses);
+        giver.1.notify_one();
     })?;
-    receive.recv_timeout(left(deadline)?).unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()))
+    let waiting = found.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let waited = found.1.wait_timeout_while(waiting, left(deadline)?, |addresses| addresses.is_none());
+    let addresses = waited.unwrap_or_else(PoisonError::into_inner).0.take();
+    addresses.unwrap_or_else(|| Err(ErrorKind::TimedOut.into()))
 }
 
 /// Reads until the end of the head, the end of the stream or the bound.

@@ -7,8 +7,7 @@ use core::fmt;
 
 use sha2::{Sha256, Sha384, Sha512};
 
-/// Length of the longest hash value.
-pub const DIGEST_MAX_BYTES: usize = 64;
+use crate::limits::DIGEST_MAX_BYTES;
 
 /// A hash function of the SHA-2 family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,7 +13,8 @@ use subtle::ConstantTimeEq as _;
 use zeroize::{zeroize_bytes, zeroize_stack};
 
 use super::Error;
-use super::hash::{Algorithm, DIGEST_MAX_BYTES};
+use super::hash::Algorithm;
+use crate::limits::DIGEST_MAX_BYTES;
 
 /// An HMAC key, ready for use.
 pub struct MacKey {

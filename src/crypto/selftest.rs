@@ -68,7 +68,7 @@ fn hash_holds(answer: &HashAnswer) -> bool {
 
 fn mac_holds(answer: &MacAnswer) -> bool {
     let key = mac::MacKey::new(answer.algorithm, answer.key);
-    let mut altered = [0u8; hash::DIGEST_MAX_BYTES];
+    let mut altered = [0u8; limits::DIGEST_MAX_BYTES];
     let (altered, _) = altered.split_at_mut(answer.tag.len());
     altered.copy_from_slice(answer.tag);
     flip(altered);

@@ -26,7 +26,8 @@ use crate::http::scan::HeadScan;
 use crate::http::service::{Arrival, Request, Service};
 use crate::http::target::{Method, Version};
 use crate::limits::{
-    CONNECTION_LIFE_MAX_MILLIS, OUTPUT_FLUSH_BYTES, PIPELINE_MAX_COUNT, REPLY_PROBLEM_MAX_BYTES,
+    BODY_PAYLOAD_MAX_BYTES, CONNECTION_LIFE_MAX_MILLIS, OUTPUT_FLUSH_BYTES, PIPELINE_MAX_COUNT,
+    REPLY_PROBLEM_MAX_BYTES,
 };
 use crate::reactor::{Channel, Look, Resting, Transport};
 
@@ -137,6 +138,8 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
         }
         let Some((admission, body_max)) = self.admit(whole)? else { return Ok(()) };
         let body = self.read_body(body_max, whole).await?;
+        // A drain may have begun while the body was on its way.
+        self.ws.current.last |= self.channel.turn().draining();
         let Workspace { input, output, marks, current, .. } = &mut *self.ws;
         let Some(head) = &current.head else { return Err(End::Lost) };
         let mut responder = Responder::new(output, terms(current, current.last));
@@ -144,7 +147,7 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
         let arrival = Arrival { head, bytes, peer: self.peer, id: &current.id, started: current.started };
         let request = Request { arrival, body: rest.get_mut(..body).unwrap_or_default() };
         self.env.service.serve(admission, request, &mut responder).await;
-        let (mark, closed) = responder.finish(self.channel.turn().round());
+        let (mark, closed) = responder.finish();
         marks.push(mark);
         let end = self.forget(body);
         if closed { Err(end) } else { Ok(()) }
@@ -165,7 +168,7 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
                 return Ok(Some(admitted));
             }
         }
-        let (mark, closed) = responder.finish(self.channel.turn().round());
+        let (mark, closed) = responder.finish();
         marks.push(mark);
         if !whole {
             return Err(End::Linger);
@@ -187,7 +190,8 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
             || turn.now() >= self.expiry;
         self.ws.current.head = Some(head);
         self.ws.current.last = last;
-        buffered_length(&head).is_some_and(|length| head.len + length <= self.ws.input.filled().len())
+        let buffered = self.ws.input.filled().len().saturating_sub(head.len);
+        buffered_length(&head).is_some_and(|length| length <= buffered)
     }
 
     /// Gives the request in hand its identifier and its date.
@@ -204,7 +208,7 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
         let Workspace { output, marks, current, .. } = &mut *self.ws;
         let mut responder = Responder::new(output, terms(current, true));
         responder.fault(fault, fields);
-        marks.push(responder.finish(self.channel.turn().round()).0);
+        marks.push(responder.finish().0);
         End::Linger
     }
 
@@ -213,7 +217,7 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
     fn forget(&mut self, body: usize) -> End {
         let (length, goes_on) =
             self.ws.current.head.take().map_or((0, true), |head| (head.len, head.keep_alive));
-        self.ws.input.consume(length + body);
+        self.ws.input.consume(length.saturating_add(body));
         self.ws.scan = HeadScan::default();
         self.ws.current.started = Moment::NEVER;
         if goes_on { End::Linger } else { End::Close }
@@ -232,11 +236,13 @@ fn terms(current: &Current, close: bool) -> Terms<'_> {
     Terms { id: &current.id, date: &current.date, head_only, persistence, started: current.started }
 }
 
-/// The length of a body that was announced in bytes.
+/// The length of a body that was announced in bytes; nothing for one that no lease could hold, whatever the route.
 pub(super) fn buffered_length(head: &Head) -> Option<usize> {
     match head.framing {
         Framing::Empty => Some(0),
-        Framing::Length(length) => usize::try_from(length).ok(),
+        Framing::Length(length) => {
+            usize::try_from(length).ok().filter(|length| *length <= BODY_PAYLOAD_MAX_BYTES)
+        }
         Framing::Chunked => None,
     }
 }

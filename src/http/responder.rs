@@ -3,10 +3,6 @@
 //! Owns [`Responder`], [`Fault`] and [`Mark`]. Invariants: a reply is complete and correctly framed or it is replaced
 //! by a 500; the reply to HEAD is that to GET without its body; a reply after which the connection ends says so.
 
-use std::io;
-
-use serde::Serialize;
-
 use crate::clock::Moment;
 use crate::http::date::Date;
 use crate::http::problem::{PROBLEM_TYPE, Problem};
@@ -15,7 +11,9 @@ use crate::http::reply::{self, BodyLength, Persistence, ReplyHead};
 use crate::http::status::Status;
 use crate::limits::REPLY_HEAD_MAX_BYTES;
 use crate::model::RequestId;
-use crate::reactor::{Buffer, Exhausted};
+use crate::reactor::Buffer;
+
+pub use crate::reactor::Exhausted;
 
 /// A reason not to do what was asked: what a problem document is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,10 +55,8 @@ const INTERNAL: Fault<'static> =
 pub struct Mark {
     /// Offset of its first byte in the output.
     pub start: usize,
-    /// Whether its request has an audit line, so that it must not leave without it.
-    pub audited: bool,
-    /// The round of the tick commit that its audit line is written by.
-    pub round: u64,
+    /// The round of the tick commit that its audit line belongs to: it must not leave without it.
+    pub audited: Option<u64>,
     /// The identifier of its request.
     pub id: RequestId,
     /// Whether its request was HEAD.
@@ -89,7 +85,7 @@ pub struct Responder<'a> {
     terms: Terms<'a>,
     start: usize,
     begun: Option<Begun>,
-    audited: bool,
+    audited: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -106,7 +102,7 @@ impl<'a> Responder<'a> {
     /// A reply at the end of `output`.
     pub fn new(output: &'a mut Buffer, terms: Terms<'a>) -> Self {
         let start = output.filled().len();
-        Self { output, terms, start, begun: None, audited: false }
+        Self { output, terms, start, begun: None, audited: None }
     }
 
     /// Lets the connection end after this reply. Takes effect with the next [`begin`](Self::begin).
@@ -114,9 +110,9 @@ impl<'a> Responder<'a> {
         self.terms.persistence = Persistence::Close;
     }
 
-    /// Notes that an audit line tells of this request.
-    pub fn audited(&mut self) {
-        self.audited = true;
+    /// Notes that an audit line tells of this request, appended in this round of the tick commit.
+    pub fn audited(&mut self, round: u64) {
+        self.audited = Some(round);
     }
 
     /// The status that was begun; nothing before that.
@@ -175,24 +171,6 @@ impl<'a> Responder<'a> {
         }
     }
 
-    /// Writes a whole reply of JSON.
-    ///
-    /// The value is written twice, the first time only to be measured: that costs less than memory for a copy.
-    pub fn json(&mut self, status: Status, value: &impl Serialize) {
-        let mut measure = Measure(0);
-        // Without a body the reply is not whole, and becomes a 500.
-        if serde_json::to_writer(&mut measure, value).is_err() {
-            return;
-        }
-        match self.begin(status, Some("application/json"), measure.0, &[]) {
-            Ok(()) => {
-                // What could not be written shows as a wrong length when the reply is finished.
-                let _ = serde_json::to_writer(Appended(self.output), value);
-            }
-            Err(Exhausted) => self.overloaded(),
-        }
-    }
-
     /// Writes a whole reply that says what went wrong.
     pub fn fault(&mut self, fault: &Fault<'_>, fields: &[(&str, &[u8])]) {
         let Fault { status, code, detail } = *fault;
@@ -211,10 +189,10 @@ impl<'a> Responder<'a> {
         self.fault(&OVERLOADED, &[("Retry-After", b"1")]);
     }
 
-    /// Ends the reply in a round of the tick commit; what was not written as announced is replaced by a 500 that closes the connection.
+    /// Ends the reply; what was not written as announced is replaced by a 500 that closes the connection.
     ///
     /// Returns its mark and whether the connection ends with it.
-    pub fn finish(mut self, round: u64) -> (Mark, bool) {
+    pub fn finish(mut self) -> (Mark, bool) {
         if !self.is_whole() {
             self.close();
             self.fault(&INTERNAL, &[]);
@@ -229,38 +207,11 @@ impl<'a> Responder<'a> {
             }
         }
         let Terms { id, head_only, persistence, .. } = self.terms;
-        let mark = Mark { start: self.start, audited: self.audited, round, id: *id, head_only };
+        let mark = Mark { start: self.start, audited: self.audited, id: *id, head_only };
         (mark, persistence == Persistence::Close)
     }
 
     fn is_whole(&self) -> bool {
         self.begun.is_some_and(|begun| self.output.filled().len() == self.start + begun.head + begun.body)
-    }
-}
-
-/// Counts what is written to it.
-struct Measure(usize);
-
-impl io::Write for Measure {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0 += bytes.len();
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Appends what is written to it, as far as there is room.
-struct Appended<'a>(&'a mut Buffer);
-
-impl io::Write for Appended<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.0.append(bytes) { Ok(bytes.len()) } else { Err(io::ErrorKind::WriteZero.into()) }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

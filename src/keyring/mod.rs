@@ -65,8 +65,13 @@ impl Ring {
     pub fn page(&self, after: Option<&str>, count: usize) -> Vec<&Arc<Key>> {
         let behind = |key: &&Arc<Key>| after.is_none_or(|after| key.name().as_str() > after);
         let mut keys: Vec<_> = self.shards.iter().flat_map(|shard| shard.values()).filter(behind).collect();
-        keys.sort_unstable_by(|one, other| one.name().cmp(other.name()));
-        keys.truncate(count);
+        let by_name = |one: &&Arc<Key>, other: &&Arc<Key>| one.name().cmp(other.name());
+        if count < keys.len() {
+            // Only the page is put in order, not the whole ring.
+            keys.select_nth_unstable_by(count, by_name);
+            keys.truncate(count);
+        }
+        keys.sort_unstable_by(by_name);
         keys
     }
 

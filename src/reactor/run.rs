@@ -188,10 +188,7 @@ impl<D: Driver, F: Future<Output = Option<D::Rest>>, M: FnMut(D::Rest) -> F> Rea
         let until_deadline = self.turn.next_deadline().map(|deadline| Moment::now().until(deadline));
         let until_retry =
             (self.pending == Attempt::Postponed).then(|| Duration::from_millis(ACCEPT_RETRY_MILLIS));
-        match (until_deadline, until_retry) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
-        }
+        [until_deadline, until_retry, self.driver.patience()].into_iter().flatten().min()
     }
 
     fn accept_waiting(&mut self) {

@@ -141,6 +141,15 @@ impl fmt::Display for Report {
     }
 }
 
+/// Forbids core files and debuggers. To be called before the first secret is read; [`lock_down`] does it again.
+///
+/// # Errors
+/// The limit or the flag that did not take.
+pub fn shield() -> Result<(), Failure> {
+    rlimits::forbid_core()?;
+    dumpable::clear().map(drop)
+}
+
 /// Gives up every privilege, in the only order that works, and has the kernel confirm it.
 ///
 /// To be called once, on the main thread, before any other thread exists: most of these calls act on the

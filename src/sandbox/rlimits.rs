@@ -26,9 +26,14 @@ pub fn raise_descriptors() -> Result<u64, Failure> {
     Ok(count)
 }
 
+/// Forbids core files.
+pub(super) fn forbid_core() -> Result<(), Failure> {
+    set(Resource::Core, 0)
+}
+
 /// Sets all limits.
 pub(super) fn apply() -> Result<Outcome, Failure> {
-    set(Resource::Core, 0)?;
+    forbid_core()?;
     raise_descriptors()?;
     let files = getrlimit(Resource::Fsize).maximum.unwrap_or(FILE_MAX_BYTES);
     set(Resource::Fsize, files.min(FILE_MAX_BYTES))?;

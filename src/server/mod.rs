@@ -48,8 +48,10 @@ pub fn run(config: &Config) -> Result<(), ServerError> {
     seccomp::enter(Role::Main)?;
     prepared.plan.witness.confirm_main()?;
     console::log(Level::Info, format_args!("sandbox: every thread is locked in"));
+    if let Some(admin) = prepared.admin.take() {
+        startup::announce(config, &prepared, &admin);
+    }
     shared.open_gate();
-    startup::announce(config, &prepared);
     let ended = prepared.main.run(&shared, Duration::from_millis(config.drain_timeout_ms));
     if let Err(error) = ended {
         console::log(Level::Error, format_args!("the main thread's poll failed: {error}"));

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::api::route::{self, Found, Route};
-use crate::api::{Answer, Call, NO_ENTROPY, Rejection, Subject, Tools, Verdict};
+use crate::api::{Answer, Call, Rejection, Subject, Tools, Verdict};
 use crate::audit::line::{Event, Outcome, Request as AuditedRequest};
 use crate::auth::{self, CredentialFault, Registry};
 use crate::clock::Moment;
@@ -199,7 +199,10 @@ impl App {
             committed,
             subject,
         };
-        (route.handler)(&mut call, responder)
+        let answer = (route.handler)(&mut call, responder);
+        let entropy = call.tools.entropy;
+        self.note_entropy(entropy);
+        answer
     }
 
     /// Has the keeper make a change, with its attempt told first.
@@ -236,15 +239,12 @@ impl App {
     /// Writes the reply of a handler that wrote none, and notes why.
     fn conclude(&self, answer: Answer, subject: &mut Subject, responder: &mut Responder<'_>) {
         let rejection = match answer {
-            Ok(Verdict::Done) => return self.note_entropy(true),
+            Ok(Verdict::Done) => return,
             Err(rejection) => rejection,
             // A handler that wants ever more changes: the version it wants to use is worn out again each time.
             Ok(Verdict::Commit(_)) => crate::keyring::ChangeError::Unavailable.into(),
         };
         subject.code = Some(rejection.code());
-        if rejection.code() == NO_ENTROPY.code {
-            self.note_entropy(false);
-        }
         rejection.write(responder);
     }
 
@@ -282,6 +282,6 @@ impl App {
                 key_version: subject.version,
             }),
         });
-        responder.audited();
+        responder.audited(self.turn.round());
     }
 }

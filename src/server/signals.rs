@@ -101,12 +101,13 @@ impl MainLoop {
             let signal = i32::try_from(info.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok());
             match signal {
                 Some(Signal::SIGTERM | Signal::SIGINT) if shared.phase() == Phase::Serving => {
+                    // Acted on before it is told: a log that nobody reads must not hold it up.
+                    self.start_timer(drain);
+                    shared.enter(Phase::Draining);
                     console::log(
                         Level::Info,
                         format_args!("draining: no new connections, finishing requests in flight"),
                     );
-                    self.start_timer(drain);
-                    shared.enter(Phase::Draining);
                 }
                 Some(Signal::SIGTERM | Signal::SIGINT) => {
                     console::log(Level::Warn, format_args!("second signal: leaving at once"));

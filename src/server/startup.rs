@@ -34,7 +34,7 @@ use crate::reactor::mailbox::Mailbox;
 use crate::reactor::run::WAKE_TOKEN;
 use crate::reactor::{Budget, socket};
 use crate::sandbox::descriptors::{self, Fillers};
-use crate::sandbox::{Plan, rlimits};
+use crate::sandbox::{self, Plan, rlimits};
 use crate::server::census::Census;
 use crate::server::error::ServerError;
 use crate::server::shared::Shared;
@@ -50,7 +50,8 @@ pub(super) struct Prepared {
     pub(super) workers: Vec<Worker>,
     pub(super) main: MainLoop,
     addresses: Vec<SocketAddr>,
-    admin: AdminKey,
+    /// Taken out and wiped once it was shown.
+    pub(super) admin: Option<AdminKey>,
     /// Held for the life of the process: the lock on the data directory, and the numbers that stay taken.
     _lock: OwnedFd,
     _fillers: Fillers,
@@ -59,6 +60,7 @@ pub(super) struct Prepared {
 /// Tests, opens and places everything.
 pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
     check_binary()?;
+    sandbox::shield()?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let inherited = |error: io::Error| ServerError::io("closing inherited descriptors", &error);
     descriptors::close_inherited(&[]).map_err(inherited)?;
@@ -93,11 +95,20 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
     let (workers, main) = opened.map_err(|error| ServerError::io("opening the event loops", &error))?;
     let filled = descriptors::fill_below(FD_CONNECTION_FIRST_NUMBER);
     let fillers = filled.map_err(|error| ServerError::io("reserving descriptor numbers", &error))?;
-    Ok(Prepared { plan, common, workers, main, addresses, admin, _lock: lock, _fillers: fillers })
+    Ok(Prepared {
+        plan,
+        common,
+        workers,
+        main,
+        addresses,
+        admin: Some(admin),
+        _lock: lock,
+        _fillers: fillers,
+    })
 }
 
 /// Says where the server is, and how to use it.
-pub(super) fn announce(config: &Config, prepared: &Prepared) {
+pub(super) fn announce(config: &Config, prepared: &Prepared, admin: &AdminKey) {
     for address in &prepared.addresses {
         console::out(&format!("listening on http://{address}\n"));
     }
@@ -107,15 +118,12 @@ pub(super) fn announce(config: &Config, prepared: &Prepared) {
     );
     let path = config.data_dir.join("admin.key");
     let path = path.display();
-    if prepared.admin.created {
-        let shown = Zeroizing::new(format!(
-            "admin API key (shown once, kept in {path}): {}\n",
-            &*prepared.admin.text
-        ));
+    if admin.created {
+        let shown = Zeroizing::new(format!("admin API key (shown once, kept in {path}): {}\n", &*admin.text));
         console::out(&shown);
     }
     let Some(address) = prepared.addresses.first() else { return };
-    if config.dev || prepared.admin.created {
+    if config.dev || admin.created {
         console::out(&format!(
             "try:\n  K=$(cat {path})\n  \
              curl -sX POST http://{address}/api/keys -H \"X-API-Key: $K\" -d '{{\"name\":\"orders\"}}'\n  \

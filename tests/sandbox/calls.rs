@@ -119,6 +119,19 @@ fn never() -> Vec<Call> {
         on("readv", libc::SYS_readv, -1, &[0, 0]),
         call("sendfile", libc::SYS_sendfile, &[-1, -1, 0, 0]),
         call("splice", libc::SYS_splice, &[-1, 0, -1, 0, 0, 0]),
+    ];
+    all.extend(never_on_privileges());
+    #[cfg(target_arch = "x86_64")]
+    all.extend([
+        call("open", libc::SYS_open, &[0, 0]),
+        call("write of the x32 interface", libc::SYS_write | 0x4000_0000, &[2, 0, 0]),
+        call("modify_ldt", libc::SYS_modify_ldt, &[-1, 0, 0]),
+    ]);
+    all
+}
+
+fn never_on_privileges() -> Vec<Call> {
+    vec![
         call("mount", libc::SYS_mount, &[0, 0, 0, 0, 0]),
         call("umount2", libc::SYS_umount2, &[0, 0]),
         call("pivot_root", libc::SYS_pivot_root, &[0, 0]),
@@ -159,14 +172,7 @@ fn never() -> Vec<Call> {
         call("sigaltstack that asks for the old one", libc::SYS_sigaltstack, &[0, buffer()]),
         call("reboot", libc::SYS_reboot, &[0, 0, 0, 0]),
         call("a number that is no call", 4_095, &[]),
-    ];
-    #[cfg(target_arch = "x86_64")]
-    all.extend([
-        call("open", libc::SYS_open, &[0, 0]),
-        call("write of the x32 interface", libc::SYS_write | 0x4000_0000, &[2, 0, 0]),
-        call("modify_ldt", libc::SYS_modify_ldt, &[-1, 0, 0]),
-    ]);
-    all
+    ]
 }
 
 fn never_on_memory() -> Vec<Call> {

@@ -98,7 +98,7 @@ impl Service for SimService {
                 responder.fault(&REFUSED, &[]);
                 if audited {
                     self.0.tell(&path, "outcome");
-                    responder.audited();
+                    responder.audited(self.0.turn.round());
                 }
                 None
             }
@@ -132,7 +132,7 @@ impl Service for SimService {
         }
         if audited {
             stage.tell(&path, "outcome");
-            responder.audited();
+            responder.audited(stage.turn.round());
         }
     }
 }

@@ -112,7 +112,8 @@ pub(crate) fn misplaced_calls(source: &Source) -> Vec<Finding> {
             findings.push(found(source, &path, "time enters through `clock::Moment` and `clock::WallTime`"));
         }
         let environment = path.has_pair("std", "env")
-            || path.segments.iter().rev().nth(1).is_some_and(|module| module == "env");
+            || (path.segments.first().is_none_or(|first| first != "crate")
+                && path.segments.iter().rev().nth(1).is_some_and(|module| module == "env"));
         if environment && !named(ENVIRONMENT, source) {
             findings.push(found(
                 source,
