@@ -64,11 +64,10 @@ fn no_schedule_sticks_or_loses_or_doubles_anything() {
         return;
     }
     let schedules = number("QUANTONIUM_SCHEDULES").unwrap_or(SCHEDULES);
-    let threads = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let outcomes: Vec<Result<Tally, String>> = std::thread::scope(|scope| {
-        let run_lane =
-            |lane: u64| (lane..schedules).step_by(threads as usize).map(run_seed).collect::<Vec<_>>();
-        let lanes: Vec<_> = (0..threads).map(|lane| scope.spawn(move || run_lane(lane))).collect();
+        let run_lane = |lane| (lane..schedules).step_by(threads).map(run_seed).collect::<Vec<_>>();
+        let lanes: Vec<_> = (0u64..).take(threads).map(|lane| scope.spawn(move || run_lane(lane))).collect();
         lanes.into_iter().flat_map(|lane| lane.join().expect("a lane catches panics")).collect()
     });
     let (tallies, wrong): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);

@@ -156,7 +156,7 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
         let arrival = Arrival { head, bytes, peer: self.peer, id: &current.id, started: current.started };
         let request = Request { arrival, body: rest.get_mut(..body).unwrap_or_default() };
         self.env.service.serve(admission, request, &mut responder).await;
-        let (mark, closed) = responder.finish(self.channel.turn().round());
+        let (mark, closed) = responder.finish();
         marks.push(mark);
         let end = self.forget(body);
         if closed { Err(end) } else { Ok(()) }
@@ -177,7 +177,7 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
                 return Ok(Some(admitted));
             }
         }
-        let (mark, closed) = responder.finish(self.channel.turn().round());
+        let (mark, closed) = responder.finish();
         marks.push(mark);
         if !whole {
             return Err(End::Linger);
@@ -222,7 +222,7 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
             let arrival = Arrival { head, bytes, peer, id, started: current.started };
             self.env.service.refused(&admission, &arrival, fault.code, &mut responder);
         }
-        marks.push(responder.finish(self.channel.turn().round()).0);
+        marks.push(responder.finish().0);
         End::Linger
     }
 

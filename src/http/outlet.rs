@@ -29,6 +29,8 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
         if self.ws.marks.is_empty() {
             return Ok(());
         }
+        // The result of this round is not enough: a reply may have been gathered in an earlier one, since the request
+        // behind it on the connection had to wait for a commit of its own. The rounds of the replies tell.
         let _ = self.channel.turn().committed().await;
         let broken = self.take_back();
         let sent = self.channel.send_all(self.ws.output.filled(), self.env.bounds.write_millis).await;
@@ -45,14 +47,13 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
         }
     }
 
-    /// Replaces the first reply whose audit line may not have been written, and drops those behind it.
+    /// Replaces the first reply whose audit line was not written, and drops those behind it.
     ///
-    /// Returns whether there was one. It may have been lost by an earlier commit than the one that was waited for: a
-    /// later request of the same connection may have waited for commits of its own.
+    /// Returns whether there was one.
     fn take_back(&mut self) -> bool {
-        let turn = self.channel.turn();
         let Workspace { output, marks, current, .. } = &mut *self.ws;
-        let lost = marks.iter().find(|mark| mark.audited && turn.failed_since(mark.round));
+        let turn = self.channel.turn();
+        let lost = marks.iter().find(|mark| mark.audited.is_some_and(|round| turn.may_be_lost(round)));
         let Some(mark) = lost else { return false };
         output.truncate(mark.start);
         let terms = Terms {
@@ -64,7 +65,7 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
         };
         let mut responder = Responder::new(output, terms);
         responder.fault(&AUDIT_UNAVAILABLE, &[("Retry-After", b"1")]);
-        responder.finish(mark.round);
+        responder.finish();
         true
     }
 

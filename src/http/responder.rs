@@ -55,10 +55,8 @@ const INTERNAL: Fault<'static> =
 pub struct Mark {
     /// Offset of its first byte in the output.
     pub start: usize,
-    /// Whether its request has an audit line, so that it must not leave without it.
-    pub audited: bool,
-    /// The round of the tick commit that its audit line is written by.
-    pub round: u64,
+    /// The round of the tick commit that its audit line belongs to: it must not leave without it.
+    pub audited: Option<u64>,
     /// The identifier of its request.
     pub id: RequestId,
     /// Whether its request was HEAD.
@@ -87,7 +85,7 @@ pub struct Responder<'a> {
     terms: Terms<'a>,
     start: usize,
     begun: Option<Begun>,
-    audited: bool,
+    audited: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -104,7 +102,7 @@ impl<'a> Responder<'a> {
     /// A reply at the end of `output`.
     pub fn new(output: &'a mut Buffer, terms: Terms<'a>) -> Self {
         let start = output.filled().len();
-        Self { output, terms, start, begun: None, audited: false }
+        Self { output, terms, start, begun: None, audited: None }
     }
 
     /// Lets the connection end after this reply. Takes effect with the next [`begin`](Self::begin).
@@ -112,9 +110,9 @@ impl<'a> Responder<'a> {
         self.terms.persistence = Persistence::Close;
     }
 
-    /// Notes that an audit line tells of this request.
-    pub fn audited(&mut self) {
-        self.audited = true;
+    /// Notes that an audit line tells of this request, appended in this round of the tick commit.
+    pub fn audited(&mut self, round: u64) {
+        self.audited = Some(round);
     }
 
     /// The status that was begun; nothing before that.
@@ -191,10 +189,10 @@ impl<'a> Responder<'a> {
         self.fault(&OVERLOADED, &[("Retry-After", b"1")]);
     }
 
-    /// Ends the reply in a round of the tick commit; what was not written as announced is replaced by a 500 that closes the connection.
+    /// Ends the reply; what was not written as announced is replaced by a 500 that closes the connection.
     ///
     /// Returns its mark and whether the connection ends with it.
-    pub fn finish(mut self, round: u64) -> (Mark, bool) {
+    pub fn finish(mut self) -> (Mark, bool) {
         if !self.is_whole() {
             self.close();
             self.fault(&INTERNAL, &[]);
@@ -209,7 +207,7 @@ impl<'a> Responder<'a> {
             }
         }
         let Terms { id, head_only, persistence, .. } = self.terms;
-        let mark = Mark { start: self.start, audited: self.audited, round, id: *id, head_only };
+        let mark = Mark { start: self.start, audited: self.audited, id: *id, head_only };
         (mark, persistence == Persistence::Close)
     }
 

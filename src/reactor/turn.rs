@@ -31,9 +31,9 @@ pub struct Turn {
     wheel: RefCell<Wheel>,
     waiting: RefCell<Vec<TaskId>>,
     round: Cell<u64>,
-    outcome: Cell<Result<(), CommitFailed>>,
     /// The last round whose commit failed.
     failed: Cell<Option<u64>>,
+    outcome: Cell<Result<(), CommitFailed>>,
 }
 
 impl Turn {
@@ -49,8 +49,8 @@ impl Turn {
             wheel: RefCell::new(Wheel::new(now)),
             waiting: RefCell::new(Vec::new()),
             round: Cell::new(0),
-            outcome: Cell::new(Ok(())),
             failed: Cell::new(None),
+            outcome: Cell::new(Ok(())),
         })
     }
 
@@ -96,17 +96,16 @@ impl Turn {
         .await
     }
 
-    /// The number of this round of the tick commit: what is gathered now is written when it ends.
+    /// The round in which something is gathered now: what is appended now goes out with its commit.
     #[must_use]
     pub fn round(&self) -> u64 {
         self.round.get()
     }
 
-    /// Whether a commit has failed in `round` or after it. A task that gathers something and then waits for anything
-    /// else must ask: its own [`committed`](Self::committed) may join a later round than the one that lost it.
+    /// Whether what was gathered in `round` may be missing, because that commit, or a later one, failed.
     #[must_use]
-    pub fn failed_since(&self, round: u64) -> bool {
-        self.failed.get().is_some_and(|failed| failed >= round)
+    pub fn may_be_lost(&self, round: u64) -> bool {
+        self.failed.get().is_some_and(|failed| round <= failed)
     }
 
     /// Sets the deadline of the current task; it is polled again when the deadline has passed.

@@ -307,6 +307,6 @@ impl App {
                 key_version: subject.version,
             }),
         });
-        responder.audited();
+        responder.audited(self.turn.round());
     }
 }

@@ -115,7 +115,8 @@ pub(crate) fn judge(
         }
         index += 1;
     }
-    if !bytes.is_empty() && !(wire.reset || excuses.jumped || excuses.over) {
+    let may_be_torn = wire.reset || excuses.jumped || excuses.over;
+    if !bytes.is_empty() && !may_be_torn {
         return Err(Violation::Bytes(format!("a torn reply: {}", bytes.escape_ascii())));
     }
     let excused = wire.reset || excuses.jumped || excuses.scarce || excuses.drained;

@@ -98,7 +98,7 @@ impl Service for SimService {
                 responder.fault(&REFUSED, &[]);
                 if audited {
                     self.0.tell(&path, "outcome");
-                    responder.audited();
+                    responder.audited(self.0.turn.round());
                 }
                 None
             }
@@ -106,6 +106,8 @@ impl Service for SimService {
             _ => Some(((kind, audited), LARGE_BODY)),
         }
     }
+
+    fn refused(&self, _: &Self::Admission, _: &Arrival<'_>, _: &'static str, _: &mut Responder<'_>) {}
 
     async fn serve(
         &self,
@@ -132,7 +134,7 @@ impl Service for SimService {
         }
         if audited {
             stage.tell(&path, "outcome");
-            responder.audited();
+            responder.audited(stage.turn.round());
         }
     }
 }

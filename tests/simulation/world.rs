@@ -292,7 +292,7 @@ impl<F: Future<Output = Option<Rest>>, M: FnMut(Rest) -> F> World<F, M> {
                 if wire.room < usize::MAX / 4 {
                     wire.open(usize::MAX / 2);
                 }
-                if peer.half_closes || (wire.finished && self.random.coin()) {
+                if peer.half_closes || (wire.finished && peer.obeys) {
                     wire.end();
                 }
             }
