@@ -186,6 +186,14 @@ impl Client {
         self.stream.write_all(bytes)
     }
 
+    /// Waits so long for the server to say something, or to close.
+    pub(crate) fn is_answered_within(&mut self, millis: u64) -> bool {
+        self.stream.set_read_timeout(Some(Duration::from_millis(millis))).expect("a read timeout");
+        let peeked = self.stream.peek(&mut [0]);
+        self.stream.set_read_timeout(Some(SILENCE)).expect("a read timeout");
+        !peeked.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    }
+
     /// Says that nothing more will be sent.
     pub(crate) fn finish(&mut self) {
         // The server may have closed already; then there is nothing to say.
@@ -227,6 +235,28 @@ impl Client {
             reply.body = self.read_body(&reply);
         }
         Some(reply)
+    }
+
+    /// Reads to the end of the connection and returns the final status of every reply, whatever was asked.
+    ///
+    /// Without the requests at hand a reply to HEAD cannot be told by its framing: a head that follows a head at once
+    /// is taken for the next reply.
+    pub(crate) fn statuses(&mut self) -> Vec<u16> {
+        while self.fill() {}
+        let mut statuses = Vec::new();
+        while let Some(mut reply) = self.read_head() {
+            if reply.status >= 200 {
+                reply.assert_guarded();
+                statuses.push(reply.status);
+            }
+            if reply.field("Content-Length").is_some()
+                && !self.read.starts_with(b"HTTP/1.1 ")
+                && !self.read.is_empty()
+            {
+                reply.body = self.read_body(&reply);
+            }
+        }
+        statuses
     }
 
     /// Reads to the end of the connection and returns how many bytes came.
