@@ -145,6 +145,18 @@ mod tests {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     }
 
+    /// Opens as [`DataDir::open`] does, but waits out a lock that no longer has an owner: a child that another test
+    /// has just forked holds every descriptor until it executes its program.
+    fn open(path: &Path, switch_to: Option<Owner>) -> Result<DataDir, StoreError> {
+        for _ in 0..1_000_000 {
+            match DataDir::open(path, switch_to) {
+                Err(StoreError::InUse { .. }) => std::thread::yield_now(),
+                opened => return opened,
+            }
+        }
+        DataDir::open(path, switch_to)
+    }
+
     fn refusal(path: &Path) -> String {
         DataDir::open(path, None).unwrap_err().to_string()
     }
@@ -153,22 +165,22 @@ mod tests {
     fn a_new_directory_is_for_its_owner_only() {
         let scratch = Scratch::new();
         let path = scratch.path().join("q");
-        let opened = DataDir::open(&path, None).unwrap();
+        let opened = open(&path, None).unwrap();
         assert!(opened.created());
         assert_eq!(opened.path(), path);
         assert_eq!(opened.owner(), Owner::this_process());
         assert_eq!((mode(&path), mode(&path.join("audit")), mode(&path.join("lock"))), (0o700, 0o700, 0o600));
         drop(opened);
-        assert!(!DataDir::open(&path, None).unwrap().created());
+        assert!(!open(&path, None).unwrap().created());
     }
 
     #[test]
     fn a_trailing_slash_and_a_dot_change_nothing() {
         let scratch = Scratch::new();
         let path = scratch.path().join("q");
-        drop(DataDir::open(&path.join(""), None).unwrap());
-        drop(DataDir::open(&path.join("."), None).unwrap());
-        drop(DataDir::open(&path.join("audit/.."), None).unwrap());
+        drop(open(&path.join(""), None).unwrap());
+        drop(open(&path.join("."), None).unwrap());
+        drop(open(&path.join("audit/.."), None).unwrap());
         assert_eq!(around(Path::new("q")), (Path::new("."), Path::new("q")));
         assert_eq!(around(Path::new("/")), (Path::new("/"), Path::new(".")));
     }
@@ -177,13 +189,13 @@ mod tests {
     fn a_second_process_is_refused_until_the_first_lets_go() {
         let scratch = Scratch::new();
         let path = scratch.path().join("q");
-        let first = DataDir::open(&path, None).unwrap();
+        let first = open(&path, None).unwrap();
         assert!(matches!(DataDir::open(&path, None), Err(StoreError::InUse { .. })));
         assert!(refusal(&path).ends_with("stop that one or give another --data-dir"));
         let lock = first.into_lock();
         assert!(matches!(DataDir::open(&path, None), Err(StoreError::InUse { .. })));
         drop(lock);
-        assert!(DataDir::open(&path, None).is_ok());
+        assert!(open(&path, None).is_ok());
     }
 
     #[test]
@@ -199,13 +211,13 @@ mod tests {
     fn symbolic_links_are_refused() {
         let scratch = Scratch::new();
         let (path, link) = (scratch.path().join("q"), scratch.path().join("link"));
-        drop(DataDir::open(&path, None).unwrap());
+        drop(open(&path, None).unwrap());
         symlink(&path, &link).unwrap();
-        assert!(matches!(DataDir::open(&link, None), Err(StoreError::SymbolicLink { .. })));
+        assert!(matches!(open(&link, None), Err(StoreError::SymbolicLink { .. })));
         for name in ["lock", "audit"] {
             fs::rename(path.join(name), path.join("elsewhere")).unwrap();
             symlink("elsewhere", path.join(name)).unwrap();
-            assert!(matches!(DataDir::open(&path, None), Err(StoreError::SymbolicLink { .. })), "{name}");
+            assert!(matches!(open(&path, None), Err(StoreError::SymbolicLink { .. })), "{name}");
             fs::remove_file(path.join(name)).unwrap();
             fs::rename(path.join("elsewhere"), path.join(name)).unwrap();
         }
@@ -218,7 +230,7 @@ mod tests {
     fn what_others_may_read_is_refused_with_the_line_to_run() {
         let scratch = Scratch::new();
         let path = scratch.path().join("q");
-        drop(DataDir::open(&path, None).unwrap());
+        drop(open(&path, None).unwrap());
         for (entry, right, wrong) in [
             (path.clone(), 0o700, [0o750, 0o701, 0o777]),
             (path.join("audit"), 0o700, [0o750, 0o702, 0o777]),
@@ -231,7 +243,7 @@ mod tests {
             }
             set_mode(&entry, right);
         }
-        assert!(DataDir::open(&path, None).is_ok());
+        assert!(open(&path, None).is_ok());
     }
 
     #[test]
@@ -239,11 +251,11 @@ mod tests {
         let scratch = Scratch::new();
         let path = scratch.path().join("q");
         fs::write(&path, "").unwrap();
-        assert!(matches!(DataDir::open(&path, None), Err(StoreError::WrongKind { .. })));
+        assert!(matches!(open(&path, None), Err(StoreError::WrongKind { .. })));
         fs::remove_file(&path).unwrap();
         fs::DirBuilder::new().mode(0o700).create(&path).unwrap();
         nix::unistd::mkfifo(&path.join("lock"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert!(matches!(DataDir::open(&path, None), Err(StoreError::WrongKind { .. })));
+        assert!(matches!(open(&path, None), Err(StoreError::WrongKind { .. })));
     }
 
     #[test]
@@ -252,7 +264,7 @@ mod tests {
             let scratch = Scratch::new();
             let path = scratch.path().join("q");
             let owner = Owner { uid: 1001, gid: 1002 };
-            let opened = DataDir::open(&path, Some(owner)).unwrap();
+            let opened = open(&path, Some(owner)).unwrap();
             assert!(opened.created());
             for entry in [path.clone(), path.join("audit"), path.join("lock")] {
                 let found = fs::symlink_metadata(&entry).unwrap();
@@ -260,7 +272,7 @@ mod tests {
             }
             assert_eq!((mode(&path), mode(&path.join("lock"))), (0o700, 0o600));
             drop(opened);
-            assert!(!DataDir::open(&path, Some(owner)).unwrap().created());
+            assert!(!open(&path, Some(owner)).unwrap().created());
         });
     }
 
@@ -270,18 +282,18 @@ mod tests {
             let scratch = Scratch::new();
             let path = scratch.path().join("q");
             let owner = Owner { uid: 1001, gid: 1001 };
-            drop(DataDir::open(&path, Some(owner)).unwrap());
+            drop(open(&path, Some(owner)).unwrap());
             for entry in [path.clone(), path.join("audit"), path.join("lock")] {
                 for stranger in [0, 1002] {
                     chown(&entry, Some(stranger), None).unwrap();
-                    let refusal = DataDir::open(&path, Some(owner)).unwrap_err().to_string();
+                    let refusal = open(&path, Some(owner)).unwrap_err().to_string();
                     let line = format!("chown -R 1001:1001 {}", entry.display());
                     assert!(refusal.ends_with(&line), "{refusal}");
                     assert_eq!(fs::symlink_metadata(&entry).unwrap().uid(), stranger);
                 }
                 chown(&entry, Some(1001), None).unwrap();
             }
-            assert!(DataDir::open(&path, Some(owner)).is_ok());
+            assert!(open(&path, Some(owner)).is_ok());
         });
     }
 
@@ -290,9 +302,9 @@ mod tests {
         as_ordinary_user("store::data_dir::tests::an_ordinary_user_creates_and_reopens_its_own", || {
             let scratch = Scratch::new();
             let path = scratch.path().join("q");
-            drop(DataDir::open(&path, None).unwrap());
+            drop(open(&path, None).unwrap());
             assert_eq!(mode(&path), 0o700);
-            assert!(!DataDir::open(&path, None).unwrap().created());
+            assert!(!open(&path, None).unwrap().created());
             // Neither bits that keep the owner out nor a read-only parent may look like anything else.
             set_mode(&path, 0o500);
             assert!(refusal(&path).ends_with(&format!("chmod 700 {}", path.display())));
