@@ -67,23 +67,6 @@ pub fn hex_encode(source: &[u8], target: &mut [u8]) -> Option<usize> {
     Some(target.len())
 }
 
-/// Appends `value` in decimal, with leading zeros up to `width` digits.
-pub fn push_decimal(target: &mut Vec<u8>, value: u64, width: usize) {
-    let mut digits = [b'0'; 20];
-    let mut rest = value;
-    let mut first = digits.len();
-    for (index, digit) in digits.iter_mut().enumerate().rev() {
-        *digit = b'0' + u8::try_from(rest % 10).unwrap_or(0);
-        rest /= 10;
-        first = index;
-        if rest == 0 {
-            break;
-        }
-    }
-    let first = first.min(20_usize.saturating_sub(width));
-    target.extend_from_slice(digits.get(first..).unwrap_or_default());
-}
-
 fn decode(alphabet: &Base64, text: &[u8], target: &mut [u8]) -> Option<usize> {
     let len = alphabet.decoded_length(text).ok()?;
     let target = target.get_mut(..len)?;
@@ -133,21 +116,6 @@ mod tests {
         assert_eq!(base64url_decode(b"AAAA", &mut [0; 2]), None);
         assert_eq!(base64_decode(b"AAAA", &mut [0; 2]), None);
         assert_eq!(hex_encode(b"ab", &mut [0; 3]), None);
-    }
-
-    #[test]
-    fn decimals_are_written_with_their_width() {
-        for (value, width, text) in [
-            (0, 0, "0"),
-            (7, 2, "07"),
-            (1234, 2, "1234"),
-            (u64::MAX, 0, "18446744073709551615"),
-            (5, 20, "00000000000000000005"),
-        ] {
-            let mut out = Vec::new();
-            push_decimal(&mut out, value, width);
-            assert_eq!(out, text.as_bytes());
-        }
     }
 
     #[test]

@@ -40,6 +40,7 @@
 pub mod build_info;
 pub mod clock;
 pub mod console;
+pub mod cursor;
 pub mod encoding;
 pub mod exit;
 pub mod limits;

@@ -14,13 +14,17 @@ use crate::limits::{AUDIT_BUFFER_BYTES, AUDIT_LINE_MAX_BYTES};
 pub struct Batch {
     stream: Box<str>,
     next: u64,
-    bytes: Vec<u8>,
+    /// As long as its bound, filled up to `len`.
+    bytes: Box<[u8]>,
+    len: usize,
     /// The number of the first line of this turn.
     turn_first: u64,
     /// Numbers whose requests were refused because of a failed write and that no gap record names yet.
     gap: Option<(u64, u64)>,
     /// Whether the last write failed.
     broken: bool,
+    /// Whether a line found no room.
+    lost: bool,
     /// How many bytes at the front are left of a torn line.
     torn: usize,
 }
@@ -29,28 +33,39 @@ impl Batch {
     /// The first batch of a stream that nobody has used before.
     #[must_use]
     pub fn new(stream: &str) -> Self {
-        let bytes = Vec::with_capacity(AUDIT_BUFFER_BYTES);
-        Self { stream: stream.into(), next: 1, bytes, turn_first: 1, gap: None, broken: false, torn: 0 }
+        let bytes = vec![0; AUDIT_BUFFER_BYTES].into_boxed_slice();
+        Self {
+            stream: stream.into(),
+            next: 1,
+            bytes,
+            len: 0,
+            turn_first: 1,
+            gap: None,
+            broken: false,
+            lost: false,
+            torn: 0,
+        }
     }
 
     /// Whether one more request can be told of in this turn, with all the lines it may need.
     #[must_use]
     pub fn has_room(&self) -> bool {
         // An attempt, its outcome and a gap record.
-        self.bytes.len() + 3 * AUDIT_LINE_MAX_BYTES <= AUDIT_BUFFER_BYTES
+        self.len + 3 * AUDIT_LINE_MAX_BYTES <= self.bytes.len()
     }
 
     /// Appends the line of `event`.
     pub fn append(&mut self, event: &Event<'_>) {
         self.close_gap(event.at);
-        line::append(&mut self.bytes, &self.stream, self.next, event);
-        self.next += 1;
+        let room = self.bytes.get_mut(self.len..).unwrap_or_default();
+        let written = line::write(room, &self.stream, self.next, event);
+        self.count(written);
     }
 
     /// Whether there is something to write.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty() && self.gap.is_none()
+        self.len == 0 && self.gap.is_none()
     }
 
     /// Whether a failure has not been made good yet.
@@ -62,12 +77,12 @@ impl Batch {
     /// What is to be written, with the record of an earlier failure in it.
     pub fn pending(&mut self, now: WallTime) -> &[u8] {
         self.close_gap(now);
-        &self.bytes
+        self.filled()
     }
 
     /// Notes that everything was written.
     pub fn written(&mut self) {
-        self.bytes.clear();
+        self.len = 0;
         self.broken = false;
         self.torn = 0;
         self.turn_first = self.next;
@@ -78,28 +93,51 @@ impl Batch {
     /// The lines of this turn are dropped, since their requests are answered with a refusal; only the rest of a line
     /// that was torn stays, because the file must not go on in the middle of it.
     pub fn failed(&mut self, count: usize) {
+        let count = count.min(self.len);
         self.broken = true;
         let torn_end = if count < self.torn {
             self.torn
         } else {
-            let begun =
-                self.bytes.get(..count).and_then(|written| written.last()).is_some_and(|last| *last != b'\n');
-            let ends =
-                |rest: &[u8]| rest.iter().position(|byte| *byte == b'\n').map_or(0, |at| count + at + 1);
-            if begun { self.bytes.get(count..).map_or(0, ends) } else { count }
+            let (written, rest) = self.filled().split_at_checked(count).unwrap_or_default();
+            let begun = written.last().is_some_and(|last| *last != b'\n');
+            let ends = rest.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+            if begun { count + ends } else { count }
         };
-        self.bytes.truncate(torn_end);
-        self.bytes.drain(..count.min(torn_end));
-        self.torn = self.bytes.len();
+        let count = count.min(torn_end);
+        self.bytes.copy_within(count..torn_end, 0);
+        self.len = torn_end - count;
+        self.torn = self.len;
+        self.lost = false;
         let first = self.gap.map_or(self.turn_first, |(first, _)| first);
         self.gap = Some((first, self.next.saturating_sub(1))).filter(|(first, last)| first <= last);
         self.turn_first = self.next;
     }
 
+    /// Whether every line that was appended is among what is pending. A line that found no room must not pass for one
+    /// that was written.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        !self.lost
+    }
+
+    fn filled(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+
+    /// Takes a line, and its number whether or not there was room for it.
+    fn count(&mut self, written: Option<usize>) {
+        self.next += 1;
+        match written {
+            Some(written) => self.len += written,
+            None => self.lost = true,
+        }
+    }
+
     fn close_gap(&mut self, at: WallTime) {
         if let Some((first, last)) = self.gap.take() {
-            line::append_gap(&mut self.bytes, &self.stream, self.next, at, first, last);
-            self.next += 1;
+            let room = self.bytes.get_mut(self.len..).unwrap_or_default();
+            let written = line::write_gap(room, &self.stream, self.next, at, first, last);
+            self.count(written);
             // Should this write fail too, the next record begins where this one did.
             self.turn_first = first;
         }

@@ -3,11 +3,11 @@
 //! Owns [`Event`]. Invariants: every text in it is of a form that needs no escaping (static names, hexadecimal,
 //! addresses, key names); a line ends with exactly one line feed.
 
-use std::io::Write as _;
+use core::fmt::Write as _;
 use std::net::IpAddr;
 
 use crate::clock::WallTime;
-use crate::encoding::push_decimal;
+use crate::cursor::Cursor;
 use crate::model::{KeyName, RequestId};
 
 /// What came of it.
@@ -69,112 +69,129 @@ pub struct Request<'a> {
     pub key_version: Option<u32>,
 }
 
-/// Appends the line of `event` with the number `sequence` in `stream`.
-pub fn append(target: &mut Vec<u8>, stream: &str, sequence: u64, event: &Event<'_>) {
-    target.extend_from_slice(b"{\"seq\":");
-    push_decimal(target, sequence, 0);
-    target.extend_from_slice(b",\"ts\":\"");
-    push_time(target, event.at);
-    target.push(b'"');
-    push_text(target, "stream", stream);
-    push_text(target, "event", event.name);
-    push_text(target, "outcome", event.outcome.name());
+/// Writes the line of `event` with the number `sequence` in `stream` to the front of `target`; returns its length.
+///
+/// Nothing is returned if it does not fit, which a target of `limits::AUDIT_LINE_MAX_BYTES` excludes.
+pub fn write(target: &mut [u8], stream: &str, sequence: u64, event: &Event<'_>) -> Option<usize> {
+    let mut cursor = Cursor::new(target);
+    put_start(&mut cursor, stream, sequence, event.at)?;
+    put_text(&mut cursor, b",\"event\":\"", event.name)?;
+    put_text(&mut cursor, b",\"outcome\":\"", event.outcome.name())?;
     if let Some(code) = event.code {
-        push_text(target, "code", code);
+        put_text(&mut cursor, b",\"code\":\"", code)?;
     }
     if let Some(count) = event.count {
-        push_number(target, "count", count);
+        put_number(&mut cursor, b",\"count\":", count)?;
     }
     if let Some(request) = &event.request {
-        push_request(target, request);
+        put_request(&mut cursor, request)?;
     }
-    target.extend_from_slice(b"}\n");
+    cursor.put(b"}\n")?;
+    Some(cursor.position())
 }
 
-/// Appends the record that says which numbers stand for requests that were answered with a refusal because their
-/// lines could not be written in time.
-pub fn append_gap(target: &mut Vec<u8>, stream: &str, sequence: u64, at: WallTime, first: u64, last: u64) {
-    target.extend_from_slice(b"{\"seq\":");
-    push_decimal(target, sequence, 0);
-    target.extend_from_slice(b",\"ts\":\"");
-    push_time(target, at);
-    target.push(b'"');
-    push_text(target, "stream", stream);
-    push_text(target, "event", "audit.gap");
-    push_text(target, "outcome", Outcome::Failure.name());
-    push_number(target, "first", first);
-    push_number(target, "last", last);
-    target.extend_from_slice(b"}\n");
+/// Writes the record that says which numbers stand for requests that were answered with a refusal because their lines
+/// could not be written in time; returns its length.
+pub fn write_gap(
+    target: &mut [u8],
+    stream: &str,
+    sequence: u64,
+    at: WallTime,
+    first: u64,
+    last: u64,
+) -> Option<usize> {
+    let mut cursor = Cursor::new(target);
+    put_start(&mut cursor, stream, sequence, at)?;
+    put_text(&mut cursor, b",\"event\":\"", "audit.gap")?;
+    put_text(&mut cursor, b",\"outcome\":\"", Outcome::Failure.name())?;
+    put_number(&mut cursor, b",\"first\":", first)?;
+    put_number(&mut cursor, b",\"last\":", last)?;
+    cursor.put(b"}\n")?;
+    Some(cursor.position())
 }
 
-fn push_request(target: &mut Vec<u8>, request: &Request<'_>) {
-    target.extend_from_slice(b",\"request_id\":\"");
-    target.extend_from_slice(request.id.as_bytes());
-    target.push(b'"');
+fn put_start(cursor: &mut Cursor<'_>, stream: &str, sequence: u64, at: WallTime) -> Option<()> {
+    put_number(cursor, b"{\"seq\":", sequence)?;
+    cursor.put(b",\"ts\":\"")?;
+    put_time(cursor, at)?;
+    put_text(cursor, b"\",\"stream\":\"", stream)
+}
+
+fn put_request(cursor: &mut Cursor<'_>, request: &Request<'_>) -> Option<()> {
+    cursor.put(b",\"request_id\":\"")?;
+    cursor.put(request.id.as_bytes())?;
+    cursor.put(b"\"")?;
     if let Some(principal) = request.principal {
-        push_text(target, "principal", principal);
+        put_text(cursor, b",\"principal\":\"", principal)?;
     }
-    target.extend_from_slice(b",\"remote\":\"");
-    push_address(target, request.remote);
-    target.push(b'"');
-    push_text(target, "route", request.route);
+    cursor.put(b",\"remote\":\"")?;
+    put_address(cursor, request.remote)?;
+    put_text(cursor, b"\",\"route\":\"", request.route)?;
     if request.status != 0 {
-        push_number(target, "status", u64::from(request.status));
+        put_number(cursor, b",\"status\":", u64::from(request.status))?;
     }
-    push_number(target, "elapsed_us", request.elapsed_micros);
+    put_number(cursor, b",\"elapsed_us\":", request.elapsed_micros)?;
     // Anything that is no key name would need escaping, and no key has such a name: it is left out.
     if let Some(key) = request.key.filter(|key| KeyName::is_valid(key)) {
-        push_text(target, "key", key);
+        put_text(cursor, b",\"key\":\"", key)?;
     }
     if let Some(version) = request.key_version {
-        push_number(target, "key_version", u64::from(version));
+        put_number(cursor, b",\"key_version\":", u64::from(version))?;
     }
+    Some(())
 }
 
-fn push_text(target: &mut Vec<u8>, name: &str, value: &str) {
-    target.extend_from_slice(b",\"");
-    target.extend_from_slice(name.as_bytes());
-    target.extend_from_slice(b"\":\"");
-    target.extend_from_slice(value.as_bytes());
-    target.push(b'"');
+/// Writes a member whose value needs no escaping: what stands before it, and its closing quote.
+#[inline]
+fn put_text(cursor: &mut Cursor<'_>, before: &[u8], value: &str) -> Option<()> {
+    cursor.put(before)?;
+    cursor.put(value.as_bytes())?;
+    cursor.put(b"\"")
 }
 
-fn push_number(target: &mut Vec<u8>, name: &str, value: u64) {
-    target.extend_from_slice(b",\"");
-    target.extend_from_slice(name.as_bytes());
-    target.extend_from_slice(b"\":");
-    push_decimal(target, value, 0);
+#[inline]
+fn put_number(cursor: &mut Cursor<'_>, before: &[u8], value: u64) -> Option<()> {
+    cursor.put(before)?;
+    cursor.put_number(value, 0)
 }
 
-fn push_time(target: &mut Vec<u8>, at: WallTime) {
+fn put_time(cursor: &mut Cursor<'_>, at: WallTime) -> Option<()> {
     let civil = at.civil();
     let fields = [
-        (civil.year, 4, b'-'),
-        (civil.month, 2, b'-'),
-        (civil.day, 2, b'T'),
-        (civil.hour, 2, b':'),
-        (civil.minute, 2, b':'),
-        (civil.second, 2, b'.'),
-        (civil.millisecond, 3, b'Z'),
+        (civil.year, 4, b"-"),
+        (civil.month, 2, b"-"),
+        (civil.day, 2, b"T"),
+        (civil.hour, 2, b":"),
+        (civil.minute, 2, b":"),
+        (civil.second, 2, b"."),
+        (civil.millisecond, 3, b"Z"),
     ];
-    for (value, width, after) in fields {
-        push_decimal(target, value, width);
-        target.push(after);
+    fields.into_iter().try_for_each(|(value, width, after)| {
+        cursor.put_number(value, width)?;
+        cursor.put(after)
+    })
+}
+
+fn put_address(cursor: &mut Cursor<'_>, address: IpAddr) -> Option<()> {
+    match address.to_canonical() {
+        IpAddr::V4(address) => {
+            let [a, b, c, d] = address.octets();
+            cursor.put_number(u64::from(a), 0)?;
+            [b, c, d].into_iter().try_for_each(|octet| {
+                cursor.put(b".")?;
+                cursor.put_number(u64::from(octet), 0)
+            })
+        }
+        IpAddr::V6(address) => write!(Text(cursor), "{address}").ok(),
     }
 }
 
-fn push_address(target: &mut Vec<u8>, address: IpAddr) {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => {
-            for (index, octet) in v4.octets().into_iter().enumerate() {
-                if index > 0 {
-                    target.push(b'.');
-                }
-                push_decimal(target, u64::from(octet), 0);
-            }
-        }
-        // Writing to a vector does not fail.
-        IpAddr::V6(v6) => drop(write!(target, "{v6}")),
+/// A cursor that formatted text can be written to.
+struct Text<'a, 'b>(&'a mut Cursor<'b>);
+
+impl core::fmt::Write for Text<'_, '_> {
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        self.0.put(text.as_bytes()).ok_or(core::fmt::Error)
     }
 }
 
@@ -182,6 +199,12 @@ fn push_address(target: &mut Vec<u8>, address: IpAddr) {
 mod tests {
     use super::*;
     use crate::limits::AUDIT_LINE_MAX_BYTES;
+
+    fn written(stream: &str, sequence: u64, event: &Event<'_>) -> Vec<u8> {
+        let mut target = [0; AUDIT_LINE_MAX_BYTES];
+        let len = write(&mut target, stream, sequence, event).unwrap();
+        target[..len].to_vec()
+    }
 
     #[test]
     fn a_request_line_is_json_with_its_members_in_order() {
@@ -203,8 +226,7 @@ mod tests {
                 key_version: Some(3),
             }),
         };
-        let mut line = Vec::new();
-        append(&mut line, "s-w0", 7, &event);
+        let line = written("s-w0", 7, &event);
         assert_eq!(
             String::from_utf8(line).unwrap(),
             "{\"seq\":7,\"ts\":\"2001-09-09T01:46:40.123Z\",\"stream\":\"s-w0\",\"event\":\"encrypt\",\"outcome\":\"success\",\
@@ -233,12 +255,11 @@ mod tests {
                 key_version: Some(u32::MAX),
             }),
         };
-        let mut line = Vec::new();
-        append(&mut line, "0123456789abcdef-w63", u64::MAX, &event);
+        let mut line = written("0123456789abcdef-w63", u64::MAX, &event);
         assert!(!String::from_utf8_lossy(&line).contains("\"key\""));
         let longest = "k".repeat(128);
         event.request.as_mut().unwrap().key = Some(&longest);
-        append(&mut line, "0123456789abcdef-w63", u64::MAX, &event);
+        line.extend(written("0123456789abcdef-w63", u64::MAX, &event));
         assert!(line.len() / 2 < AUDIT_LINE_MAX_BYTES);
         for line in line.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             serde_json::from_slice::<serde_json::Value>(line).unwrap();

@@ -10,11 +10,13 @@ use std::rc::Rc;
 use crate::clock::{Moment, WallTime};
 use crate::http::date::{Date, DateCache, imf_fixdate};
 use crate::http::head::Head;
-use crate::http::responder::Mark;
+use crate::http::problem::{PROBLEM_TYPE, Problem};
+use crate::http::reply::{BodyLength, Persistence, ReplyHead};
+use crate::http::responder::{Fault, Mark};
 use crate::http::scan::HeadScan;
 use crate::limits::{
     BODY_GAP_MAX_MILLIS, BODY_READ_MAX_MILLIS, HEAD_READ_MAX_MILLIS, IDLE_MAX_MILLIS, PIPELINE_MAX_COUNT,
-    REQUESTS_PER_CONNECTION_DEFAULT_COUNT, WRITE_STALL_MAX_MILLIS,
+    REPLY_PROBLEM_MAX_BYTES, REQUESTS_PER_CONNECTION_DEFAULT_COUNT, WRITE_STALL_MAX_MILLIS,
 };
 use crate::model::RequestId;
 use crate::reactor::{Buffer, Pool};
@@ -106,6 +108,31 @@ impl<S> Env<S> {
             date: RefCell::new(DateCache::new(WallTime::default())),
             waiting: RefCell::new(Vec::new()),
         })
+    }
+
+    /// Writes a whole refusal that needs no lease to the front of `target`; returns its length. The connection ends
+    /// with it, and the client may try again.
+    pub fn write_refusal(
+        &self,
+        fault: &Fault<'_>,
+        now: WallTime,
+        target: &mut [u8; REPLY_PROBLEM_MAX_BYTES],
+    ) -> usize {
+        let id = self.next_id();
+        let Fault { status, code, detail } = *fault;
+        let problem = Problem { status, code, detail, request_id: &id, instance: None };
+        let head = ReplyHead {
+            status,
+            date: &self.date(now),
+            request_id: &id,
+            content_type: Some(PROBLEM_TYPE),
+            body: BodyLength::Known(problem.len() as u64),
+            persistence: Persistence::Close,
+            fields: &[("Retry-After", b"1")],
+        };
+        let Some(written) = head.write(target) else { return 0 };
+        let body = target.get_mut(written.len..).and_then(|rest| problem.write(rest));
+        body.map_or(0, |body| written.len + body)
     }
 
     pub(super) fn next_id(&self) -> RequestId {

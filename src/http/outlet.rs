@@ -7,15 +7,11 @@
 use crate::http::connection::{Busy, End};
 use crate::http::env::Workspace;
 use crate::http::reply::Persistence;
-use crate::http::responder::{Fault, Responder, Terms};
+use crate::http::responder::{Fault, OVERLOADED, Responder, Terms};
 use crate::http::service::Service;
 use crate::http::status::Status;
-use crate::limits::{DISCARD_MAX_BYTES, DISCARD_MAX_MILLIS, LEASE_CLASSES_BYTES};
+use crate::limits::{DISCARD_MAX_BYTES, DISCARD_MAX_MILLIS, LEASE_CLASSES_BYTES, REPLY_PROBLEM_MAX_BYTES};
 use crate::reactor::Transport;
-
-/// Sent when there is no memory even for a reply.
-const NO_MEMORY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\
-    Cache-Control: no-store\r\nConnection: close\r\n\r\n";
 
 const AUDIT_UNAVAILABLE: Fault<'static> = Fault::new(
     Status::ServiceUnavailable,
@@ -74,10 +70,15 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
         if let Err(end) = self.flush().await {
             return end;
         }
-        match self.channel.send_all(NO_MEMORY, self.env.bounds.write_millis).await {
-            Ok(()) => End::Linger,
-            Err(_) => End::Lost,
-        }
+        self.refuse_without_lease();
+        End::Linger
+    }
+
+    /// One attempt to send, from the stack: a peer whose window is full at this point learns it from the close.
+    fn refuse_without_lease(&mut self) {
+        let mut bytes = [0; REPLY_PROBLEM_MAX_BYTES];
+        let len = self.env.write_refusal(&OVERLOADED, self.channel.turn().wall(), &mut bytes);
+        self.channel.send_once(bytes.get(..len).unwrap_or_default());
     }
 
     /// Announces the end and reads what is still coming, for a bounded time and length.

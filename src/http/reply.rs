@@ -7,6 +7,7 @@
 use super::date::{DATE_BYTES, Date};
 use super::grammar::{is_token, is_value_byte};
 use super::status::Status;
+use crate::cursor::Cursor;
 use crate::limits::REPLY_HEAD_MAX_BYTES;
 use crate::model::RequestId;
 
@@ -91,9 +92,9 @@ impl ReplyHead<'_> {
     /// name that is no token or a value with a control character.
     #[must_use]
     pub fn write(&self, target: &mut [u8]) -> Option<Written> {
-        let mut cursor = Cursor { target, at: 0 };
+        let mut cursor = Cursor::new(target);
         cursor.put(self.status.line())?;
-        let frame_at = cursor.at;
+        let frame_at = cursor.position();
         cursor.put(FRAME)?;
         cursor.put_over(frame_at + DATE_AT, self.date)?;
         cursor.put_over(frame_at + REQUEST_ID_AT, self.request_id.as_bytes())?;
@@ -105,7 +106,7 @@ impl ReplyHead<'_> {
             _ if self.status.is_bodiless() => {}
             BodyLength::Known(len) => {
                 cursor.put(b"\r\nContent-Length: ")?;
-                cursor.put_number(len)?;
+                cursor.put_number(len, 0)?;
             }
             BodyLength::Chunked => cursor.put(b"\r\nTransfer-Encoding: chunked")?,
         }
@@ -124,8 +125,8 @@ impl ReplyHead<'_> {
             cursor.put(value)?;
         }
         cursor.put(b"\r\n\r\n")?;
-        (cursor.at <= REPLY_HEAD_MAX_BYTES)
-            .then_some(Written { len: cursor.at, stamp_at: frame_at + STAMP_AT })
+        (cursor.position() <= REPLY_HEAD_MAX_BYTES)
+            .then_some(Written { len: cursor.position(), stamp_at: frame_at + STAMP_AT })
     }
 }
 
@@ -144,68 +145,6 @@ pub fn stamp(target: &mut [u8], stamp_at: usize, elapsed_nanos: u64) {
     let of_seconds = micros.min(999_999_999);
     put_digits::<3>(stamp, SECONDS_AT, of_seconds / 1_000_000);
     put_digits::<6>(stamp, MICROS_OF_SECONDS_AT, of_seconds % 1_000_000);
-}
-
-/// A target that is filled from its front.
-struct Cursor<'a> {
-    target: &'a mut [u8],
-    at: usize,
-}
-
-impl Cursor<'_> {
-    #[inline]
-    fn put(&mut self, bytes: &[u8]) -> Option<()> {
-        let end = self.at.checked_add(bytes.len())?;
-        copy(self.target.get_mut(self.at..end)?, bytes);
-        self.at = end;
-        Some(())
-    }
-
-    /// Writes over what stands at `at` already.
-    #[inline]
-    fn put_over<const LEN: usize>(&mut self, at: usize, bytes: &[u8; LEN]) -> Option<()> {
-        *self.target.get_mut(at..)?.first_chunk_mut::<LEN>()? = *bytes;
-        Some(())
-    }
-
-    fn put_number(&mut self, number: u64) -> Option<()> {
-        let mut digits = [b'0'; 20];
-        let (mut rest, mut len) = (number, 0);
-        for place in digits.iter_mut().rev() {
-            *place = digit(rest);
-            rest /= 10;
-            len += 1;
-            if rest == 0 {
-                break;
-            }
-        }
-        self.put(digits.get(digits.len() - len..)?)
-    }
-}
-
-/// Copies between slices of one length.
-///
-/// Texts of a reply are short, and musl's `memcpy` takes longer to start than to copy them: they are copied as
-/// their two ends, which overlap.
-#[inline]
-fn copy(target: &mut [u8], source: &[u8]) {
-    match source.len() {
-        4..=8 => copy_ends::<4>(target, source),
-        9..=16 => copy_ends::<8>(target, source),
-        17..=32 => copy_ends::<16>(target, source),
-        33..=64 => copy_ends::<32>(target, source),
-        _ => target.copy_from_slice(source),
-    }
-}
-
-#[inline]
-fn copy_ends<const LEN: usize>(target: &mut [u8], source: &[u8]) {
-    if let (Some(to), Some(from)) = (target.first_chunk_mut::<LEN>(), source.first_chunk()) {
-        *to = *from;
-    }
-    if let (Some(to), Some(from)) = (target.last_chunk_mut::<LEN>(), source.last_chunk()) {
-        *to = *from;
-    }
 }
 
 fn put_digits<const WIDTH: usize>(target: &mut [u8; STAMP_BYTES], at: usize, number: u64) {

@@ -41,7 +41,15 @@ impl Sink {
         if batch.is_empty() {
             return Ok(());
         }
-        match write_all(&self.file, batch.pending(now)) {
+        let pending = batch.pending(now);
+        let written = write_all(&self.file, pending);
+        if !batch.is_whole() {
+            // What was written stands; what found no room is named by a gap, and no reply of this turn leaves.
+            let count = written.err().unwrap_or(usize::MAX);
+            batch.failed(count);
+            return Err(CommitFailed);
+        }
+        match written {
             Ok(()) => {
                 batch.written();
                 Ok(())

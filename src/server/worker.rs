@@ -23,9 +23,11 @@ use crate::crypto::random::{Generator, Kernel};
 use crate::exit::Exit;
 use crate::http::connection::{Idle, serve};
 use crate::http::env::{Bounds, Env};
+use crate::http::responder::Fault;
+use crate::http::status::Status;
 use crate::keeper::Keeper;
 use crate::keyring::{Publication, View};
-use crate::limits::AUDIT_RETRY_MILLIS;
+use crate::limits::{AUDIT_RETRY_MILLIS, REPLY_PROBLEM_MAX_BYTES};
 use crate::reactor::mailbox::Mailbox;
 use crate::reactor::run::{Driver, Phase, Reactor};
 use crate::reactor::socket::TcpTransport;
@@ -39,8 +41,11 @@ use crate::server::shared::Shared;
 use crate::server::sink::Sink;
 
 /// What a client gets whose address has too many connections already.
-const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\
-    Cache-Control: no-store\r\nConnection: close\r\n\r\n";
+const TOO_MANY: Fault<'static> = Fault::new(
+    Status::ServiceUnavailable,
+    "too_many_connections",
+    "This address has as many connections as it may have. Close some, or use them again.",
+);
 
 /// What every worker shares with the others.
 #[derive(Clone, Debug)]
@@ -166,7 +171,9 @@ impl Driver for WorkerDriver {
             return Some(Idle::new(channel, peer.ip(), Rc::clone(&self.env), ticket));
         }
         // As much as fits without waiting; the client is told more than by a bare reset.
-        let _ = stream.write(TOO_MANY);
+        let mut bytes = [0; REPLY_PROBLEM_MAX_BYTES];
+        let len = self.env.write_refusal(&TOO_MANY, turn.wall(), &mut bytes);
+        let _ = stream.write(bytes.get(..len).unwrap_or_default());
         None
     }
 
