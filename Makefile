@@ -40,7 +40,8 @@ build-aarch64: ## build the same for 64-bit Arm, with the linker that comes with
 # The tests themselves are built with the flags of .cargo/config.toml and without LTO; what they start is the
 # release binary.
 test: build ## run every test against the release binary
-	QUANTONIUM_BIN="$$PWD/$(BIN)" cargo test --locked --no-fail-fast
+	if [ -x $(BIN_AARCH64) ]; then export QUANTONIUM_BIN_AARCH64="$$PWD/$(BIN_AARCH64)"; fi; \
+		QUANTONIUM_BIN="$$PWD/$(BIN)" cargo test --locked --no-fail-fast
 
 check: check-format check-lint check-tidy check-docs check-shell check-aarch64 supply-chain ## run every check that is not a test
 	@echo "make check: all passed"

@@ -110,14 +110,10 @@ impl<S> Env<S> {
         })
     }
 
-    /// Writes a whole refusal that needs no lease to the front of `target`; returns its length. The connection ends
-    /// with it, and the client may try again.
-    pub fn write_refusal(
-        &self,
-        fault: &Fault<'_>,
-        now: WallTime,
-        target: &mut [u8; REPLY_PROBLEM_MAX_BYTES],
-    ) -> usize {
+    /// A whole refusal that needs no lease. The connection ends with it, and the client may try again.
+    #[must_use]
+    pub fn refusal(&self, fault: &Fault<'_>, now: WallTime) -> Vec<u8> {
+        let mut bytes = vec![0; REPLY_PROBLEM_MAX_BYTES];
         let id = self.next_id();
         let Fault { status, code, detail } = *fault;
         let problem = Problem { status, code, detail, request_id: &id, instance: None };
@@ -130,9 +126,10 @@ impl<S> Env<S> {
             persistence: Persistence::Close,
             fields: &[("Retry-After", b"1")],
         };
-        let Some(written) = head.write(target) else { return 0 };
-        let body = target.get_mut(written.len..).and_then(|rest| problem.write(rest));
-        body.map_or(0, |body| written.len + body)
+        let head_len = head.write(&mut bytes).map_or(0, |written| written.len);
+        let body_len = bytes.get_mut(head_len..).and_then(|rest| problem.write(rest)).unwrap_or(0);
+        bytes.truncate(head_len + body_len);
+        bytes
     }
 
     pub(super) fn next_id(&self) -> RequestId {

@@ -10,7 +10,7 @@ use crate::http::reply::Persistence;
 use crate::http::responder::{Fault, OVERLOADED, Responder, Terms};
 use crate::http::service::Service;
 use crate::http::status::Status;
-use crate::limits::{DISCARD_MAX_BYTES, DISCARD_MAX_MILLIS, LEASE_CLASSES_BYTES, REPLY_PROBLEM_MAX_BYTES};
+use crate::limits::{DISCARD_MAX_BYTES, DISCARD_MAX_MILLIS, LEASE_CLASSES_BYTES};
 use crate::reactor::Transport;
 
 const AUDIT_UNAVAILABLE: Fault<'static> = Fault::new(
@@ -70,15 +70,12 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
         if let Err(end) = self.flush().await {
             return end;
         }
-        self.refuse_without_lease();
-        End::Linger
-    }
-
-    /// One attempt to send, from the stack: a peer whose window is full at this point learns it from the close.
-    fn refuse_without_lease(&mut self) {
-        let mut bytes = [0; REPLY_PROBLEM_MAX_BYTES];
-        let len = self.env.write_refusal(&OVERLOADED, self.channel.turn().wall(), &mut bytes);
-        self.channel.send_once(bytes.get(..len).unwrap_or_default());
+        // The one place that asks the allocator because no lease is left: a kilobyte, for as long as it takes to send.
+        let refusal = self.env.refusal(&OVERLOADED, self.channel.turn().wall());
+        match self.channel.send_all(&refusal, self.env.bounds.write_millis).await {
+            Ok(()) => End::Linger,
+            Err(_) => End::Lost,
+        }
     }
 
     /// Announces the end and reads what is still coming, for a bounded time and length.

@@ -141,11 +141,6 @@ impl<T: Transport> Channel<T> {
         .await
     }
 
-    /// Tries once to send, without waiting and without caring what became of it.
-    pub fn send_once(&mut self, source: &[u8]) {
-        let _ = self.transport.send(source);
-    }
-
     /// Ends the outgoing direction.
     pub fn finish(&mut self) {
         self.transport.finish();

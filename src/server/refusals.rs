@@ -37,9 +37,9 @@ impl Refusals {
         self.withheld.get() > 0
     }
 
-    /// The line that tells of the counted refusals, once their second is over.
-    pub(super) fn summary(&self, now: WallTime) -> Option<Event<'static>> {
-        if !self.pending() || self.second.get() == now.as_secs() {
+    /// The line that tells of the counted refusals, once their second is over, or at the end of the service.
+    pub(super) fn summary(&self, now: WallTime, ending: bool) -> Option<Event<'static>> {
+        if !self.pending() || (!ending && self.second.get() == now.as_secs()) {
             return None;
         }
         let count = Some(self.withheld.replace(0));
@@ -58,10 +58,12 @@ mod tests {
         let (first, next) = (WallTime::from_millis(5_000), WallTime::from_millis(6_000));
         let told = (0..1_000).filter(|_| refusals.admit(first)).count() as u64;
         assert_eq!(told, REFUSAL_LINES_PER_SECOND_COUNT);
-        assert!(refusals.summary(first).is_none(), "its second is not over");
-        let count = refusals.summary(next).and_then(|event| event.count);
+        assert!(refusals.summary(first, false).is_none(), "its second is not over");
+        let count = refusals.summary(next, false).and_then(|event| event.count);
         assert_eq!(count, Some(1_000 - REFUSAL_LINES_PER_SECOND_COUNT));
-        assert!(refusals.summary(next).is_none() && !refusals.pending());
+        assert!(refusals.summary(next, false).is_none() && !refusals.pending());
         assert!(refusals.admit(next));
+        (0..1_000).for_each(|_| drop(refusals.admit(next)));
+        assert!(refusals.summary(next, true).is_some(), "nothing stays uncounted at the end");
     }
 }

@@ -27,7 +27,7 @@ use crate::http::responder::Fault;
 use crate::http::status::Status;
 use crate::keeper::Keeper;
 use crate::keyring::{Publication, View};
-use crate::limits::{AUDIT_RETRY_MILLIS, REPLY_PROBLEM_MAX_BYTES};
+use crate::limits::AUDIT_RETRY_MILLIS;
 use crate::reactor::mailbox::Mailbox;
 use crate::reactor::run::{Driver, Phase, Reactor};
 use crate::reactor::socket::TcpTransport;
@@ -171,9 +171,7 @@ impl Driver for WorkerDriver {
             return Some(Idle::new(channel, peer.ip(), Rc::clone(&self.env), ticket));
         }
         // As much as fits without waiting; the client is told more than by a bare reset.
-        let mut bytes = [0; REPLY_PROBLEM_MAX_BYTES];
-        let len = self.env.write_refusal(&TOO_MANY, turn.wall(), &mut bytes);
-        let _ = stream.write(bytes.get(..len).unwrap_or_default());
+        let _ = stream.write(&self.env.refusal(&TOO_MANY, turn.wall()));
         None
     }
 
@@ -186,7 +184,7 @@ impl Driver for WorkerDriver {
         let mending = self.sink.is_broken() || self.refusals.pending();
         if mending && !self.turn.commit_wanted() {
             let now = self.turn.wall();
-            if let Some(event) = self.refusals.summary(now) {
+            if let Some(event) = self.refusals.summary(now, self.shared.phase() != Phase::Serving) {
                 self.sink.append(&event);
             }
             // A failure leaves its gap record, and the next turn tries again.

@@ -22,7 +22,17 @@ const ALL: &[&str] =
 const HOUSE: &[Floor] = &[
     Floor {
         name: "ground",
-        modules: &["limits", "secret", "clock", "encoding", "model", "console", "build_info", "exit"],
+        modules: &[
+            "limits",
+            "secret",
+            "clock",
+            "encoding",
+            "cursor",
+            "model",
+            "console",
+            "build_info",
+            "exit",
+        ],
         may_import: &["ground"],
     },
     Floor { name: "crypto", modules: &["crypto"], may_import: &["ground"] },
