@@ -496,3 +496,20 @@ fn an_interrupted_write_is_made_again_and_nobody_notices() {
             .contains("EINTR (Interrupted system call) (INJECTED)")
     );
 }
+
+#[test]
+fn a_body_that_is_refused_is_told_of_too() {
+    let Some(server) = Server::start(&["--workers", "1"]) else { return };
+    let mut client = server.connect();
+    let head = format!(
+        "POST /api/keys HTTP/1.1\r\nHost: a\r\nX-API-Key: {}\r\nContent-Length: 70000\r\n\r\n",
+        server.key()
+    );
+    client.send(head.as_bytes());
+    let reply = client.reply();
+    reply.assert_problem(413, "body_too_large");
+    let lines = streams(&server.data_dir());
+    let found = lines.values().flatten().find(|line| line.text("code") == "body_too_large").unwrap();
+    assert_eq!(found.text("request_id"), reply.field("X-Request-Id").unwrap());
+    assert_eq!((found.number("status"), found.text("outcome")), (413, "failure"));
+}

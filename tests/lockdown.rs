@@ -327,3 +327,24 @@ fn an_idle_server_outlives_a_stop_and_a_hangup() {
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(ended.stderr.contains("SIGHUP: there is nothing to reload"), "{ended:?}");
 }
+
+#[test]
+fn the_admin_key_does_not_stay_in_memory() {
+    let Some(server) = Server::start(&["--workers", "2"]) else { return };
+    let Ok(memory) = fs::File::open(format!("/proc/{}/mem", server.pid())) else {
+        return skip("the memory of a process that is not dumpable is for root only");
+    };
+    let maps = fs::read_to_string(format!("/proc/{}/maps", server.pid())).unwrap();
+    let secret = server.key().split_once('.').unwrap().1.as_bytes();
+    let mut seen = 0;
+    for line in maps.lines().filter(|line| line.contains(" rw-p ")) {
+        let (from, to) = line.split_once(' ').unwrap().0.split_once('-').unwrap();
+        let (from, to) = (u64::from_str_radix(from, 16).unwrap(), u64::from_str_radix(to, 16).unwrap());
+        let mut bytes = vec![0; usize::try_from(to - from).unwrap()];
+        if std::os::unix::fs::FileExt::read_exact_at(&memory, &mut bytes, from).is_ok() {
+            seen += bytes.len();
+            assert_eq!(memchr::memmem::find(&bytes, secret), None, "in {line}");
+        }
+    }
+    assert!(seen > 100_000, "the memory was looked at");
+}

@@ -203,3 +203,42 @@ fn memory_for_requests_is_bounded_and_given_back() {
     assert!(server.ask(name).status < 300);
     must_end_well(server);
 }
+
+#[test]
+fn a_length_near_the_end_of_the_numbers_ends_the_connection_after_one_reply() {
+    let Some(server) = Server::start(&["--workers", "1"]) else { return };
+    for target in ["/api/nothing", "/api/encrypt", "/api/health"] {
+        let head = |length: u64| {
+            let smuggled = "X: GET /api/health HTTP/1.1\r\nHost: a\r\n";
+            format!("POST {target} HTTP/1.1\r\n{smuggled}Content-Length: {length}\r\n\r\n")
+        };
+        let len = head(u64::MAX).len() as u64;
+        for back in [0, 1, len - 1, len, len + 1, 43] {
+            let mut client = server.connect();
+            client.send(head(u64::MAX - back).as_bytes());
+            let reply = client.reply();
+            assert!(
+                (400..500).contains(&reply.status) && reply.closes(),
+                "{target} {back}: {}",
+                reply.status
+            );
+            assert!(client.ends(), "{target} {back}: nothing of the head is taken for another request");
+        }
+    }
+    must_end_well(server);
+}
+
+#[test]
+fn nobody_gets_memory_for_a_body_without_a_credential() {
+    let Some(server) = Server::start(&["--workers", "1"]) else { return };
+    for method in ["GET", "OPTIONS"] {
+        let mut client = server.connect();
+        client.send(
+            format!("{method} /api/health HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx").as_bytes(),
+        );
+        let reply = client.reply();
+        reply.assert_problem(413, "body_too_large");
+        assert!(client.ends());
+    }
+    must_end_well(server);
+}
