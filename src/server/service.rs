@@ -155,9 +155,11 @@ impl Service for App {
         let mut answer = self.handle(route, &arrival, body, None, &mut subject, responder);
         for _ in 0..CHANGES_PER_REQUEST_MAX_COUNT {
             let Ok(Verdict::Commit(change)) = answer else { break };
+            // A rotation that an encryption needs is not what the encryption's line tells of.
+            let own = route.event == Some(change.name());
             answer = match self.commit(route, &arrival, principal, change).await {
                 Ok(committed) => {
-                    subject.changed |= committed.is_ok();
+                    subject.changed |= own && committed.is_ok();
                     self.handle(route, &arrival, body, Some(committed), &mut subject, responder)
                 }
                 Err(rejection) => Err(rejection),
@@ -236,23 +238,9 @@ impl App {
         principal: Option<Principal>,
         change: Change,
     ) -> Result<Committed, Rejection> {
-        self.sink.append(&Event {
-            at: self.turn.wall(),
-            name: change.name(),
-            outcome: Outcome::Attempt,
-            code: None,
-            count: None,
-            request: Some(AuditedRequest {
-                id: arrival.id,
-                principal: principal.as_ref().map(Principal::id),
-                remote: arrival.peer,
-                route: route.pattern,
-                status: 0,
-                elapsed_micros: Moment::now().nanos_since(arrival.started) / 1_000,
-                key: Some(change.key().as_str()),
-                key_version: None,
-            }),
-        });
+        let about =
+            AuditedRequest { key: Some(change.key().as_str()), ..about(route, arrival, principal.as_ref()) };
+        self.append(change.name(), Outcome::Attempt, None, about);
         self.turn.committed().await.map_err(|_| AUDIT_FAILED)?;
         match self.keeper.submit(change) {
             Ok(pending) => Ok(pending.await),
@@ -290,23 +278,42 @@ impl App {
     ) {
         let status = responder.status().unwrap_or(Status::InternalServerError).code();
         let outcome = if status < 400 || subject.changed { Outcome::Success } else { Outcome::Failure };
-        self.sink.append(&Event {
-            at: self.turn.wall(),
-            name: route.event.unwrap_or(route.pattern),
-            outcome,
-            code: subject.code,
-            count: None,
-            request: Some(AuditedRequest {
-                id: arrival.id,
-                principal: principal.as_ref().map(Principal::id),
-                remote: arrival.peer,
-                route: route.pattern,
-                status,
-                elapsed_micros: Moment::now().nanos_since(arrival.started) / 1_000,
-                key: Some(subject.key.as_str()).filter(|key| !key.is_empty()),
-                key_version: subject.version,
-            }),
-        });
+        let about = AuditedRequest {
+            status,
+            key: Some(subject.key.as_str()).filter(|key| !key.is_empty()),
+            key_version: subject.version,
+            ..about(route, arrival, principal.as_ref())
+        };
+        self.append(route.event.unwrap_or(route.pattern), outcome, subject.code, about);
         responder.audited(self.turn.round());
+    }
+
+    fn append(
+        &self,
+        name: &'static str,
+        outcome: Outcome,
+        code: Option<&'static str>,
+        about: AuditedRequest<'_>,
+    ) {
+        let at = self.turn.wall();
+        self.sink.append(&Event { at, name, outcome, code, count: None, request: Some(about) });
+    }
+}
+
+/// What every line of a request tells; the rest is filled in by what came of it.
+fn about<'a>(
+    route: &'static Route,
+    arrival: &Arrival<'a>,
+    principal: Option<&'a Principal>,
+) -> AuditedRequest<'a> {
+    AuditedRequest {
+        id: arrival.id,
+        principal: principal.map(Principal::id),
+        remote: arrival.peer,
+        route: route.pattern,
+        status: 0,
+        elapsed_micros: Moment::now().nanos_since(arrival.started) / 1_000,
+        key: None,
+        key_version: None,
     }
 }
