@@ -40,7 +40,7 @@ use crate::server::error::ServerError;
 use crate::server::shared::Shared;
 use crate::server::signals::MainLoop;
 use crate::server::worker::{Common, Worker};
-use crate::store::{AdminKey, DataDir, Owner, admin_key, open_audit_file};
+use crate::store::{AdminKey, DataDir, Owner, admin_key, open_audit_file, quoted};
 
 /// Everything that the threads will need, opened and in its place.
 #[derive(Debug)]
@@ -116,8 +116,7 @@ pub(super) fn announce(config: &Config, prepared: &Prepared, admin: &AdminKey) {
         Level::Warn,
         format_args!("keys are not durable yet: they live in memory and end with this process"),
     );
-    let path = config.data_dir.join("admin.key");
-    let path = path.display();
+    let path = quoted(&config.data_dir.join("admin.key"));
     if admin.created {
         let shown = Zeroizing::new(format!("admin API key (shown once, kept in {path}): {}\n", &*admin.text));
         console::out(&shown);

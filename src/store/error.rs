@@ -148,7 +148,8 @@ fn advice(errno: Errno) -> &'static str {
 }
 
 /// A path as a shell takes it, on one line: quoted when it holds more than plain characters.
-fn quoted(path: &Path) -> String {
+#[must_use]
+pub fn quoted(path: &Path) -> String {
     let text = path.to_string_lossy();
     let plain = |char: char| char.is_ascii_alphanumeric() || "/._-+,:@%".contains(char);
     if !text.is_empty() && !text.starts_with('-') && text.chars().all(plain) {

@@ -15,7 +15,7 @@ pub use admin_key::AdminKey;
 pub use audit_file::open_audit_file;
 pub use data_dir::DataDir;
 pub use entry::Owner;
-pub use error::StoreError;
+pub use error::{StoreError, quoted};
 
 #[cfg(test)]
 mod scratch;
