@@ -97,6 +97,8 @@ pub const BODY_RATE_MIN_BYTES_PER_SECOND: u64 = 4 * 1024;
 pub const IDLE_MAX_MILLIS: u64 = 30_000;
 /// How long a reply may find no room in the peer's window; then the connection is closed.
 pub const WRITE_STALL_MAX_MILLIS: u64 = 10_000;
+/// Slowest taking of a reply that is borne after its first stall time; below it the connection is closed.
+pub const SEND_RATE_MIN_BYTES_PER_SECOND: u64 = 4 * 1024;
 /// How long a refused request's remaining body is read and dropped before the connection is closed.
 pub const DISCARD_MAX_MILLIS: u64 = 2_000;
 /// Longest life of a connection; the reply after it says `Connection: close`.

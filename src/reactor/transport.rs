@@ -10,6 +10,7 @@ use std::io;
 use std::rc::Rc;
 
 use crate::clock::Moment;
+use crate::limits::SEND_RATE_MIN_BYTES_PER_SECOND;
 use crate::reactor::executor::{Look, TaskId};
 use crate::reactor::turn::Turn;
 
@@ -115,19 +116,22 @@ impl<T: Transport> Channel<T> {
         .await
     }
 
-    /// Sends all of `source`; each stretch without progress may last `stall_millis`.
+    /// Sends all of `source`; each stretch without progress may last `stall_millis`, and the whole as long as a peer needs
+    /// that takes `limits::SEND_RATE_MIN_BYTES_PER_SECOND`: one that takes a byte now and then is given up.
     ///
     /// # Errors
     /// [`Failure::TimedOut`] or [`Failure::Lost`].
     pub async fn send_all(&mut self, source: &[u8], stall_millis: u64) -> Result<(), Failure> {
         let mut rest = source;
+        let slowest_millis = (source.len() as u64).saturating_mul(1_000) / SEND_RATE_MIN_BYTES_PER_SECOND;
+        let end = self.turn.now().plus_millis(stall_millis).plus_millis(slowest_millis);
         let mut deadline = self.turn.now().plus_millis(stall_millis);
         poll_fn(|_| {
             while !rest.is_empty() && self.turn.writable(self.task) {
                 match self.transport.send(rest) {
                     Ok(count) => {
                         rest = rest.get(count..).unwrap_or_default();
-                        deadline = self.turn.now().plus_millis(stall_millis);
+                        deadline = self.turn.now().plus_millis(stall_millis).min(end);
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         self.turn.write_blocked(self.task);
@@ -152,5 +156,54 @@ impl<T: Transport> Channel<T> {
         }
         self.turn.arm(deadline);
         Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::WallTime;
+    use core::future::Future;
+    use core::pin::pin;
+    use core::task::{Context, Waker};
+
+    /// Takes one byte for each edge.
+    struct Trickle(bool);
+
+    impl Transport for Trickle {
+        fn receive(&mut self, _: &mut [u8]) -> io::Result<Received> {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+
+        fn send(&mut self, _: &[u8]) -> io::Result<usize> {
+            self.0 = !self.0;
+            if self.0 { Ok(1) } else { Err(io::ErrorKind::WouldBlock.into()) }
+        }
+
+        fn finish(&mut self) {}
+    }
+
+    #[test]
+    fn a_peer_that_takes_a_byte_now_and_then_is_given_up() {
+        let turn = Turn::new(Moment::default());
+        let task = TaskId::default();
+        turn.admit(task);
+        let mut channel = Channel::new(Trickle(false), Rc::clone(&turn), task);
+        let source = vec![0; usize::try_from(2 * SEND_RATE_MIN_BYTES_PER_SECOND).unwrap()];
+        let mut sending = pin!(channel.send_all(&source, 1_000));
+        let mut context = Context::from_waker(Waker::noop());
+        for step in 0..100 {
+            turn.begin(Moment::default().plus_millis(step * 500), WallTime::default());
+            turn.mark_ready(task, false, true, false);
+            if let Poll::Ready(sent) = sending.as_mut().poll(&mut context) {
+                assert_eq!(sent, Err(Failure::TimedOut));
+                assert_eq!(
+                    step, 6,
+                    "one second to begin with and two for the bytes, though none of it was silence"
+                );
+                return;
+            }
+        }
+        panic!("it was borne for ever");
     }
 }
