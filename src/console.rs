@@ -1,8 +1,10 @@
 //! Text for people: standard output, standard error, log lines.
 //!
-//! Owns the writing to descriptors 1 and 2. Invariants: a closed, full or blocked stream never stops the
-//! program (the macros of the standard library panic there); a line goes out in one `write`, so that threads
-//! do not mix theirs; a log line is one line, whatever the text holds. Nothing here may be given a secret.
+//! Owns the writing to descriptors 1 and 2. Invariants: a closed or full stream never stops the program (the
+//! macros of the standard library panic there), but a pipe that nobody empties holds up the thread that writes
+//! to it, so whoever has something to do does it before telling; a line goes out in one `write`, so that threads
+//! do not mix theirs; a log line is one line, whatever the text holds. Nothing here is given a secret, apart from
+//! the admin key on the start that makes it.
 
 use core::fmt::{self, Write as _};
 use std::os::fd::BorrowedFd;
