@@ -101,7 +101,9 @@ impl Keeper {
         let outcome = apply(&mut ring, change, &mut at)?;
         match outcome.effect {
             Effect::None => {}
-            Effect::Put | Effect::Removed => self.publication.publish(Arc::new(ring)),
+            Effect::Put | Effect::Removed => {
+                self.publication.publish(Arc::new(ring));
+            }
             Effect::Reserved { version, seals } => {
                 if let Some(version) = outcome.key.version(version) {
                     version.uses().grant(seals);

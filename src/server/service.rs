@@ -209,7 +209,7 @@ impl App {
             Found::Route(_, param) => param,
             Found::OtherMethods(_) | Found::Nothing => None,
         };
-        let ring = self.view.ring();
+        let ring = self.view.enter();
         let now = self.turn.now();
         let health = self.shared.health(now);
         let mut call = Call {
