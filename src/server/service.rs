@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crate::api::route::{self, Found, Route};
 use crate::api::{Answer, Call, Rejection, Subject, Tools, Verdict};
+use crate::audit::Sink;
 use crate::audit::line::{Event, Outcome, Request as AuditedRequest};
 use crate::auth::{self, CredentialFault, Registry};
 use crate::clock::Moment;
@@ -24,7 +25,6 @@ use crate::model::{Permission, Principal};
 use crate::reactor::Turn;
 use crate::server::refusals::Refusals;
 use crate::server::shared::Shared;
-use crate::server::sink::Sink;
 
 const NOT_FOUND: Fault<'static> = Fault::new(
     Status::NotFound,
@@ -296,7 +296,7 @@ impl App {
         about: AuditedRequest<'_>,
     ) {
         let at = self.turn.wall();
-        self.sink.append(&Event { at, name, outcome, code, count: None, request: Some(about) });
+        self.sink.append(&Event { at, name, outcome, code, count: None, store: None, request: Some(about) });
     }
 }
 
@@ -309,8 +309,8 @@ fn about<'a>(
     AuditedRequest {
         id: arrival.id,
         principal: principal.map(Principal::id),
-        remote: arrival.peer,
-        route: route.pattern,
+        remote: Some(arrival.peer),
+        route: Some(route.pattern),
         status: 0,
         elapsed_micros: Moment::now().nanos_since(arrival.started) / 1_000,
         key: None,
