@@ -8,8 +8,10 @@
 pub mod change;
 pub mod key;
 pub mod material;
+mod outside;
 pub mod publication;
 pub mod record;
+pub mod schedule;
 #[cfg(test)]
 mod trial;
 pub mod uses;
