@@ -339,11 +339,45 @@ pub struct PolicyChange {
     pub deletion_allowed: Option<bool>,
 }
 
+/// How the store is: whether keys can be changed. What exists can be used in every case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StoreHealth {
+    /// It takes changes.
+    #[default]
+    Good,
+    /// The last change found no room on the disk.
+    Full,
+    /// The last change could not be written.
+    Failing,
+    /// After a failed sync it takes no changes until it is opened anew.
+    Poisoned,
+}
+
+impl StoreHealth {
+    /// Every state.
+    pub const ALL: [Self; 4] = [Self::Good, Self::Full, Self::Failing, Self::Poisoned];
+
+    /// What it means, for people.
+    #[must_use]
+    pub const fn detail(self) -> &'static str {
+        match self {
+            Self::Good => "Changes are written down.",
+            Self::Full => "The disk is full: keys can be used, but not changed. Free some space.",
+            Self::Failing => "The disk refuses writes: keys can be used, but not changed.",
+            Self::Poisoned => {
+                "A sync of the disk failed: keys can be used, but not changed until the server is restarted."
+            }
+        }
+    }
+}
+
 /// How the server is, for those who ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Health {
     /// Time since the server was ready.
     pub uptime_seconds: u64,
+    /// Whether changes of keys are written down.
+    pub store: StoreHealth,
     /// Whether the audit log takes lines.
     pub audit: bool,
     /// Whether the random generator has a fresh enough seed.
@@ -355,7 +389,8 @@ pub struct Health {
 }
 
 impl Health {
-    /// Whether requests will be served as they should.
+    /// Whether requests will be served as they should. A store that takes no changes does not count: what exists can be
+    /// used.
     #[must_use]
     pub const fn is_good(&self) -> bool {
         self.audit && self.entropy && self.sandbox
