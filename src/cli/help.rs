@@ -6,7 +6,7 @@
 use core::fmt::Write as _;
 
 use crate::build_info::VERSION;
-use crate::config::{Fallback, Group, Kind, SETTINGS, Setting, Unit};
+use crate::config::{Fallback, Group, Kind, MASTER_KEY_CREDENTIAL, SETTINGS, Setting, Unit};
 use crate::exit::Exit;
 
 const HEAD: &str = "\
@@ -65,6 +65,7 @@ const fn placeholder(kind: Kind) -> &'static str {
         Kind::Number(Unit::Count) => " N",
         Kind::Number(Unit::Bytes) => " BYTES",
         Kind::Number(Unit::Millis) => " MS",
+        Kind::Number(Unit::Seconds) => " SECONDS",
         Kind::Number(Unit::Identity) => " ID",
     }
 }
@@ -75,6 +76,9 @@ fn default(setting: &Setting) -> String {
         Fallback::Nothing => return "none".to_owned(),
         Fallback::Text(text) => return format!("default {text}"),
         Fallback::RequiredUnlessDev(text) => return format!("required; with --dev {text}"),
+        Fallback::CredentialUnlessDev => {
+            return format!("required, or systemd's credential {MASTER_KEY_CREDENTIAL}; with --dev made");
+        }
         Fallback::Number(number) => amount(setting.kind, number),
         Fallback::Processors => "the number of processors".to_owned(),
     };
