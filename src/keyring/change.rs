@@ -526,9 +526,12 @@ fn restore(
     Ok(put(ring, key, existing))
 }
 
-fn reserve(ring: &Ring, name: &KeyName, version: u32) -> Result<Outcome, ChangeError> {
+fn reserve(ring: &Ring, name: &KeyName, number: u32) -> Result<Outcome, ChangeError> {
     let key = living(ring, name)?;
-    let uses = key.version(version).ok_or(ChangeError::UnknownVersion)?.uses();
-    let effect = Effect::Reserved { version, seals: uses.next_block() };
+    // A version that went meanwhile is no error: whoever asks looks again, and finds the version to seal with now.
+    let sealing = key.version(number).filter(|version| version.state == VersionState::Enabled);
+    let counted = sealing.filter(|_| key.kind().counts_seals());
+    let promised = counted.and_then(|version| version.uses().promise_block());
+    let effect = promised.map_or(Effect::None, |seals| Effect::Reserved { version: number, seals });
     Ok(Outcome { key: Arc::clone(key), effect, restricts: false })
 }

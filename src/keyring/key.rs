@@ -252,6 +252,20 @@ impl Key {
         }
     }
 
+    /// Whether what is true of every key is true of this one: read back from outside, it need not be.
+    pub(super) fn is_sound(&self) -> bool {
+        let Policy { min_decryption_version: open, min_encryption_version: seal, .. } = self.policy;
+        let latest = self.latest_number();
+        let seals_nothing = |version: &KeyVersion| {
+            !(version.imported && self.kind().counts_seals() && version.state == VersionState::Enabled)
+        };
+        latest > 0
+            && (1..=latest).contains(&open)
+            && (seal == 0 || (open..=latest).contains(&seal))
+            && (self.kind().encrypts() || !self.options.derived)
+            && self.versions().all(seals_nothing)
+    }
+
     /// All versions that are kept, the oldest first.
     pub fn versions(&self) -> impl ExactSizeIterator<Item = &KeyVersion> {
         self.versions.iter().map(Deref::deref)

@@ -9,6 +9,9 @@ pub mod change;
 pub mod key;
 pub mod material;
 pub mod publication;
+pub mod record;
+#[cfg(test)]
+mod trial;
 pub mod uses;
 
 use core::hash::BuildHasher;
@@ -20,6 +23,7 @@ pub use change::{Change, ChangeError, Circumstances, Effect, Outcome};
 pub use key::{Key, KeyVersion, UseError};
 pub use material::Material;
 pub use publication::{Publication, View};
+pub use record::{Malformed, UsesRecord, decode_key, decode_uses, encode_key, encode_uses};
 pub use uses::{SealRefusal, Uses};
 
 use crate::model::KeyName;
