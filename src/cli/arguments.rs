@@ -119,10 +119,8 @@ const GENERATE_MASTER_KEY: &str = "generate-master-key";
 const ADMIN_KEY_FILE: &str = "admin-key-file";
 
 const INIT_SETTINGS: [Id; 5] = [Id::ConfigFile, Id::DataDir, Id::MasterKeyFile, Id::UserId, Id::GroupId];
-const INIT_OWN: [Own; 2] = [
-    Own { name: GENERATE_MASTER_KEY, kind: Kind::Switch },
-    Own { name: ADMIN_KEY_FILE, kind: Kind::Path },
-];
+const INIT_OWN: [Own; 2] =
+    [Own { name: GENERATE_MASTER_KEY, kind: Kind::Switch }, Own { name: ADMIN_KEY_FILE, kind: Kind::Path }];
 
 /// What is wrong with the command line, ending in a newline.
 #[derive(Debug)]
@@ -258,9 +256,8 @@ fn store(mut parser: Parser) -> Result<Command, UsageError> {
 
 fn healthcheck(parser: Parser) -> Result<Command, UsageError> {
     let flags = flags(parser, "healthcheck", &[], &[Own { name: "url", kind: Kind::Path }])?;
-    Ok(flags.map_or(Command::Help(Topic::Program), |mut flags| Command::HealthCheck {
-        url: flags.take("url"),
-    }))
+    Ok(flags
+        .map_or(Command::Help(Topic::Program), |mut flags| Command::HealthCheck { url: flags.take("url") }))
 }
 
 /// A flag that is no setting: a switch, or one with any text as its value.
@@ -310,7 +307,8 @@ fn flags(
         let twice = |name: &str| UsageError::Wrong(format!("--{name} is given twice"));
         if let Some(own) = own.iter().find(|own| own.name == name) {
             // A switch of its own cannot have been turned on elsewhere, so it takes no value that turns it off.
-            let value = if own.kind == Kind::Switch { OsString::new() } else { parser.value().map_err(wrong)? };
+            let value =
+                if own.kind == Kind::Switch { OsString::new() } else { parser.value().map_err(wrong)? };
             if flags.own.iter().any(|(name, _)| *name == own.name) {
                 return Err(twice(own.name));
             }
@@ -455,7 +453,8 @@ mod tests {
 
     #[test]
     fn init_and_store_take_settings_and_flags_of_their_own() {
-        let Ok(Command::Init(init)) = parsed("init --data-dir d --generate-master-key --admin-key-file a") else {
+        let Ok(Command::Init(init)) = parsed("init --data-dir d --generate-master-key --admin-key-file a")
+        else {
             panic!("init");
         };
         assert!(init.generate_master_key);
@@ -496,7 +495,10 @@ mod tests {
     fn mistakes_are_answered_with_what_to_run() {
         for (line, answer) in [
             ("sevre", "unknown command sevre; did you mean `quantonium serve`?"),
-            ("encrypt", "unknown command encrypt; the commands are serve, init, store, healthcheck, version, help"),
+            (
+                "encrypt",
+                "unknown command encrypt; the commands are serve, init, store, healthcheck, version, help",
+            ),
             ("--dev", "--dev stands before any command; did you mean `quantonium serve --dev`?"),
             ("--versoin", "unknown flag --versoin; did you mean --version?"),
             ("-x", "unknown flag -x"),
@@ -525,7 +527,10 @@ mod tests {
             ),
             ("store verify --jsno", "unknown flag --jsno; did you mean --json?"),
             ("store verify --json=1", "--json takes no value, not 1"),
-            ("store verify --listen x", "--listen is a flag of `quantonium serve`, not of `quantonium store verify`"),
+            (
+                "store verify --listen x",
+                "--listen is a flag of `quantonium serve`, not of `quantonium store verify`",
+            ),
             ("store compact --json", "unknown flag --json"),
             ("store rekey --new-master-key-file=", "--new-master-key-file: an empty path"),
             ("init --workers 1", "--workers is a flag of `quantonium serve`, not of `quantonium init`"),

@@ -153,7 +153,9 @@ impl<'a> NewFile<'a> {
     fn keep_or_show(self, admin: &str) {
         let line = Zeroizing::new(format!("{admin}\n"));
         if let Err(failure) = self.fill(line.as_bytes()) {
-            console::err(&format!("quantonium: init: {failure}; the admin key is on standard output instead\n"));
+            console::err(&format!(
+                "quantonium: init: {failure}; the admin key is on standard output instead\n"
+            ));
             console::out(&line);
         }
     }

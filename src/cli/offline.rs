@@ -17,7 +17,9 @@ use crate::store::{DataDir, Owner, StoreError, quoted};
 /// Makes the process fit to hold secrets.
 pub(super) fn prepare() -> Result<(), Failure> {
     build_info::cpu_supported().map_err(|feature| {
-        Failure::config(format!("this binary was built for processors with {feature}: use the portable build"))
+        Failure::config(format!(
+            "this binary was built for processors with {feature}: use the portable build"
+        ))
     })?;
     sandbox::shield()?;
     rustix::process::umask(Mode::from_raw_mode(0o077));
@@ -46,4 +48,3 @@ pub(super) fn open_existing(path: &Path) -> Result<DataDir, Failure> {
 pub(super) fn master_key_file(named: Option<PathBuf>, data_dir: &DataDir) -> Option<PathBuf> {
     named.or_else(|| Some(crate::store::root::path(data_dir)).filter(|path| path.exists()))
 }
-
