@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use super::entry::Owner;
-use super::record::{AppendError, Unreadable};
+use super::record::{AppendError, MaintainError, Unreadable};
 use crate::crypto;
 use crate::limits::CREDENTIAL_FILE_MAX_BYTES;
 
@@ -137,6 +137,8 @@ pub enum StoreError {
     Crypto(crypto::Error),
     /// The store had no room for, or could not write, what a start has to add to it.
     NotAppended(AppendError),
+    /// The new file of a journal could not be made. The old one, if there was one, is as it was.
+    NotCompacted(MaintainError),
     /// No admin key could be made.
     KeyNotMade(Box<dyn std::error::Error + Send + Sync>),
     /// An audit stream's name is not one.
@@ -207,6 +209,7 @@ impl fmt::Display for StoreError {
                 )
             }
             Self::Crypto(error) => write!(f, "{error}; does the system give random bytes (getrandom)?"),
+            Self::NotCompacted(error) => write!(f, "the journal cannot be written anew: {error}"),
             Self::NotAppended(error) => write!(f, "the journal cannot be continued: {error}"),
             Self::StreamName => f.write_str("an audit stream's name is of a-z, 0-9 and hyphens"),
             Self::Io { action, path, errno } => {
@@ -307,6 +310,7 @@ impl std::error::Error for StoreError {
             Self::Unreadable(record) => Some(record),
             Self::Crypto(error) => Some(error),
             Self::NotAppended(error) => Some(error),
+            Self::NotCompacted(error) => Some(error),
             _ => None,
         }
     }

@@ -1,24 +1,45 @@
 //! The journal: one append-only file of sealed frames, and the store that it makes.
 //!
-//! Owns [`Journal`].
+//! Owns [`Journal`] and what is done to it while no server runs. The bytes are in [`format`] and [`payload`], reading in
+//! `scan`, the store in `core`, the new file of a compaction in `snapshot`, the system calls in `disk`. Invariants: a
+//! frame is one change, written at once and synced before it is answered, so that only the very last one can be torn;
+//! anything else that is not as it was written is damage, with which no server starts; a file is replaced by a whole
+//! and durable one or not at all.
 
+mod core;
+mod disk;
+pub mod format;
+pub mod payload;
+mod scan;
+#[cfg(test)]
+mod simulation;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+mod verify;
+
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 
+use self::core::Core;
+use self::disk::{Disk as _, Files, Which};
+use self::format::{FrameKeys, HEADER_BYTES, Header, HeaderFault};
+use self::snapshot::SnapshotWriter;
+pub use self::verify::{Damage, Inspected, Report};
 use super::data_dir::DataDir;
 use super::error::StoreError;
 use super::record::{
-    AppendError, Compacted, Deliver, Head, Loaded, MaintainError, Origin, Record, Standing, Store, TornTail,
-    Witness,
+    AppendError, Compacted, Deliver, Head, Loaded, MaintainError, Origin, Record, Standing, Store, Witness,
 };
-use super::root::{MasterKey, MasterKeyId, RootKey};
-use crate::crypto::random::{Generator, SeedSource};
+use super::root::{MasterKey, RootKey};
+use crate::clock::Moment;
+use crate::crypto::Error;
+use crate::crypto::random::{Generator, Kernel, SeedSource};
 
 /// The store of one server: a journal in its data directory.
 #[derive(Debug)]
-pub struct Journal {
-    standing: Standing,
-}
+pub struct Journal(Core<Files>);
 
 /// An open journal and what it is opened with.
 #[derive(Debug)]
@@ -34,7 +55,7 @@ pub struct Opened {
 /// What a descriptor of the journal is, when it gets its number before lock-down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Slot {
-    /// The journal: [`crate::limits::FD_JOURNAL_NUMBER`].
+    /// The journal: [`crate::limits::FD_JOURNAL_NUMBER`]. It and its successor change their parts in use.
     Journal,
     /// Its successor: [`crate::limits::FD_JOURNAL_NEXT_NUMBER`].
     Next,
@@ -42,84 +63,72 @@ pub enum Slot {
     Directory,
 }
 
-/// What the header of a journal says to everybody.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Inspected {
-    /// Number of the format.
-    pub format: u32,
-    /// The ring.
-    pub ring: [u8; 16],
-    /// The file: another one after each compaction.
-    pub file: [u8; 16],
-    /// The master key that is needed.
-    pub master_key: MasterKeyId,
-    /// Length of the file.
-    pub bytes: u64,
-}
-
-/// What a look at every byte of a journal found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
-    /// What the header says.
-    pub inspected: Inspected,
-    /// Frames that are as they were written.
-    pub frames: u64,
-    /// Records that are neither superseded nor removed, of these frames.
-    pub live_records: u64,
-    /// Where the state stands after the last of the frames before the first damage.
-    pub head: Head,
-    /// The unfinished end, which the next start cuts off.
-    pub torn: Option<TornTail>,
-    /// Damaged places, the first ones of them.
-    pub damages: Vec<Damage>,
-    /// How many damaged places there are.
-    pub damages_count: u64,
-}
-
-/// A damaged place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Damage {
-    /// Where it begins.
-    pub offset: u64,
-    /// How far it is to the next frame that is as it was written, or to the end.
-    pub bytes: u64,
-}
-
 impl Journal {
     /// Makes an empty journal with a new root key and a new ring.
     ///
     /// # Errors
-    /// [`StoreError::StoreExists`] if there is one; what the system refuses.
+    /// [`StoreError::StoreExists`] if there is one; what the system refuses. Then there is no journal.
     pub fn create<S: SeedSource>(
         data_dir: &DataDir,
-        _master: &MasterKey,
-        _random: &mut Generator<S>,
+        master: &MasterKey,
+        random: &mut Generator<S>,
     ) -> Result<(), StoreError> {
-        Err(StoreError::NoStore { path: data_dir.path().to_owned() })
+        if Self::exists(data_dir)? {
+            return Err(StoreError::StoreExists { path: Files::path(data_dir) });
+        }
+        let now = Moment::now();
+        let root = RootKey::generate(random)?;
+        let (ring, file) = (random.array(now)?, random.array(now)?);
+        let header = Header::wrap(master, &root, ring, file, random.array(now)?)?;
+        let keys = FrameKeys::new(&root)?;
+        let files = Files::create(data_dir)?;
+        SnapshotWriter::new(&files, Which::Journal, &keys, random, &header)
+            .and_then(|writer| writer.finish(Head::default(), &VecDeque::new()))
+            .map_err(StoreError::NotCompacted)?;
+        Files::give_name(data_dir)
     }
 
     /// Whether there is a journal.
     ///
     /// # Errors
-    /// What the system refuses.
-    pub fn exists(_data_dir: &DataDir) -> Result<bool, StoreError> {
-        Ok(false)
+    /// What the system refuses; a journal that others may read is refused like one that is opened.
+    pub fn exists(data_dir: &DataDir) -> Result<bool, StoreError> {
+        Files::exist(data_dir)
     }
 
-    /// Opens the journal. What the witness saw is asked for when it is loaded.
+    /// Opens the journal for a server. What the witness saw is asked for when it is loaded, before anything that a
+    /// crash left unfinished is cut off.
     ///
     /// # Errors
     /// Why it cannot be used, with what to do.
-    pub fn open(data_dir: &DataDir, _master: &MasterKey, _witness: Witness) -> Result<Opened, StoreError> {
-        Err(StoreError::NoStore { path: data_dir.path().to_owned() })
+    pub fn open(data_dir: &DataDir, master: &MasterKey, witness: Witness) -> Result<Opened, StoreError> {
+        Self::open_as(data_dir, master, witness, true)
+    }
+
+    /// Compacts a journal that was just loaded, if it is worth it: on a file system that cannot exchange two names
+    /// this is the only time ([`Standing::compacts_in_use`] tells).
+    ///
+    /// # Errors
+    /// What the system refuses. Whether the journal can be used is in [`Store::standing`].
+    pub fn compact_at_start(&mut self, data_dir: &DataDir) -> Result<Option<Compacted>, StoreError> {
+        if self.0.disk.has_next() {
+            return self.0.maintain().map_err(StoreError::NotCompacted);
+        }
+        if !self.0.worth_compacting() {
+            return Ok(None);
+        }
+        self.0.disk.prepare_next(data_dir, false)?;
+        let done = self.0.compact(None);
+        self.0.disk.forget_next();
+        done.map(Some).map_err(StoreError::NotCompacted)
     }
 
     /// Moves its descriptors, each by `place`, to the numbers that the filters know.
     ///
     /// # Errors
     /// What `place` returns.
-    pub fn into_placed(self, _place: impl FnMut(OwnedFd, Slot) -> io::Result<OwnedFd>) -> io::Result<Self> {
-        Ok(self)
+    pub fn into_placed(self, place: impl FnMut(OwnedFd, Slot) -> io::Result<OwnedFd>) -> io::Result<Self> {
+        self.0.placed(place).map(Self)
     }
 
     /// Rewrites the journal with nothing but what is alive in it. No server may be running.
@@ -128,10 +137,12 @@ impl Journal {
     /// Why it cannot be used, with what to do. The journal is then as it was.
     pub fn compact_offline(
         data_dir: &DataDir,
-        _master: &MasterKey,
-        _witness: Witness,
+        master: &MasterKey,
+        witness: Witness,
     ) -> Result<Compacted, StoreError> {
-        Err(StoreError::NoStore { path: data_dir.path().to_owned() })
+        let mut opened = Self::open_as(data_dir, master, witness, false)?;
+        opened.journal.load(&mut |_| Ok(()))?;
+        opened.journal.0.compact(None).map_err(StoreError::NotCompacted)
     }
 
     /// Puts the journal under another master key, all at once: before it is done, only the old key opens it, then
@@ -141,53 +152,85 @@ impl Journal {
     /// As for [`Journal::compact_offline`].
     pub fn rekey(
         data_dir: &DataDir,
-        _master: &MasterKey,
-        _new: &MasterKey,
-        _witness: Witness,
+        master: &MasterKey,
+        new: &MasterKey,
+        witness: Witness,
     ) -> Result<Compacted, StoreError> {
-        Err(StoreError::NoStore { path: data_dir.path().to_owned() })
+        let Opened { mut journal, root, ring } = Self::open_as(data_dir, master, witness, false)?;
+        journal.load(&mut |_| Ok(()))?;
+        let nonce = Generator::new(Kernel, Moment::now())?.array(Moment::now())?;
+        let header = Header::wrap(new, &root, ring, journal.0.header().file, nonce)?;
+        journal.0.compact(Some(header)).map_err(StoreError::NotCompacted)
     }
 
-    /// Looks at every byte and changes none.
-    ///
-    /// # Errors
-    /// Why it cannot even be looked at. Damage behind the header is in the report.
-    pub fn verify(data_dir: &DataDir, _master: &MasterKey) -> Result<Report, StoreError> {
-        Err(StoreError::NoStore { path: data_dir.path().to_owned() })
-    }
-
-    /// What the header says to everybody, without any key.
-    ///
-    /// # Errors
-    /// Why it cannot be looked at.
-    pub fn inspect(data_dir: &DataDir) -> Result<Inspected, StoreError> {
-        Err(StoreError::NoStore { path: data_dir.path().to_owned() })
+    fn open_as(
+        data_dir: &DataDir,
+        master: &MasterKey,
+        witness: Witness,
+        in_use: bool,
+    ) -> Result<Opened, StoreError> {
+        let mut files = Files::open(data_dir)?;
+        let (header, _) = read_header(data_dir, &files)?;
+        let root = unwrap(data_dir, &header, master)?;
+        let keys = FrameKeys::new(&root)?;
+        let random = Generator::new(Kernel, Moment::now())?;
+        files.prepare_next(data_dir, in_use)?;
+        let core = Core::new(files, Files::path(data_dir), header, keys, random, witness);
+        Ok(Opened { journal: Self(core), root, ring: header.ring })
     }
 }
 
+/// The header, and the length of the file.
+fn read_header(data_dir: &DataDir, files: &Files) -> Result<(Header, u64), StoreError> {
+    let path = || Files::path(data_dir);
+    let failed = |errno| StoreError::Io { action: "read", path: path(), errno };
+    let size = files.size().map_err(failed)?;
+    let mut bytes = [0; HEADER_BYTES];
+    let mut filled = 0;
+    while let Some(room) = bytes.get_mut(filled..).filter(|room| !room.is_empty()) {
+        match files.read_at(filled as u64, room).map_err(failed)? {
+            0 => break,
+            read => filled += read,
+        }
+    }
+    let header = Header::parse(bytes.get(..filled).unwrap_or_default()).map_err(|fault| match fault {
+        HeaderFault::NotAJournal => StoreError::NotAJournal { path: path() },
+        HeaderFault::UnknownFormat(found) => StoreError::UnknownFormat { path: path(), found },
+        HeaderFault::Damaged => StoreError::DamagedHeader { path: path() },
+    })?;
+    Ok((header, size))
+}
+
+fn unwrap(data_dir: &DataDir, header: &Header, master: &MasterKey) -> Result<RootKey, StoreError> {
+    let path = Files::path(data_dir);
+    let given = master.id()?;
+    if given != header.master_key {
+        return Err(StoreError::WrongMasterKey { path, needed: header.master_key, given });
+    }
+    header.unwrap(master).map_err(|error| match error {
+        Error::Rejected => StoreError::DamagedHeader { path },
+        error => StoreError::Crypto(error),
+    })
+}
+
 impl Store for Journal {
-    fn load(&mut self, _each: &mut Deliver<'_>) -> Result<Loaded, StoreError> {
-        Ok(Loaded::default())
+    fn load(&mut self, each: &mut Deliver<'_>) -> Result<Loaded, StoreError> {
+        self.0.load(each)
     }
 
-    fn append(
-        &mut self,
-        _expected: u64,
-        _records: &[Record],
-        _origins: &[Origin],
-    ) -> Result<Head, AppendError> {
-        Err(AppendError::Refused)
+    fn append(&mut self, expected: u64, records: &[Record], origins: &[Origin]) -> Result<Head, AppendError> {
+        self.0.append(expected, records, origins)
     }
 
     fn watch(&mut self, _since: u64, _each: &mut Deliver<'_>) -> Result<Head, StoreError> {
-        Ok(Head::default())
+        Ok(self.0.head().unwrap_or_default())
     }
 
     fn maintain(&mut self) -> Result<Option<Compacted>, MaintainError> {
-        Ok(None)
+        self.0.maintain()
     }
 
     fn standing(&self) -> Standing {
-        self.standing
+        self.0.standing()
     }
 }
