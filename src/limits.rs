@@ -236,6 +236,8 @@ pub const MAC_KEY_MIN_BYTES: usize = 16;
 pub const MAC_KEY_MAX_BYTES: usize = 512;
 /// Longest record of a key with all its versions.
 pub const KEY_RECORD_MAX_BYTES: usize = 4 * 1024 * 1024;
+/// Longest backup of a key, as text.
+pub const BACKUP_MAX_BYTES: usize = 6 * 1024 * 1024;
 /// Longest context of a derived key, decoded.
 pub const CONTEXT_MAX_BYTES: usize = 1024;
 /// Shortest age at which the server rotates a key by itself.

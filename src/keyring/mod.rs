@@ -5,11 +5,14 @@
 //! its beginning to its end; a new snapshot shares everything with the old one but the shard that changed; version
 //! numbers begin at 1 and are never used twice.
 
+pub mod backup;
 pub mod change;
 pub mod key;
 pub mod material;
+mod outside;
 pub mod publication;
 pub mod record;
+pub mod schedule;
 #[cfg(test)]
 mod trial;
 pub mod uses;
@@ -19,6 +22,7 @@ use std::collections::HashMap;
 use std::hash::RandomState;
 use std::sync::Arc;
 
+pub use backup::{BackupError, open_backup, read_plain_backup, seal_backup, write_plain_backup};
 pub use change::{Change, ChangeError, Circumstances, Effect, Outcome};
 pub use key::{Key, KeyVersion, UseError};
 pub use material::Material;
