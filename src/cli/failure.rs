@@ -64,7 +64,8 @@ impl From<StoreError> for Failure {
             | StoreError::DamagedHeader { .. }
             | StoreError::NotAJournal { .. }
             | StoreError::Unreadable(_) => Self::damaged(text),
-            StoreError::NotAppended(AppendError::Full | AppendError::Failed | AppendError::Ambiguous) => {
+            StoreError::NotCompacted(_)
+            | StoreError::NotAppended(AppendError::Full | AppendError::Failed | AppendError::Ambiguous) => {
                 Self::io(text)
             }
             StoreError::Io { action: "write" | "read" | "sync" | "reserve room for", .. } => Self::io(text),

@@ -14,7 +14,8 @@ use super::report::{self, Header, Inspection, Verification};
 use crate::config::{self, Offline};
 use crate::console;
 use crate::exit::Exit;
-use crate::store::{Compacted, DataDir, Journal, MasterKey, Store as _, Witness, quoted};
+use crate::store::journal::Report;
+use crate::store::{Compacted, DataDir, Journal, MasterKey, StoreError, Witness, quoted};
 
 /// Does what `command` says.
 pub(super) fn run(
@@ -66,14 +67,19 @@ impl Desk {
 
     fn inspect(&self) -> Result<Exit, Failure> {
         let header = Header::new(&self.journal(), &Journal::inspect(&self.data_dir)?);
-        let inspection = if self.master_key_file.is_some() {
-            let (revision, contents) = self.contents(&self.master()?)?;
-            Inspection::of_contents(header, revision, &contents)
-        } else {
-            Inspection::of_header(header)
-        };
-        self.say(&inspection);
-        Ok(Exit::Success)
+        if self.master_key_file.is_none() {
+            self.say(&Inspection::of_header(header));
+            return Ok(Exit::Success);
+        }
+        let (report, contents) = self.examine(&self.master()?)?;
+        self.say(&Inspection::of_contents(header, report.head.revision, &contents));
+        match report.damages.first() {
+            Some(damage) => {
+                let path = self.journal();
+                Err(StoreError::Damaged { path, offset: damage.offset }.into())
+            }
+            None => Ok(Exit::Success),
+        }
     }
 
     fn compact(&self) -> Result<Exit, Failure> {
@@ -124,9 +130,15 @@ impl Desk {
         MasterKey::read_file(path).map_err(Failure::from)
     }
 
+    /// Reads everything and changes nothing.
+    fn examine(&self, master: &MasterKey) -> Result<(Report, Contents), Failure> {
+        let mut gathered = Gathered::default();
+        let (report, sealer) = Journal::examine(&self.data_dir, master, &mut |record| gathered.take(record))?;
+        Ok((report, gathered.read(&sealer)))
+    }
+
     fn verified(&self, master: &MasterKey) -> Result<Verification, Failure> {
-        let report = Journal::verify(&self.data_dir, master)?;
-        let contents = if report.damages_count == 0 { self.contents(master)?.1 } else { Contents::default() };
+        let (report, contents) = self.examine(master)?;
         Ok(Verification::new(Header::new(&self.journal(), &report.inspected), &report, &contents))
     }
 
@@ -139,17 +151,6 @@ impl Desk {
             "{} was rewritten and is not sound; do not start on it, put back a copy:\n{verification}",
             quoted(&self.journal())
         )))
-    }
-
-    fn contents(&self, master: &MasterKey) -> Result<(u64, Contents), Failure> {
-        let mut opened = Journal::open(&self.data_dir, master, Witness::default())?;
-        let mut gathered = Gathered::default();
-        let loaded = opened.journal.load(&mut |record| {
-            gathered.take(record);
-            Ok(())
-        })?;
-        let sealer = opened.root.sealer(opened.ring)?;
-        Ok((loaded.head.revision, gathered.read(&sealer)))
     }
 
     fn say(&self, report: &(impl serde::Serialize + core::fmt::Display)) {
