@@ -250,6 +250,10 @@ pub const RESTORE_WINDOW_DEFAULT_SECONDS: u64 = 7 * 86_400;
 pub const RESTORE_WINDOW_FLOOR_SECONDS: u64 = 0;
 /// Longest such time: ten years.
 pub const RESTORE_WINDOW_CEILING_SECONDS: u64 = 10 * 366 * 86_400;
+/// Smallest revision that a configuration may demand of the store: the first one.
+pub const STORE_REVISION_FLOOR_NUMBER: u64 = 1;
+/// Largest such revision: the largest number that a TOML file can hold.
+pub const STORE_REVISION_CEILING_NUMBER: u64 = i64::MAX as u64;
 /// Keys returned by one page of a listing.
 pub const LIST_PAGE_MAX_COUNT: usize = 1_000;
 /// Longest message of one seal: ChaCha20 counts 2^32 blocks of 64 bytes (RFC 8439 section 2.8), and the last
