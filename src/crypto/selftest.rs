@@ -40,7 +40,7 @@ impl From<Failure> for Error {
     }
 }
 
-/// Checks every primitive against its known answers. Takes less than a millisecond.
+/// Checks every primitive against its known answers. Takes about a millisecond.
 ///
 /// # Errors
 /// The first primitive that gave a wrong answer.
