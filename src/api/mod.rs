@@ -310,7 +310,7 @@ impl From<ChangeError> for Rejection {
             ChangeError::PolicyNotAllowed => (
                 Status::BadRequest,
                 "policy_not_allowed",
-                "The version bounds must name versions that the key has, the one for encryption not below the other.",
+                "The version bounds must name versions that the key has, the one for encryption not below the other; at most 4096 versions are kept, and a period has at most a hundred years.",
             ),
             ChangeError::MaterialNotAllowed => (
                 Status::BadRequest,

@@ -5,7 +5,7 @@
 use serde::Deserialize;
 
 use crate::api::body::{Object, Text, present, read};
-use crate::api::keys::settings::{checked, policy_of};
+use crate::api::keys::settings::policy_of;
 use crate::api::keys::{existing_name, form};
 use crate::api::{Answer, Call, Rejection, Verdict};
 use crate::http::media::{self, ContentType};
@@ -63,7 +63,7 @@ pub fn configure(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
     call.subject.note_key(call.param.unwrap_or_default());
     require_patch(call)?;
     let body: Body<'_> = read(call.body)?;
-    let policy = checked(policy_of!(body))?;
+    let policy = policy_of!(body);
     let versions = read_versions(body.versions.as_deref().unwrap_or_default())?;
     let name = existing_name(call)?;
     Ok(Verdict::Commit(Change::Configure { name, policy, versions }))

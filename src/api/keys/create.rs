@@ -53,6 +53,6 @@ pub fn create(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
     let body: Body<'_> = read(call.body)?;
     let name = KeyName::new(body.name.as_str()).ok_or(BAD_NAME)?;
     call.subject.note_key(name.as_str());
-    let (options, policy) = settings_of!(body)?.resolve()?;
+    let (options, policy) = settings_of!(body)?.resolve();
     Ok(Verdict::Commit(Change::Create { name, options, policy }))
 }

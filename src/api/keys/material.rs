@@ -139,7 +139,7 @@ pub fn import(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
         }
         _ => return Err(UNSUPPORTED_TYPE.into()),
     };
-    let (options, policy) = settings.resolve()?;
+    let (options, policy) = settings.resolve();
     Ok(Verdict::Commit(Change::Import { name, options, policy, material }))
 }
 

@@ -9,18 +9,12 @@ use crate::api::keys::read::parse_flag;
 use crate::http::query::Query;
 use crate::http::responder::Fault;
 use crate::http::status::Status;
-use crate::limits::{AUTO_ROTATE_CEILING_SECONDS, AUTO_ROTATE_FLOOR_SECONDS};
 use crate::model::{KeyOptions, KeyType, PolicyChange};
 
 const BAD_TYPE: Fault<'static> = Fault::new(
     Status::BadRequest,
     "unknown_key_type",
     "The types are xchacha20-poly1305 (the default), chacha20-poly1305, hmac-sha256, hmac-sha384 and hmac-sha512.",
-);
-const BAD_PERIOD: Fault<'static> = Fault::new(
-    Status::BadRequest,
-    "policy_not_allowed",
-    "auto_rotate_seconds is 0 (never) or at most a hundred years.",
 );
 const BAD_PARAMETER: Fault<'static> = Fault::new(
     Status::BadRequest,
@@ -134,10 +128,7 @@ impl Settings {
     }
 
     /// The options for good, and what differs from the usual policy.
-    ///
-    /// # Errors
-    /// 400 as [`checked`].
-    pub(super) fn resolve(self) -> Result<(KeyOptions, PolicyChange), Rejection> {
+    pub(super) fn resolve(self) -> (KeyOptions, PolicyChange) {
         let usual = KeyOptions::of(self.kind.unwrap_or(KeyType::XChaCha20Poly1305));
         let options = KeyOptions {
             derived: self.derived.unwrap_or(usual.derived),
@@ -145,19 +136,8 @@ impl Settings {
             plaintext_backup: self.plaintext_backup.unwrap_or(usual.plaintext_backup),
             ..usual
         };
-        Ok((options, checked(self.policy)?))
+        (options, self.policy)
     }
-}
-
-/// The same policy, if its period is one that clocks can count.
-///
-/// # Errors
-/// 400 if not.
-pub(super) fn checked(policy: PolicyChange) -> Result<PolicyChange, Rejection> {
-    let counts = |seconds| {
-        seconds == 0 || (AUTO_ROTATE_FLOOR_SECONDS..=AUTO_ROTATE_CEILING_SECONDS).contains(&seconds)
-    };
-    if policy.auto_rotate_seconds.is_none_or(counts) { Ok(policy) } else { Err(BAD_PERIOD.into()) }
 }
 
 /// A decimal number without sign or leading zeros.
