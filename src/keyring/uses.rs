@@ -22,6 +22,8 @@ pub enum SealRefusal {
 pub struct Uses {
     /// Seals that were made or that may have been made before a restart.
     seals: AtomicU64,
+    /// Seals that may be made as soon as that is durable.
+    promised: AtomicU64,
     /// Seals that may be made: durable.
     reserved: AtomicU64,
     /// Operations of every kind.
@@ -36,6 +38,7 @@ impl Uses {
     pub const fn restored(reserved: u64, operations: u64, last: WallTime) -> Self {
         Self {
             seals: AtomicU64::new(reserved),
+            promised: AtomicU64::new(reserved),
             reserved: AtomicU64::new(reserved),
             operations: AtomicU64::new(operations),
             last: AtomicU64::new(last.as_secs()),
@@ -65,16 +68,32 @@ impl Uses {
         })
     }
 
-    /// How many seals would be set aside after one more block.
+    /// Promises one more block of seals, to be granted once it is written down; gives what is set aside in all then.
+    ///
+    /// Nothing if half a block or more is left: many who find a block used up at once set one aside, not one each. And
+    /// nothing if no more is safe.
     #[must_use]
-    pub fn next_block(&self) -> u64 {
-        let next = self.reserved.load(Ordering::Relaxed).saturating_add(SEALS_BLOCK_COUNT);
-        next.min(NONCE_96_SEALS_MAX_COUNT)
+    pub fn promise_block(&self) -> Option<u64> {
+        let reserved = self.reserved.load(Ordering::Acquire);
+        let left = reserved.saturating_sub(self.seals.load(Ordering::Relaxed));
+        let next = reserved.saturating_add(SEALS_BLOCK_COUNT).min(NONCE_96_SEALS_MAX_COUNT);
+        if next <= reserved || left >= SEALS_BLOCK_COUNT / 2 {
+            return None;
+        }
+        self.promised.fetch_max(next, Ordering::Relaxed);
+        Some(next)
     }
 
     /// Sets aside `reserved` seals in all; to be called when that is durable.
     pub fn grant(&self, reserved: u64) {
+        self.promised.fetch_max(reserved, Ordering::Relaxed);
         self.reserved.fetch_max(reserved, Ordering::Release);
+    }
+
+    /// How many seals are set aside, or will be as soon as that is written down.
+    #[must_use]
+    pub fn promised(&self) -> u64 {
+        self.promised.load(Ordering::Relaxed)
     }
 
     /// How many seals are set aside.
