@@ -1,6 +1,7 @@
 //! The HTTP API of the running server: every route, with right and with wrong input.
 //!
 //! - `keys`: making, listing, reading and rotating keys.
+//! - `keys_backup`: backups of keys, and keys from backups.
 //! - `keys_policy`: what policy and states of versions allow.
 //! - `keys_deletion`: deleting keys and bringing them back.
 //! - `keys_material`: key material taken in and given out.
@@ -21,6 +22,8 @@ mod forgery;
 mod json;
 #[path = "api/keys.rs"]
 mod keys;
+#[path = "api/keys_backup.rs"]
+mod keys_backup;
 #[path = "api/keys_deletion.rs"]
 mod keys_deletion;
 #[path = "api/keys_material.rs"]

@@ -3,10 +3,10 @@
 //! Owns [`TABLE`] and the search in it. Invariants: a route without a permission is one that everybody may call, and
 //! a test names those; `HEAD` is served wherever `GET` is; what the table does not name does not exist.
 
-use crate::api::keys::{configure, create, lifecycle, material, read};
+use crate::api::keys::{backup, configure, create, lifecycle, material, read};
 use crate::api::{Handler, decrypt, encrypt, health};
 use crate::http::target::Method;
-use crate::limits::{BODY_PAYLOAD_MAX_BYTES, BODY_SMALL_MAX_BYTES};
+use crate::limits::{BODY_BACKUP_MAX_BYTES, BODY_PAYLOAD_MAX_BYTES, BODY_SMALL_MAX_BYTES};
 use crate::model::Permission;
 
 /// One row.
@@ -88,6 +88,16 @@ pub static TABLE: &[Route] = &[
     key_row(Method::Post, "/api/keys/{name}/rotate", lifecycle::rotate, Permission::KeysManage, "key.rotate"),
     key_row(Method::Post, "/api/keys/{name}/import", material::import, Permission::KeysManage, "key.import"),
     key_row(Method::Post, "/api/keys/{name}/export", material::export, Permission::KeysExport, "key.export"),
+    key_row(Method::Post, "/api/keys/{name}/backup", backup::backup, Permission::KeysExport, "key.backup"),
+    // No key stands behind this path, whatever its name: keys take no POST.
+    row(
+        Method::Post,
+        "/api/keys/restore",
+        backup::restore,
+        Permission::KeysManage,
+        "key.restore",
+        BODY_BACKUP_MAX_BYTES,
+    ),
 ];
 
 /// What the table says of a request.

@@ -11,6 +11,7 @@
 //! Invariants: no reply but those of `material` and `backup` holds key material; whether a change may be made is judged
 //! by `keyring::change` alone; once a change was asked for, the body is not looked at again.
 
+pub mod backup;
 pub mod configure;
 pub mod create;
 mod form;
