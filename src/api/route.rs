@@ -6,7 +6,7 @@
 use crate::api::keys::{backup, configure, create, lifecycle, material, read};
 use crate::api::{Handler, decrypt, encrypt, health};
 use crate::http::target::Method;
-use crate::limits::{BODY_BACKUP_MAX_BYTES, BODY_PAYLOAD_MAX_BYTES, BODY_SMALL_MAX_BYTES};
+use crate::limits::{BODY_BUFFERED_MAX_BYTES, BODY_PAYLOAD_MAX_BYTES, BODY_SMALL_MAX_BYTES};
 use crate::model::Permission;
 
 /// One row.
@@ -96,7 +96,7 @@ pub static TABLE: &[Route] = &[
         backup::restore,
         Permission::KeysManage,
         "key.restore",
-        BODY_BACKUP_MAX_BYTES,
+        BODY_BUFFERED_MAX_BYTES,
     ),
 ];
 

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::server::Server;
 use crate::server::client::Request;
-use crate::{decrypt, must_configure, must_create, must_encrypt, must_rotate, post, with_orders};
+use crate::{decrypt, must_configure, must_encrypt, must_rotate, post, with_orders};
 
 const HELLO: &str = r#""plaintext":"aGVsbG8=""#;
 
@@ -179,25 +179,4 @@ fn bodies_that_are_no_change_are_refused() {
     server.ask(coded).assert_problem(415, "unsupported_media_type");
     server.ask(Request::patch("/api/keys/orders?a=b", "{}")).assert_problem(400, "unknown_parameter");
     server.ask(Request::patch("/api/keys/nope", "{}")).assert_problem(404, "unknown_key");
-}
-
-#[test]
-fn a_key_with_as_many_versions_as_may_be_is_still_answered() {
-    let Some(server) = with_orders() else { return };
-    let mut client = server.connect();
-    let rotate = Request::post("/api/keys/orders/rotate", "").key(server.key());
-    for version in 2..=4_096 {
-        let reply = client.call(&rotate);
-        assert_eq!(reply.status, 200, "{version}: {}", reply.text());
-        if version == 4_096 {
-            assert_eq!(reply.json()["latest_version"], version);
-        }
-    }
-    client.call(&rotate).assert_problem(409, "key_versions_full");
-    let key = client.call(&Request::get("/api/keys/orders").key(server.key())).json();
-    assert_eq!(key["versions"].as_array().map(Vec::len), Some(4_096));
-    must_configure(&server, &json!({ "keep_versions": 1 }));
-    let rotated = client.call(&rotate).json();
-    assert_eq!(rotated["versions"].as_array().map(Vec::len), Some(1));
-    must_create(&server, r#"{"name":"other"}"#);
 }
