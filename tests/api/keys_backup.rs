@@ -1,5 +1,7 @@
 //! Backups of keys, and keys from backups.
 
+#![expect(clippy::expect_used, reason = "a test fails by panicking, its helping functions too")]
+
 use quantonium::clock::{Moment, WallTime};
 use quantonium::crypto::random::{Generator, Kernel};
 use quantonium::keyring::backup::write_plain_backup;
@@ -25,7 +27,7 @@ fn backup(server: &Server, name: &str, body: &str) -> Reply {
 fn must_back_up(server: &Server) -> String {
     let reply = backup(server, "orders", "");
     assert_eq!(reply.status, 200, "{}", reply.text());
-    assert_eq!(reply.json()["name"], "orders");
+    assert_eq!(reply.member("name"), "orders");
     let text = reply.member("backup");
     assert!(text.starts_with(SEALED), "{text}");
     text
