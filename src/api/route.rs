@@ -3,7 +3,9 @@
 //! Owns [`TABLE`] and the search in it. Invariants: a route without a permission is one that everybody may call, and
 //! a test names those; `HEAD` is served wherever `GET` is; what the table does not name does not exist.
 
-use crate::api::{Handler, decrypt, encrypt, health, keys};
+use crate::api::{
+    Handler, datakey, decrypt, encrypt, entropy, hash, health, keys, keystream, rewrap, sign, verify,
+};
 use crate::http::target::Method;
 use crate::limits::{BODY_PAYLOAD_MAX_BYTES, BODY_SMALL_MAX_BYTES};
 use crate::model::Permission;
@@ -41,7 +43,7 @@ const fn public(pattern: &'static str, handler: Handler) -> Route {
 }
 
 /// Every route; those that are asked for most often stand first.
-pub static TABLE: [Route; 9] = [
+pub static TABLE: [Route; 16] = [
     row(
         Method::Post,
         "/api/encrypt",
@@ -57,6 +59,27 @@ pub static TABLE: [Route; 9] = [
         Permission::Decrypt,
         "decrypt",
         BODY_PAYLOAD_MAX_BYTES,
+    ),
+    row(Method::Post, "/api/rewrap", rewrap::rewrap, Permission::Rewrap, "rewrap", BODY_PAYLOAD_MAX_BYTES),
+    row(Method::Post, "/api/datakey", datakey::datakey, Permission::Datakey, "datakey", BODY_SMALL_MAX_BYTES),
+    row(Method::Post, "/api/sign", sign::sign, Permission::Sign, "sign", BODY_PAYLOAD_MAX_BYTES),
+    row(Method::Post, "/api/verify", verify::verify, Permission::Verify, "verify", BODY_PAYLOAD_MAX_BYTES),
+    row(Method::Post, "/api/hash", hash::hash, Permission::Hash, "hash", BODY_PAYLOAD_MAX_BYTES),
+    row(
+        Method::Post,
+        "/api/entropy/sample",
+        entropy::sample,
+        Permission::Entropy,
+        "entropy.sample",
+        BODY_SMALL_MAX_BYTES,
+    ),
+    row(
+        Method::Post,
+        "/api/keystream",
+        keystream::keystream,
+        Permission::Keystream,
+        "keystream",
+        BODY_SMALL_MAX_BYTES,
     ),
     public("/api/health", health::health),
     public("/api/health/live", health::live),
