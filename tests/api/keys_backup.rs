@@ -241,7 +241,7 @@ fn a_key_that_no_request_could_bring_back_is_not_backed_up() {
         backup(&server, "orders", body).assert_problem(409, "backup_too_large");
     }
     let all = server.ask(Request::post("/api/keys/orders/export", ""));
-    all.assert_problem(409, "export_too_large");
+    all.assert_problem(413, "reply_too_large");
     let one = server.ask(Request::post("/api/keys/orders/export", r#"{"version":"latest"}"#)).json();
     let secrets: Vec<&Value> =
         one["versions"].as_object().into_iter().flat_map(|versions| versions.values()).collect();
