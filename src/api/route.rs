@@ -4,7 +4,9 @@
 //! a test names those; `HEAD` is served wherever `GET` is; what the table does not name does not exist.
 
 use crate::api::keys::{backup, configure, create, lifecycle, material, read};
-use crate::api::{Handler, decrypt, encrypt, health};
+use crate::api::{
+    Handler, datakey, decrypt, encrypt, entropy, hash, health, keystream, rewrap, sign, verify,
+};
 use crate::http::target::Method;
 use crate::limits::{BODY_BUFFERED_MAX_BYTES, BODY_PAYLOAD_MAX_BYTES, BODY_SMALL_MAX_BYTES};
 use crate::model::Permission;
@@ -69,6 +71,27 @@ pub static TABLE: &[Route] = &[
         Permission::Decrypt,
         "decrypt",
         BODY_PAYLOAD_MAX_BYTES,
+    ),
+    row(Method::Post, "/api/rewrap", rewrap::rewrap, Permission::Rewrap, "rewrap", BODY_PAYLOAD_MAX_BYTES),
+    row(Method::Post, "/api/datakey", datakey::datakey, Permission::Datakey, "datakey", BODY_SMALL_MAX_BYTES),
+    row(Method::Post, "/api/sign", sign::sign, Permission::Sign, "sign", BODY_PAYLOAD_MAX_BYTES),
+    row(Method::Post, "/api/verify", verify::verify, Permission::Verify, "verify", BODY_PAYLOAD_MAX_BYTES),
+    row(Method::Post, "/api/hash", hash::hash, Permission::Hash, "hash", BODY_PAYLOAD_MAX_BYTES),
+    row(
+        Method::Post,
+        "/api/entropy/sample",
+        entropy::sample,
+        Permission::Entropy,
+        "entropy.sample",
+        BODY_SMALL_MAX_BYTES,
+    ),
+    row(
+        Method::Post,
+        "/api/keystream",
+        keystream::keystream,
+        Permission::Keystream,
+        "keystream",
+        BODY_SMALL_MAX_BYTES,
     ),
     public("/api/health", health::health),
     public("/api/health/live", health::live),

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::api::route::{self, Found, Route};
-use crate::api::{Answer, Call, Rejection, Subject, Tools, Verdict};
+use crate::api::{Answer, Call, FORBIDDEN, Rejection, Subject, Tools, Verdict};
 use crate::audit::Sink;
 use crate::audit::line::{Event, Outcome, Request as AuditedRequest};
 use crate::auth::{self, CredentialFault, Registry};
@@ -49,8 +49,6 @@ const BAD_CREDENTIAL: Fault<'static> =
     Fault::new(Status::Unauthorized, "credential_invalid", "The credential is not valid.");
 const TWO_CREDENTIALS: Fault<'static> =
     Fault::new(Status::BadRequest, "credential_repeated", "Send X-API-Key or Authorization, not both.");
-const FORBIDDEN: Fault<'static> =
-    Fault::new(Status::Forbidden, "insufficient_scope", "The credential does not allow this.");
 const AUDIT_FAILED: Fault<'static> = Fault::new(
     Status::ServiceUnavailable,
     "audit_unavailable",
@@ -165,8 +163,8 @@ impl Service for App {
             return;
         };
         let mut subject = self.subjects.borrow_mut().pop().unwrap_or_default();
-        let mut head = None;
-        let mut answer = self.handle(route, &arrival, body, None, &mut subject, responder);
+        let (asked, mut head) = ((route, principal), None);
+        let mut answer = self.handle(asked, &arrival, body, None, &mut subject, responder);
         for _ in 0..CHANGES_PER_REQUEST_MAX_COUNT {
             let Ok(Verdict::Commit(change)) = answer else { break };
             let own = route.event == Some(change.name());
@@ -179,7 +177,7 @@ impl Service for App {
                     match self.settle(committed.settle).await {
                         Ok(()) => {
                             let outcome = Some(committed.outcome);
-                            self.handle(route, &arrival, body, outcome, &mut subject, responder)
+                            self.handle(asked, &arrival, body, outcome, &mut subject, responder)
                         }
                         Err(rejection) => Err(rejection),
                     }
@@ -220,7 +218,7 @@ impl App {
     /// Runs the handler of `route`, which neither waits nor sees any other task's state.
     fn handle(
         &self,
-        route: &Route,
+        (route, principal): (&Route, Option<Principal>),
         arrival: &Arrival<'_>,
         body: &mut [u8],
         committed: Option<Result<ChangeOutcome, ChangeError>>,
@@ -238,6 +236,7 @@ impl App {
             arrival,
             body,
             param,
+            principal,
             ring: &ring,
             tools: &mut self.tools.borrow_mut(),
             health: &health,
