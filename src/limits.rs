@@ -234,6 +234,10 @@ pub const SEALS_BLOCK_COUNT: u64 = 1 << 20;
 pub const MAC_KEY_MIN_BYTES: usize = 16;
 /// Longest imported HMAC key.
 pub const MAC_KEY_MAX_BYTES: usize = 512;
+/// Longest record of a key with all its versions.
+pub const KEY_RECORD_MAX_BYTES: usize = 4 * 1024 * 1024;
+/// Longest backup of a key, as text.
+pub const BACKUP_MAX_BYTES: usize = 6 * 1024 * 1024;
 /// Longest context of a derived key, decoded.
 pub const CONTEXT_MAX_BYTES: usize = 1024;
 /// Shortest age at which the server rotates a key by itself.
@@ -363,6 +367,10 @@ const _: () = {
             + BATCH_ITEMS_MAX_COUNT * BATCH_ITEM_GROWTH_MAX_BYTES
             <= LEASE_CLASSES_BYTES[3],
         "the results of any batch fit the largest lease"
+    );
+    assert!(
+        LEASE_CLASSES_BYTES[3] as u64 / 4 <= SEALS_BLOCK_COUNT / 2,
+        "half a block is enough for the seals of any one request"
     );
     assert!(LEASE_BUDGET_FLOOR_BYTES >= 2 * LEASE_CLASSES_BYTES[3]);
     assert!(LEASE_BUDGET_FLOOR_BYTES <= LEASE_BUDGET_DEFAULT_BYTES);
