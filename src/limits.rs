@@ -232,6 +232,24 @@ pub const KEYS_MAX_COUNT: usize = 100_000;
 pub const KEY_VERSIONS_MAX_COUNT: u32 = 4_096;
 /// Most seals with one version whose nonce has 96 random bits (NIST SP 800-38D section 8.3).
 pub const NONCE_96_SEALS_MAX_COUNT: u64 = 1 << 32;
+/// Seals that are set aside, durably, before the first of them: at most so many are lost by a crash.
+pub const SEALS_BLOCK_COUNT: u64 = 1 << 20;
+/// Shortest imported HMAC key.
+pub const MAC_KEY_MIN_BYTES: usize = 16;
+/// Longest imported HMAC key.
+pub const MAC_KEY_MAX_BYTES: usize = 512;
+/// Longest context of a derived key, decoded.
+pub const CONTEXT_MAX_BYTES: usize = 1024;
+/// Shortest age at which the server rotates a key by itself.
+pub const AUTO_ROTATE_FLOOR_SECONDS: u64 = 1;
+/// Longest such age: a hundred years.
+pub const AUTO_ROTATE_CEILING_SECONDS: u64 = 100 * 366 * 86_400;
+/// Default for the time in which a deleted key can be brought back.
+pub const RESTORE_WINDOW_DEFAULT_SECONDS: u64 = 7 * 86_400;
+/// Shortest such time: none, the next look at the schedule destroys it.
+pub const RESTORE_WINDOW_FLOOR_SECONDS: u64 = 0;
+/// Longest such time: ten years.
+pub const RESTORE_WINDOW_CEILING_SECONDS: u64 = 10 * 366 * 86_400;
 /// Keys returned by one page of a listing.
 pub const LIST_PAGE_MAX_COUNT: usize = 1_000;
 /// Longest message of one seal: ChaCha20 counts 2^32 blocks of 64 bytes (RFC 8439 section 2.8), and the last

@@ -15,8 +15,7 @@ use crate::encoding::base64_decode_in_place;
 use crate::http::media::{ContentType, ReplyForm, negotiate};
 use crate::http::responder::{Fault, Responder};
 use crate::http::status::Status;
-use crate::keyring::{Key, KeyVersion};
-use crate::model::Change;
+use crate::keyring::{Change, Key, KeyVersion, SealRefusal};
 
 const BAD_PLAINTEXT: Fault<'static> = Fault::new(
     Status::BadRequest,
@@ -140,12 +139,17 @@ fn encrypt_raw(call: &mut Call<'_>, raw: &Raw<'_>, responder: &mut Responder<'_>
 /// Counts seals before they happen; returns the rotation that must come first if the latest version is worn out.
 fn count(key: &Key, version: &KeyVersion, seals: usize) -> Result<Option<Change>, Rejection> {
     let seals = u64::try_from(seals).unwrap_or(u64::MAX);
-    match version.count_seals(key.kind(), seals) {
+    if !key.kind().counts_seals() {
+        return Ok(None);
+    }
+    let (name, version_number) = (key.name().clone(), version.number());
+    match version.uses().count_seals(seals) {
         Ok(()) => Ok(None),
-        Err(_) if version.number() == key.latest_number() => {
-            Ok(Some(Change::Rotate { name: key.name().clone(), only_if_latest: Some(version.number()) }))
+        Err(SealRefusal::NeedsBlock) => Ok(Some(Change::ReserveSeals { name, version: version_number })),
+        Err(SealRefusal::WornOut) if version_number == key.latest_number() => {
+            Ok(Some(Change::Rotate { name, only_if_latest: Some(version_number) }))
         }
-        Err(_) => Err(WORN_OUT.into()),
+        Err(SealRefusal::WornOut) => Err(WORN_OUT.into()),
     }
 }
 

@@ -28,9 +28,9 @@ use crate::http::refusal::Refusal;
 use crate::http::responder::{Exhausted, Fault, OVERLOADED, Responder};
 use crate::http::service::Arrival;
 use crate::http::status::Status;
-use crate::keyring::{ChangeError, Key, Outcome, Ring};
+use crate::keyring::{Change, ChangeError, Key, Outcome, Ring};
 use crate::limits::ASSOCIATED_DATA_MAX_BYTES;
-use crate::model::{Change, Health, KeyName};
+use crate::model::{Health, KeyName};
 
 /// What a worker lends to its handlers, one after the other.
 #[derive(Debug)]
@@ -279,26 +279,74 @@ impl From<Exhausted> for Rejection {
 
 impl From<ChangeError> for Rejection {
     fn from(error: ChangeError) -> Self {
-        Self::Fault(match error {
-            ChangeError::Unknown => UNKNOWN_KEY,
+        let (status, code, detail) = match error {
+            ChangeError::Unknown => return UNKNOWN_KEY.into(),
+            ChangeError::Entropy => return NO_ENTROPY.into(),
             ChangeError::Exists => {
-                Fault::new(Status::Conflict, "key_exists", "A key of that name exists with another type.")
+                (Status::Conflict, "key_exists", "A key of that name exists with other options.")
             }
-            ChangeError::RingFull => {
-                Fault::new(Status::Conflict, "key_ring_full", "The key ring holds as many keys as it may.")
-            }
-            ChangeError::VersionsFull => Fault::new(
+            ChangeError::Deleted => (
                 Status::Conflict,
-                "key_versions_full",
-                "The key has as many versions as it may have.",
+                "key_deleted",
+                "The key is deleted. POST /api/keys/{name}/undelete brings it back while its restore window is open.",
             ),
-            ChangeError::Entropy => NO_ENTROPY,
-            ChangeError::Unavailable => Fault::new(
+            ChangeError::NotDeleted => (Status::Conflict, "key_not_deleted", "The key is not deleted."),
+            ChangeError::DeletionNotAllowed => (
+                Status::Conflict,
+                "deletion_not_allowed",
+                "The key is guarded. PATCH /api/keys/{name} with {\"deletion_allowed\": true} lifts the guard.",
+            ),
+            ChangeError::UnknownVersion => {
+                (Status::BadRequest, "unknown_key_version", "The key has no version of this number.")
+            }
+            ChangeError::StateNotAllowed => (
+                Status::Conflict,
+                "version_state_not_allowed",
+                "A destroyed version stays destroyed, and an imported version with 96-bit nonces seals nothing.",
+            ),
+            ChangeError::PolicyNotAllowed => (
+                Status::BadRequest,
+                "policy_not_allowed",
+                "The version bounds must name versions that the key has, the one for encryption not below the other.",
+            ),
+            ChangeError::MaterialNotAllowed => (
+                Status::BadRequest,
+                "material_not_allowed",
+                "Keys that encrypt have 32 bytes, HMAC keys 16 to 512; only keys that encrypt can be derived.",
+            ),
+            ChangeError::RingFull => {
+                (Status::Conflict, "key_ring_full", "The key ring holds as many keys as it may.")
+            }
+            ChangeError::VersionsFull => {
+                (Status::Conflict, "key_versions_full", "The key has as many versions as it may have.")
+            }
+            ChangeError::Unavailable => (
                 Status::ServiceUnavailable,
                 "changes_unavailable",
                 "The server cannot make changes now. Try again shortly.",
             ),
-        })
+            ChangeError::StoreFailed => (
+                Status::ServiceUnavailable,
+                "store_unavailable",
+                "The change could not be written down and was not made. Try again shortly.",
+            ),
+            ChangeError::StoreFull => (
+                Status::InsufficientStorage,
+                "store_full",
+                "The disk under the store is full: the change was not made. What exists can still be used.",
+            ),
+            ChangeError::StoreRefuses => (
+                Status::ServiceUnavailable,
+                "store_refuses",
+                "An earlier change could not be synced to the disk. No changes are made until the server is restarted.",
+            ),
+            ChangeError::Ambiguous => (
+                Status::ServiceUnavailable,
+                "store_ambiguous",
+                "The change could not be synced to the disk. Whether it outlives a restart is not known.",
+            ),
+        };
+        Self::Fault(Fault::new(status, code, detail))
     }
 }
 

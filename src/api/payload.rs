@@ -148,15 +148,15 @@ pub fn refuse_context(present: bool) -> Result<(), Rejection> {
 /// # Errors
 /// 400 if the key has no such version.
 pub fn sealing_version(key: &Key, wanted: Option<u32>) -> Result<&KeyVersion, Rejection> {
-    key.version(wanted).ok_or_else(|| BAD_VERSION.into())
+    key.sealing_version(wanted).map_err(|_| BAD_VERSION.into())
 }
 
 /// The algorithm of a key's direct encryption.
 #[must_use]
 pub const fn algorithm(kind: KeyType) -> Algorithm {
     match kind {
-        KeyType::XChaCha20Poly1305 => Algorithm::XChaCha20Poly1305,
         KeyType::ChaCha20Poly1305 => Algorithm::ChaCha20Poly1305,
+        _ => Algorithm::XChaCha20Poly1305,
     }
 }
 
@@ -202,7 +202,7 @@ pub fn seal(
     let mut seal = Seal { version: version.number(), algorithm, nonce, tag: [0; TAG_BYTES] };
     let aad = tools.scratch.get(..associated_data).unwrap_or_default();
     let sealed = version.with_encryption_key(|key| aead::seal(algorithm, key, seal.nonce(), aad, data));
-    seal.tag = sealed.map_err(|_| Rejection::from(TOO_LARGE))?;
+    seal.tag = sealed.ok_or(BAD_VERSION)?.map_err(|_| Rejection::from(TOO_LARGE))?;
     Ok(seal)
 }
 
@@ -218,11 +218,11 @@ pub fn open<'a>(
     associated_data: usize,
 ) -> Result<&'a [u8], Rejection> {
     let algorithm = algorithm(key.kind());
-    let version = key.version(Some(version)).ok_or(DECRYPTION_FAILED)?;
+    let version = key.opening_version(version).map_err(|_| DECRYPTION_FAILED)?;
     let (nonce, data, tag) = envelope::split_body(algorithm, body).ok_or(DECRYPTION_FAILED)?;
     let aad = tools.scratch.get(..associated_data).unwrap_or_default();
     let opened = version.with_encryption_key(|key| aead::open(algorithm, key, nonce, aad, data, tag));
-    opened.map_err(|_| DECRYPTION_FAILED)?;
+    opened.ok_or(DECRYPTION_FAILED)?.map_err(|_| DECRYPTION_FAILED)?;
     Ok(data)
 }
 

@@ -1,16 +1,125 @@
-//! Changes of the ring: the one place where a next snapshot is made from the current one.
+//! Changes of the ring: the one place where a next state is made from the current one.
 //!
-//! Owns no state. Invariants: a change is judged against the state it is applied to, never against the one its
-//! caller saw; a refused change has no effect.
+//! Owns [`Change`] and its effects. Invariants: a change is judged against the state it is applied to, never against the
+//! one its caller saw; a refused change has no effect; what takes a right away says so in its outcome.
 
 use core::fmt;
 use std::sync::Arc;
 
 use crate::clock::WallTime;
 use crate::keyring::Ring;
-use crate::keyring::key::{Key, Material};
+use crate::keyring::key::{Deletion, Key, KeyVersion};
+use crate::keyring::material::{Draw, Material};
 use crate::limits::{KEY_VERSIONS_MAX_COUNT, KEYS_MAX_COUNT};
-use crate::model::{Change, KeyName, KeyType};
+use crate::model::{KeyName, KeyOptions, Policy, PolicyChange, VersionState};
+use crate::secret::SecretBytes;
+
+/// A change that a handler or the schedule asks for; only the keeper carries one out.
+#[derive(Debug)]
+pub enum Change {
+    /// Make a key with one version.
+    Create {
+        /// The new key's name.
+        name: KeyName,
+        /// What is settled for good.
+        options: KeyOptions,
+        /// What differs from the usual policy.
+        policy: PolicyChange,
+    },
+    /// Make a new version of a key and encrypt with it from then on.
+    Rotate {
+        /// The key.
+        name: KeyName,
+        /// Rotate only if this is still the latest version: set when the server itself found the version worn out or
+        /// due, so that many who find it at once cause one rotation.
+        only_if_latest: Option<u32>,
+    },
+    /// Change policy and states of versions, all of it or nothing.
+    Configure {
+        /// The key.
+        name: KeyName,
+        /// What is to be changed.
+        policy: PolicyChange,
+        /// Versions and their new states.
+        versions: Vec<(u32, VersionState)>,
+    },
+    /// Take a key from outside: a new key, or a new version of a key with the same options.
+    Import {
+        /// The key.
+        name: KeyName,
+        /// What is settled for good.
+        options: KeyOptions,
+        /// What differs from the usual policy, for a new key.
+        policy: PolicyChange,
+        /// The AEAD or HMAC key.
+        material: SecretBytes,
+    },
+    /// Delete a key, so that it can be brought back for a while.
+    Delete {
+        /// The key.
+        name: KeyName,
+    },
+    /// Bring a deleted key back.
+    Undelete {
+        /// The key.
+        name: KeyName,
+    },
+    /// Destroy a deleted key whose time has passed. Only the schedule asks for it.
+    Purge {
+        /// The key.
+        name: KeyName,
+    },
+    /// Put a key from a backup into the ring.
+    Restore {
+        /// Its name here.
+        name: KeyName,
+        /// The key as it was backed up.
+        key: Box<Key>,
+        /// Whether it may take the place of a key of that name.
+        replace: bool,
+    },
+    /// Set aside more seals with 96-bit nonces.
+    ReserveSeals {
+        /// The key.
+        name: KeyName,
+        /// The version.
+        version: u32,
+    },
+}
+
+impl Change {
+    /// The key that is changed.
+    #[must_use]
+    pub const fn key(&self) -> &KeyName {
+        match self {
+            Self::Create { name, .. }
+            | Self::Rotate { name, .. }
+            | Self::Configure { name, .. }
+            | Self::Import { name, .. }
+            | Self::Delete { name }
+            | Self::Undelete { name }
+            | Self::Purge { name }
+            | Self::Restore { name, .. }
+            | Self::ReserveSeals { name, .. } => name,
+        }
+    }
+
+    /// What it is called in audit lines.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Create { .. } => "key.create",
+            Self::Rotate { .. } => "key.rotate",
+            Self::Configure { .. } => "key.configure",
+            Self::Import { .. } => "key.import",
+            Self::Delete { .. } => "key.delete",
+            Self::Undelete { .. } => "key.undelete",
+            Self::Purge { .. } => "key.purge",
+            Self::Restore { .. } => "key.restore",
+            Self::ReserveSeals { .. } => "key.reserve",
+        }
+    }
+}
 
 /// Why a change was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,14 +128,36 @@ pub enum ChangeError {
     Exists,
     /// No key of that name exists.
     Unknown,
+    /// The key is deleted.
+    Deleted,
+    /// The key is not deleted.
+    NotDeleted,
+    /// The policy of the key does not allow its deletion, nor that of a version.
+    DeletionNotAllowed,
+    /// The key has no such version.
+    UnknownVersion,
+    /// A destroyed version stays destroyed, and an imported one with 96-bit nonces seals nothing.
+    StateNotAllowed,
+    /// A version bound of the policy names a version that the key does not have, or bounds contradict each other.
+    PolicyNotAllowed,
+    /// The imported bytes cannot be a key of that type, or the options contradict each other.
+    MaterialNotAllowed,
     /// The ring holds as many keys as it may.
     RingFull,
-    /// The key has as many versions as it may.
+    /// The key has as many versions as it may have.
     VersionsFull,
     /// No random bytes could be drawn.
     Entropy,
     /// The keeper cannot take the change now.
     Unavailable,
+    /// The store could not write the change down; nothing of it was kept.
+    StoreFailed,
+    /// The store has no room for the change; nothing of it was kept.
+    StoreFull,
+    /// The store takes no changes until the server is started again.
+    StoreRefuses,
+    /// Whether the change outlives a restart is not known.
+    Ambiguous,
 }
 
 impl fmt::Display for ChangeError {
@@ -34,155 +165,370 @@ impl fmt::Display for ChangeError {
         f.write_str(match self {
             Self::Exists => "a key of that name exists with other options",
             Self::Unknown => "no key of that name exists",
+            Self::Deleted => "the key is deleted",
+            Self::NotDeleted => "the key is not deleted",
+            Self::DeletionNotAllowed => "the policy of the key does not allow deletion",
+            Self::UnknownVersion => "the key has no such version",
+            Self::StateNotAllowed => "the version cannot be brought into that state",
+            Self::PolicyNotAllowed => "the policy names versions that do not exist, or contradicts itself",
+            Self::MaterialNotAllowed => "the material does not fit the type of the key",
             Self::RingFull => "the key ring is full",
             Self::VersionsFull => "the key has as many versions as it may have",
             Self::Entropy => "no random bytes could be drawn",
             Self::Unavailable => "the change cannot be made now",
+            Self::StoreFailed => "the store could not write the change down",
+            Self::StoreFull => "the store has no room for the change",
+            Self::StoreRefuses => "the store takes no changes until a restart",
+            Self::Ambiguous => "whether the change outlives a restart is not known",
         })
     }
 }
 
 impl std::error::Error for ChangeError {}
 
-/// What a change has led to.
-#[derive(Clone, Debug)]
-pub struct Outcome {
-    /// The key as it is afterwards.
-    pub key: Arc<Key>,
-    /// Whether the ring is another than before; a request that was already fulfilled changes nothing.
-    pub changed: bool,
-}
-
-/// Applies `change` to `ring` at the time `now`, drawing new material from `draw`.
-///
-/// # Errors
-/// [`ChangeError`]; `ring` is untouched in every case.
-pub fn apply(
-    ring: &Ring,
-    change: &Change,
-    now: WallTime,
-    draw: &mut dyn FnMut() -> Option<Material>,
-) -> Result<(Ring, Outcome), ChangeError> {
-    match change {
-        Change::Create { name, kind } => create(ring, name, *kind, now, draw),
-        Change::Rotate { name, only_if_latest } => rotate(ring, name, *only_if_latest, now, draw),
+impl From<crate::crypto::Error> for ChangeError {
+    fn from(_: crate::crypto::Error) -> Self {
+        Self::Entropy
     }
 }
 
-fn create(
-    ring: &Ring,
-    name: &KeyName,
-    kind: KeyType,
-    now: WallTime,
-    draw: &mut dyn FnMut() -> Option<Material>,
-) -> Result<(Ring, Outcome), ChangeError> {
-    if let Some(existing) = ring.get(name.as_str()) {
-        if existing.kind() != kind {
-            return Err(ChangeError::Exists);
+/// What has to be written down before a change is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing: the request was already fulfilled.
+    None,
+    /// The key as it is now.
+    Put,
+    /// That the key is gone.
+    Removed,
+    /// The figures of a version, with so many seals set aside; they count once that is durable.
+    Reserved {
+        /// The version.
+        version: u32,
+        /// Seals that are set aside in all.
+        seals: u64,
+    },
+}
+
+/// What a change has led to.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The key as it is afterwards; as it was, if it is gone.
+    pub key: Arc<Key>,
+    /// What has to be written down.
+    pub effect: Effect,
+    /// Whether something is forbidden now that was allowed before: then it is answered only when no worker can still
+    /// act on what was.
+    pub restricts: bool,
+}
+
+impl Outcome {
+    /// Whether anything is another than before.
+    #[must_use]
+    pub fn changed(&self) -> bool {
+        self.effect != Effect::None
+    }
+}
+
+/// What a change needs to know beside the ring.
+pub struct Circumstances<'a> {
+    /// The time at which it is made.
+    pub now: WallTime,
+    /// How long a deleted key can be brought back.
+    pub restore_window_seconds: u64,
+    /// Where new secrets come from.
+    pub draw: &'a mut Draw<'a>,
+}
+
+impl fmt::Debug for Circumstances<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Circumstances").field("now", &self.now).finish_non_exhaustive()
+    }
+}
+
+/// Applies `change` to `ring`.
+///
+/// # Errors
+/// [`ChangeError`]; `ring` is untouched then.
+pub fn apply(ring: &mut Ring, change: &Change, at: &mut Circumstances<'_>) -> Result<Outcome, ChangeError> {
+    match change {
+        Change::Create { name, options, policy } => create(ring, name, *options, policy, at),
+        Change::Rotate { name, only_if_latest } => rotate(ring, name, *only_if_latest, at),
+        Change::Configure { name, policy, versions } => configure(ring, name, policy, versions),
+        Change::Import { name, options, policy, material } => {
+            import(ring, name, *options, policy, material, at)
         }
-        return Ok((ring.clone(), Outcome { key: Arc::clone(existing), changed: false }));
+        Change::Delete { name } => delete(ring, name, at),
+        Change::Undelete { name } => undelete(ring, name),
+        Change::Purge { name } => purge(ring, name, at.now),
+        Change::Restore { name, key, replace } => restore(ring, name, key, *replace, at),
+        Change::ReserveSeals { name, version } => reserve(ring, name, *version),
+    }
+}
+
+fn put(ring: &mut Ring, key: Key, restricts: bool) -> Outcome {
+    let key = Arc::new(key);
+    ring.put(Arc::clone(&key));
+    Outcome { key, effect: Effect::Put, restricts }
+}
+
+fn unchanged(key: &Arc<Key>) -> Outcome {
+    Outcome { key: Arc::clone(key), effect: Effect::None, restricts: false }
+}
+
+/// The key of this name, which must not be deleted.
+fn living<'a>(ring: &'a Ring, name: &KeyName) -> Result<&'a Arc<Key>, ChangeError> {
+    let key = ring.get_any(name.as_str()).ok_or(ChangeError::Unknown)?;
+    if key.deletion.is_some() { Err(ChangeError::Deleted) } else { Ok(key) }
+}
+
+/// A key without versions yet.
+fn bare(
+    name: &KeyName,
+    options: KeyOptions,
+    policy: &PolicyChange,
+    at: &mut Circumstances<'_>,
+) -> Result<Key, ChangeError> {
+    if options.derived && !options.kind.encrypts() {
+        return Err(ChangeError::MaterialNotAllowed);
+    }
+    let mut id = [0; super::key::KEY_ID_BYTES];
+    (at.draw)(&mut id)?;
+    let policy = merged(&Policy::default(), policy);
+    let (name, created) = (name.clone(), at.now);
+    Ok(Key { name, id, options, policy, created, deletion: None, versions: Vec::with_capacity(1) })
+}
+
+/// Adds a fresh version, and drops those that the policy no longer keeps.
+fn add_fresh(key: &mut Key, at: &mut Circumstances<'_>) -> Result<(), ChangeError> {
+    let material = Material::draw(key.kind(), at.draw)?;
+    add(key, KeyVersion::new(next_number(key)?, at.now, material))
+}
+
+fn next_number(key: &Key) -> Result<u32, ChangeError> {
+    key.latest_number().checked_add(1).ok_or(ChangeError::VersionsFull)
+}
+
+fn add(key: &mut Key, version: KeyVersion) -> Result<(), ChangeError> {
+    key.versions.push(Arc::new(version));
+    let keep = usize::try_from(key.policy.keep_versions).unwrap_or(usize::MAX);
+    if keep > 0 && key.versions.len() > keep {
+        key.versions.drain(..key.versions.len() - keep);
+    }
+    let count = u32::try_from(key.versions.len()).unwrap_or(u32::MAX);
+    if count > KEY_VERSIONS_MAX_COUNT { Err(ChangeError::VersionsFull) } else { Ok(()) }
+}
+
+fn create(
+    ring: &mut Ring,
+    name: &KeyName,
+    options: KeyOptions,
+    policy: &PolicyChange,
+    at: &mut Circumstances<'_>,
+) -> Result<Outcome, ChangeError> {
+    if ring.get_any(name.as_str()).is_some() {
+        let existing = living(ring, name)?;
+        let same = existing.options == options && merged(&existing.policy, policy) == existing.policy;
+        return if same { Ok(unchanged(existing)) } else { Err(ChangeError::Exists) };
     }
     if ring.len() >= KEYS_MAX_COUNT {
         return Err(ChangeError::RingFull);
     }
-    let key = Arc::new(Key::new(name.clone(), kind, now, draw().ok_or(ChangeError::Entropy)?));
-    Ok((ring.with(Arc::clone(&key)), Outcome { key, changed: true }))
+    let mut key = bare(name, options, policy, at)?;
+    add_fresh(&mut key, at)?;
+    check_policy(&key)?;
+    Ok(put(ring, key, false))
 }
 
 fn rotate(
-    ring: &Ring,
+    ring: &mut Ring,
     name: &KeyName,
     only_if_latest: Option<u32>,
-    now: WallTime,
-    draw: &mut dyn FnMut() -> Option<Material>,
-) -> Result<(Ring, Outcome), ChangeError> {
-    let existing = ring.get(name.as_str()).ok_or(ChangeError::Unknown)?;
+    at: &mut Circumstances<'_>,
+) -> Result<Outcome, ChangeError> {
+    let existing = living(ring, name)?;
     if only_if_latest.is_some_and(|number| number != existing.latest_number()) {
-        return Ok((ring.clone(), Outcome { key: Arc::clone(existing), changed: false }));
+        return Ok(unchanged(existing));
     }
-    if existing.latest_number() >= KEY_VERSIONS_MAX_COUNT {
-        return Err(ChangeError::VersionsFull);
-    }
-    let key = Arc::new(existing.rotated(now, draw().ok_or(ChangeError::Entropy)?));
-    Ok((ring.with(Arc::clone(&key)), Outcome { key, changed: true }))
+    let oldest = existing.oldest_number();
+    let mut key = (**existing).clone();
+    add_fresh(&mut key, at)?;
+    let dropped = key.oldest_number() != oldest;
+    Ok(put(ring, key, dropped))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::limits::KEY_BYTES;
-    use crate::secret::Secret;
-
-    fn draw() -> Option<Material> {
-        let secret = || Secret::take(&mut [9; KEY_BYTES]);
-        Some(Material { enc: secret(), mac: secret(), sub: secret() })
+/// The policy with what is named in `change`.
+fn merged(policy: &Policy, change: &PolicyChange) -> Policy {
+    let or = |named: Option<u32>, old: u32| named.unwrap_or(old);
+    Policy {
+        min_decryption_version: or(change.min_decryption_version, policy.min_decryption_version),
+        min_encryption_version: or(change.min_encryption_version, policy.min_encryption_version),
+        keep_versions: or(change.keep_versions, policy.keep_versions),
+        auto_rotate_seconds: change.auto_rotate_seconds.unwrap_or(policy.auto_rotate_seconds),
+        deletion_allowed: change.deletion_allowed.unwrap_or(policy.deletion_allowed),
     }
+}
 
-    fn name(text: &str) -> KeyName {
-        KeyName::new(text).unwrap()
-    }
+fn check_policy(key: &Key) -> Result<(), ChangeError> {
+    let Policy { min_decryption_version: open, min_encryption_version: seal, keep_versions, .. } = key.policy;
+    let latest = key.latest_number();
+    let fits = (1..=latest).contains(&open)
+        && (seal == 0 || (open..=latest).contains(&seal))
+        && keep_versions <= KEY_VERSIONS_MAX_COUNT;
+    if fits { Ok(()) } else { Err(ChangeError::PolicyNotAllowed) }
+}
 
-    fn make(ring: &Ring, text: &str, kind: KeyType) -> Result<(Ring, Outcome), ChangeError> {
-        apply(ring, &Change::Create { name: name(text), kind }, WallTime::default(), &mut draw)
-    }
-
-    #[test]
-    fn creating_twice_is_the_same_key_and_with_other_options_a_conflict() {
-        let (ring, first) = make(&Ring::default(), "a", KeyType::XChaCha20Poly1305).unwrap();
-        assert!(first.changed);
-        let (ring, second) = make(&ring, "a", KeyType::XChaCha20Poly1305).unwrap();
-        assert!(!second.changed);
-        assert!(Arc::ptr_eq(&first.key, &second.key));
-        assert_eq!(make(&ring, "a", KeyType::ChaCha20Poly1305).err(), Some(ChangeError::Exists));
-        assert_eq!(ring.len(), 1);
-    }
-
-    #[test]
-    fn rotation_leaves_old_snapshots_as_they_were() {
-        let (before, _) = make(&Ring::default(), "a", KeyType::XChaCha20Poly1305).unwrap();
-        let change = Change::Rotate { name: name("a"), only_if_latest: None };
-        let (after, outcome) = apply(&before, &change, WallTime::default(), &mut draw).unwrap();
-        assert_eq!(outcome.key.latest_number(), 2);
-        assert_eq!(before.get("a").map(|key| key.latest_number()), Some(1));
-        assert_eq!(after.get("a").map(|key| key.latest_number()), Some(2));
-    }
-
-    #[test]
-    fn many_requests_to_replace_a_worn_out_version_cause_one_rotation() {
-        let (mut ring, _) = make(&Ring::default(), "a", KeyType::ChaCha20Poly1305).unwrap();
-        let change = Change::Rotate { name: name("a"), only_if_latest: Some(1) };
-        for expected in [true, false, false] {
-            let (next, outcome) = apply(&ring, &change, WallTime::default(), &mut draw).unwrap();
-            assert_eq!(outcome.changed, expected);
-            assert_eq!(outcome.key.latest_number(), 2);
-            ring = next;
+fn configure(
+    ring: &mut Ring,
+    name: &KeyName,
+    policy: &PolicyChange,
+    versions: &[(u32, VersionState)],
+) -> Result<Outcome, ChangeError> {
+    let existing = living(ring, name)?;
+    let mut key = (**existing).clone();
+    key.policy = merged(&key.policy, policy);
+    check_policy(&key)?;
+    let mut restricts = key.policy.min_decryption_version > existing.policy.min_decryption_version
+        || key.policy.min_encryption_version > existing.policy.min_encryption_version;
+    let mut changed = key.policy != existing.policy;
+    for (number, state) in versions {
+        let from = key.version(*number).ok_or(ChangeError::UnknownVersion)?;
+        if from.state == *state {
+            continue;
         }
-    }
-
-    #[test]
-    fn an_unknown_key_and_missing_entropy_change_nothing() {
-        let ring = Ring::default();
-        let change = Change::Rotate { name: name("a"), only_if_latest: None };
-        assert_eq!(apply(&ring, &change, WallTime::default(), &mut draw).err(), Some(ChangeError::Unknown));
-        let change = Change::Create { name: name("a"), kind: KeyType::XChaCha20Poly1305 };
-        assert_eq!(
-            apply(&ring, &change, WallTime::default(), &mut || None).err(),
-            Some(ChangeError::Entropy)
-        );
-        assert!(ring.is_empty());
-    }
-
-    #[test]
-    fn pages_are_sorted_and_continue_behind_a_name() {
-        let mut ring = Ring::default();
-        for text in ["c", "a", "d", "b"] {
-            ring = make(&ring, text, KeyType::XChaCha20Poly1305).unwrap().0;
+        let sealing_again = *state == VersionState::Enabled && from.imported && key.kind().counts_seals();
+        if from.state == VersionState::Destroyed || sealing_again {
+            return Err(ChangeError::StateNotAllowed);
         }
-        let names = |after, count| -> Vec<String> {
-            ring.page(after, count).iter().map(|key| key.name().as_str().to_owned()).collect()
-        };
-        assert_eq!(names(None, 3), ["a", "b", "c"]);
-        assert_eq!(names(Some("c"), 3), ["d"]);
-        assert_eq!(names(Some("bb"), 1), ["c"]);
+        if *state == VersionState::Destroyed && !key.policy.deletion_allowed {
+            return Err(ChangeError::DeletionNotAllowed);
+        }
+        restricts |= rank(*state) > rank(from.state);
+        let next = Arc::new(from.in_state(*state));
+        let index = usize::try_from(*number - key.oldest_number()).unwrap_or(usize::MAX);
+        *key.versions.get_mut(index).ok_or(ChangeError::UnknownVersion)? = next;
+        changed = true;
     }
+    if changed { Ok(put(ring, key, restricts)) } else { Ok(unchanged(existing)) }
+}
+
+/// How much a state forbids.
+const fn rank(state: VersionState) -> u8 {
+    match state {
+        VersionState::Enabled => 0,
+        VersionState::DecryptOnly => 1,
+        VersionState::Disabled => 2,
+        VersionState::Destroyed => 3,
+    }
+}
+
+fn import(
+    ring: &mut Ring,
+    name: &KeyName,
+    options: KeyOptions,
+    policy: &PolicyChange,
+    material: &SecretBytes,
+    at: &mut Circumstances<'_>,
+) -> Result<Outcome, ChangeError> {
+    Material::fits(options.kind, material.len()).map_err(|_| ChangeError::MaterialNotAllowed)?;
+    let mut key = if ring.get_any(name.as_str()).is_some() {
+        let existing = living(ring, name)?;
+        if existing.options != options || merged(&existing.policy, policy) != existing.policy {
+            return Err(ChangeError::Exists);
+        }
+        (**existing).clone()
+    } else if ring.len() >= KEYS_MAX_COUNT {
+        return Err(ChangeError::RingFull);
+    } else {
+        bare(name, options, policy, at)?
+    };
+    let oldest = key.oldest_number();
+    let imported = Material::around(options.kind, material, at.draw)?;
+    let mut version = KeyVersion::new(next_number(&key)?, at.now, imported);
+    version.imported = true;
+    if options.kind.counts_seals() {
+        // How often its nonces were used elsewhere is not known: it opens, and a fresh version seals.
+        version.state = VersionState::DecryptOnly;
+        add(&mut key, version)?;
+        add_fresh(&mut key, at)?;
+    } else {
+        add(&mut key, version)?;
+    }
+    check_policy(&key)?;
+    let dropped = oldest > 0 && key.oldest_number() != oldest;
+    Ok(put(ring, key, dropped))
+}
+
+fn delete(ring: &mut Ring, name: &KeyName, at: &Circumstances<'_>) -> Result<Outcome, ChangeError> {
+    let existing = living(ring, name)?;
+    if !existing.policy.deletion_allowed {
+        return Err(ChangeError::DeletionNotAllowed);
+    }
+    let mut key = (**existing).clone();
+    let window = at.restore_window_seconds.saturating_mul(1_000);
+    let purge_at = WallTime::from_millis(at.now.as_millis().saturating_add(window));
+    key.deletion = Some(Deletion { at: at.now, purge_at });
+    Ok(put(ring, key, true))
+}
+
+fn undelete(ring: &mut Ring, name: &KeyName) -> Result<Outcome, ChangeError> {
+    let existing = ring.get_any(name.as_str()).ok_or(ChangeError::Unknown)?;
+    if existing.deletion.is_none() {
+        return Err(ChangeError::NotDeleted);
+    }
+    let mut key = (**existing).clone();
+    key.deletion = None;
+    Ok(put(ring, key, false))
+}
+
+fn purge(ring: &mut Ring, name: &KeyName, now: WallTime) -> Result<Outcome, ChangeError> {
+    let existing = Arc::clone(ring.get_any(name.as_str()).ok_or(ChangeError::Unknown)?);
+    match existing.deletion {
+        Some(deletion) if deletion.purge_at <= now => {
+            ring.remove(name.as_str());
+            Ok(Outcome { key: existing, effect: Effect::Removed, restricts: true })
+        }
+        // It was brought back meanwhile.
+        _ => Ok(unchanged(&existing)),
+    }
+}
+
+fn restore(
+    ring: &mut Ring,
+    name: &KeyName,
+    backup: &Key,
+    replace: bool,
+    at: &mut Circumstances<'_>,
+) -> Result<Outcome, ChangeError> {
+    let existing = ring.get_any(name.as_str()).is_some();
+    if existing && !replace {
+        return Err(ChangeError::Exists);
+    }
+    if !existing && ring.len() >= KEYS_MAX_COUNT {
+        return Err(ChangeError::RingFull);
+    }
+    let mut key = backup.clone();
+    key.name = name.clone();
+    key.deletion = None;
+    (at.draw)(&mut key.id)?;
+    if key.kind().counts_seals() {
+        // The counts of another server, or of another time, are not known here.
+        for version in &mut key.versions {
+            let mut next = (**version).clone();
+            next.imported = true;
+            if next.state == VersionState::Enabled {
+                next.state = VersionState::DecryptOnly;
+            }
+            *version = Arc::new(next);
+        }
+        add_fresh(&mut key, at)?;
+    }
+    Ok(put(ring, key, existing))
+}
+
+fn reserve(ring: &Ring, name: &KeyName, version: u32) -> Result<Outcome, ChangeError> {
+    let key = living(ring, name)?;
+    let uses = key.version(version).ok_or(ChangeError::UnknownVersion)?.uses();
+    let effect = Effect::Reserved { version, seals: uses.next_block() };
+    Ok(Outcome { key: Arc::clone(key), effect, restricts: false })
 }

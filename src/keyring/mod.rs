@@ -1,22 +1,26 @@
 //! The key ring: named keys and their versions, as an immutable snapshot.
 //!
-//! Owns [`Ring`] (what is), [`Key`] and [`KeyVersion`] (what a key is), [`change`] (what comes next) and
+//! Owns [`Ring`] (what is), [`Key`] and [`KeyVersion`] (what a key is), [`Change`] (what comes next) and
 //! [`publication`] (how workers learn of it). Invariants: a snapshot never changes, so a request sees one state from
 //! its beginning to its end; a new snapshot shares everything with the old one but the shard that changed; version
 //! numbers begin at 1 and are never used twice.
 
 pub mod change;
 pub mod key;
+pub mod material;
 pub mod publication;
+pub mod uses;
 
 use core::hash::BuildHasher;
 use std::collections::HashMap;
 use std::hash::RandomState;
 use std::sync::Arc;
 
-pub use change::{ChangeError, Outcome};
-pub use key::{Key, KeyVersion};
+pub use change::{Change, ChangeError, Circumstances, Effect, Outcome};
+pub use key::{Key, KeyVersion, UseError};
+pub use material::Material;
 pub use publication::{Publication, View};
+pub use uses::{SealRefusal, Uses};
 
 use crate::model::KeyName;
 
@@ -42,13 +46,24 @@ impl Default for Ring {
 }
 
 impl Ring {
-    /// The key of this name.
+    /// The key of this name, unless it is deleted.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Arc<Key>> {
+        self.get_any(name).filter(|key| key.deletion().is_none())
+    }
+
+    /// The key of this name, deleted or not.
+    #[must_use]
+    pub fn get_any(&self, name: &str) -> Option<&Arc<Key>> {
         self.shards.get(self.shard_of(name)).and_then(|shard| shard.get(name))
     }
 
-    /// How many keys there are.
+    /// Every key, deleted ones too, in no order.
+    pub fn keys(&self) -> impl Iterator<Item = &Arc<Key>> {
+        self.shards.iter().flat_map(|shard| shard.values())
+    }
+
+    /// How many keys there are, deleted ones too.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
@@ -60,11 +75,12 @@ impl Ring {
         self.len == 0
     }
 
-    /// Up to `count` keys in the order of their names, beginning behind `after`.
+    /// Up to `count` keys in the order of their names, beginning behind `after`: the deleted ones, or the others.
     #[must_use]
-    pub fn page(&self, after: Option<&str>, count: usize) -> Vec<&Arc<Key>> {
+    pub fn page(&self, after: Option<&str>, count: usize, deleted: bool) -> Vec<&Arc<Key>> {
         let behind = |key: &&Arc<Key>| after.is_none_or(|after| key.name().as_str() > after);
-        let mut keys: Vec<_> = self.shards.iter().flat_map(|shard| shard.values()).filter(behind).collect();
+        let wanted = |key: &&Arc<Key>| key.deletion().is_some() == deleted && behind(key);
+        let mut keys: Vec<_> = self.keys().filter(wanted).collect();
         let by_name = |one: &&Arc<Key>, other: &&Arc<Key>| one.name().cmp(other.name());
         if count < keys.len() {
             // Only the page is put in order, not the whole ring.
@@ -75,17 +91,23 @@ impl Ring {
         keys
     }
 
-    /// The same ring with `key` in it, in place of any of its name.
-    #[must_use]
-    fn with(&self, key: Arc<Key>) -> Self {
-        let mut next = self.clone();
+    /// Puts `key` in the place of any of its name. Snapshots that share a shard with this ring keep theirs.
+    pub fn put(&mut self, key: Arc<Key>) {
         let index = self.shard_of(key.name().as_str());
-        if let Some(shard) = next.shards.get_mut(index)
+        if let Some(shard) = self.shards.get_mut(index)
             && Arc::make_mut(shard).insert(key.name().clone(), key).is_none()
         {
-            next.len += 1;
+            self.len += 1;
         }
-        next
+    }
+
+    /// Takes the key of this name out.
+    pub fn remove(&mut self, name: &str) {
+        let index = self.shard_of(name);
+        if let Some(shard) = self.shards.get_mut(index).filter(|shard| shard.contains_key(name)) {
+            Arc::make_mut(shard).remove(name);
+            self.len -= 1;
+        }
     }
 
     fn shard_of(&self, name: &str) -> usize {

@@ -26,14 +26,12 @@ use quantonium::http::connection::{Idle, serve};
 use quantonium::http::env::{Bounds, Env};
 use quantonium::http::service::Service;
 use quantonium::keyring::change::apply;
-use quantonium::keyring::key::Material;
-use quantonium::keyring::{Publication, Ring};
+use quantonium::keyring::{Change, Circumstances, Publication, Ring};
 use quantonium::limits::LEASE_BUDGET_DEFAULT_BYTES;
-use quantonium::model::{Change, KeyName, KeyType, Rights};
+use quantonium::model::{KeyName, KeyOptions, KeyType, PolicyChange, Rights};
 use quantonium::reactor::mailbox::Mailbox;
 use quantonium::reactor::turn::CommitFailed;
 use quantonium::reactor::{Budget, Channel, Executor, Pool, Received, Resting, TaskId, Transport, Turn};
-use quantonium::secret::Secret;
 use quantonium::server::in_process::{self, Parts};
 
 /// The key that exists.
@@ -87,12 +85,13 @@ impl InProcess {
         let credential = api_key::generate(|bytes| random.fill(now, bytes)).unwrap().as_str().to_owned();
         let mut registry = Registry::new(&random.array::<32>(now).unwrap());
         registry.add(&credential, random.array::<SALT_BYTES>(now).unwrap(), Rights::Admin).unwrap();
-        let change = Change::Create { name: KeyName::new(KEY).unwrap(), kind: KeyType::XChaCha20Poly1305 };
-        let mut draw = || {
-            let mut secret = || Some(Secret::take(&mut random.array(now).ok()?));
-            Some(Material { enc: secret()?, mac: secret()?, sub: secret()? })
-        };
-        let (ring, _) = apply(&Ring::default(), &change, WallTime::now(), &mut draw).unwrap();
+        let options = KeyOptions::of(KeyType::XChaCha20Poly1305);
+        let change =
+            Change::Create { name: KeyName::new(KEY).unwrap(), options, policy: PolicyChange::default() };
+        let mut ring = Ring::default();
+        let mut draw = |bytes: &mut [u8]| random.fill(now, bytes);
+        let mut at = Circumstances { now: WallTime::now(), restore_window_seconds: 0, draw: &mut draw };
+        apply(&mut ring, &change, &mut at).unwrap();
         let turn = Turn::new(now);
         let parts =
             Parts { turn: Rc::clone(&turn), publication: Publication::new(ring), registry, random, audit };
