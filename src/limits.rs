@@ -259,6 +259,8 @@ pub const AEAD_MESSAGE_MAX_BYTES: u64 = ((1 << 32) - 16) * 64;
 pub const AEAD_PIECE_BYTES: usize = 8 * 1024;
 /// Longest output of one HKDF-SHA256 derivation (RFC 5869 section 2.3).
 pub const KDF_OUTPUT_MAX_BYTES: usize = 255 * 32;
+/// Longest keystream of one request.
+pub const KEYSTREAM_MAX_BYTES: usize = 1024 * 1024;
 /// Keystream that the generator draws at a time: its next key, and output for small requests.
 pub const RANDOM_POOL_BYTES: usize = 1024;
 /// A request of at least this size gets a keystream of its own instead of passing through the pool.
