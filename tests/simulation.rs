@@ -7,6 +7,7 @@
 //!   ([`world`], after every turn);
 //! - the peer gets exactly the replies it is owed, in order, none lost, none doubled ([`judge`]);
 //! - no reply of an audited request leaves when its audit line was not written;
+//! - a streamed reply is a prefix of what it should be, and complete only after its end was told ([`streamed`]);
 //! - every lease comes back, and nothing outlives its deadline.
 //!
 //! That this can fail is shown by worlds with one broken rule ([`wire::Defect`]). A failure names its seed;
@@ -28,6 +29,8 @@ mod random;
 mod script;
 #[path = "simulation/service.rs"]
 mod service;
+#[path = "simulation/streamed.rs"]
+mod streamed;
 #[path = "simulation/wire.rs"]
 mod wire;
 #[path = "simulation/world.rs"]

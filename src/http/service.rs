@@ -93,8 +93,8 @@ pub struct Piece<'a> {
 
 /// A request whose body is taken, and whose reply is sent, piece by piece.
 ///
-/// Until [`begin`](Self::begin) the request can be answered as any other ([`refuse`](Self::refuse)). A reply that
-/// was begun and is not brought to its [`finish`](Self::finish) ends the connection short of its announced length, or
+/// Until a piece was sent the request can be answered as any other ([`refuse`](Self::refuse)). A reply of which a piece
+/// has left and that is not brought to its [`finish`](Self::finish) ends the connection short of its announced length, or
 /// without its last chunk, so that no client can take it for complete.
 pub trait Exchange {
     /// The request without its body.
@@ -118,13 +118,14 @@ pub trait Exchange {
     /// [`Cut`] if it finds no room; it can still be refused.
     fn begin(&mut self, opening: &Opening<'_>) -> Result<(), Cut>;
 
-    /// Sends a piece of the reply, and lets others have their turn.
+    /// Sends a piece of the reply, and lets others have their turn. The last byte of an announced length leaves only with
+    /// [`finish`](Self::finish).
     fn send(&mut self, piece: Piece<'_>) -> impl Future<Output = Result<(), Cut>>;
 
     /// Sends the last piece and completes the reply.
     fn finish(&mut self, piece: Piece<'_>) -> impl Future<Output = Result<(), Cut>>;
 
-    /// Answers with a reply as any other, if none was begun. It leaves with its audit line.
+    /// Answers with a reply as any other, if nothing of another one has left. It leaves with its audit line.
     fn refuse(&mut self, write: impl FnOnce(&Arrival<'_>, &mut Responder<'_>));
 }
 
@@ -165,9 +166,5 @@ pub trait Service {
 
     /// Carries out an admitted request whose body is streamed. The audit line that tells of the beginning is with the
     /// kernel before the reply is begun, that of the end before it is finished.
-    fn stream(
-        &self,
-        admission: Self::Admission,
-        exchange: &mut impl Exchange,
-    ) -> impl Future<Output = ()>;
+    fn stream(&self, admission: Self::Admission, exchange: &mut impl Exchange) -> impl Future<Output = ()>;
 }

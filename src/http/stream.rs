@@ -34,8 +34,7 @@ use crate::http::service::{Arrival, Cut, Exchange, Gathered, Opening, Piece, Ser
 use crate::http::status::Status;
 use crate::http::target::Version;
 use crate::limits::{
-    BODY_RATE_MIN_BYTES_PER_SECOND, REPLY_PROBLEM_MAX_BYTES, STREAM_PREFIX_MAX_BYTES,
-    STREAM_SUFFIX_MAX_BYTES,
+    BODY_RATE_MIN_BYTES_PER_SECOND, REPLY_PROBLEM_MAX_BYTES, STREAM_PREFIX_MAX_BYTES, STREAM_SUFFIX_MAX_BYTES,
 };
 use crate::reactor::{Failure, Transport};
 
@@ -221,8 +220,9 @@ impl<T: Transport, S: Service> Stream<'_, '_, T, S> {
         let Busy { channel, ws, env, .. } = &mut *self.busy;
         if core::mem::take(&mut self.expects) && ws.input.filled().len() == self.head {
             let sent = channel.send_all(CONTINUE, env.bounds.write_millis).await;
-            sent.map_err(|_| Cut::Lost)?;
+            sent.map_err(|_| self.lose())?;
         }
+        let Busy { channel, ws, env, .. } = &mut *self.busy;
         let deadline = self.pace.deadline(&env.bounds);
         let usable = ws.input.room().saturating_sub(BEHIND_BYTES);
         let room = ws.input.room_mut().get_mut(..usable).unwrap_or_default();
@@ -235,8 +235,14 @@ impl<T: Transport, S: Service> Stream<'_, '_, T, S> {
             }
             Err(Failure::TimedOut) if channel.turn().now() < deadline => Ok(Some(Gathered::Waiting)),
             Err(Failure::TimedOut) => Err(Cut::Fault(BODY_TOO_SLOW)),
-            Err(Failure::Lost) => Err(Cut::Lost),
+            Err(Failure::Lost) => Err(self.lose()),
         }
+    }
+
+    /// Notes that nobody is there any more.
+    fn lose(&mut self) -> Cut {
+        self.progress = Progress::Lost;
+        Cut::Lost
     }
 
     /// Sends a piece; its bytes and what frames them leave in one call.
@@ -253,8 +259,8 @@ impl<T: Transport, S: Service> Stream<'_, '_, T, S> {
         self.pace.resume(stopped, self.busy.channel.turn().now());
         self.skip(piece.taken);
         sent.map_err(|failure| {
-            self.progress = Progress::Lost;
-            if failure == Failure::TimedOut { Cut::Stalled } else { Cut::Lost }
+            let lost = self.lose();
+            if failure == Failure::TimedOut { Cut::Stalled } else { lost }
         })
     }
 
@@ -262,8 +268,8 @@ impl<T: Transport, S: Service> Stream<'_, '_, T, S> {
     fn owe(&mut self, size: usize, last: bool) -> Result<bool, Cut> {
         let Progress::Begun(owed) = &mut self.progress else { return Err(Cut::Lost) };
         let Some(owed) = owed else { return Ok(true) };
-        // What was announced is neither exceeded nor, at the end, missed.
-        *owed = owed.checked_sub(size as u64).filter(|left| !last || *left == 0).ok_or(Cut::Lost)?;
+        // What was announced is neither exceeded nor missed, and its last byte leaves with the last piece only.
+        *owed = owed.checked_sub(size as u64).filter(|left| last == (*left == 0)).ok_or(Cut::Lost)?;
         Ok(false)
     }
 
@@ -411,11 +417,14 @@ impl<T: Transport, S: Service> Exchange for Stream<'_, '_, T, S> {
     }
 
     fn refuse(&mut self, write: impl FnOnce(&Arrival<'_>, &mut Responder<'_>)) {
-        if self.progress != Progress::None {
-            return;
-        }
         let Busy { channel, ws, peer, .. } = &mut *self.busy;
         let Workspace { input, output, current, marks, .. } = &mut **ws;
+        // A reply that was begun and of which nothing has left can still be taken back.
+        let unsent = matches!(self.progress, Progress::Begun(_)) && !output.filled().is_empty();
+        if self.progress != Progress::None && !unsent {
+            return;
+        }
+        output.consume(usize::MAX);
         current.last |= channel.turn().draining();
         let bytes = input.filled().get(..self.head).unwrap_or_default();
         let arrival =
