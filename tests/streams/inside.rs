@@ -87,6 +87,30 @@ fn a_version_that_goes_out_of_use_ends_its_streams() {
 }
 
 #[test]
+fn a_stream_that_waits_is_looked_at_every_second() {
+    let plain = plaintext(3 * CHUNK);
+    for (path, state, ends) in [
+        ("encrypt", VersionState::Disabled, true),
+        ("encrypt", VersionState::Enabled, false),
+        ("decrypt", VersionState::Disabled, true),
+    ] {
+        let (mut lines, audit) = pipe();
+        let mut worker = InProcess::new(audit, MOST);
+        let body = if path == "encrypt" { plain.clone() } else { sealed(&mut worker, "", &plain) };
+        let request = [&head(&worker, path, "", body.len())[..], &body[..CHUNK + 100]].concat();
+        assert!(worker.exchange(&request, <[u8]>::len) > CHUNK);
+        worker.change(&configure(state));
+        assert_eq!(worker.wait(500, <[u8]>::len), 0);
+        assert_eq!(worker.wait(700, <[u8]>::len), 0);
+        drop(worker);
+        let mut text = String::new();
+        lines.read_to_string(&mut text).unwrap();
+        let last = text.lines().last().unwrap();
+        assert_eq!(last.contains("\"code\":\"key_revoked\""), ends, "{path} {state:?}: {last}");
+    }
+}
+
+#[test]
 fn a_key_that_is_deleted_and_made_anew_is_not_the_same_key() {
     let plain = plaintext(3 * CHUNK);
     let mut worker = InProcess::new(nowhere(), MOST);

@@ -12,7 +12,7 @@
     reason = "a test fails by panicking, and says where"
 )]
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::future::Future;
 use std::io;
@@ -75,6 +75,8 @@ impl Transport for MemoryTransport {
 pub(crate) struct InProcess {
     wire: Rc<RefCell<Wire>>,
     turn: Box<dyn FnMut() -> bool>,
+    /// How far the worker's clock is ahead.
+    ahead_millis: Rc<Cell<u64>>,
     publication: Arc<Publication>,
     /// An API key that may do everything.
     pub(crate) credential: String,
@@ -103,13 +105,20 @@ impl InProcess {
         let (service, commit) = in_process::open(parts);
         let wire = Wire { inbound: Vec::with_capacity(most), taken: 0, outbound: Vec::with_capacity(most) };
         let wire = Rc::new(RefCell::new(wire));
-        let turn = start(service, commit, turn, Rc::clone(&wire));
-        Self { wire, turn, publication, credential }
+        let ahead_millis = Rc::default();
+        let turn = start(service, commit, turn, Rc::clone(&wire), Rc::clone(&ahead_millis));
+        Self { wire, turn, ahead_millis, publication, credential }
     }
 
     /// Makes a change of the key ring, as the keeper does.
     pub(crate) fn change(&self, change: &Change) {
         make(&self.publication, change, &mut Generator::new(Kernel, Moment::now()).unwrap());
+    }
+
+    /// Lets time pass while the client sends nothing, and shows `look` what came in the meantime.
+    pub(crate) fn wait<R>(&mut self, millis: u64, look: impl FnOnce(&[u8]) -> R) -> R {
+        self.ahead_millis.set(self.ahead_millis.get() + millis);
+        self.more(&[], look)
     }
 
     /// Takes a key out of the ring, as the schedule does in the end.
@@ -154,6 +163,7 @@ fn start(
     commit: impl Fn(WallTime) -> Result<(), CommitFailed> + 'static,
     turn: Rc<Turn>,
     wire: Rc<RefCell<Wire>>,
+    ahead_millis: Rc<Cell<u64>>,
 ) -> Box<dyn FnMut() -> bool> {
     let pool = Pool::new(Budget::new(LEASE_BUDGET_DEFAULT_BYTES));
     let env = Env::new(service, pool, Bounds { requests: u64::MAX, ..Bounds::default() }, 7);
@@ -163,17 +173,21 @@ fn start(
         Ok::<_, ()>(Idle::new(channel, IpAddr::V4(Ipv4Addr::LOCALHOST), env, ()))
     });
     let task = spawned.unwrap();
-    Box::new(move || run_turn(&mut executor, &turn, task, &commit))
+    Box::new(move || {
+        let now = Moment::now().plus_millis(ahead_millis.get());
+        run_turn(&mut executor, &turn, task, now, &commit)
+    })
 }
 
 fn run_turn<R: Resting, F: Future<Output = Option<R>>, M: FnMut(R) -> F>(
     executor: &mut Executor<R, F, M>,
     turn: &Turn,
     task: TaskId,
+    now: Moment,
     commit: &impl Fn(WallTime) -> Result<(), CommitFailed>,
 ) -> bool {
     let wall = WallTime::now();
-    executor.begin(Moment::now(), wall);
+    executor.begin(now, wall);
     turn.mark_ready(task, true, true, false);
     executor.poll(task);
     executor.poll_expired();
