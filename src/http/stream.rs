@@ -34,7 +34,8 @@ use crate::http::service::{Arrival, Cut, Exchange, Gathered, Opening, Piece, Ser
 use crate::http::status::Status;
 use crate::http::target::Version;
 use crate::limits::{
-    BODY_RATE_MIN_BYTES_PER_SECOND, REPLY_PROBLEM_MAX_BYTES, STREAM_PREFIX_MAX_BYTES, STREAM_SUFFIX_MAX_BYTES,
+    BODY_RATE_MIN_BYTES_PER_SECOND, REPLY_HEAD_MAX_BYTES, REPLY_PROBLEM_MAX_BYTES, STREAM_PREFIX_MAX_BYTES,
+    STREAM_SUFFIX_MAX_BYTES,
 };
 use crate::reactor::{Failure, Transport};
 
@@ -46,6 +47,11 @@ const LENGTH_REQUIRED: Fault<'static> = Fault::new(
 
 /// Most bytes that are written behind what was gathered.
 const BEHIND_BYTES: usize = STREAM_SUFFIX_MAX_BYTES + CHUNK_FRAME_MAX_BYTES;
+
+const _: () = assert!(
+    REPLY_HEAD_MAX_BYTES + STREAM_PREFIX_MAX_BYTES + 2 * CHUNK_FRAME_MAX_BYTES <= REPLY_PROBLEM_MAX_BYTES,
+    "a reply is begun in the room that is kept for a refusal"
+);
 
 /// Where the body's bytes are told from what frames them.
 #[derive(Debug)]
@@ -435,5 +441,58 @@ impl<T: Transport, S: Service> Exchange for Stream<'_, '_, T, S> {
         let (mark, closed) = responder.finish();
         marks.push(mark);
         self.progress = Progress::Refused(closed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn edges_are_put_around_a_piece_and_taken_away_again() {
+        let mut framed = *b"....piece........";
+        let before = framed;
+        let mut edges = Edges::new(b"-tag", &ChunkFrame::new(9, true)).unwrap();
+        assert_eq!((edges.before, edges.behind), (3, 11));
+        edges.swap(&mut framed[1..]);
+        assert_eq!(&framed, b".9\r\npi-tag\r\n0\r\n\r\n");
+        edges.swap(&mut framed[1..]);
+        assert_eq!(framed, before);
+        assert!(Edges::new(&[0; 64], &ChunkFrame::none()).is_none());
+    }
+
+    #[test]
+    fn what_came_fast_earns_no_more_than_a_gap() {
+        let bounds = Bounds { body_gap_millis: 10_000, ..Bounds::default() };
+        let start = Moment::from_nanos(5);
+        let mut pace = Pace::new(start, &bounds);
+        assert_eq!(pace.deadline(&bounds), start.plus_millis(10_000));
+        pace.receive(start, usize::MAX / 2, &bounds);
+        let mut now = start;
+        // A byte every nine seconds is never silent for too long, and far too slow.
+        for _ in 0..2 {
+            now = now.plus_millis(9_000);
+            assert!(now < pace.deadline(&bounds));
+            pace.receive(now, 1, &bounds);
+        }
+        assert!(now.plus_millis(9_000) > pace.deadline(&bounds));
+    }
+
+    #[test]
+    fn the_lowest_rate_is_borne_for_ever_and_time_that_the_peer_takes_does_not_count() {
+        let bounds = Bounds { body_gap_millis: 10_000, ..Bounds::default() };
+        let mut now = Moment::from_nanos(5);
+        let mut pace = Pace::new(now, &bounds);
+        let each = usize::try_from(BODY_RATE_MIN_BYTES_PER_SECOND).unwrap();
+        for step in 0..1_000 {
+            now = now.plus_millis(1_000);
+            assert!(now < pace.deadline(&bounds), "{step}");
+            pace.receive(now, each, &bounds);
+            let stopped = now;
+            now = now.plus_millis(25_000);
+            pace.resume(stopped, now);
+        }
+        let left = now.until(pace.deadline(&bounds));
+        assert!(left.as_millis() > 9_000, "{left:?}");
     }
 }

@@ -21,7 +21,10 @@ use crate::http::media::ReplyForm;
 use crate::http::responder::Fault;
 use crate::http::service::{Cut, Exchange, Gathered, Opening, Piece, Service as _};
 use crate::http::status::Status;
-use crate::limits::STREAM_RECHECK_MILLIS;
+use crate::limits::{
+    HEAD_MAX_BYTES, LEASE_CLASSES_BYTES, STREAM_PREFIX_MAX_BYTES, STREAM_RECHECK_MILLIS,
+    STREAM_SUFFIX_MAX_BYTES,
+};
 use crate::model::Principal;
 use crate::reactor::turn::CommitFailed;
 use crate::server::service::{App, about};
@@ -34,6 +37,12 @@ const AUDIT_FAILED: Fault<'static> = Fault::new(
 
 const TOO_LONG: Fault<'static> =
     Fault::new(Status::ContentTooLarge, "body_too_large", "The stream would be longer than streams can be.");
+
+const _: () = {
+    assert!(HEADER_BYTES <= STREAM_PREFIX_MAX_BYTES && TAG_BYTES <= STREAM_SUFFIX_MAX_BYTES);
+    // Beside a chunk that is held back: the byte that tells that it is not the last, and what frames it.
+    assert!(HEAD_MAX_BYTES + SEALED_CHUNK_BYTES + 64 <= LEASE_CLASSES_BYTES[2], "a window is of this class");
+};
 
 /// Why a stream is not brought to its end.
 enum Stop {

@@ -82,6 +82,17 @@ fn no_forged_stream_passes_for_a_whole_one() {
 }
 
 #[test]
+fn a_refusal_is_read_although_the_body_is_still_coming() {
+    let Some(server) = start(&[]) else { return };
+    let sealed = seal(&server, &plaintext(20 << 20), FRAMINGS[0]);
+    for framing in FRAMINGS {
+        let target = "/api/stream/decrypt?key=k&associated_data=YWJj";
+        let reply = peer::stream(&server, target, &sealed, framing);
+        assert!(reply.is_problem(400, "decryption_failed"), "{framing:?}: {reply:?}");
+    }
+}
+
+#[test]
 fn another_key_and_another_version_do_not_open() {
     let Some(server) = start(&[]) else { return };
     let made = server.ask(crate::Request::post("/api/keys", r#"{"name":"other"}"#));

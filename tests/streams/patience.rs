@@ -43,7 +43,7 @@ fn a_stream_that_stops_is_refused_at_its_beginning_and_cut_later() {
 }
 
 #[test]
-fn a_stream_that_drips_is_cut_and_one_that_flows_may_take_its_time() {
+fn a_stream_that_drips_is_cut() {
     let Some(server) = impatient(&[]) else { return };
     let plain = plaintext(3 * CHUNK);
     let (mut stream, later) = begun(&server, &plain, Framing::Length);
@@ -56,6 +56,12 @@ fn a_stream_that_drips_is_cut_and_one_that_flows_may_take_its_time() {
     }
     let reply = stream.finish(&[]);
     assert!(reply.status == 200 && !reply.complete, "{reply:?}");
+}
+
+#[test]
+fn a_stream_that_flows_may_take_its_time() {
+    let Some(server) = start(&["--body-gap-timeout-ms", "5000", "--body-timeout-ms", "900"]) else { return };
+    let plain = plaintext(3 * CHUNK);
     // 12 pieces, each a good while after the one before: longer than any body may take that is not streamed.
     let mut stream = Peer::connect(&server);
     stream.send(peer::head(&server, TARGET, Framing::Length, plain.len()).as_bytes());
