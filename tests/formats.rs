@@ -10,7 +10,7 @@ use std::path::Path;
 
 use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 use quantonium::api::route::TABLE;
-use quantonium::audit::line::{self, Event, Outcome, Request};
+use quantonium::audit::line::{self, Bytes, Event, Outcome, Request};
 use quantonium::auth::api_key;
 use quantonium::clock::WallTime;
 use quantonium::crypto::aead::{self, Algorithm, TAG_BYTES};
@@ -347,6 +347,7 @@ fn the_example_audit_line_is_what_is_written() {
             elapsed_micros: 31,
             key: Some("orders"),
             key_version: None,
+            bytes: None,
         };
         let name = "decrypt";
         let code = Some("decryption_failed");
@@ -381,6 +382,7 @@ fn every_member_of_an_audit_line_is_documented_in_its_order() {
         elapsed_micros: 1,
         key: Some("orders"),
         key_version: Some(1),
+        bytes: Some(Bytes { read: 1, written: 1 }),
     };
     let at = WallTime::from_millis(0);
     let code = Some("key_exists");
@@ -443,7 +445,7 @@ fn every_code_of_an_error_is_documented_and_no_other() {
             codes_of(&entry.unwrap().path(), &mut codes);
         }
     }
-    for file in ["src/server/service.rs", "src/server/worker.rs"] {
+    for file in ["src/server/service.rs", "src/server/streaming.rs", "src/server/worker.rs"] {
         codes_of(&Path::new(env!("CARGO_MANIFEST_DIR")).join(file), &mut codes);
     }
     for known in ["decryption_failed", "key_exists", "malformed_json", "head_too_large", "body_timeout"] {

@@ -14,6 +14,7 @@ pub mod health;
 pub mod keys;
 pub mod payload;
 pub mod route;
+pub mod stream;
 
 use std::io;
 use std::sync::Arc;
