@@ -4,7 +4,9 @@
 //! a test names those; `HEAD` is served wherever `GET` is; what the table does not name does not exist.
 
 use crate::api::stream::Direction;
-use crate::api::{Handler, decrypt, encrypt, health, keys};
+use crate::api::{
+    Handler, datakey, decrypt, encrypt, entropy, hash, health, keys, keystream, rewrap, sign, verify,
+};
 use crate::http::service::Taking;
 use crate::http::target::Method;
 use crate::limits::{BODY_PAYLOAD_MAX_BYTES, BODY_SMALL_MAX_BYTES};
@@ -72,7 +74,7 @@ const fn public(pattern: &'static str, handler: Handler) -> Route {
 }
 
 /// Every route; those that are asked for most often stand first.
-pub static TABLE: [Route; 11] = [
+pub static TABLE: [Route; 18] = [
     row(
         Method::Post,
         "/api/encrypt",
@@ -88,6 +90,27 @@ pub static TABLE: [Route; 11] = [
         Permission::Decrypt,
         "decrypt",
         BODY_PAYLOAD_MAX_BYTES,
+    ),
+    row(Method::Post, "/api/rewrap", rewrap::rewrap, Permission::Rewrap, "rewrap", BODY_PAYLOAD_MAX_BYTES),
+    row(Method::Post, "/api/datakey", datakey::datakey, Permission::Datakey, "datakey", BODY_SMALL_MAX_BYTES),
+    row(Method::Post, "/api/sign", sign::sign, Permission::Sign, "sign", BODY_PAYLOAD_MAX_BYTES),
+    row(Method::Post, "/api/verify", verify::verify, Permission::Verify, "verify", BODY_PAYLOAD_MAX_BYTES),
+    row(Method::Post, "/api/hash", hash::hash, Permission::Hash, "hash", BODY_PAYLOAD_MAX_BYTES),
+    row(
+        Method::Post,
+        "/api/entropy/sample",
+        entropy::sample,
+        Permission::Entropy,
+        "entropy.sample",
+        BODY_SMALL_MAX_BYTES,
+    ),
+    row(
+        Method::Post,
+        "/api/keystream",
+        keystream::keystream,
+        Permission::Keystream,
+        "keystream",
+        BODY_SMALL_MAX_BYTES,
     ),
     public("/api/health", health::health),
     public("/api/health/live", health::live),

@@ -4,19 +4,15 @@
 //! refused by the head alone is refused before a byte of the body is asked for; context and associated data are part of
 //! what the stream's key is derived from; whoever cannot open a stream learns one reason only.
 
-use std::borrow::Cow;
-
-use crate::api::payload::{DECRYPTION_FAILED, RAW_PARAMETERS, canonical_number};
-use crate::api::{Call, NO_ENTROPY, Rejection, UNKNOWN_KEY};
-use crate::crypto::stream::{Binding, HEADER_BYTES, Opener, SALT_BYTES, Sealer, header_version};
-use crate::encoding::base64url_decode;
+use crate::api::binding::Binding;
+use crate::api::payload::{self, DECRYPTION_FAILED};
+use crate::api::{Call, NO_ENTROPY, Rejection, raw};
+use crate::crypto::stream::{self, HEADER_BYTES, Opener, SALT_BYTES, Sealer, header_version};
 use crate::http::media::{ContentType, ReplyForm, negotiate};
-use crate::http::query::{Query, Text};
 use crate::http::responder::Fault;
 use crate::http::status::Status;
 use crate::keyring::key::KeyId;
 use crate::keyring::{Key, KeyVersion, Ring};
-use crate::limits::CONTEXT_MAX_BYTES;
 
 /// The key or its version went out of use while the stream ran.
 pub const KEY_REVOKED: Fault<'static> = Fault::new(
@@ -42,35 +38,6 @@ const UNSUPPORTED_TYPE: Fault<'static> = Fault::new(
 );
 const NOT_ACCEPTABLE: Fault<'static> =
     Fault::new(Status::NotAcceptable, "not_acceptable", "The reply can be application/octet-stream.");
-const BAD_PARAMETER: Fault<'static> = Fault::new(
-    Status::BadRequest,
-    "malformed_parameter",
-    "A query parameter is not of the form that this route takes.",
-);
-const BAD_ASSOCIATED_DATA: Fault<'static> = Fault::new(
-    Status::BadRequest,
-    "malformed_associated_data",
-    "associated_data must be canonical base64url without padding, of at most 4096 bytes.",
-);
-const BAD_VERSION: Fault<'static> = Fault::new(
-    Status::BadRequest,
-    "unknown_key_version",
-    "The key has no version of this number that encrypts.",
-);
-const NO_STREAMS: Fault<'static> =
-    Fault::new(Status::BadRequest, "key_does_not_encrypt", "Keys of this type sign and do not encrypt.");
-const CONTEXT_MISSING: Fault<'static> =
-    Fault::new(Status::BadRequest, "context_missing", "A derived key is used with a context.");
-const BAD_CONTEXT: Fault<'static> = Fault::new(
-    Status::BadRequest,
-    "malformed_context",
-    "context must be canonical base64url without padding, of 1 to 1024 bytes.",
-);
-const CONTEXT_NOT_ALLOWED: Fault<'static> = Fault::new(
-    Status::BadRequest,
-    "context_not_allowed",
-    "A context is only for derived keys, and this key is not one.",
-);
 
 /// Which way a stream goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,9 +87,15 @@ pub struct Sealing {
 struct Wanted<'a> {
     key: &'a Key,
     version: Option<u32>,
-    context: Vec<u8>,
-    /// How much of the scratch memory the associated data fills.
-    associated_data: usize,
+    binding: Binding,
+}
+
+impl Wanted<'_> {
+    /// What the key of the stream is derived from.
+    fn bound<'a>(&self, call: &'a Call<'_>) -> Result<stream::Binding<'a>, Rejection> {
+        let context = self.binding.context(call.tools, self.key)?;
+        Ok(stream::Binding { context, associated_data: self.binding.associated_data(call.tools) })
+    }
 }
 
 /// Begins to seal.
@@ -130,15 +103,16 @@ struct Wanted<'a> {
 /// # Errors
 /// [`Rejection`]
 pub fn seal(call: &mut Call<'_>) -> Result<Sealing, Rejection> {
-    let wanted = read(call, &RAW_PARAMETERS)?;
-    let version = wanted.key.sealing_version(wanted.version).map_err(|_| BAD_VERSION)?;
+    let wanted = read(call, SEALING_PARAMETERS)?;
+    let version = payload::sealing_version(wanted.key, wanted.version)?;
     call.subject.version = Some(version.number());
     let salt = call.tools.random.array::<SALT_BYTES>(call.now);
     call.tools.entropy = salt.is_ok();
     let salt = salt.map_err(|_| NO_ENTROPY)?;
-    let binding = binding(call, &wanted);
-    let begun = version.with_sub_key(|sub| Sealer::new(sub, version.number(), salt, binding));
-    let (sealer, header) = begun.ok_or(NO_STREAMS)?.map_err(|_| BAD_VERSION)?;
+    let bound = wanted.bound(call)?;
+    let begun = version.with_sub_key(|sub| Sealer::new(sub, version.number(), salt, bound));
+    // A version that is enabled has its secrets, and its number and the context are within what the form can tell.
+    let (sealer, header) = begun.and_then(Result::ok).ok_or(Rejection::Overloaded)?;
     version.uses().note(call.wall, 1);
     Ok(Sealing { sealer, header, in_use: InUse::new(wanted.key, version) })
 }
@@ -148,7 +122,7 @@ pub fn seal(call: &mut Call<'_>) -> Result<Sealing, Rejection> {
 /// # Errors
 /// [`Rejection`]
 pub fn check_open(call: &mut Call<'_>) -> Result<(), Rejection> {
-    read(call, OPENING_PARAMETERS).map(drop)
+    read(call, OPENING_PARAMETERS)?.bound(call).map(drop)
 }
 
 /// Begins to open the stream with this header. What [`check_open`] found may have changed since.
@@ -158,22 +132,21 @@ pub fn check_open(call: &mut Call<'_>) -> Result<(), Rejection> {
 pub fn open(call: &mut Call<'_>, header: &[u8; HEADER_BYTES]) -> Result<(Opener, InUse), Rejection> {
     let wanted = read(call, OPENING_PARAMETERS)?;
     let number = header_version(header).ok_or(DECRYPTION_FAILED)?;
-    let version = wanted.key.opening_version(number).map_err(|_| DECRYPTION_FAILED)?;
-    let binding = binding(call, &wanted);
-    let begun = version.with_sub_key(|sub| Opener::new(sub, header, binding));
-    let opener = begun.ok_or(NO_STREAMS)?.map_err(|_| DECRYPTION_FAILED)?;
+    if wanted.key.version(number).is_none() {
+        return Err(DECRYPTION_FAILED.into());
+    }
+    let version = payload::opening_version(wanted.key, Some(number))?;
+    let bound = wanted.bound(call)?;
+    let begun = version.with_sub_key(|sub| Opener::new(sub, header, bound));
+    let opener = begun.and_then(Result::ok).ok_or(DECRYPTION_FAILED)?;
     call.subject.version = Some(number);
     version.uses().note(call.wall, 1);
     Ok((opener, InUse::new(wanted.key, version)))
 }
 
+const SEALING_PARAMETERS: &[&str] = &["key", "associated_data", "context", "key_version"];
 /// The version stands in the header of the stream and not in the query.
 const OPENING_PARAMETERS: &[&str] = &["key", "associated_data", "context"];
-
-fn binding<'a>(call: &'a Call<'_>, wanted: &'a Wanted<'_>) -> Binding<'a> {
-    let associated_data = call.tools.scratch.get(..wanted.associated_data).unwrap_or_default();
-    Binding { context: &wanted.context, associated_data }
-}
 
 /// Reads what the head says.
 fn read<'a>(call: &mut Call<'a>, parameters: &[&str]) -> Result<Wanted<'a>, Rejection> {
@@ -188,39 +161,10 @@ fn read<'a>(call: &mut Call<'a>, parameters: &[&str]) -> Result<Wanted<'a>, Reje
     let accept = call.arrival.head.accept(call.arrival.bytes);
     negotiate(accept, &[ReplyForm::Octets]).ok_or(NOT_ACCEPTABLE)?;
     let query = call.query(parameters)?;
-    let name = query.find_unique("key")?.ok_or(KEY_MISSING)?.to_cow();
-    let name = str::from_utf8(&name).map_err(|_| BAD_PARAMETER)?;
-    call.subject.note_key(name);
-    let key = call.ring.get(name).ok_or(UNKNOWN_KEY)?;
-    if !key.kind().encrypts() {
-        return Err(NO_STREAMS.into());
-    }
-    let version = match query.find_unique("key_version")? {
-        None => None,
-        Some(text) => Some(canonical_number(&text.to_cow()).ok_or(BAD_PARAMETER)?),
-    };
-    let associated_data = match query.find_unique("associated_data")? {
-        None => 0,
-        Some(text) => decode(text, call.tools.scratch.as_mut_slice()).ok_or(BAD_ASSOCIATED_DATA)?,
-    };
-    Ok(Wanted { key, version, context: read_context(query, key)?, associated_data })
-}
-
-fn read_context(query: Query<'_>, key: &Key) -> Result<Vec<u8>, Rejection> {
-    match (query.find_unique("context")?, key.options().derived) {
-        (None, false) => Ok(Vec::new()),
-        (None, true) => Err(CONTEXT_MISSING.into()),
-        (Some(_), false) => Err(CONTEXT_NOT_ALLOWED.into()),
-        (Some(text), true) => {
-            let mut context = vec![0; CONTEXT_MAX_BYTES];
-            let len = decode(text, &mut context).filter(|len| *len > 0).ok_or(BAD_CONTEXT)?;
-            context.truncate(len);
-            Ok(context)
-        }
-    }
-}
-
-fn decode(text: Text<'_>, target: &mut [u8]) -> Option<usize> {
-    let text: Cow<'_, [u8]> = text.to_cow();
-    base64url_decode(&text, target)
+    let name = raw::text(query, "key")?.ok_or(KEY_MISSING)?;
+    let key = call.key(&name)?;
+    payload::require_encryption(key)?;
+    let version = raw::number(query, "key_version")?;
+    let binding = Binding::from_query(call.tools, query)?;
+    Ok(Wanted { key, version, binding })
 }

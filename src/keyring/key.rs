@@ -7,14 +7,15 @@
 use core::ops::Deref;
 use std::sync::Arc;
 
+use zeroize::Zeroizing;
+
 use crate::clock::WallTime;
 use crate::crypto::kdf;
-use crate::crypto::mac::MacKey;
+use crate::crypto::mac::{self, Tag};
 use crate::keyring::material::Material;
 use crate::keyring::uses::Uses;
 use crate::limits::{KEY_BYTES, KEY_VERSIONS_MAX_COUNT};
 use crate::model::{KeyName, KeyOptions, KeyType, Policy, VersionState};
-use crate::secret::Secret;
 
 /// Length of the identifier of a key.
 pub const KEY_ID_BYTES: usize = 16;
@@ -104,10 +105,16 @@ impl KeyVersion {
         }
     }
 
-    /// Derives the AEAD key of `context`; nothing if there is none.
-    #[must_use]
-    pub fn derived_key(&self, context: &[u8]) -> Option<Secret<KEY_BYTES>> {
-        self.with_encryption_key(|enc| kdf::derive_secret(&[], enc, &[context]).ok())?
+    /// Derives the AEAD key of `context` and lends it to `use_it`; nothing if there is none.
+    pub fn with_derived_key<R>(
+        &self,
+        context: &[u8],
+        use_it: impl FnOnce(&[u8; KEY_BYTES]) -> R,
+    ) -> Option<R> {
+        let mut derived = Zeroizing::new([0; KEY_BYTES]);
+        let whole =
+            self.with_encryption_key(|enc| kdf::derive(&[], enc, &[context], derived.as_mut_slice()))?;
+        whole.ok().map(|()| use_it(&derived))
     }
 
     /// Lends the input key of stream and keystream to `use_it`; nothing if there is none.
@@ -118,13 +125,13 @@ impl KeyVersion {
         }
     }
 
-    /// The key that signs for a key of type `kind`; nothing if there is none.
+    /// Signs `message` as a version of a key of type `kind` does; nothing if there is no key for it.
     #[must_use]
-    pub fn mac_key(&self, kind: KeyType) -> Option<MacKey> {
+    pub fn sign(&self, kind: KeyType, message: &[u8]) -> Option<Tag> {
         let algorithm = Material::mac_algorithm(kind);
         Some(match self.material()? {
-            Material::Encryption { mac, .. } => mac.with(|key| MacKey::new(algorithm, key)),
-            Material::Mac(key) => key.with(|key| MacKey::new(algorithm, key)),
+            Material::Encryption { mac, .. } => mac.with(|key| mac::tag_once(algorithm, key, &[message])),
+            Material::Mac(key) => key.with(|key| mac::tag_once(algorithm, key, &[message])),
         })
     }
 

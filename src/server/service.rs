@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::api::route::{self, Found, Route, Serving};
-use crate::api::{Answer, Call, Rejection, Subject, Tools, Verdict};
+use crate::api::{Answer, Call, FORBIDDEN, Rejection, Subject, Tools, Verdict};
 use crate::audit::line::{Event, Outcome, Request as AuditedRequest};
 use crate::auth::{self, CredentialFault, Registry};
 use crate::clock::Moment;
@@ -45,8 +45,6 @@ const BAD_CREDENTIAL: Fault<'static> =
     Fault::new(Status::Unauthorized, "credential_invalid", "The credential is not valid.");
 const TWO_CREDENTIALS: Fault<'static> =
     Fault::new(Status::BadRequest, "credential_repeated", "Send X-API-Key or Authorization, not both.");
-const FORBIDDEN: Fault<'static> =
-    Fault::new(Status::Forbidden, "insufficient_scope", "The credential does not allow this.");
 const AUDIT_FAILED: Fault<'static> = Fault::new(
     Status::ServiceUnavailable,
     "audit_unavailable",
@@ -152,7 +150,8 @@ impl Service for App {
             return;
         };
         let mut subject = self.subjects.borrow_mut().pop().unwrap_or_default();
-        let mut answer = self.handle(route, &arrival, body, None, &mut subject, responder);
+        let asked = (route, principal);
+        let mut answer = self.handle(asked, &arrival, body, None, &mut subject, responder);
         for _ in 0..CHANGES_PER_REQUEST_MAX_COUNT {
             let Ok(Verdict::Commit(change)) = answer else { break };
             // A rotation that an encryption needs is not what the encryption's line tells of.
@@ -160,7 +159,7 @@ impl Service for App {
             answer = match self.commit(route, &arrival, principal, change).await {
                 Ok(committed) => {
                     subject.changed |= own && committed.is_ok();
-                    self.handle(route, &arrival, body, Some(committed), &mut subject, responder)
+                    self.handle(asked, &arrival, body, Some(committed), &mut subject, responder)
                 }
                 Err(rejection) => Err(rejection),
             };
@@ -210,14 +209,14 @@ impl App {
     /// Runs the handler of `route`, which neither waits nor sees any other task's state.
     fn handle(
         &self,
-        route: &Route,
+        (route, principal): (&Route, Option<Principal>),
         arrival: &Arrival<'_>,
         body: &mut [u8],
         committed: Option<Committed>,
         subject: &mut Subject,
         responder: &mut Responder<'_>,
     ) -> Answer {
-        self.with_call(arrival, body, committed, subject, |call| match route.serving {
+        self.with_call((arrival, principal), body, committed, subject, |call| match route.serving {
             Serving::Whole(handler, _) => handler(call, responder),
             // Such a row is admitted as one that is streamed, and never comes here.
             Serving::Streamed(_) => Err(Rejection::Overloaded),
@@ -227,7 +226,7 @@ impl App {
     /// Lends `work` what a handler works with.
     pub(super) fn with_call<R>(
         &self,
-        arrival: &Arrival<'_>,
+        (arrival, principal): (&Arrival<'_>, Option<Principal>),
         body: &mut [u8],
         committed: Option<Committed>,
         subject: &mut Subject,
@@ -244,6 +243,7 @@ impl App {
             arrival,
             body,
             param,
+            principal,
             ring: &ring,
             tools: &mut self.tools.borrow_mut(),
             health: &health,

@@ -266,7 +266,13 @@ impl Run<'_> {
         exchange: &impl Exchange,
         work: impl FnOnce(&mut Call<'_>) -> Result<R, Rejection>,
     ) -> Result<R, Rejection> {
-        self.app.with_call(&exchange.arrival(), &mut [], None, &mut self.subject, work)
+        self.app.with_call(
+            (&exchange.arrival(), Some(self.principal)),
+            &mut [],
+            None,
+            &mut self.subject,
+            work,
+        )
     }
 
     /// Appends a line of the stream and waits until it is with the kernel.

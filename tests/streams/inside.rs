@@ -166,7 +166,7 @@ fn a_derived_key_binds_its_context() {
     let mut worker = InProcess::with_key(nowhere(), MOST, options);
     let plain = plaintext(1_000);
     let none = [&head(&worker, "encrypt", "", 3)[..], b"abc"].concat();
-    assert!(worker.exchange(&none, |reply| is_problem(reply, 400, "context_missing")));
+    assert!(worker.exchange(&none, |reply| is_problem(reply, 400, "context_required")));
     let mut worker = InProcess::with_key(nowhere(), MOST, options);
     let body = sealed(&mut worker, "&context=dGVuYW50", &plain);
     assert_eq!(body.len(), sealed_len(plain.len()));
@@ -183,6 +183,6 @@ fn a_key_that_only_signs_has_no_streams() {
     for path in ["encrypt", "decrypt"] {
         let mut worker = InProcess::with_key(nowhere(), MOST, KeyOptions::of(KeyType::HmacSha256));
         let request = [&head(&worker, path, "", 100)[..], &[0; 100]].concat();
-        assert!(worker.exchange(&request, |reply| is_problem(reply, 400, "key_does_not_encrypt")), "{path}");
+        assert!(worker.exchange(&request, |reply| is_problem(reply, 400, "key_type_not_allowed")), "{path}");
     }
 }
