@@ -13,11 +13,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use crate::clock::{Moment, WallTime};
 use crate::crypto::random::Generator;
 use crate::keyring::change::apply;
-use crate::keyring::key::Material;
-use crate::keyring::{ChangeError, Outcome, Publication};
-use crate::limits::{CHANGES_WAITING_MAX_COUNT, KEY_BYTES};
-use crate::model::Change;
-use crate::secret::Secret;
+use crate::keyring::{Change, ChangeError, Circumstances, Effect, Outcome, Publication};
+use crate::limits::{CHANGES_WAITING_MAX_COUNT, RESTORE_WINDOW_DEFAULT_SECONDS};
 
 /// The result of a change.
 pub type Committed = Result<Outcome, ChangeError>;
@@ -93,21 +90,26 @@ impl Keeper {
     }
 
     fn carry_out(&self, change: &Change, random: &mut Generator) -> Committed {
-        let current = self.publication.current();
-        let mut draw = || draw_material(random).ok();
-        let (ring, outcome) = apply(&current, change, WallTime::now(), &mut draw)?;
-        if outcome.changed {
-            self.publication.publish(Arc::new(ring));
+        let mut ring = (*self.publication.current()).clone();
+        let now = Moment::now();
+        let mut draw = |bytes: &mut [u8]| random.fill(now, bytes);
+        let mut at = Circumstances {
+            now: WallTime::now(),
+            restore_window_seconds: RESTORE_WINDOW_DEFAULT_SECONDS,
+            draw: &mut draw,
+        };
+        let outcome = apply(&mut ring, change, &mut at)?;
+        match outcome.effect {
+            Effect::None => {}
+            Effect::Put | Effect::Removed => self.publication.publish(Arc::new(ring)),
+            Effect::Reserved { version, seals } => {
+                if let Some(version) = outcome.key.version(version) {
+                    version.uses().grant(seals);
+                }
+            }
         }
         Ok(outcome)
     }
-}
-
-/// Three independent secrets.
-fn draw_material(random: &mut Generator) -> Result<Material, crate::crypto::Error> {
-    let now = Moment::now();
-    let mut secret = || Secret::<KEY_BYTES>::try_fill(|bytes| random.fill(now, bytes));
-    Ok(Material { enc: secret()?, mac: secret()?, sub: secret()? })
 }
 
 impl Reply {
@@ -142,11 +144,12 @@ mod tests {
     use super::*;
     use crate::crypto::random::Kernel;
     use crate::keyring::Ring;
-    use crate::model::{KeyName, KeyType};
+    use crate::model::{KeyName, KeyOptions, KeyType, PolicyChange};
     use core::pin::pin;
 
     fn create(name: &str) -> Change {
-        Change::Create { name: KeyName::new(name).unwrap(), kind: KeyType::XChaCha20Poly1305 }
+        let options = KeyOptions::of(KeyType::XChaCha20Poly1305);
+        Change::Create { name: KeyName::new(name).unwrap(), options, policy: PolicyChange::default() }
     }
 
     #[test]
@@ -161,7 +164,7 @@ mod tests {
         let committed = keeper.carry_out(&job.change, &mut random);
         assert!(publication.current().get("a").is_some());
         job.reply.fill(committed);
-        assert!(matches!(pending.poll(&mut context), Poll::Ready(Ok(Outcome { changed: true, .. }))));
+        assert!(matches!(pending.poll(&mut context), Poll::Ready(Ok(Outcome { effect: Effect::Put, .. }))));
     }
 
     #[test]

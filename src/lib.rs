@@ -25,7 +25,7 @@
 //! appended to the worker's [`audit::Batch`]. At the end of the turn of the loop all lines go out in one write, and
 //! only then the replies ([`reactor::Turn::committed`]).
 //!
-//! A change of the key ring is returned by its handler as a [`model::Change`]. The [`keeper`] carries it out
+//! A change of the key ring is returned by its handler as a [`keyring::Change`]. The [`keeper`] carries it out
 //! ([`keyring::change::apply`]), publishes the new snapshot ([`keyring::Publication`]), and the handler is called again.
 //!
 //! # Rules that hold everywhere

@@ -13,10 +13,28 @@ pub enum Permission {
     Encrypt,
     /// Open data sealed under a key.
     Decrypt,
+    /// Open data and seal it again under another version, without seeing it.
+    Rewrap,
+    /// Make data keys, wrapped under a key.
+    Datakey,
+    /// Sign data.
+    Sign,
+    /// Check signatures.
+    Verify,
+    /// Hash data.
+    Hash,
+    /// Draw random bytes.
+    Entropy,
+    /// Draw the keystream of a fresh nonce.
+    Keystream,
+    /// Draw the keystream of a nonce of the caller's choice.
+    KeystreamRederive,
     /// Read what keys there are and their state.
     KeysRead,
-    /// Create, rotate and configure keys.
+    /// Create, rotate, configure, import and delete keys.
     KeysManage,
+    /// Take key material out, in the open or sealed.
+    KeysExport,
 }
 
 impl Permission {
@@ -26,8 +44,17 @@ impl Permission {
         match self {
             Self::Encrypt => "encrypt",
             Self::Decrypt => "decrypt",
+            Self::Rewrap => "rewrap",
+            Self::Datakey => "datakey",
+            Self::Sign => "sign",
+            Self::Verify => "verify",
+            Self::Hash => "hash",
+            Self::Entropy => "entropy",
+            Self::Keystream => "keystream",
+            Self::KeystreamRederive => "keystream.rederive",
             Self::KeysRead => "keys.read",
             Self::KeysManage => "keys.manage",
+            Self::KeysExport => "keys.export",
         }
     }
 }
@@ -146,11 +173,23 @@ pub enum KeyType {
     XChaCha20Poly1305,
     /// ChaCha20-Poly1305 (RFC 8439): 96-bit random nonces, uses counted and bounded.
     ChaCha20Poly1305,
+    /// HMAC-SHA256 (RFC 2104).
+    HmacSha256,
+    /// HMAC-SHA384.
+    HmacSha384,
+    /// HMAC-SHA512.
+    HmacSha512,
 }
 
 impl KeyType {
     /// Every type, in the order in which documents name them.
-    pub const ALL: [Self; 2] = [Self::XChaCha20Poly1305, Self::ChaCha20Poly1305];
+    pub const ALL: [Self; 5] = [
+        Self::XChaCha20Poly1305,
+        Self::ChaCha20Poly1305,
+        Self::HmacSha256,
+        Self::HmacSha384,
+        Self::HmacSha512,
+    ];
 
     /// The name in the API.
     #[must_use]
@@ -158,6 +197,9 @@ impl KeyType {
         match self {
             Self::XChaCha20Poly1305 => "xchacha20-poly1305",
             Self::ChaCha20Poly1305 => "chacha20-poly1305",
+            Self::HmacSha256 => "hmac-sha256",
+            Self::HmacSha384 => "hmac-sha384",
+            Self::HmacSha512 => "hmac-sha512",
         }
     }
 
@@ -166,45 +208,116 @@ impl KeyType {
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
-}
 
-/// A change of the key ring that a handler asks for; only the keeper carries one out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// Make a key with one version.
-    Create {
-        /// The new key's name.
-        name: KeyName,
-        /// The new key's type.
-        kind: KeyType,
-    },
-    /// Make a new version of a key and encrypt with it from then on.
-    Rotate {
-        /// The key.
-        name: KeyName,
-        /// Rotate only if this is still the latest version: set when the server itself found the version worn out,
-        /// so that many workers who find it at once cause one rotation.
-        only_if_latest: Option<u32>,
-    },
-}
-
-impl Change {
-    /// The key that is changed.
+    /// Whether keys of this type encrypt. They also sign, with a key of their own; the others only sign.
     #[must_use]
-    pub const fn key(&self) -> &KeyName {
+    pub const fn encrypts(self) -> bool {
+        matches!(self, Self::XChaCha20Poly1305 | Self::ChaCha20Poly1305)
+    }
+
+    /// Whether the seals of a version are counted, because its nonces have 96 bits.
+    #[must_use]
+    pub const fn counts_seals(self) -> bool {
+        matches!(self, Self::ChaCha20Poly1305)
+    }
+}
+
+/// What a version of a key may still do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VersionState {
+    /// Everything.
+    Enabled,
+    /// Open and verify, but not seal or sign.
+    DecryptOnly,
+    /// Nothing, until it is enabled again.
+    Disabled,
+    /// Nothing ever again: its secrets are gone.
+    Destroyed,
+}
+
+impl VersionState {
+    /// Every state, from the freest to the most final.
+    pub const ALL: [Self; 4] = [Self::Enabled, Self::DecryptOnly, Self::Disabled, Self::Destroyed];
+
+    /// The name in the API.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
         match self {
-            Self::Create { name, .. } | Self::Rotate { name, .. } => name,
+            Self::Enabled => "enabled",
+            Self::DecryptOnly => "decrypt-only",
+            Self::Disabled => "disabled",
+            Self::Destroyed => "destroyed",
         }
     }
 
-    /// What it is called in audit lines.
+    /// The state of this name.
     #[must_use]
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::Create { .. } => "key.create",
-            Self::Rotate { .. } => "key.rotate",
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
+}
+
+/// What is settled when a key is made and never changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyOptions {
+    /// The type.
+    pub kind: KeyType,
+    /// Whether each use derives a key of its own from the caller's context. Only for types that encrypt.
+    pub derived: bool,
+    /// Whether its material may be given out.
+    pub exportable: bool,
+    /// Whether a backup of it may leave unsealed.
+    pub plaintext_backup: bool,
+}
+
+impl KeyOptions {
+    /// A key of this type with nothing allowed that is not needed.
+    #[must_use]
+    pub const fn of(kind: KeyType) -> Self {
+        Self { kind, derived: false, exportable: false, plaintext_backup: false }
+    }
+}
+
+/// What an operator may change on a key at any time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// The oldest version that opens and verifies, at least 1.
+    pub min_decryption_version: u32,
+    /// The oldest version that seals and signs when it is asked for by number; 0: only the latest is bound by nothing.
+    pub min_encryption_version: u32,
+    /// How many of the newest versions a rotation keeps; older ones are destroyed. 0: all.
+    pub keep_versions: u32,
+    /// Age of the latest version at which the server rotates the key by itself. 0: never.
+    pub auto_rotate_seconds: u64,
+    /// Whether the key may be deleted.
+    pub deletion_allowed: bool,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            min_decryption_version: 1,
+            min_encryption_version: 0,
+            keep_versions: 0,
+            auto_rotate_seconds: 0,
+            deletion_allowed: false,
         }
     }
+}
+
+/// The members of a [`Policy`] that a request names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PolicyChange {
+    /// See [`Policy::min_decryption_version`].
+    pub min_decryption_version: Option<u32>,
+    /// See [`Policy::min_encryption_version`].
+    pub min_encryption_version: Option<u32>,
+    /// See [`Policy::keep_versions`].
+    pub keep_versions: Option<u32>,
+    /// See [`Policy::auto_rotate_seconds`].
+    pub auto_rotate_seconds: Option<u64>,
+    /// See [`Policy::deletion_allowed`].
+    pub deletion_allowed: Option<bool>,
 }
 
 /// How the server is, for those who ask.

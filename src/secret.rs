@@ -1,7 +1,7 @@
 //! Secrets: bytes that are wiped when dropped, never printed, never copied by accident.
 //!
-//! Owns [`Secret`]. Invariants: it lives in one heap allocation, so that moving the owner leaves no copy
-//! behind; it is not `Clone`; `Debug` shows no byte; comparison takes the same time wherever the difference is.
+//! Owns [`Secret`] and [`SecretBytes`]. Invariants: each lives in one heap allocation, so that moving the owner leaves no copy
+//! behind; none is `Clone`; `Debug` shows no byte; comparison takes the same time wherever the difference is.
 
 use core::fmt;
 
@@ -50,6 +50,57 @@ impl<const N: usize> Drop for Secret<N> {
 impl<const N: usize> fmt::Debug for Secret<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(redacted)")
+    }
+}
+
+/// Secret bytes whose number is not known beforehand.
+pub struct SecretBytes(Box<[u8]>);
+
+impl SecretBytes {
+    /// Fills a new secret of `len` bytes in place.
+    ///
+    /// # Errors
+    /// What `fill` returns; the bytes written until then are wiped.
+    pub fn try_fill<E>(len: usize, fill: impl FnOnce(&mut [u8]) -> Result<(), E>) -> Result<Self, E> {
+        let mut secret = Self(vec![0; len].into_boxed_slice());
+        fill(&mut secret.0)?;
+        Ok(secret)
+    }
+
+    /// Takes the bytes of `source` and wipes it.
+    pub fn take(source: &mut [u8]) -> Self {
+        let secret = Self((&*source).into());
+        source.zeroize();
+        secret
+    }
+
+    /// How many bytes they are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Lends the bytes to `look`. The closure must not copy them anywhere that is not wiped.
+    pub fn with<R>(&self, look: impl FnOnce(&[u8]) -> R) -> R {
+        look(&self.0)
+    }
+}
+
+impl Drop for SecretBytes {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl fmt::Debug for SecretBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretBytes(redacted)")
     }
 }
 

@@ -10,9 +10,10 @@ use crate::api::{Answer, Call, Rejection, Verdict, reply_json};
 use crate::http::media::ContentType;
 use crate::http::responder::{Fault, Responder};
 use crate::http::status::Status;
+use crate::keyring::Change;
 use crate::keyring::Key;
 use crate::limits::LIST_PAGE_MAX_COUNT;
-use crate::model::{Change, KeyName, KeyType};
+use crate::model::{KeyName, KeyOptions, KeyType, PolicyChange};
 
 const BAD_NAME: Fault<'static> = Fault::new(
     Status::BadRequest,
@@ -39,6 +40,8 @@ struct CreateBody<'a> {
     name: Text<'a>,
     #[serde(rename = "type", borrow, default, deserialize_with = "present")]
     kind: Option<Text<'a>>,
+    #[serde(default, deserialize_with = "present")]
+    derived: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -85,7 +88,7 @@ struct Page<'a> {
 pub fn create(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
     if let Some(committed) = call.committed.take() {
         let outcome = committed?;
-        let status = if outcome.changed { Status::Created } else { Status::Ok };
+        let status = if outcome.changed() { Status::Created } else { Status::Ok };
         return reply_json(responder, status, &form(&outcome.key));
     }
     require_json(call)?;
@@ -96,7 +99,8 @@ pub fn create(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
         None => KeyType::XChaCha20Poly1305,
         Some(kind) => KeyType::from_name(kind.as_str()).ok_or(BAD_TYPE)?,
     };
-    Ok(Verdict::Commit(Change::Create { name, kind }))
+    let options = KeyOptions { derived: body.derived.unwrap_or(false), ..KeyOptions::of(kind) };
+    Ok(Verdict::Commit(Change::Create { name, options, policy: PolicyChange::default() }))
 }
 
 /// `POST /api/keys/{name}/rotate`
@@ -142,7 +146,7 @@ pub fn list(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
         None => LIST_PAGE_MAX_COUNT,
         Some(text) => parse_limit(&text.to_cow()).ok_or(BAD_PAGE)?,
     };
-    let mut keys = call.ring.page(after.as_deref(), limit + 1);
+    let mut keys = call.ring.page(after.as_deref(), limit + 1, false);
     let more = keys.len() > limit;
     keys.truncate(limit);
     let next = keys.last().filter(|_| more).map(|key| key.name().as_str());
@@ -164,7 +168,7 @@ fn require_json(call: &mut Call<'_>) -> Result<(), Rejection> {
 fn form(key: &Key) -> KeyForm<'_> {
     let version = |version: &crate::keyring::KeyVersion| VersionForm {
         version: version.number(),
-        state: "enabled",
+        state: version.state().name(),
         created_at: version.created().civil().to_string(),
     };
     KeyForm {

@@ -83,6 +83,8 @@ statuses! {
     ServiceUnavailable = 503 "Service Unavailable";
     /// A version of HTTP that is not spoken here.
     VersionNotSupported = 505 "HTTP Version Not Supported";
+    /// The server has no room for what would have to be kept.
+    InsufficientStorage = 507 "Insufficient Storage";
 }
 
 impl Status {

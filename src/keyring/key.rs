@@ -1,47 +1,64 @@
 //! A key and its versions.
 //!
-//! Owns [`Key`], [`KeyVersion`] and the secret material of a version. Invariants: material is reached only through
-//! [`KeyVersion::with_encryption_key`]; each version holds three independent secrets (direct AEAD, HMAC, sub-keys), so that
-//! no use of one says anything of another; a version with 96-bit nonces counts its seals and refuses one more than
-//! is safe.
+//! Owns [`Key`], [`KeyVersion`] and what a version may still do. Invariants: material is reached only through the
+//! `with_` functions; the three secrets of an encryption version are independent, so that no use of one says anything
+//! of another; a destroyed version has no material; versions stand in the order of their numbers without gaps.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::ops::Deref;
 use std::sync::Arc;
 
-use crate::clock::WallTime;
-use crate::limits::{KEY_BYTES, NONCE_96_SEALS_MAX_COUNT};
-use crate::model::{KeyName, KeyType};
-use crate::secret::Secret;
+use zeroize::Zeroizing;
 
-/// The secrets of one version, 32 random bytes each.
-#[derive(Debug)]
-pub struct Material {
-    /// Key of the direct AEAD, and of nothing else.
-    pub enc: Secret<KEY_BYTES>,
-    /// HMAC key.
-    pub mac: Secret<KEY_BYTES>,
-    /// Input key material of stream and keystream sub-keys.
-    pub sub: Secret<KEY_BYTES>,
+use crate::clock::WallTime;
+use crate::crypto::kdf;
+use crate::crypto::mac::{self, Tag};
+use crate::keyring::material::Material;
+use crate::keyring::uses::Uses;
+use crate::limits::{KEY_BYTES, KEY_VERSIONS_MAX_COUNT};
+use crate::model::{KeyName, KeyOptions, KeyType, Policy, VersionState};
+
+/// Length of the identifier of a key.
+pub const KEY_ID_BYTES: usize = 16;
+
+/// Random for each key that is made: tells a key from another that had its name before.
+pub type KeyId = [u8; KEY_ID_BYTES];
+
+/// Why a version cannot be used for what was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UseError {
+    /// The key has no version of this number, or has it no longer.
+    UnknownVersion,
+    /// The policy forbids versions as old as this.
+    TooOld,
+    /// The version is in a state that does not allow it.
+    State(VersionState),
 }
 
-/// The version has been used as often as its nonces allow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WornOut;
-
 /// One version of a key.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct KeyVersion {
-    number: u32,
-    created: WallTime,
-    material: Material,
-    seals: AtomicU64,
+    pub(super) number: u32,
+    pub(super) created: WallTime,
+    pub(super) state: VersionState,
+    /// Whether the material came from outside, where it may have been used: with 96-bit nonces it seals nothing.
+    pub(super) imported: bool,
+    /// Nothing once it is destroyed.
+    pub(super) material: Option<Arc<Material>>,
+    pub(super) uses: Arc<Uses>,
 }
 
 impl KeyVersion {
-    /// A version with fresh material.
+    /// A version that may be used for everything.
     #[must_use]
     pub fn new(number: u32, created: WallTime, material: Material) -> Self {
-        Self { number, created, material, seals: AtomicU64::new(0) }
+        Self {
+            number,
+            created,
+            state: VersionState::Enabled,
+            imported: false,
+            material: Some(Arc::new(material)),
+            uses: Arc::default(),
+        }
     }
 
     /// Its number, from 1.
@@ -56,127 +73,305 @@ impl KeyVersion {
         self.created
     }
 
-    /// Lends the AEAD key to `use_it`.
-    pub fn with_encryption_key<R>(&self, use_it: impl FnOnce(&[u8; KEY_BYTES]) -> R) -> R {
-        self.material.enc.with(use_it)
+    /// What it may still do.
+    #[must_use]
+    pub const fn state(&self) -> VersionState {
+        self.state
     }
 
-    /// Counts `seals` uses before they happen.
-    ///
-    /// # Errors
-    /// [`WornOut`] if the random nonces of `kind` would no longer be safe; nothing is counted then.
-    pub fn count_seals(&self, kind: KeyType, seals: u64) -> Result<(), WornOut> {
-        if kind == KeyType::XChaCha20Poly1305 {
-            return Ok(());
+    /// Whether its material came from outside.
+    #[must_use]
+    pub const fn is_imported(&self) -> bool {
+        self.imported
+    }
+
+    /// What was done with it.
+    #[must_use]
+    pub fn uses(&self) -> &Uses {
+        &self.uses
+    }
+
+    /// Its secrets, as they are kept and exported; nothing once it is destroyed.
+    #[must_use]
+    pub fn material(&self) -> Option<&Material> {
+        self.material.as_deref()
+    }
+
+    /// Lends the AEAD key to `use_it`; nothing if there is none.
+    pub fn with_encryption_key<R>(&self, use_it: impl FnOnce(&[u8; KEY_BYTES]) -> R) -> Option<R> {
+        match self.material()? {
+            Material::Encryption { enc, .. } => Some(enc.with(use_it)),
+            Material::Mac(_) => None,
         }
-        let grow = |used: u64| used.checked_add(seals).filter(|sum| *sum <= NONCE_96_SEALS_MAX_COUNT);
-        self.seals.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow).map(drop).map_err(|_| WornOut)
+    }
+
+    /// Derives the AEAD key of `context` and lends it to `use_it`; nothing if there is none.
+    pub fn with_derived_key<R>(
+        &self,
+        context: &[u8],
+        use_it: impl FnOnce(&[u8; KEY_BYTES]) -> R,
+    ) -> Option<R> {
+        let mut derived = Zeroizing::new([0; KEY_BYTES]);
+        let whole =
+            self.with_encryption_key(|enc| kdf::derive(&[], enc, &[context], derived.as_mut_slice()))?;
+        whole.ok().map(|()| use_it(&derived))
+    }
+
+    /// Lends the input key of stream and keystream to `use_it`; nothing if there is none.
+    pub fn with_sub_key<R>(&self, use_it: impl FnOnce(&[u8; KEY_BYTES]) -> R) -> Option<R> {
+        match self.material()? {
+            Material::Encryption { sub, .. } => Some(sub.with(use_it)),
+            Material::Mac(_) => None,
+        }
+    }
+
+    /// Signs `message` as a version of a key of type `kind` does; nothing if there is no key for it.
+    #[must_use]
+    pub fn sign(&self, kind: KeyType, message: &[u8]) -> Option<Tag> {
+        let algorithm = Material::mac_algorithm(kind);
+        Some(match self.material()? {
+            Material::Encryption { mac, .. } => mac.with(|key| mac::tag_once(algorithm, key, &[message])),
+            Material::Mac(key) => key.with(|key| mac::tag_once(algorithm, key, &[message])),
+        })
+    }
+
+    /// The same version in another state. Its secrets go when the last snapshot that holds them goes.
+    #[must_use]
+    pub(super) fn in_state(&self, state: VersionState) -> Self {
+        let mut next = self.clone();
+        next.state = state;
+        if state == VersionState::Destroyed {
+            next.material = None;
+        }
+        next
     }
 }
 
-/// A named key: its type and all its versions.
+/// A key that was deleted and can still be brought back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deletion {
+    /// When it was deleted.
+    pub at: WallTime,
+    /// When it will be destroyed.
+    pub purge_at: WallTime,
+}
+
+/// A named key: its type, its policy and its versions.
 #[derive(Clone, Debug)]
 pub struct Key {
-    name: KeyName,
-    kind: KeyType,
-    created: WallTime,
-    /// In the order of their numbers, without gaps: version `n` stands at `n - 1`.
-    versions: Vec<Arc<KeyVersion>>,
+    pub(super) name: KeyName,
+    pub(super) id: KeyId,
+    pub(super) options: KeyOptions,
+    pub(super) policy: Policy,
+    pub(super) created: WallTime,
+    pub(super) deletion: Option<Deletion>,
+    /// In the order of their numbers, without gaps, never empty; the oldest may have been dropped.
+    pub(super) versions: Vec<Arc<KeyVersion>>,
 }
 
 impl Key {
-    /// A key with its first version.
-    #[must_use]
-    pub fn new(name: KeyName, kind: KeyType, created: WallTime, material: Material) -> Self {
-        let first = Arc::new(KeyVersion::new(1, created, material));
-        Self { name, kind, created, versions: vec![first] }
-    }
-
-    /// The same key with one more version.
-    #[must_use]
-    pub fn rotated(&self, created: WallTime, material: Material) -> Self {
-        let mut next = self.clone();
-        let number = self.latest_number() + 1;
-        next.versions.push(Arc::new(KeyVersion::new(number, created, material)));
-        next
-    }
-
     /// Its name.
     #[must_use]
     pub const fn name(&self) -> &KeyName {
         &self.name
     }
 
+    /// What tells it from another key that had its name.
+    #[must_use]
+    pub const fn id(&self) -> &KeyId {
+        &self.id
+    }
+
     /// Its type.
     #[must_use]
     pub const fn kind(&self) -> KeyType {
-        self.kind
+        self.options.kind
     }
 
-    /// When its first version was made.
+    /// What was settled when it was made.
+    #[must_use]
+    pub const fn options(&self) -> &KeyOptions {
+        &self.options
+    }
+
+    /// What may be changed.
+    #[must_use]
+    pub const fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// When it was made.
     #[must_use]
     pub const fn created(&self) -> WallTime {
         self.created
     }
 
-    /// The number of the version that encrypts.
+    /// Whether and when it was deleted.
+    #[must_use]
+    pub const fn deletion(&self) -> Option<Deletion> {
+        self.deletion
+    }
+
+    /// The number of its newest version.
     #[must_use]
     pub fn latest_number(&self) -> u32 {
         self.versions.last().map_or(0, |version| version.number)
     }
 
-    /// The version of this number; the latest one if none is named.
+    /// The number of its oldest version that is kept.
     #[must_use]
-    pub fn version(&self, number: Option<u32>) -> Option<&KeyVersion> {
-        let number = number.unwrap_or_else(|| self.latest_number());
-        let index = usize::try_from(number).ok()?.checked_sub(1)?;
-        self.versions.get(index).map(|version| &**version)
+    pub fn oldest_number(&self) -> u32 {
+        self.versions.first().map_or(0, |version| version.number)
     }
 
-    /// All versions, the oldest first.
+    /// The version of this number, whatever its state.
+    #[must_use]
+    pub fn version(&self, number: u32) -> Option<&KeyVersion> {
+        let index = number.checked_sub(self.oldest_number())?;
+        self.versions.get(usize::try_from(index).ok()?).map(Deref::deref)
+    }
+
+    /// The version to seal or sign with: the newest unless another is asked for.
+    ///
+    /// # Errors
+    /// [`UseError`]
+    pub fn sealing_version(&self, wanted: Option<u32>) -> Result<&KeyVersion, UseError> {
+        let number = wanted.unwrap_or_else(|| self.latest_number());
+        let version = self.version(number).ok_or(UseError::UnknownVersion)?;
+        let least = self.policy.min_encryption_version.max(self.policy.min_decryption_version);
+        match version.state {
+            _ if number < least => Err(UseError::TooOld),
+            VersionState::Enabled => Ok(version),
+            state => Err(UseError::State(state)),
+        }
+    }
+
+    /// The version to open or verify with.
+    ///
+    /// # Errors
+    /// [`UseError`]
+    pub fn opening_version(&self, number: u32) -> Result<&KeyVersion, UseError> {
+        let version = self.version(number).ok_or(UseError::UnknownVersion)?;
+        match version.state {
+            _ if number < self.policy.min_decryption_version => Err(UseError::TooOld),
+            VersionState::Enabled | VersionState::DecryptOnly => Ok(version),
+            state => Err(UseError::State(state)),
+        }
+    }
+
+    /// Whether a rotation can add another version: numbers are left, and there is room or old versions give way.
+    #[must_use]
+    pub fn takes_version(&self) -> bool {
+        self.latest_number() < u32::MAX && (self.policy.keep_versions > 0 || self.has_room(1))
+    }
+
+    /// Whether so many versions can be added without dropping one.
+    pub(super) fn has_room(&self, versions: u32) -> bool {
+        let count = u32::try_from(self.versions.len()).unwrap_or(u32::MAX);
+        let fits = |used: u32, most: u32| used.checked_add(versions).is_some_and(|sum| sum <= most);
+        fits(count, KEY_VERSIONS_MAX_COUNT) && fits(self.latest_number(), u32::MAX)
+    }
+
+    /// Whether what is true of every key is true of this one: read back from outside, it need not be.
+    pub(super) fn is_sound(&self) -> bool {
+        let Policy { min_decryption_version: open, min_encryption_version: seal, .. } = self.policy;
+        let latest = self.latest_number();
+        let seals_nothing = |version: &KeyVersion| {
+            !(version.imported && self.kind().counts_seals() && version.state == VersionState::Enabled)
+        };
+        latest > 0
+            && (1..=latest).contains(&open)
+            && (seal == 0 || (open..=latest).contains(&seal))
+            && (self.kind().encrypts() || !self.options.derived)
+            && self.versions().all(seals_nothing)
+    }
+
+    /// All versions that are kept, the oldest first.
     pub fn versions(&self) -> impl ExactSizeIterator<Item = &KeyVersion> {
-        self.versions.iter().map(|version| &**version)
+        self.versions.iter().map(Deref::deref)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keyring::trial::Trial;
+    use crate::model::PolicyChange;
 
-    fn material(byte: u8) -> Material {
-        let secret = |byte| Secret::take(&mut [byte; KEY_BYTES]);
-        Material { enc: secret(byte), mac: secret(byte + 1), sub: secret(byte + 2) }
+    /// A key with versions 1 to 4 and these bounds.
+    fn bounded(open: u32, seal: u32) -> Trial {
+        let mut trial = Trial::of(KeyType::XChaCha20Poly1305);
+        for _ in 1..4 {
+            trial.rotate().unwrap();
+        }
+        let policy = PolicyChange {
+            min_decryption_version: Some(open),
+            min_encryption_version: Some(seal),
+            ..PolicyChange::default()
+        };
+        trial.configure(policy).unwrap();
+        trial
+    }
+
+    fn sealing(trial: &Trial) -> Vec<u32> {
+        (0..6).filter(|number| trial.key().sealing_version(Some(*number)).is_ok()).collect()
+    }
+
+    fn opening(trial: &Trial) -> Vec<u32> {
+        (0..6).filter(|number| trial.key().opening_version(*number).is_ok()).collect()
     }
 
     #[test]
-    fn versions_are_found_by_number_and_the_latest_by_default() {
-        let name = KeyName::new("k").unwrap();
-        let key = Key::new(name, KeyType::XChaCha20Poly1305, WallTime::default(), material(1));
-        let key = key.rotated(WallTime::from_millis(5), material(10));
-        assert_eq!(key.version(None).map(KeyVersion::number), Some(2));
-        assert_eq!(key.version(Some(1)).map(|version| version.with_encryption_key(|key| key[0])), Some(1));
-        assert_eq!(key.version(Some(2)).map(|version| version.with_encryption_key(|key| key[0])), Some(10));
-        assert!(key.version(Some(0)).is_none());
-        assert!(key.version(Some(3)).is_none());
-        assert!(key.version(Some(u32::MAX)).is_none());
+    fn bounds_forbid_the_versions_below_them() {
+        for (open, seal, seals, opens) in [
+            (1, 0, vec![1, 2, 3, 4], vec![1, 2, 3, 4]),
+            (2, 0, vec![2, 3, 4], vec![2, 3, 4]),
+            (2, 4, vec![4], vec![2, 3, 4]),
+            (4, 4, vec![4], vec![4]),
+        ] {
+            let trial = bounded(open, seal);
+            assert_eq!((sealing(&trial), opening(&trial)), (seals, opens), "{open} {seal}");
+            assert_eq!(trial.key().sealing_version(None).unwrap().number(), 4);
+        }
+        let trial = bounded(2, 3);
+        assert_eq!(trial.key().sealing_version(Some(2)).err(), Some(UseError::TooOld));
+        assert_eq!(trial.key().opening_version(1).err(), Some(UseError::TooOld));
+        assert_eq!(trial.key().opening_version(5).err(), Some(UseError::UnknownVersion));
+        assert_eq!(trial.key().opening_version(0).err(), Some(UseError::UnknownVersion));
     }
 
     #[test]
-    fn a_96_bit_version_refuses_the_seal_beyond_its_limit() {
-        let version = KeyVersion::new(1, WallTime::default(), material(1));
-        let kind = KeyType::ChaCha20Poly1305;
-        assert_eq!(version.count_seals(kind, NONCE_96_SEALS_MAX_COUNT - 1), Ok(()));
-        assert_eq!(version.count_seals(kind, 2), Err(WornOut));
-        assert_eq!(version.count_seals(kind, 1), Ok(()));
-        assert_eq!(version.count_seals(kind, 1), Err(WornOut));
-        assert_eq!(version.count_seals(KeyType::XChaCha20Poly1305, u64::MAX), Ok(()));
+    fn the_secrets_of_a_version_are_independent() {
+        let trial = Trial::of(KeyType::XChaCha20Poly1305);
+        let version = trial.key().version(1).unwrap();
+        let enc = version.with_encryption_key(|key| *key).unwrap();
+        let sub = version.with_sub_key(|key| *key).unwrap();
+        let signed_with_enc =
+            mac::tag_once(Material::mac_algorithm(KeyType::XChaCha20Poly1305), &enc, &[b"m"]);
+        let signed = version.sign(KeyType::XChaCha20Poly1305, b"m").unwrap();
+        assert_ne!(enc, sub);
+        assert!(!signed.matches(signed_with_enc.as_bytes()));
+        let derived = version.with_derived_key(b"context", |key| *key).unwrap();
+        assert!(derived != enc && derived != sub);
     }
 
     #[test]
-    fn debug_shows_no_material() {
-        let name = KeyName::new("k").unwrap();
-        let key = Key::new(name, KeyType::XChaCha20Poly1305, WallTime::default(), material(0xAB));
-        let shown = format!("{key:?}");
-        assert!(!shown.contains("171") && shown.contains("redacted"), "{shown}");
+    fn a_key_that_only_signs_lends_nothing_else() {
+        for (kind, len) in [(KeyType::HmacSha256, 32), (KeyType::HmacSha384, 48), (KeyType::HmacSha512, 64)] {
+            let trial = Trial::of(kind);
+            let version = trial.key().version(1).unwrap();
+            assert!(version.with_encryption_key(|_| ()).is_none() && version.with_sub_key(|_| ()).is_none());
+            assert!(version.with_derived_key(b"context", |_| ()).is_none());
+            assert_eq!(version.sign(kind, b"m").unwrap().as_bytes().len(), len);
+            assert!(matches!(version.material(), Some(Material::Mac(key)) if key.len() == len));
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let shown = format!("{:?}", Trial::of(KeyType::HmacSha256).key());
+        assert!(shown.contains("material: Some(Mac(SecretBytes(redacted)))"), "{shown}");
+        let shown = format!("{:?}", Trial::of(KeyType::ChaCha20Poly1305).key());
+        assert_eq!(shown.matches("Secret(redacted)").count(), 3, "{shown}");
     }
 }

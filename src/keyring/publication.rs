@@ -78,23 +78,24 @@ impl View {
 mod tests {
     use super::*;
     use crate::clock::WallTime;
-    use crate::keyring::change::apply;
-    use crate::keyring::key::Material;
-    use crate::limits::KEY_BYTES;
-    use crate::model::{Change, KeyName, KeyType};
-    use crate::secret::Secret;
+    use crate::keyring::{Change, Circumstances, change::apply};
+    use crate::model::{KeyName, KeyOptions, KeyType, PolicyChange};
 
     #[test]
     fn a_view_sees_a_publication_at_its_next_look_and_not_before() {
         let publication = Publication::new(Ring::default());
         let view = View::new(Arc::clone(&publication));
         let held = view.ring();
-        let change = Change::Create { name: KeyName::new("a").unwrap(), kind: KeyType::XChaCha20Poly1305 };
-        let mut draw = || {
-            let secret = || Secret::take(&mut [9; KEY_BYTES]);
-            Some(Material { enc: secret(), mac: secret(), sub: secret() })
+        let options = KeyOptions::of(KeyType::XChaCha20Poly1305);
+        let change =
+            Change::Create { name: KeyName::new("a").unwrap(), options, policy: PolicyChange::default() };
+        let mut ring = (**held).clone();
+        let mut draw = |bytes: &mut [u8]| {
+            bytes.fill(9);
+            Ok(())
         };
-        let (ring, _) = apply(&held, &change, WallTime::default(), &mut draw).unwrap();
+        let mut at = Circumstances { now: WallTime::default(), restore_window_seconds: 0, draw: &mut draw };
+        apply(&mut ring, &change, &mut at).unwrap();
         publication.publish(Arc::new(ring));
         assert!(held.get("a").is_none());
         assert!(view.ring().get("a").is_some());
