@@ -55,14 +55,20 @@ pub const BODY_MEMBERS_MAX_BYTES: usize = 8 * 1024;
 /// Body limit of the routes that carry a payload: its largest legal encoding. Beyond it: 413.
 pub const BODY_PAYLOAD_MAX_BYTES: usize =
     (PLAINTEXT_MAX_BYTES + ENVELOPE_OVERHEAD_MAX_BYTES).div_ceil(3) * 4 + BODY_MEMBERS_MAX_BYTES;
-/// Most items of a batch, which take memory beside the lease. Beyond it: 413.
-pub const BATCH_ITEMS_MAX_COUNT: usize = 4_096;
-/// How much longer the result of an item may be than the item: its error, or nonce, tag and member names.
-pub const BATCH_ITEM_GROWTH_MAX_BYTES: usize = 128;
+/// Longest body of a reply that is made in memory: what the largest lease holds behind replies that wait in it and
+/// the reply's own head. Beyond it: 413.
+pub const REPLY_BODY_MAX_BYTES: usize =
+    LEASE_CLASSES_BYTES[3] - OUTPUT_FLUSH_BYTES - REPLY_PROBLEM_MAX_BYTES - REPLY_HEAD_MAX_BYTES;
 /// Body limit of every other route. Beyond it: 413.
 pub const BODY_SMALL_MAX_BYTES: usize = 64 * 1024;
 /// Longest associated data, decoded.
 pub const ASSOCIATED_DATA_MAX_BYTES: usize = 4 * 1024;
+/// Longest beginning of a streamed reply that is sent with its head: the header of a sealed stream fits.
+pub const STREAM_PREFIX_MAX_BYTES: usize = 64;
+/// Most bytes that are sent behind a streamed piece: its tag.
+pub const STREAM_SUFFIX_MAX_BYTES: usize = 16;
+/// How often a stream that waits for its client looks whether it is still allowed.
+pub const STREAM_RECHECK_MILLIS: u64 = 1_000;
 /// Most bytes read and dropped after a refusal whose request body is still on its way.
 pub const DISCARD_MAX_BYTES: usize = 256 * 1024;
 
@@ -181,6 +187,8 @@ pub const FD_JOURNAL_NUMBER: i32 = 3;
 pub const FD_JOURNAL_NEXT_NUMBER: i32 = 4;
 /// The signal descriptor, read by the main thread only.
 pub const FD_SIGNAL_NUMBER: i32 = 5;
+/// The data directory, held by the keeper to exchange the journal with its successor.
+pub const FD_DATA_DIRECTORY_NUMBER: i32 = 6;
 /// First of the keeper's and the main thread's own files.
 pub const FD_OWN_FIRST_NUMBER: i32 = 6;
 /// Last of the keeper's and the main thread's own files.
@@ -257,6 +265,14 @@ pub const AEAD_MESSAGE_MAX_BYTES: u64 = ((1 << 32) - 16) * 64;
 pub const AEAD_PIECE_BYTES: usize = 8 * 1024;
 /// Longest output of one HKDF-SHA256 derivation (RFC 5869 section 2.3).
 pub const KDF_OUTPUT_MAX_BYTES: usize = 255 * 32;
+/// Longest keystream of one request.
+pub const KEYSTREAM_MAX_BYTES: usize = 1024 * 1024;
+/// Longest data key.
+pub const DATA_KEY_MAX_BYTES: usize = 64;
+/// Most random bytes of one request.
+pub const RANDOM_SAMPLE_MAX_BYTES: usize = 1024 * 1024;
+/// Bytes that are encoded at a time where they stand: they pass through the stack.
+pub const ENCODE_PIECE_BYTES: usize = 3 * 1024;
 /// Keystream that the generator draws at a time: its next key, and output for small requests.
 pub const RANDOM_POOL_BYTES: usize = 1024;
 /// A request of at least this size gets a keystream of its own instead of passing through the pool.
@@ -265,6 +281,35 @@ pub const RANDOM_DIRECT_MIN_BYTES: usize = 1024;
 pub const RESEED_AFTER_BYTES: usize = 1024 * 1024;
 /// The generator draws a fresh seed after this time.
 pub const RESEED_AFTER_MILLIS: u64 = 1_000;
+
+// ---------------------------------------------------------------------------------------------------------
+// Store
+// ---------------------------------------------------------------------------------------------------------
+
+/// Largest sealed value of a record: a key with all its versions.
+pub const STORE_RECORD_MAX_BYTES: usize = 1024 * 1024;
+/// What a record carries beside its sealed value: path, revision, a flag and the length.
+pub const STORE_RECORD_OVERHEAD_BYTES: usize = 16 + 8 + 1 + 4;
+/// Most that the records of one append may weigh together.
+pub const STORE_APPEND_MAX_BYTES: usize = 4 * 1024 * 1024;
+/// Most origins of one append, and how many of the last ones outlive a compaction.
+pub const STORE_ORIGINS_MAX_COUNT: usize = 4_096;
+/// Largest payload of a frame of the journal: an append with its origins and their counts.
+pub const JOURNAL_PAYLOAD_MAX_BYTES: usize = STORE_APPEND_MAX_BYTES + 16 * STORE_ORIGINS_MAX_COUNT + 64;
+/// A frame of a snapshot ends with the first record that makes its payload as long as this.
+pub const JOURNAL_SNAPSHOT_PAYLOAD_BYTES: usize = 64 * 1024;
+/// Largest journal. Beyond it changes are refused as on a full disk.
+pub const JOURNAL_MAX_BYTES: u64 = 16 * 1024 * 1024 * 1024;
+/// Room reserved on disk at a time at the end of the journal.
+pub const JOURNAL_RESERVED_BYTES: u64 = 256 * 1024;
+/// The journal is read in pieces of at least this size.
+pub const JOURNAL_PIECE_BYTES: usize = 1024 * 1024;
+/// A journal up to this length is not compacted while it is in use.
+pub const JOURNAL_COMPACTION_FLOOR_BYTES: u64 = 1024 * 1024;
+/// A journal is compacted when it is this many times as long as what is alive in it.
+pub const JOURNAL_COMPACTION_FACTOR_COUNT: u64 = 2;
+/// Damaged places that `quantonium store verify` lists before it only counts them.
+pub const JOURNAL_DAMAGES_SHOWN_MAX_COUNT: usize = 100;
 
 // ---------------------------------------------------------------------------------------------------------
 // Audit, changes, configuration
@@ -326,19 +371,18 @@ const _: () = {
     assert!(TRAILERS_MAX_BYTES < u16::MAX as usize, "trailers are counted in a u16");
     assert!(HEAD_MAX_BYTES + BODY_PAYLOAD_MAX_BYTES <= LEASE_CLASSES_BYTES[3]);
     assert!(HEAD_MAX_BYTES + BODY_SMALL_MAX_BYTES <= LEASE_CLASSES_BYTES[2]);
+    assert!(BODY_PAYLOAD_MAX_BYTES <= REPLY_BODY_MAX_BYTES, "the largest plaintext has room as a ciphertext");
+    assert!(RANDOM_SAMPLE_MAX_BYTES.div_ceil(3) * 4 + BODY_MEMBERS_MAX_BYTES <= REPLY_BODY_MAX_BYTES);
+    assert!(KEYSTREAM_MAX_BYTES.div_ceil(3) * 4 + BODY_MEMBERS_MAX_BYTES <= REPLY_BODY_MAX_BYTES);
     assert!(
-        OUTPUT_FLUSH_BYTES
-            + REPLY_PROBLEM_MAX_BYTES
-            + REPLY_HEAD_MAX_BYTES
-            + BODY_PAYLOAD_MAX_BYTES
-            + BATCH_ITEMS_MAX_COUNT * BATCH_ITEM_GROWTH_MAX_BYTES
-            <= LEASE_CLASSES_BYTES[3],
-        "the results of any batch fit the largest lease"
+        (ASSOCIATED_DATA_MAX_BYTES + CONTEXT_MAX_BYTES).div_ceil(3) * 4 + KEY_NAME_MAX_BYTES
+            < BODY_MEMBERS_MAX_BYTES
     );
     assert!(
         LEASE_CLASSES_BYTES[3] as u64 / 4 <= SEALS_BLOCK_COUNT / 2,
         "half a block is enough for the seals of any one request"
     );
+    assert!(ENCODE_PIECE_BYTES.is_multiple_of(3), "pieces of base64 join without padding");
     assert!(LEASE_BUDGET_FLOOR_BYTES >= 2 * LEASE_CLASSES_BYTES[3]);
     assert!(LEASE_BUDGET_FLOOR_BYTES <= LEASE_BUDGET_DEFAULT_BYTES);
     assert!(LEASE_BUDGET_DEFAULT_BYTES <= LEASE_BUDGET_CEILING_BYTES);
@@ -390,4 +434,16 @@ const _: () = {
     assert!(HEALTHCHECK_REPLY_MAX_BYTES >= HEAD_MAX_BYTES);
     assert!(HEALTHCHECK_URL_MAX_BYTES <= TARGET_MAX_BYTES);
     assert!(CREDENTIAL_MAX_BYTES as u64 <= CREDENTIAL_FILE_MAX_BYTES);
+    assert!(
+        FD_DATA_DIRECTORY_NUMBER >= FD_OWN_FIRST_NUMBER && FD_DATA_DIRECTORY_NUMBER <= FD_OWN_LAST_NUMBER
+    );
+    assert!(STORE_RECORD_MAX_BYTES + STORE_RECORD_OVERHEAD_BYTES <= STORE_APPEND_MAX_BYTES);
+    assert!(
+        JOURNAL_SNAPSHOT_PAYLOAD_BYTES + STORE_RECORD_MAX_BYTES + STORE_RECORD_OVERHEAD_BYTES
+            <= STORE_APPEND_MAX_BYTES
+    );
+    assert!(JOURNAL_PAYLOAD_MAX_BYTES <= u32::MAX as usize / 2, "lengths of frames are kept as u32");
+    assert!(JOURNAL_RESERVED_BYTES < JOURNAL_COMPACTION_FLOOR_BYTES);
+    assert!(JOURNAL_MAX_BYTES < FILE_MAX_BYTES);
+    assert!(CHANGES_WAITING_MAX_COUNT <= STORE_ORIGINS_MAX_COUNT, "any group of changes fits one append");
 };

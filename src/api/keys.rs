@@ -40,6 +40,8 @@ struct CreateBody<'a> {
     name: Text<'a>,
     #[serde(rename = "type", borrow, default, deserialize_with = "present")]
     kind: Option<Text<'a>>,
+    #[serde(default, deserialize_with = "present")]
+    derived: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -97,7 +99,7 @@ pub fn create(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
         None => KeyType::XChaCha20Poly1305,
         Some(kind) => KeyType::from_name(kind.as_str()).ok_or(BAD_TYPE)?,
     };
-    let options = KeyOptions::of(kind);
+    let options = KeyOptions { derived: body.derived.unwrap_or(false), ..KeyOptions::of(kind) };
     Ok(Verdict::Commit(Change::Create { name, options, policy: PolicyChange::default() }))
 }
 
