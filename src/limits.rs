@@ -181,6 +181,8 @@ pub const FD_JOURNAL_NUMBER: i32 = 3;
 pub const FD_JOURNAL_NEXT_NUMBER: i32 = 4;
 /// The signal descriptor, read by the main thread only.
 pub const FD_SIGNAL_NUMBER: i32 = 5;
+/// The data directory, held by the keeper to exchange the journal with its successor.
+pub const FD_DATA_DIRECTORY_NUMBER: i32 = 6;
 /// First of the keeper's and the main thread's own files.
 pub const FD_OWN_FIRST_NUMBER: i32 = 6;
 /// Last of the keeper's and the main thread's own files.
@@ -269,6 +271,35 @@ pub const RANDOM_DIRECT_MIN_BYTES: usize = 1024;
 pub const RESEED_AFTER_BYTES: usize = 1024 * 1024;
 /// The generator draws a fresh seed after this time.
 pub const RESEED_AFTER_MILLIS: u64 = 1_000;
+
+// ---------------------------------------------------------------------------------------------------------
+// Store
+// ---------------------------------------------------------------------------------------------------------
+
+/// Largest sealed value of a record: a key with all its versions.
+pub const STORE_RECORD_MAX_BYTES: usize = 1024 * 1024;
+/// What a record carries beside its sealed value: path, revision, a flag and the length.
+pub const STORE_RECORD_OVERHEAD_BYTES: usize = 16 + 8 + 1 + 4;
+/// Most that the records of one append may weigh together.
+pub const STORE_APPEND_MAX_BYTES: usize = 4 * 1024 * 1024;
+/// Most origins of one append, and how many of the last ones outlive a compaction.
+pub const STORE_ORIGINS_MAX_COUNT: usize = 4_096;
+/// Largest payload of a frame of the journal: an append with its origins and their counts.
+pub const JOURNAL_PAYLOAD_MAX_BYTES: usize = STORE_APPEND_MAX_BYTES + 16 * STORE_ORIGINS_MAX_COUNT + 64;
+/// A frame of a snapshot ends with the first record that makes its payload as long as this.
+pub const JOURNAL_SNAPSHOT_PAYLOAD_BYTES: usize = 64 * 1024;
+/// Largest journal. Beyond it changes are refused as on a full disk.
+pub const JOURNAL_MAX_BYTES: u64 = 16 * 1024 * 1024 * 1024;
+/// Room reserved on disk at a time at the end of the journal.
+pub const JOURNAL_RESERVED_BYTES: u64 = 256 * 1024;
+/// The journal is read in pieces of at least this size.
+pub const JOURNAL_PIECE_BYTES: usize = 1024 * 1024;
+/// A journal up to this length is not compacted while it is in use.
+pub const JOURNAL_COMPACTION_FLOOR_BYTES: u64 = 1024 * 1024;
+/// A journal is compacted when it is this many times as long as what is alive in it.
+pub const JOURNAL_COMPACTION_FACTOR_COUNT: u64 = 2;
+/// Damaged places that `quantonium store verify` lists before it only counts them.
+pub const JOURNAL_DAMAGES_SHOWN_MAX_COUNT: usize = 100;
 
 // ---------------------------------------------------------------------------------------------------------
 // Audit, changes, configuration
@@ -389,4 +420,16 @@ const _: () = {
     assert!(HEALTHCHECK_REPLY_MAX_BYTES >= HEAD_MAX_BYTES);
     assert!(HEALTHCHECK_URL_MAX_BYTES <= TARGET_MAX_BYTES);
     assert!(CREDENTIAL_MAX_BYTES as u64 <= CREDENTIAL_FILE_MAX_BYTES);
+    assert!(
+        FD_DATA_DIRECTORY_NUMBER >= FD_OWN_FIRST_NUMBER && FD_DATA_DIRECTORY_NUMBER <= FD_OWN_LAST_NUMBER
+    );
+    assert!(STORE_RECORD_MAX_BYTES + STORE_RECORD_OVERHEAD_BYTES <= STORE_APPEND_MAX_BYTES);
+    assert!(
+        JOURNAL_SNAPSHOT_PAYLOAD_BYTES + STORE_RECORD_MAX_BYTES + STORE_RECORD_OVERHEAD_BYTES
+            <= STORE_APPEND_MAX_BYTES
+    );
+    assert!(JOURNAL_PAYLOAD_MAX_BYTES <= u32::MAX as usize / 2, "lengths of frames are kept as u32");
+    assert!(JOURNAL_RESERVED_BYTES < JOURNAL_COMPACTION_FLOOR_BYTES);
+    assert!(JOURNAL_MAX_BYTES < FILE_MAX_BYTES);
+    assert!(CHANGES_WAITING_MAX_COUNT <= STORE_ORIGINS_MAX_COUNT, "any group of changes fits one append");
 };
