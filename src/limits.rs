@@ -63,6 +63,12 @@ pub const REPLY_BODY_MAX_BYTES: usize =
 pub const BODY_SMALL_MAX_BYTES: usize = 64 * 1024;
 /// Longest associated data, decoded.
 pub const ASSOCIATED_DATA_MAX_BYTES: usize = 4 * 1024;
+/// Longest beginning of a streamed reply that is sent with its head: the header of a sealed stream fits.
+pub const STREAM_PREFIX_MAX_BYTES: usize = 64;
+/// Most bytes that are sent behind a streamed piece: its tag.
+pub const STREAM_SUFFIX_MAX_BYTES: usize = 16;
+/// How often a stream that waits for its client looks whether it is still allowed.
+pub const STREAM_RECHECK_MILLIS: u64 = 1_000;
 /// Most bytes read and dropped after a refusal whose request body is still on its way.
 pub const DISCARD_MAX_BYTES: usize = 256 * 1024;
 
@@ -234,6 +240,10 @@ pub const SEALS_BLOCK_COUNT: u64 = 1 << 20;
 pub const MAC_KEY_MIN_BYTES: usize = 16;
 /// Longest imported HMAC key.
 pub const MAC_KEY_MAX_BYTES: usize = 512;
+/// Longest record of a key with all its versions.
+pub const KEY_RECORD_MAX_BYTES: usize = 4 * 1024 * 1024;
+/// Longest backup of a key, as text.
+pub const BACKUP_MAX_BYTES: usize = 6 * 1024 * 1024;
 /// Longest context of a derived key, decoded.
 pub const CONTEXT_MAX_BYTES: usize = 1024;
 /// Shortest age at which the server rotates a key by itself.
@@ -367,6 +377,10 @@ const _: () = {
     assert!(
         (ASSOCIATED_DATA_MAX_BYTES + CONTEXT_MAX_BYTES).div_ceil(3) * 4 + KEY_NAME_MAX_BYTES
             < BODY_MEMBERS_MAX_BYTES
+    );
+    assert!(
+        LEASE_CLASSES_BYTES[3] as u64 / 4 <= SEALS_BLOCK_COUNT / 2,
+        "half a block is enough for the seals of any one request"
     );
     assert!(ENCODE_PIECE_BYTES.is_multiple_of(3), "pieces of base64 join without padding");
     assert!(LEASE_BUDGET_FLOOR_BYTES >= 2 * LEASE_CLASSES_BYTES[3]);

@@ -13,6 +13,7 @@ mod shared;
 mod signals;
 mod sink;
 mod startup;
+mod streaming;
 mod worker;
 
 use core::time::Duration;
