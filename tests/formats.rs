@@ -263,7 +263,7 @@ fn the_example_key_record_is_read_as_described_and_written_the_same() {
         assert_eq!(second.with_encryption_key(|key| *key), Some(of(0)));
         assert_eq!(second.with_sub_key(|key| *key), Some(of(64)));
         let mac = MacKey::new(hash::Algorithm::Sha256, &of(32)).tag(&[b"message"]);
-        assert!(second.mac_key(key.kind()).unwrap().tag(&[b"message"]).matches(mac.as_bytes()));
+        assert!(second.sign(key.kind(), b"message").unwrap().matches(mac.as_bytes()));
     }
 }
 

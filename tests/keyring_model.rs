@@ -145,7 +145,7 @@ struct Pair {
 fn fingerprint(version: &KeyVersion, kind: KeyType) -> Vec<u8> {
     let enc = version.with_encryption_key(|key| key.to_vec()).unwrap_or_default();
     let sub = version.with_sub_key(|key| key.to_vec()).unwrap_or_default();
-    let tag = version.mac_key(kind).map(|mac| mac.tag(&[b"m"]).as_bytes().to_vec()).unwrap_or_default();
+    let tag = version.sign(kind, b"m").map(|tag| tag.as_bytes().to_vec()).unwrap_or_default();
     [enc, sub, tag].concat()
 }
 

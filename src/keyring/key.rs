@@ -346,12 +346,13 @@ mod tests {
         let version = trial.key().version(1).unwrap();
         let enc = version.with_encryption_key(|key| *key).unwrap();
         let sub = version.with_sub_key(|key| *key).unwrap();
-        let signed_with_enc = MacKey::new(Material::mac_algorithm(KeyType::XChaCha20Poly1305), &enc);
-        let mac = version.mac_key(KeyType::XChaCha20Poly1305).unwrap();
+        let signed_with_enc =
+            mac::tag_once(Material::mac_algorithm(KeyType::XChaCha20Poly1305), &enc, &[b"m"]);
+        let signed = version.sign(KeyType::XChaCha20Poly1305, b"m").unwrap();
         assert_ne!(enc, sub);
-        assert!(!mac.tag(&[b"m"]).matches(signed_with_enc.tag(&[b"m"]).as_bytes()));
-        let derived = version.derived_key(b"context").unwrap();
-        assert!(!derived.matches(&enc) && !derived.matches(&sub));
+        assert!(!signed.matches(signed_with_enc.as_bytes()));
+        let derived = version.with_derived_key(b"context", |key| *key).unwrap();
+        assert!(derived != enc && derived != sub);
     }
 
     #[test]
@@ -360,8 +361,8 @@ mod tests {
             let trial = Trial::of(kind);
             let version = trial.key().version(1).unwrap();
             assert!(version.with_encryption_key(|_| ()).is_none() && version.with_sub_key(|_| ()).is_none());
-            assert!(version.derived_key(b"context").is_none());
-            assert_eq!(version.mac_key(kind).unwrap().tag(&[b"m"]).as_bytes().len(), len);
+            assert!(version.with_derived_key(b"context", |_| ()).is_none());
+            assert_eq!(version.sign(kind, b"m").unwrap().as_bytes().len(), len);
             assert!(matches!(version.material(), Some(Material::Mac(key)) if key.len() == len));
         }
     }
