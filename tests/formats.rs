@@ -476,8 +476,11 @@ fn collect(stream: &TokenStream, refusals: bool, codes: &mut BTreeSet<String>) {
                 at >= 4 && word(at - 1) == "new" && matches!(word(at - 4).as_str(), "Fault" | "Self");
             let texts = texts(group);
             let pair = refusals && texts.iter().all(Option::is_some) && texts.len() == 2;
-            if group.delimiter() == Delimiter::Parenthesis && (is_new || pair) {
-                codes.extend(texts.get(usize::from(is_new)).cloned().flatten());
+            // `(Status::Conflict, "key_exists", "…")`
+            let triple = texts.len() == 3
+                && group.stream().into_iter().next().is_some_and(|tree| tree.to_string() == "Status");
+            if group.delimiter() == Delimiter::Parenthesis && (is_new || triple || pair) {
+                codes.extend(texts.get(usize::from(is_new || triple)).cloned().flatten());
             }
             collect(&group.stream(), refusals, codes);
         }

@@ -28,7 +28,7 @@ use quantonium::http::connection::{Idle, serve};
 use quantonium::http::env::{Bounds, Env};
 use quantonium::http::service::Service;
 use quantonium::keyring::change::apply;
-use quantonium::keyring::{Change, Circumstances, Publication, Ring};
+use quantonium::keyring::{Change, Circumstances, Effect, Key, Publication, Ring};
 use quantonium::limits::LEASE_BUDGET_DEFAULT_BYTES;
 use quantonium::model::{KeyName, KeyOptions, KeyType, PolicyChange, Rights};
 use quantonium::reactor::mailbox::Mailbox;
@@ -110,6 +110,17 @@ impl InProcess {
         Self { wire, turn, ahead_millis, publication, credential }
     }
 
+    /// Makes a key, as the keeper does.
+    pub(crate) fn create(&self, name: &str, options: KeyOptions) {
+        let name = KeyName::new(name).unwrap();
+        self.change(&Change::Create { name, options, policy: PolicyChange::default() });
+    }
+
+    /// The key of this name as it is now.
+    pub(crate) fn key(&self, name: &str) -> Arc<Key> {
+        Arc::clone(self.publication.current().get(name).unwrap())
+    }
+
     /// Makes a change of the key ring, as the keeper does.
     pub(crate) fn change(&self, change: &Change) {
         make(&self.publication, change, &mut Generator::new(Kernel, Moment::now()).unwrap());
@@ -153,7 +164,10 @@ fn make(publication: &Publication, change: &Change, random: &mut Generator) {
     let mut ring = (*publication.current()).clone();
     let mut draw = |bytes: &mut [u8]| random.fill(Moment::now(), bytes);
     let mut at = Circumstances { now: WallTime::now(), restore_window_seconds: 3_600, draw: &mut draw };
-    apply(&mut ring, change, &mut at).unwrap();
+    let outcome = apply(&mut ring, change, &mut at).unwrap();
+    if let Effect::Reserved { version, seals } = outcome.effect {
+        outcome.key.version(version).unwrap().uses().grant(seals);
+    }
     publication.publish(Arc::new(ring));
 }
 
