@@ -21,6 +21,8 @@ use std::fs::OpenOptions;
 
 use in_process::{InProcess, KEY, body_of, member, request};
 use quantonium::encoding::{base64_encode, base64_len};
+use quantonium::keyring::Change;
+use quantonium::model::{KeyName, KeyOptions, KeyType};
 
 struct Counting;
 
@@ -147,6 +149,72 @@ fn raw_encryption_and_decryption_allocate_nothing() {
         let ciphertext = worker.exchange(&sealing, |reply| body_of(reply).to_vec());
         let opening = request(&credential, &format!("/api/decrypt?key={KEY}"), content_type, &ciphertext);
         assert_none(content_type, &mut worker, &opening, |reply| body_of(reply) == plain);
+    }
+}
+
+#[test]
+fn derived_and_counted_keys_allocate_nothing() {
+    let mut worker = worker();
+    let credential = worker.credential.clone();
+    worker.create("tenants", KeyOptions { derived: true, ..KeyOptions::of(KeyType::ChaCha20Poly1305) });
+    worker.change(&Change::ReserveSeals { name: KeyName::new("tenants").unwrap(), version: 1 });
+    let plain = base64(&plaintext(1024));
+    let body = format!("{{\"key\":\"tenants\",\"plaintext\":\"{plain}\",\"context\":\"dGVuYW50\"}}");
+    let sealing = request(&credential, "/api/encrypt", "application/json", body.as_bytes());
+    let sealed = |reply: &[u8]| member(body_of(reply), "ciphertext").starts_with("quantonium:v1:");
+    assert_none("encrypt", &mut worker, &sealing, sealed);
+    let ciphertext = worker.exchange(&sealing, |reply| member(body_of(reply), "ciphertext").to_owned());
+    let body = format!("{{\"key\":\"tenants\",\"ciphertext\":\"{ciphertext}\",\"context\":\"dGVuYW50\"}}");
+    let opening = request(&credential, "/api/decrypt", "application/json", body.as_bytes());
+    let opened = |reply: &[u8]| body_of(reply) == format_opened(&plain, &mut [0; 32 * 1024]);
+    assert_none("decrypt", &mut worker, &opening, opened);
+    let moving = request(&credential, "/api/rewrap", "application/json", body.as_bytes());
+    assert_none("rewrap", &mut worker, &moving, sealed);
+    let octets = "application/octet-stream";
+    let target = "/api/encrypt?key=tenants&context=dGVuYW50";
+    let raw = request(&credential, target, octets, &plaintext(1024));
+    assert_none("raw", &mut worker, &raw, |reply| body_of(reply).len() > 1024);
+}
+
+#[test]
+fn signatures_and_hashes_allocate_nothing() {
+    let mut worker = worker();
+    let credential = worker.credential.clone();
+    worker.create("signer", KeyOptions::of(KeyType::HmacSha512));
+    for key in [KEY, "signer"] {
+        let input = base64(&plaintext(1024));
+        let body = format!("{{\"key\":\"{key}\",\"input\":\"{input}\"}}");
+        let signing = request(&credential, "/api/sign", "application/json", body.as_bytes());
+        let signed = |reply: &[u8]| member(body_of(reply), "signature").starts_with("quantonium:v1:");
+        assert_none("sign", &mut worker, &signing, signed);
+        let signature = worker.exchange(&signing, |reply| member(body_of(reply), "signature").to_owned());
+        let body = format!("{{\"key\":\"{key}\",\"input\":\"{input}\",\"signature\":\"{signature}\"}}");
+        let checking = request(&credential, "/api/verify", "application/json", body.as_bytes());
+        assert_none("verify", &mut worker, &checking, |reply| body_of(reply) == b"{\"valid\":true}");
+        let octets = "application/octet-stream";
+        let signing = request(&credential, &format!("/api/sign?key={key}"), octets, &plaintext(1024));
+        assert_none("sign raw", &mut worker, &signing, |reply| body_of(reply).starts_with(b"quantonium:"));
+        let url_safe = signature.replace('+', "-").replace('/', "_").replace('=', "");
+        let target = format!("/api/verify?key={key}&signature={url_safe}");
+        let checking = request(&credential, &target, octets, &plaintext(1024));
+        assert_none("verify raw", &mut worker, &checking, |reply| body_of(reply) == b"{\"valid\":true}");
+    }
+    let hashing = request(&credential, "/api/hash", "application/octet-stream", &plaintext(1024));
+    assert_none("hash", &mut worker, &hashing, |reply| body_of(reply).len() == 32);
+}
+
+#[test]
+fn the_items_of_a_batch_allocate_nothing_of_their_own() {
+    let mut worker = worker();
+    let credential = worker.credential.clone();
+    for count in [1, 100] {
+        let item = "{\"plaintext\":\"eA==\",\"associated_data\":\"eA==\",\"reference\":\"r\"}";
+        let body = format!("{{\"key\":\"{KEY}\",\"batch\":[{}]}}", vec![item; count].join(","));
+        let sealing = request(&credential, "/api/encrypt", "application/json", body.as_bytes());
+        let sealed = |reply: &[u8]| body_of(reply).starts_with(b"{\"results\":[{\"ciphertext\":");
+        // The parser's own stack, for the text of the batch; as much for one item as for many.
+        let allocations = allocations(&mut worker, &sealing, sealed);
+        assert!(allocations <= 4 * MEASURED, "{count} items: {allocations} allocations");
     }
 }
 

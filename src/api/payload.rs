@@ -103,12 +103,13 @@ pub fn count_seals(key: &Key, version: &KeyVersion, seals: usize) -> Result<Opti
     if !key.kind().counts_seals() {
         return Ok(None);
     }
-    let (name, number) = (key.name().clone(), version.number());
+    // The name is copied only where a change needs it.
+    let (name, number) = (|| key.name().clone(), version.number());
     match version.uses().count_seals(u64::try_from(seals).unwrap_or(u64::MAX)) {
         Ok(()) => Ok(None),
-        Err(SealRefusal::NeedsBlock) => Ok(Some(Change::ReserveSeals { name, version: number })),
+        Err(SealRefusal::NeedsBlock) => Ok(Some(Change::ReserveSeals { name: name(), version: number })),
         Err(SealRefusal::WornOut) if number == key.latest_number() => {
-            Ok(Some(Change::Rotate { name, only_if_latest: Some(number) }))
+            Ok(Some(Change::Rotate { name: name(), only_if_latest: Some(number) }))
         }
         Err(SealRefusal::WornOut) => Err(WORN_OUT.into()),
     }

@@ -10,6 +10,7 @@
     clippy::unwrap_used,
     reason = "a test fails by panicking, and says where"
 )]
+#![allow(dead_code, reason = "included by several files, none of which uses all of it")]
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -17,6 +18,7 @@ use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use quantonium::auth::registry::SALT_BYTES;
 use quantonium::auth::{Registry, api_key};
@@ -26,7 +28,7 @@ use quantonium::http::connection::{Idle, serve};
 use quantonium::http::env::{Bounds, Env};
 use quantonium::http::service::Service;
 use quantonium::keyring::change::apply;
-use quantonium::keyring::{Change, Circumstances, Publication, Ring};
+use quantonium::keyring::{Change, Circumstances, Effect, Key, Publication, Ring};
 use quantonium::limits::LEASE_BUDGET_DEFAULT_BYTES;
 use quantonium::model::{KeyName, KeyOptions, KeyType, PolicyChange, Rights};
 use quantonium::reactor::mailbox::Mailbox;
@@ -74,6 +76,7 @@ impl Transport for MemoryTransport {
 pub(crate) struct InProcess {
     wire: Rc<RefCell<Wire>>,
     turn: Box<dyn FnMut() -> bool>,
+    publication: Arc<Publication>,
     /// An API key that may do everything.
     pub(crate) credential: String,
 }
@@ -86,22 +89,53 @@ impl InProcess {
         let credential = api_key::generate(|bytes| random.fill(now, bytes)).unwrap().as_str().to_owned();
         let mut registry = Registry::new(&random.array::<32>(now).unwrap());
         registry.add(&credential, random.array::<SALT_BYTES>(now).unwrap(), Rights::Admin).unwrap();
-        let options = KeyOptions::of(KeyType::XChaCha20Poly1305);
-        let change =
-            Change::Create { name: KeyName::new(KEY).unwrap(), options, policy: PolicyChange::default() };
-        let mut ring = Ring::default();
-        let mut draw = |bytes: &mut [u8]| random.fill(now, bytes);
-        let mut at = Circumstances { now: WallTime::now(), restore_window_seconds: 0, draw: &mut draw };
-        apply(&mut ring, &change, &mut at).unwrap();
+        let publication = Publication::new(Ring::default());
         let turn = Turn::new(now);
-        let publication = Publication::new(ring);
         let backup_key = Secret::try_fill(|bytes| random.fill(now, bytes)).unwrap();
-        let parts = Parts { turn: Rc::clone(&turn), publication, registry, random, backup_key, audit };
+        let publication_of = Arc::clone(&publication);
+        let parts = Parts {
+            turn: Rc::clone(&turn),
+            publication: publication_of,
+            registry,
+            random,
+            backup_key,
+            audit,
+        };
         let (service, commit) = in_process::open(parts);
         let wire = Wire { inbound: Vec::with_capacity(most), taken: 0, outbound: Vec::with_capacity(most) };
         let wire = Rc::new(RefCell::new(wire));
         let turn = start(service, commit, turn, Rc::clone(&wire));
-        Self { wire, turn, credential }
+        let worker = Self { wire, turn, publication, credential };
+        worker.create(KEY, KeyOptions::of(KeyType::XChaCha20Poly1305));
+        worker
+    }
+
+    /// Makes a key, as the keeper would.
+    pub(crate) fn create(&self, name: &str, options: KeyOptions) {
+        self.change(&Change::Create {
+            name: KeyName::new(name).unwrap(),
+            options,
+            policy: PolicyChange::default(),
+        });
+    }
+
+    /// Makes a change of the key ring, as the keeper would.
+    pub(crate) fn change(&self, change: &Change) {
+        let now = Moment::now();
+        let mut random = Generator::new(Kernel, now).unwrap();
+        let mut draw = |bytes: &mut [u8]| random.fill(now, bytes);
+        let mut at = Circumstances { now: WallTime::now(), restore_window_seconds: 0, draw: &mut draw };
+        let mut ring = (*self.publication.current()).clone();
+        let outcome = apply(&mut ring, change, &mut at).unwrap();
+        if let Effect::Reserved { version, seals } = outcome.effect {
+            outcome.key.version(version).unwrap().uses().grant(seals);
+        }
+        self.publication.publish(Arc::new(ring));
+    }
+
+    /// The key of this name as it is now.
+    pub(crate) fn key(&self, name: &str) -> Arc<Key> {
+        Arc::clone(self.publication.current().get(name).unwrap())
     }
 
     /// Sends `request` and shows `look` what came back.
