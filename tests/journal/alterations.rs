@@ -31,7 +31,7 @@ fn every_byte_that_is_altered_is_found_and_only_the_last_change_can_be_taken_for
                     StoreError::NotAJournal { .. } => assert!(at < 8, "byte {at}"),
                     StoreError::UnknownFormat { .. } => assert!((8..12).contains(&at), "byte {at}"),
                     StoreError::DamagedHeader { .. } => {
-                        assert!((12..HEADER_BYTES).contains(&at), "byte {at}")
+                        assert!((12..HEADER_BYTES).contains(&at), "byte {at}");
                     }
                     other => panic!("byte {at}: {other}"),
                 }
