@@ -63,6 +63,12 @@ pub const REPLY_BODY_MAX_BYTES: usize =
 pub const BODY_SMALL_MAX_BYTES: usize = 64 * 1024;
 /// Longest associated data, decoded.
 pub const ASSOCIATED_DATA_MAX_BYTES: usize = 4 * 1024;
+/// Longest beginning of a streamed reply that is sent with its head: the header of a sealed stream fits.
+pub const STREAM_PREFIX_MAX_BYTES: usize = 64;
+/// Most bytes that are sent behind a streamed piece: its tag.
+pub const STREAM_SUFFIX_MAX_BYTES: usize = 16;
+/// How often a stream that waits for its client looks whether it is still allowed.
+pub const STREAM_RECHECK_MILLIS: u64 = 1_000;
 /// Most bytes read and dropped after a refusal whose request body is still on its way.
 pub const DISCARD_MAX_BYTES: usize = 256 * 1024;
 

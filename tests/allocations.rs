@@ -237,3 +237,61 @@ fn what_is_refused_without_a_credential_allocates_nothing() {
     let key = request("qk_00000000.none", "/api/keys", "", b"");
     assert_none("401", &mut worker, &key, |reply| reply.starts_with(b"HTTP/1.1 401 "));
 }
+
+#[test]
+fn the_chunks_of_a_stream_allocate_nothing() {
+    const CHUNK: usize = 65_536;
+    let mut worker = worker();
+    let plain = plaintext(CHUNK);
+    for framing in ["Content-Length: 60000000", "Transfer-Encoding: chunked"] {
+        for path in ["encrypt", "decrypt"] {
+            let key = worker.credential.clone();
+            let head = |framing: &str, path: &str| {
+                let target = format!("/api/stream/{path}?key={KEY}");
+                format!("POST {target} HTTP/1.1\r\nHost: a\r\nX-API-Key: {key}\r\n{framing}\r\n\r\n")
+            };
+            let mut sealed = Vec::new();
+            if path == "decrypt" {
+                let length = format!("Content-Length: {}", 60 * CHUNK);
+                worker.more(head(&length, "encrypt").as_bytes(), <[u8]>::is_empty);
+                for index in 0..60 {
+                    let part = worker.more(&plain, <[u8]>::to_vec);
+                    let end = if index == 1 {
+                        part.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4
+                    } else {
+                        0
+                    };
+                    sealed.extend_from_slice(&part[end..]);
+                }
+            }
+            let chunked = framing.starts_with("Transfer");
+            let framed = |piece: &[u8]| {
+                let line = format!("{:x}\r\n", piece.len());
+                if chunked { [line.as_bytes(), piece, b"\r\n"].concat() } else { piece.to_vec() }
+            };
+            let body: &[u8] = if path == "encrypt" { &plain.repeat(60) } else { &sealed };
+            let pieces: Vec<Vec<u8>> = body.chunks(CHUNK).map(framed).collect();
+            let length = format!("Content-Length: {}", body.len());
+            let head = head(if chunked { framing } else { &length }, path);
+            worker.more(head.as_bytes(), |reply| assert!(reply.is_empty(), "{}", reply.escape_ascii()));
+            let mut sent = 0;
+            for piece in &pieces[..5] {
+                sent += worker.more(piece, <[u8]>::len);
+            }
+            assert!(sent > 3 * CHUNK, "{path} {framing}: the stream is on its way");
+            let before = ALLOCATIONS.get();
+            for piece in &pieces[5..55] {
+                sent += worker.more(piece, <[u8]>::len);
+            }
+            let count = ALLOCATIONS.get() - before;
+            assert_eq!(count, 0, "{path} {framing}: {count} allocations in 50 chunks");
+            assert!(sent > 50 * CHUNK);
+            for piece in &pieces[55..] {
+                worker.more(piece, <[u8]>::len);
+            }
+            if chunked {
+                worker.more(b"0\r\n\r\n", |reply| assert!(reply.ends_with(b"\r\n0\r\n\r\n")));
+            }
+        }
+    }
+}

@@ -27,6 +27,7 @@ pub mod raw;
 pub mod rewrap;
 pub mod route;
 pub mod sign;
+pub mod stream;
 pub mod verify;
 
 use std::sync::Arc;

@@ -224,6 +224,7 @@ mod tests {
                 elapsed_micros: 5,
                 key: Some("orders"),
                 key_version: None,
+                bytes: None,
             };
             let store = revision.map(|revision| StoreMark { revision, tag: [3; 16] });
             let event = Event {

@@ -12,6 +12,7 @@ mod service;
 mod shared;
 mod signals;
 mod startup;
+mod streaming;
 mod vault;
 mod worker;
 

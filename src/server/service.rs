@@ -8,14 +8,14 @@ use core::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::api::route::{self, Found, Route};
+use crate::api::route::{self, Found, Route, Serving};
 use crate::api::{Answer, Call, FORBIDDEN, Rejection, Subject, Tools, Verdict};
 use crate::audit::Sink;
 use crate::audit::line::{Event, Outcome, Request as AuditedRequest};
 use crate::auth::{self, CredentialFault, Registry};
 use crate::clock::Moment;
 use crate::http::responder::{Fault, Responder};
-use crate::http::service::{Arrival, Request, Service};
+use crate::http::service::{Arrival, Exchange, Request, Service, Taking};
 use crate::http::status::Status;
 use crate::http::target::Method;
 use crate::keeper::{Committed, Keeper, diary};
@@ -93,11 +93,11 @@ impl Service for App {
         self.sink.has_room()
     }
 
-    fn admit(&self, arrival: &Arrival<'_>, responder: &mut Responder<'_>) -> Option<(Admission, usize)> {
+    fn admit(&self, arrival: &Arrival<'_>, responder: &mut Responder<'_>) -> Option<(Admission, Taking)> {
         let path = arrival.head.path(arrival.bytes);
         if arrival.head.method == Method::Options {
             if !route::allowed(path).is_empty() {
-                return Some((Admission::Options, 0));
+                return Some((Admission::Options, Taking::Whole(0)));
             }
             responder.fault(&NOT_FOUND, &[]);
             return None;
@@ -114,10 +114,10 @@ impl Service for App {
             }
         };
         let Some(permission) = route.permission else {
-            return Some((Admission::Route(route, None), route.body_max_bytes));
+            return Some((Admission::Route(route, None), route.taking()));
         };
         match self.identify(arrival, permission) {
-            Ok(principal) => Some((Admission::Route(route, Some(principal)), route.body_max_bytes)),
+            Ok(principal) => Some((Admission::Route(route, Some(principal)), route.taking())),
             Err((fault, challenge, principal)) => {
                 responder.fault(&fault, challenge);
                 if principal.is_none() && !self.refusals.admit(self.turn.wall()) {
@@ -192,14 +192,26 @@ impl Service for App {
         subject.clear();
         self.subjects.borrow_mut().push(subject);
     }
+
+    async fn stream(&self, admission: Admission, exchange: &mut impl Exchange) {
+        if let Admission::Route(route, Some(principal)) = admission
+            && let Serving::Streamed(direction) = route.serving
+        {
+            self.run_stream(route, direction, principal, exchange).await;
+        }
+    }
 }
 
 /// A refusal with its challenge, and who it was, if that is known.
-type Refused = (Fault<'static>, &'static [(&'static str, &'static [u8])], Option<Principal>);
+pub(super) type Refused = (Fault<'static>, &'static [(&'static str, &'static [u8])], Option<Principal>);
 
 impl App {
     /// Finds out who asks and whether they may.
-    fn identify(&self, arrival: &Arrival<'_>, permission: Permission) -> Result<Principal, Refused> {
+    pub(super) fn identify(
+        &self,
+        arrival: &Arrival<'_>,
+        permission: Permission,
+    ) -> Result<Principal, Refused> {
         let head = arrival.head;
         let credential = auth::find(head.api_key(arrival.bytes), head.authorization(arrival.bytes));
         // RFC 6750, section 3.1: no error code for a request that brought no credential.
@@ -225,6 +237,22 @@ impl App {
         subject: &mut Subject,
         responder: &mut Responder<'_>,
     ) -> Answer {
+        self.with_call((arrival, principal), body, committed, subject, |call| match route.serving {
+            Serving::Whole(handler, _) => handler(call, responder),
+            // Such a row is admitted as one that is streamed, and never comes here.
+            Serving::Streamed(_) => Err(Rejection::Overloaded),
+        })
+    }
+
+    /// Lends `work` what a handler works with.
+    pub(super) fn with_call<R>(
+        &self,
+        (arrival, principal): (&Arrival<'_>, Option<Principal>),
+        body: &mut [u8],
+        committed: Option<Result<ChangeOutcome, ChangeError>>,
+        subject: &mut Subject,
+        work: impl FnOnce(&mut Call<'_>) -> R,
+    ) -> R {
         let param = match route::find(arrival.head.method, arrival.head.path(arrival.bytes)) {
             Found::Route(_, param) => param,
             Found::OtherMethods(_) | Found::Nothing => None,
@@ -245,7 +273,7 @@ impl App {
             committed,
             subject,
         };
-        let answer = (route.handler)(&mut call, responder);
+        let answer = work(&mut call);
         let entropy = call.tools.entropy;
         self.note_entropy(entropy);
         answer
@@ -311,7 +339,7 @@ impl App {
     }
 
     /// Appends the audit line of a request whose reply is written.
-    fn tell(
+    pub(super) fn tell(
         &self,
         route: &'static Route,
         arrival: &Arrival<'_>,
@@ -344,7 +372,7 @@ impl App {
         responder.audited(self.turn.round());
     }
 
-    fn append(
+    pub(super) fn append(
         &self,
         name: &'static str,
         outcome: Outcome,
@@ -368,7 +396,7 @@ impl App {
 }
 
 /// What every line of a request tells; the rest is filled in by what came of it.
-fn about<'a>(
+pub(super) fn about<'a>(
     route: &'static Route,
     arrival: &Arrival<'a>,
     principal: Option<&'a Principal>,
@@ -382,5 +410,6 @@ fn about<'a>(
         elapsed_micros: Moment::now().nanos_since(arrival.started) / 1_000,
         key: None,
         key_version: None,
+        bytes: None,
     }
 }
