@@ -66,8 +66,9 @@ impl Plan {
         let Offline { data_dir: path, user_id: uid, group_id: gid, .. } = &self.settings;
         let owner = offline::is_root().then_some(Owner { uid: *uid, gid: *gid });
         let data_dir = DataDir::open(path, owner)?;
-        // Before anything is made: a store that is there is never touched.
-        if Journal::exists(&data_dir)? {
+        // A store that is there is never touched. One whose making was cut off is made complete, but no new master key
+        // would open it.
+        if self.generate_master_key && Journal::exists(&data_dir)? {
             return Err(StoreError::StoreExists { path: path.join("journal") }.into());
         }
         let admin_file = self.admin_key_file.as_deref().map(|path| NewFile::create(path, "admin key"));
