@@ -305,6 +305,7 @@ fn a_directory_in_use_is_refused() {
         "store inspect",
         "store compact",
         "store rekey --new-master-key-file next.key",
+        "store rotate-root",
     ] {
         place.run(words, &[]).must_refuse(78, &["data is in use by another quantonium; stop that one"]);
     }
@@ -460,6 +461,40 @@ fn rekey_puts_the_store_under_another_master_key_at_once() {
     again.must_be(0);
     assert_eq!(again.out(), "the store is under the master key of new.key already; verified\n");
     place.run("store rekey --new-master-key-file none.key", &[]).must_refuse(78, &["cannot open none.key"]);
+}
+
+#[test]
+fn rotate_root_ends_every_api_key_and_makes_a_new_admin_key() {
+    let Some(place) = Place::with_store() else { return };
+    let before = place.run("store inspect", &["--json"]).must_be(0).json();
+    let old = before["api_keys"][0]["id"].as_str().unwrap();
+    let rotated = place.run("store rotate-root", &[]);
+    rotated.must_be(0);
+    assert!(is_api_key(rotated.out().strip_suffix('\n').unwrap()), "{}", rotated.out());
+    let said = rotated.err();
+    assert!(
+        said.starts_with("0 keys sealed anew under a new root key; verified\nended: API key qk_"),
+        "{said}"
+    );
+    assert!(said.contains(old), "{said}");
+    let after = place.run("store inspect", &["--json"]).must_be(0).json();
+    assert_eq!(after["api_keys"].as_array().unwrap().len(), 1);
+    assert!(rotated.out().starts_with(after["api_keys"][0]["id"].as_str().unwrap()));
+    assert_ne!(after["ring"], before["ring"]);
+    assert_eq!(after["master_key_id"], before["master_key_id"]);
+    assert!(after["revision"].as_u64() > before["revision"].as_u64(), "{after}");
+    assert!(!place.path("data/root.next").exists());
+    assert_eq!(fs::metadata(place.journal()).unwrap().uid(), fs::metadata(place.path("data")).unwrap().uid());
+    place.run("store verify", &[]).must_be(0);
+    // What a run left that was cut off is no hindrance.
+    fs::create_dir(place.path("data/root.next")).unwrap();
+    fs::write(place.path("data/root.next/journal"), "half").unwrap();
+    let ran = place.run("store rotate-root", &["--admin-key-file", "admin"]);
+    ran.must_be(0);
+    assert_eq!(ran.out(), "");
+    assert_eq!(mode(&place.path("admin")), 0o600);
+    let twice = place.run("store rotate-root", &["--admin-key-file", "admin"]);
+    twice.must_refuse(78, &["admin exists and is not overwritten"]);
 }
 
 #[test]

@@ -5,20 +5,20 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::keyring::Key;
-use crate::keyring::record::{decode_key, decode_uses};
+use crate::auth::StoredKey;
+use crate::keyring::{Key, decode_key, decode_uses};
 use crate::limits::JOURNAL_DAMAGES_SHOWN_MAX_COUNT;
 use crate::store::{Kind, Path, Record, Sealer, Unreadable};
+
+const MALFORMED: &str = "it contradicts its format, or a newer version wrote it";
 
 /// What is in a store.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
     /// The keys, by name.
     pub(super) keys: BTreeMap<String, Key>,
-    /// Records of use counters.
-    pub(super) uses_count: u64,
-    /// Records of API keys.
-    pub(super) api_keys_count: u64,
+    /// The API keys, by identifier.
+    pub(super) api_keys: BTreeMap<String, StoredKey>,
     /// What cannot be read: the first ones.
     pub(super) unreadable: Vec<Unreadable>,
     /// How many records cannot be read.
@@ -68,7 +68,7 @@ impl Contents {
     /// Reads one record; of use counters it returns the identifier of their key, which may not have been read yet.
     fn read(&mut self, record: &Record, sealer: &Sealer) -> Result<Option<[u8; 16]>, Unreadable> {
         let unreadable = |why| Unreadable { path: record.path, revision: record.revision, why };
-        let malformed = |_| unreadable("it contradicts its format, or a newer version wrote it");
+        let malformed = |_| unreadable(MALFORMED);
         let plaintext = sealer.open(record)?;
         match plaintext.first().copied().and_then(Kind::of) {
             Some(Kind::Key) => {
@@ -78,10 +78,13 @@ impl Contents {
             }
             Some(Kind::Uses) => {
                 let uses = decode_uses(&plaintext).map_err(malformed)?;
-                self.uses_count += 1;
                 return Ok(Some(*uses.id()));
             }
-            Some(Kind::ApiKey) => self.api_keys_count += 1,
+            Some(Kind::ApiKey) => {
+                let key = StoredKey::decode(&plaintext).map_err(|_| unreadable(MALFORMED))?;
+                sealer.verify_path(record, Kind::ApiKey, key.name())?;
+                self.api_keys.insert(key.name().to_owned(), key);
+            }
             None => return Err(unreadable("it is of an unknown kind: a newer version may have written it")),
         }
         Ok(None)

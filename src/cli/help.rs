@@ -21,7 +21,7 @@ First run:
 Commands:
   quantonium init [FLAG ...]             make data directory, store, master key and admin key
   quantonium serve [FLAG ...]            serve until SIGTERM; a second signal stops at once
-  quantonium store COMMAND [FLAG ...]    verify, inspect, compact or rekey a stopped server's store
+  quantonium store COMMAND [FLAG ...]    verify, inspect, compact, rekey, rotate-root: a stopped server's
   quantonium healthcheck [--url URL]     ask a server (default: the one configured here) how it is
   quantonium version                     show version, commit, target, features, CPU flavour
   quantonium help [COMMAND]              show this; more with help init, help store, help store rekey
@@ -69,6 +69,7 @@ quantonium store: work on the store of a server that does not run.
   quantonium store inspect   show what the store is and, with the master key, the keys in it
   quantonium store compact   rewrite it without what was superseded or removed
   quantonium store rekey     put it under another master key
+  quantonium store rotate-root   seal everything anew; ends every API key
 
 Each takes --data-dir PATH and --master-key-file PATH, or their variables, as `quantonium serve`
 does; `quantonium help store verify` and so on show an example. Stop the server first: while it
@@ -143,6 +144,24 @@ Flags:
   --min-store-revision N, --accept-store-rollback, --config PATH   as for serve
 ";
 
+const ROTATE_ROOT: &str = "\
+quantonium store rotate-root: seal everything anew under a new root key.
+
+  quantonium store rotate-root --data-dir /var/lib/quantonium \\
+      --master-key-file /etc/quantonium/master.key > admin.key
+
+For when somebody may have had both a journal and its master key: rekey alone leaves the root key
+as it is. Rotate the keys in it too, for such a one has them. The keys and what they sealed stay
+as they are. What ends: every API key, the admin key too (they are listed, and a new admin key is
+made), and backups of keys that were not sealed under --backup-key-file.
+
+Flags:
+  --data-dir PATH          the data directory
+  --master-key-file PATH   the master key; it stays
+  --admin-key-file PATH    write the new admin key there (mode 0600) instead; it must not exist
+  --min-store-revision N, --accept-store-rollback, --config PATH   as for serve
+";
+
 /// What is asked about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Topic {
@@ -169,6 +188,7 @@ pub(super) fn text(topic: Topic) -> String {
         Topic::OfStore(Action::Inspect) => INSPECT,
         Topic::OfStore(Action::Compact) => COMPACT,
         Topic::OfStore(Action::Rekey) => REKEY,
+        Topic::OfStore(Action::RotateRoot) => ROTATE_ROOT,
     };
     let mut out = text.to_owned();
     exit_codes(&mut out);

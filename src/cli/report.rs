@@ -9,6 +9,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::contents::Contents;
+use crate::auth::StoredKey;
 use crate::keyring::Key;
 use crate::store::journal::{Inspected, Report};
 use crate::store::quoted;
@@ -32,7 +33,7 @@ pub(super) struct Inspection {
     #[serde(skip_serializing_if = "Option::is_none")]
     revision: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    api_keys: Option<u64>,
+    api_keys: Option<Vec<ApiKeyLine>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     keys: Option<Vec<KeyLine>>,
 }
@@ -61,6 +62,12 @@ pub(super) struct Verification {
 struct Stretch {
     offset: u64,
     bytes: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct ApiKeyLine {
+    id: String,
+    created_at: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -104,7 +111,7 @@ impl Inspection {
         Self {
             header,
             revision: Some(revision),
-            api_keys: Some(contents.api_keys_count),
+            api_keys: Some(contents.api_keys.values().map(ApiKeyLine::new).collect()),
             keys: Some(contents.keys.values().map(KeyLine::new).collect()),
         }
     }
@@ -120,7 +127,7 @@ impl Verification {
             frames: report.frames,
             live_records: report.live_records,
             keys: contents.keys.len() as u64,
-            api_keys: contents.api_keys_count,
+            api_keys: contents.api_keys.len() as u64,
             torn_tail: report.torn.map(|torn| stretch(torn.offset, torn.bytes)),
             damaged: report.damages.iter().map(|damage| stretch(damage.offset, damage.bytes)).collect(),
             damaged_count: report.damages_count,
@@ -133,6 +140,12 @@ impl Verification {
     /// Whether all is as it was written, apart from a torn end.
     pub(super) const fn is_sound(&self) -> bool {
         self.sound
+    }
+}
+
+impl ApiKeyLine {
+    fn new(key: &StoredKey) -> Self {
+        Self { id: format!("qk_{}", key.name()), created_at: key.created.civil().to_string() }
     }
 }
 
@@ -175,11 +188,12 @@ impl fmt::Display for Header {
 impl fmt::Display for Inspection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.header)?;
-        let (Some(revision), Some(api_keys), Some(keys)) = (self.revision, self.api_keys, &self.keys) else {
+        let (Some(revision), Some(api_keys), Some(keys)) = (self.revision, &self.api_keys, &self.keys) else {
             return f.write_str("keys:          give --master-key-file to see them\n");
         };
         writeln!(f, "revision:      {revision}")?;
-        writeln!(f, "API keys:      {api_keys}")?;
+        writeln!(f, "API keys:      {}", api_keys.len())?;
+        api_keys.iter().try_for_each(|key| writeln!(f, "  {} made {}", key.id, key.created_at))?;
         writeln!(f, "keys:          {}", keys.len())?;
         keys.iter().try_for_each(|key| writeln!(f, "  {key}"))
     }
