@@ -1,4 +1,4 @@
-//! The crypto floor by itself: sealing, opening, MAC, hash, key derivation, generator, self-test.
+//! The crypto floor by itself: sealing, opening, streams, keystream, MAC, hash, key derivation, generator, self-test.
 //!
 //! Ratios to other libraries come from the peer bench; absolute times here depend on the machine.
 
@@ -9,9 +9,11 @@ use quantonium::clock::Moment;
 use quantonium::crypto::aead::{self, Algorithm};
 use quantonium::crypto::hash;
 use quantonium::crypto::kdf;
+use quantonium::crypto::keystream;
 use quantonium::crypto::mac::MacKey;
 use quantonium::crypto::random::{Generator, Kernel};
 use quantonium::crypto::selftest;
+use quantonium::crypto::stream::{self, Binding, Opener, Sealer};
 
 const SIZES: [usize; 8] = [16, 64, 256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 1 << 20];
 const KEY: [u8; 32] = [7; 32];
@@ -78,6 +80,50 @@ fn derivation(c: &mut Criterion) {
         let mut okm = [0; 32];
         bencher.iter(|| kdf::derive(black_box(&NONCE), black_box(&KEY), &[&AAD], &mut okm));
     });
+    c.bench_function("derived key", |bencher| {
+        bencher.iter(|| kdf::derived_key(black_box(&KEY), black_box(&AAD)));
+    });
+}
+
+fn streams(c: &mut Criterion) {
+    let binding = Binding { context: &[], associated_data: &AAD };
+    let salt = [5; stream::SALT_BYTES];
+    let mut group = c.benchmark_group("stream");
+    group.bench_function("begin", |bencher| bencher.iter(|| Sealer::new(black_box(&KEY), 1, salt, binding)));
+    let Ok((mut sealer, header)) = Sealer::new(&KEY, 1, salt, binding) else { return };
+    group.throughput(Throughput::Bytes(stream::CHUNK_BYTES as u64));
+    let mut chunk = vec![1; stream::CHUNK_BYTES];
+    group.bench_function("seal chunk", |bencher| bencher.iter(|| sealer.seal(black_box(&mut chunk), false)));
+    let mut sealed = vec![1; stream::SEALED_CHUNK_BYTES];
+    if let (Ok((mut first, _)), Some((plaintext, tag))) =
+        (Sealer::new(&KEY, 1, salt, binding), sealed.split_last_chunk_mut())
+    {
+        *tag = first.seal(plaintext, false).unwrap_or_default();
+    }
+    group.bench_function("begin and open chunk", |bencher| {
+        bencher.iter_batched_ref(
+            || sealed.clone(),
+            |sealed| {
+                let opened =
+                    Opener::new(&KEY, &header, binding).map(|mut opener| opener.open(sealed, false).is_ok());
+                assert_eq!(opened, Ok(true));
+            },
+            BatchSize::LargeInput,
+        );
+    });
+    group.finish();
+}
+
+fn keystreams(c: &mut Criterion) {
+    let mut group = c.benchmark_group("keystream");
+    for size in [32, 1 << 10, 64 << 10, 1 << 20] {
+        group.throughput(Throughput::Bytes(size as u64));
+        let mut target = vec![0; size];
+        group.bench_function(BenchmarkId::new("fill", size), |bencher| {
+            bencher.iter(|| keystream::fill(black_box(&KEY), 1, &AAD, &NONCE, black_box(&mut target)));
+        });
+    }
+    group.finish();
 }
 
 fn generator(c: &mut Criterion) {
@@ -101,6 +147,8 @@ fn start_up(c: &mut Criterion) {
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     seal_and_open(&mut criterion);
+    streams(&mut criterion);
+    keystreams(&mut criterion);
     mac_and_hash(&mut criterion);
     derivation(&mut criterion);
     generator(&mut criterion);

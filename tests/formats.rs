@@ -1,7 +1,7 @@
 //! The documents of formats and of the API are true to the code.
 //!
-//! Owns the reading of `example` blocks in `docs/FORMATS.md` and of the tables in `docs/API.md`. The ciphertexts of the
-//! examples were made by other implementations, so that these tests compare two programs and not one with itself.
+//! Owns the reading of `example` blocks in `docs/FORMATS.md` and of the tables in `docs/API.md`. What the examples of
+//! cryptography hold was made by other implementations, so that these tests compare two programs and not one with itself.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic, its helping functions too")]
 
@@ -15,6 +15,9 @@ use quantonium::auth::api_key;
 use quantonium::clock::WallTime;
 use quantonium::crypto::aead::{self, Algorithm, TAG_BYTES};
 use quantonium::crypto::envelope::{self, Form};
+use quantonium::crypto::mac::MacKey;
+use quantonium::crypto::stream::{self, Binding, Opener, Sealer};
+use quantonium::crypto::{hash, kdf, keystream, signature};
 use quantonium::encoding::base64_decode_to_vec;
 use quantonium::model::RequestId;
 
@@ -104,6 +107,127 @@ fn opens(example: &Example, body: &[u8]) {
     assert_eq!(data, hex(example["plaintext"]));
     let (nonce, data, tag) = envelope::split_body(algorithm(example), &mut forged).unwrap();
     assert!(aead::open(algorithm(example), &key, nonce, b"another place", data, tag).is_err());
+}
+
+#[test]
+fn the_example_ciphertexts_of_derived_keys_open_under_the_derived_key() {
+    for mut example in examples("derived_key") {
+        let enc: [u8; 32] = hex(example["key"]).try_into().unwrap();
+        let derived = kdf::derived_key(&enc, &hex(example["context"])).unwrap();
+        assert!(derived.matches(&hex(example["derived_key"]).try_into().unwrap()));
+        example.insert("key", example["derived_key"]);
+        let (version, body) = envelope::parse_text(example["text"].as_bytes()).unwrap();
+        assert_eq!(version.to_string(), example["version"]);
+        let body = base64_decode_to_vec(body).unwrap();
+        opens(&example, &body);
+        assert_eq!(envelope::parse_binary(&hex(example["binary"])), Some((version, body.as_slice())));
+    }
+}
+
+/// A value in hexadecimal, empty if the example does not have it.
+fn value(example: &Example, name: &str) -> Vec<u8> {
+    example.get(name).map_or_else(Vec::new, |text| hex(text))
+}
+
+/// The plaintext of a stream: as it stands, or so many bytes 00 to fa over and over.
+fn streamed(example: &Example) -> Vec<u8> {
+    let counted = example.get("plaintext_bytes").map(|len| len.parse().unwrap());
+    counted.map_or_else(|| value(example, "plaintext"), |len| (0..=250).cycle().take(len).collect())
+}
+
+#[test]
+fn the_example_streams_are_what_sealing_gives_and_open() {
+    for example in examples("file_key") {
+        let [context, associated_data] = ["context", "associated_data"].map(|name| value(&example, name));
+        let binding = Binding { context: &context, associated_data: &associated_data };
+        let sub: [u8; 32] = hex(example["sub_key"]).try_into().unwrap();
+        let salt = hex(example["salt"]).try_into().unwrap();
+        let version: u32 = example["version"].parse().unwrap();
+        let plaintext = streamed(&example);
+
+        let (mut sealer, header) = Sealer::new(&sub, version, salt, binding).unwrap();
+        assert_eq!(header.as_slice(), hex(example["header"]));
+        let mut made = header.to_vec();
+        let chunks: Vec<&[u8]> = plaintext.chunks(stream::CHUNK_BYTES).collect();
+        for (at, chunk) in chunks.iter().enumerate() {
+            let mut chunk = chunk.to_vec();
+            let tag = sealer.seal(&mut chunk, at + 1 == chunks.len()).unwrap();
+            made.extend(chunk.iter().chain(&tag));
+        }
+        assert_eq!(stream::sealed_len(plaintext.len() as u64), Some(made.len() as u64));
+        match example.get("stream") {
+            Some(stream) => assert_eq!(made, hex(stream)),
+            None => {
+                assert!(made.ends_with(&hex(example["last_chunk"])));
+                assert_eq!(hash::sha256(&[&made]).as_slice(), hex(example["stream_sha256"]));
+            }
+        }
+
+        assert_eq!(stream::header_version(&header), Some(version));
+        let mut opener = Opener::new(&sub, &header, binding).unwrap();
+        let mut opened = Vec::new();
+        let sealed = &mut made[stream::HEADER_BYTES..];
+        for (at, chunk) in sealed.chunks_mut(stream::SEALED_CHUNK_BYTES).enumerate() {
+            opened.extend_from_slice(opener.open(chunk, at + 1 == chunks.len()).unwrap());
+        }
+        assert!(opener.is_finished());
+        assert!(opened == plaintext);
+    }
+}
+
+/// The key that the page gives beside the stream is the one that seals it.
+#[test]
+fn the_example_file_keys_open_their_last_chunks() {
+    for example in examples("file_key") {
+        let key: [u8; 32] = hex(example["file_key"]).try_into().unwrap();
+        let plaintext = streamed(&example);
+        let last_number = plaintext.len() / stream::CHUNK_BYTES;
+        let mut nonce = [0; 12];
+        nonce[10] = last_number.try_into().unwrap();
+        nonce[11] = 1;
+        let mut chunk = example
+            .get("last_chunk")
+            .map_or_else(|| hex(example["stream"])[stream::HEADER_BYTES..].to_vec(), |chunk| hex(chunk));
+        let (data, tag) = chunk.split_last_chunk_mut::<TAG_BYTES>().unwrap();
+        aead::open(Algorithm::ChaCha20Poly1305, &key, &nonce, &[], data, tag).unwrap();
+        assert_eq!(data, &plaintext[last_number * stream::CHUNK_BYTES..]);
+    }
+}
+
+#[test]
+fn the_example_keystreams_are_what_is_drawn() {
+    for example in examples("keystream") {
+        let sub: [u8; 32] = hex(example["sub_key"]).try_into().unwrap();
+        let nonce = hex(example["nonce"]).try_into().unwrap();
+        let wanted = hex(example["keystream"]);
+        let mut drawn = vec![0; wanted.len()];
+        let version = example["version"].parse().unwrap();
+        keystream::fill(&sub, version, &value(&example, "context"), &nonce, &mut drawn).unwrap();
+        assert_eq!(drawn, wanted);
+    }
+}
+
+#[test]
+fn the_example_signatures_are_what_signing_gives() {
+    let examples = examples("signature");
+    for example in &examples {
+        let algorithm = match example["hash"] {
+            "sha256" => hash::Algorithm::Sha256,
+            "sha384" => hash::Algorithm::Sha384,
+            "sha512" => hash::Algorithm::Sha512,
+            other => panic!("{other}"),
+        };
+        let version: u32 = example["version"].parse().unwrap();
+        let tag = MacKey::new(algorithm, &hex(example["hmac_key"])).tag(&[&hex(example["input"])]);
+        let mut text = vec![0; signature::text_len(version, algorithm).unwrap()];
+        assert_eq!(signature::write_text(&mut text, version, &tag), Some(text.len()));
+        assert_eq!(str::from_utf8(&text).unwrap(), example["signature"]);
+        let (read, presented) = signature::parse_text(example["signature"].as_bytes()).unwrap();
+        assert_eq!(read, version);
+        assert!(tag.matches(presented.as_bytes()));
+    }
+    let used: BTreeSet<&str> = examples.iter().map(|example| example["hash"]).collect();
+    assert_eq!(used.len(), 3, "every hash has an example");
 }
 
 #[test]
@@ -247,9 +371,7 @@ fn documented_codes() -> BTreeMap<&'static str, &'static str> {
 fn every_code_of_an_error_is_documented_and_no_other() {
     let mut codes = BTreeSet::new();
     for folder in ["src/api", "src/http"] {
-        for entry in Path::new(env!("CARGO_MANIFEST_DIR")).join(folder).read_dir().unwrap() {
-            codes_of(&entry.unwrap().path(), &mut codes);
-        }
+        codes_under(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut codes);
     }
     for file in ["src/server/service.rs", "src/server/worker.rs"] {
         codes_of(&Path::new(env!("CARGO_MANIFEST_DIR")).join(file), &mut codes);
@@ -263,7 +385,15 @@ fn every_code_of_an_error_is_documented_and_no_other() {
     );
 }
 
-/// Collects the codes of a source: what stands second in `Fault::new(…)`, behind `code:`, and first in a pair of
+/// Collects the codes of every source in a folder and in those within it.
+fn codes_under(folder: &Path, codes: &mut BTreeSet<String>) {
+    for entry in folder.read_dir().unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { codes_under(&path, codes) } else { codes_of(&path, codes) }
+    }
+}
+
+/// Collects the codes of a source: what stands second in `Fault::new(…)` or between a status and a text, behind `code:`, and first in a pair of
 /// texts, as the table of `refusal.rs` has them.
 fn codes_of(path: &Path, codes: &mut BTreeSet<String>) {
     let text = std::fs::read_to_string(path).unwrap();
@@ -282,8 +412,12 @@ fn collect(stream: &TokenStream, refusals: bool, codes: &mut BTreeSet<String>) {
                 at >= 4 && word(at - 1) == "new" && matches!(word(at - 4).as_str(), "Fault" | "Self");
             let texts = texts(group);
             let pair = refusals && texts.iter().all(Option::is_some) && texts.len() == 2;
-            if group.delimiter() == Delimiter::Parenthesis && (is_new || pair) {
-                codes.extend(texts.get(usize::from(is_new)).cloned().flatten());
+            // `(Status::Conflict, "key_exists", "…")`
+            let of_status =
+                group.stream().into_iter().next().is_some_and(|tree| tree.to_string() == "Status");
+            let triple = of_status && texts.len() == 3;
+            if group.delimiter() == Delimiter::Parenthesis && (is_new || triple || pair) {
+                codes.extend(texts.get(usize::from(is_new || triple)).cloned().flatten());
             }
             collect(&group.stream(), refusals, codes);
         }

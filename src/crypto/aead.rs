@@ -131,17 +131,27 @@ fn schedule<'a>(
     match algorithm {
         Algorithm::ChaCha20Poly1305 => Ok((key, nonce.try_into().map_err(|_| Error::Length)?)),
         Algorithm::XChaCha20Poly1305 => {
-            let nonce: &[u8; 24] = nonce.try_into().map_err(|_| Error::Length)?;
-            let (input, end) = nonce.split_first_chunk::<16>().ok_or(Error::Length)?;
-            let mut derived = hchacha::<R20>(key.into(), input.into());
-            subkey.copy_from_slice(&derived);
-            zeroize_bytes(&mut derived);
-            // Draft section 2.3: four zero bytes, then the last eight of the nonce.
-            let mut short = [0u8; 12];
-            short.split_at_mut(4).1.copy_from_slice(end);
-            Ok((subkey, short))
+            let nonce = extend_nonce(key, nonce.try_into().map_err(|_| Error::Length)?, subkey)?;
+            Ok((subkey, nonce))
         }
     }
+}
+
+/// The key and the nonce under which ChaCha20 is XChaCha20 (draft-irtf-cfrg-xchacha-03 section 2.3).
+#[inline]
+pub(super) fn extend_nonce(
+    key: &[u8; KEY_BYTES],
+    nonce: &[u8; 24],
+    subkey: &mut [u8; KEY_BYTES],
+) -> Result<[u8; 12], Error> {
+    let (input, end) = nonce.split_first_chunk::<16>().ok_or(Error::Length)?;
+    let mut derived = hchacha::<R20>(key.into(), input.into());
+    subkey.copy_from_slice(&derived);
+    zeroize_bytes(&mut derived);
+    // Four zero bytes, then the last eight of the nonce.
+    let mut short = [0u8; 12];
+    short.split_at_mut(4).1.copy_from_slice(end);
+    Ok(short)
 }
 
 /// Seals with a keystream buffer of `N` bytes. A message longer than the first draw needs the wide buffer.

@@ -101,6 +101,13 @@ pub fn binary_len(algorithm: Algorithm, plaintext_len: usize) -> Option<usize> {
     body_len(algorithm, plaintext_len)?.checked_add(BINARY_HEADER_BYTES)
 }
 
+/// Length of `quantonium:v<N>:`; nothing for version 0.
+#[must_use]
+pub fn text_prefix_len(version: u32) -> Option<usize> {
+    let digits = version.checked_ilog10()? as usize + 1;
+    Some(TEXT_PREFIX.len() + digits + 1)
+}
+
 /// Writes `quantonium:v<N>:` to the front of `target`.
 ///
 /// Returns how many bytes were written, or nothing if `target` is too short or the version is 0.
@@ -160,12 +167,6 @@ pub fn write_text_body(
 
 fn body_len(algorithm: Algorithm, plaintext_len: usize) -> Option<usize> {
     plaintext_len.checked_add(algorithm.nonce_len() + TAG_BYTES)
-}
-
-/// Length of `quantonium:v<N>:`.
-fn text_prefix_len(version: u32) -> Option<usize> {
-    let digits = version.checked_ilog10()? as usize + 1;
-    Some(TEXT_PREFIX.len() + digits + 1)
 }
 
 /// Reads a canonical decimal from 1 to 4294967295.

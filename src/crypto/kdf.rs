@@ -1,7 +1,7 @@
 //! Key derivation: HKDF-SHA256 (RFC 5869).
 //!
-//! Owns the two ways in which keys are derived: into a [`Secret`], or into bytes of the caller. Invariant: what
-//! the derivation leaves on its stack is wiped.
+//! Owns the two ways in which keys are derived: into a [`Secret`], or into bytes of the caller; and what a key of
+//! the derived kind is. Invariant: what the derivation leaves on its stack is wiped.
 
 use hkdf::Hkdf;
 use sha2::Sha256;
@@ -37,6 +37,17 @@ pub fn derive_secret<const N: usize>(salt: &[u8], ikm: &[u8], info: &[&[u8]]) ->
     Secret::try_fill(|okm| derive(salt, ikm, info, okm))
 }
 
+/// The AEAD key of a derived key for `context`, under the version's `enc` key.
+///
+/// HKDF-SHA256 without salt, `info` the context and nothing else, 32 bytes: as Vault and OpenBao do for keys made
+/// with `derived`. Callers choose the context freely, so that nothing else may ever be derived from `enc`.
+///
+/// # Errors
+/// None for any context; the type is that of [`derive()`].
+pub fn derived_key(enc: &[u8; 32], context: &[u8]) -> Result<Secret<32>, Error> {
+    derive_secret(&[], enc, &[context])
+}
+
 #[inline(never)]
 fn fill(salt: &[u8], ikm: &[u8], info: &[&[u8]], okm: &mut [u8]) -> Result<(), Error> {
     Hkdf::<Sha256>::new(Some(salt), ikm).expand_multi_info(info, okm).map_err(|_| Error::Length)
@@ -67,6 +78,17 @@ mod tests {
             assert!(whole.matches(bytes));
             assert!(!other.matches(bytes));
         });
+    }
+
+    /// Another label, length or salt would be another key than Vault's.
+    #[test]
+    fn a_derived_key_is_hkdf_over_the_context_alone() {
+        let derived = derived_key(&[0x0b; 32], b"tenant 7").unwrap();
+        let mut expected = [0; 32];
+        derive(&[], &[0x0b; 32], &[b"tenant 7"], &mut expected).unwrap();
+        assert!(derived.matches(&expected));
+        let other = derived_key(&[0x0b; 32], b"tenant 8").unwrap();
+        assert!(!other.matches(&expected));
     }
 
     #[test]

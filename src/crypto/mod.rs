@@ -1,17 +1,20 @@
 //! The crypto floor: bytes in, bytes out, no I/O apart from the kernel's random source.
 //!
-//! Owns every primitive of the program: [`aead`], [`mac`], [`hash`], [`kdf`], the generator in [`random`], the
-//! ciphertext forms in [`envelope`], and the known answers of [`selftest`] that are checked before the program
-//! serves. Invariants: a failed open says only that it failed and leaves nothing behind; key material is wiped
+//! Owns every primitive of the program: [`aead`], [`mac`], [`hash`], [`kdf`], the generator in [`random`]; what is
+//! built on them: [`stream`], [`keystream`], the ciphertext forms in [`envelope`] and the form of a
+//! [`signature`]; and the known answers of [`selftest`] that are checked before the program serves. Invariants: a failed open says only that it failed and leaves nothing behind; key material is wiped
 //! when it goes out of use; nothing here panics on any input.
 
 pub mod aead;
 pub mod envelope;
 pub mod hash;
 pub mod kdf;
+pub mod keystream;
 pub mod mac;
 pub mod random;
 pub mod selftest;
+pub mod signature;
+pub mod stream;
 
 use core::fmt;
 
@@ -20,8 +23,12 @@ use core::fmt;
 pub enum Error {
     /// A ciphertext, tag or signature is not authentic. The reason is not told apart.
     Rejected,
-    /// A nonce, message or output has a length that the algorithm does not allow.
+    /// A nonce, message, context or output has a length that the algorithm does not allow.
     Length,
+    /// Key version 0, which no key has.
+    Version,
+    /// No further chunk may follow in this stream.
+    Ended,
     /// The kernel gave no randomness.
     Entropy,
     /// A known answer came out wrong.
@@ -33,6 +40,8 @@ impl fmt::Display for Error {
         match self {
             Self::Rejected => f.write_str("authentication failed"),
             Self::Length => f.write_str("length not allowed"),
+            Self::Version => f.write_str("no such key version"),
+            Self::Ended => f.write_str("the stream has ended"),
             Self::Entropy => f.write_str("no randomness available"),
             Self::SelfTest(failure) => fmt::Display::fmt(failure, f),
         }

@@ -1,7 +1,7 @@
 //! Known answers, checked before the program serves: a wrong one stops the start.
 //!
-//! Owns the list of checks; the answers are data in `answers`. Invariants: every primitive of this floor has
-//! a row; whatever can refuse is also shown something to refuse. The long messages go through the wide paths
+//! Owns the list of checks; the answers are data in `answers`. Invariants: every primitive of this floor, and
+//! every form with keys of its own, has a row; whatever can refuse is also shown something to refuse. The long messages go through the wide paths
 //! of the back-end that was chosen for this CPU, which the short published vectors do not reach.
 
 mod answers;
@@ -10,10 +10,14 @@ use core::fmt;
 
 use super::aead::{self, TAG_BYTES};
 use super::random::{Generator, SEED_BYTES, SeedSource};
-use super::{Error, hash, kdf, mac};
+use super::stream::{self, Opener, Sealer};
+use super::{Error, hash, kdf, keystream, mac, signature};
 use crate::clock::Moment;
 use crate::limits;
-use answers::{AeadAnswer, Answers, GeneratorAnswer, HashAnswer, KdfAnswer, MacAnswer};
+use answers::{
+    AeadAnswer, Answers, DerivedAnswer, GeneratorAnswer, HashAnswer, KdfAnswer, KeystreamAnswer, MacAnswer,
+    SignatureAnswer, StreamAnswer,
+};
 
 /// What gave a wrong answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +40,7 @@ impl From<Failure> for Error {
     }
 }
 
-/// Checks every primitive against its known answers. Takes less than a millisecond.
+/// Checks every primitive against its known answers. Takes about a millisecond.
 ///
 /// # Errors
 /// The first primitive that gave a wrong answer.
@@ -55,6 +59,10 @@ fn check(answers: &Answers) -> Result<(), Failure> {
     for answer in &answers.aeads {
         verdict(answer.name, aead_holds(answer) && long_aead_holds(answer))?;
     }
+    verdict(answers.derived.name, derived_holds(&answers.derived))?;
+    verdict(answers.stream.name, stream_holds(&answers.stream))?;
+    verdict(answers.keystream.name, keystream_holds(&answers.keystream))?;
+    verdict(answers.signature.name, signature_holds(&answers.signature))?;
     verdict(answers.generator.name, generator_holds(&answers.generator))
 }
 
@@ -88,12 +96,17 @@ fn aead_holds(answer: &AeadAnswer) -> bool {
     data == answer.ciphertext && tag == answer.tag && opens_and_refuses(answer, &mut data, answer.plaintext)
 }
 
-/// A message longer than every piece and group, bytes 0 to 250 over and over, of which the tag is known.
-fn long_aead_holds(answer: &AeadAnswer) -> bool {
-    let mut plaintext = [0u8; answers::LONG_MESSAGE_BYTES];
-    for (byte, value) in plaintext.iter_mut().zip((0..=250u8).cycle()) {
+/// Bytes 0 to 250 over and over.
+fn count_up(target: &mut [u8]) {
+    for (byte, value) in target.iter_mut().zip((0..=250u8).cycle()) {
         *byte = value;
     }
+}
+
+/// A message longer than every piece and group, counted up, of which the tag is known.
+fn long_aead_holds(answer: &AeadAnswer) -> bool {
+    let mut plaintext = [0u8; answers::LONG_MESSAGE_BYTES];
+    count_up(&mut plaintext);
     let mut data = plaintext;
     let sealed = aead::seal(answer.algorithm, answer.key, answer.nonce, answer.aad, &mut data);
     sealed == Ok(answer.long_tag) && {
@@ -113,6 +126,60 @@ fn opens_and_refuses(answer: &AeadAnswer, data: &mut [u8], plaintext: &[u8]) -> 
         && forged.iter().all(|byte| *byte == 0)
         && aead::open(algorithm, key, nonce, aad, data, &answer.tag).is_ok()
         && data == plaintext
+}
+
+fn derived_holds(answer: &DerivedAnswer) -> bool {
+    kdf::derived_key(&answer.enc, answer.context).is_ok_and(|key| key.matches(&answer.key))
+}
+
+/// A stream of one full chunk, counted up, and a short one.
+fn stream_holds(answer: &StreamAnswer) -> bool {
+    let Ok((mut sealer, header)) = Sealer::new(&answer.sub, answer.version, answer.salt, answer.binding)
+    else {
+        return false;
+    };
+    let mut chunk = vec![0u8; stream::SEALED_CHUNK_BYTES];
+    let (plaintext, tag) = chunk.split_at_mut(stream::CHUNK_BYTES);
+    count_up(plaintext);
+    let first = sealer.seal(plaintext, false);
+    tag.copy_from_slice(&answer.first_tag);
+    let mut end = *answers::STREAM_END;
+    let last = sealer.seal(&mut end, true);
+    header == answer.header
+        && first == Ok(answer.first_tag)
+        && last.is_ok_and(|tag| answer.last_chunk.iter().eq(end.iter().chain(&tag)))
+        && stream_opens_and_refuses(answer, &mut chunk)
+}
+
+/// Opens the stream whose first chunk is given, and shows that it is refused with an altered header and chunk.
+fn stream_opens_and_refuses(answer: &StreamAnswer, chunk: &mut [u8]) -> bool {
+    let mut altered = answer.header;
+    flip(&mut altered);
+    let refused = Opener::new(&answer.sub, &altered, answer.binding).is_err();
+    let Ok(mut opener) = Opener::new(&answer.sub, &answer.header, answer.binding) else {
+        return false;
+    };
+    let mut last = answer.last_chunk;
+    let counted = opener
+        .open(chunk, false)
+        .is_ok_and(|plaintext| plaintext.iter().copied().eq((0..=250).cycle().take(stream::CHUNK_BYTES)));
+    let ended = opener.open(&mut last, true).is_ok_and(|plaintext| plaintext == answers::STREAM_END);
+    refused && counted && ended && opener.is_finished() && opener.open(chunk, false).is_err()
+}
+
+fn keystream_holds(answer: &KeystreamAnswer) -> bool {
+    let mut drawn = [0u8; answers::KEYSTREAM_BYTES];
+    keystream::fill(&answer.sub, answer.version, answer.context, &answer.nonce, &mut drawn).is_ok()
+        && hash::sha256(&[&drawn]) == answer.sha256
+}
+
+fn signature_holds(answer: &SignatureAnswer) -> bool {
+    let tag = mac::MacKey::new(hash::Algorithm::Sha256, &answer.key).tag(&[answer.message]);
+    let mut text = [0u8; signature::TEXT_MAX_BYTES];
+    let written = signature::write_text(&mut text, answer.version, &tag).and_then(|len| text.get(..len));
+    let read = signature::parse_text(answer.text);
+    written == Some(answer.text)
+        && read.is_some_and(|(version, read)| version == answer.version && tag.matches(read.as_bytes()))
 }
 
 fn flip(tag: &mut [u8]) {
@@ -209,6 +276,28 @@ mod tests {
                 corrupt(&mut answers.aeads[row]);
                 assert_eq!(failure_of(&answers), answers.aeads[row].name);
             }
+        }
+    }
+
+    #[test]
+    fn a_corrupted_answer_of_a_form_names_the_form() {
+        type Corruption = (&'static str, fn(&mut Answers));
+        let corruptions: [Corruption; 10] = [
+            ("derived-key", |answers| answers.derived.key[31] ^= 1),
+            ("derived-key", |answers| answers.derived.context = b"tenant 8"),
+            ("stream", |answers| answers.stream.header[7] ^= 1),
+            ("stream", |answers| answers.stream.header[55] ^= 1),
+            ("stream", |answers| answers.stream.first_tag[0] ^= 1),
+            ("stream", |answers| answers.stream.last_chunk[0] ^= 1),
+            ("stream", |answers| answers.stream.last_chunk[20] ^= 1),
+            ("keystream", |answers| answers.keystream.sha256[0] ^= 1),
+            ("keystream", |answers| answers.keystream.nonce[23] ^= 1),
+            ("signature", |answers| answers.signature.version = 2),
+        ];
+        for (row, (name, corrupt)) in corruptions.into_iter().enumerate() {
+            let mut answers = answers::PUBLISHED.clone();
+            corrupt(&mut answers);
+            assert_eq!(failure_of(&answers), name, "row {row}");
         }
     }
 

@@ -3,21 +3,27 @@
 //! Owns the vectors and their types. Sources: FIPS 180-4 ("abc"), RFC 4231 test case 2, RFC 5869 test case 1,
 //! RFC 8439 section 2.8.2, draft-irtf-cfrg-xchacha-03 appendix A.3.1. The tags of the long messages and the
 //! generator's bytes are this project's own, computed with an independent implementation that follows the
-//! text of the documents (integers for Poly1305, one block at a time for ChaCha20).
+//! text of the documents (integers for Poly1305, one block at a time for ChaCha20). The stream, the keystream, the
+//! derived key and the signature come from the Python implementation in `tests/interop`.
 
-use super::super::aead;
-use super::super::hash;
+use super::super::{aead, hash, keystream, stream};
 
 /// Length of the long AEAD message: more than a piece, a rest of whole groups, a last group, a partial block.
 pub(super) const LONG_MESSAGE_BYTES: usize = 9999;
 /// Length of the request to the generator that gets a keystream of its own.
 pub(super) const GENERATOR_LONG_BYTES: usize = 1300;
 
+/// Plaintext of the last of the two chunks of the stream.
+pub(super) const STREAM_END: &[u8; 5] = b"hello";
+/// Length of the keystream whose hash is known: several groups of blocks, and a part of one.
+pub(super) const KEYSTREAM_BYTES: usize = 9999;
+
 const AEAD_MESSAGE_BYTES: usize = 114;
 const AEAD_MESSAGE: &[u8; AEAD_MESSAGE_BYTES] = b"Ladies and Gentlemen of the class of '99: \
 If I could offer you only one tip for the future, sunscreen would be it.";
 const AEAD_KEY: [u8; 32] = hex("808182838485868788898a8b8c8d8e8f909192939495969798999a9b9c9d9e9f");
 const AEAD_AAD: [u8; 12] = hex("50515253c0c1c2c3c4c5c6c7");
+const SUB: [u8; 32] = hex("202122232425262728292a2b2c2d2e2f303132333435363738393a3b3c3d3e3f");
 const MAC_MESSAGE: &[u8] = b"what do ya want for nothing?";
 
 /// Everything that [`super::run`] checks.
@@ -27,6 +33,10 @@ pub(super) struct Answers {
     pub(super) macs: [MacAnswer; 3],
     pub(super) kdf: KdfAnswer,
     pub(super) aeads: [AeadAnswer; 2],
+    pub(super) derived: DerivedAnswer,
+    pub(super) stream: StreamAnswer,
+    pub(super) keystream: KeystreamAnswer,
+    pub(super) signature: SignatureAnswer,
     pub(super) generator: GeneratorAnswer,
 }
 
@@ -67,6 +77,45 @@ pub(super) struct AeadAnswer {
     pub(super) ciphertext: [u8; AEAD_MESSAGE_BYTES],
     pub(super) tag: [u8; aead::TAG_BYTES],
     pub(super) long_tag: [u8; aead::TAG_BYTES],
+}
+
+#[derive(Clone)]
+pub(super) struct DerivedAnswer {
+    pub(super) name: &'static str,
+    pub(super) enc: [u8; 32],
+    pub(super) context: &'static [u8],
+    pub(super) key: [u8; 32],
+}
+
+#[derive(Clone)]
+pub(super) struct StreamAnswer {
+    pub(super) name: &'static str,
+    pub(super) sub: [u8; 32],
+    pub(super) version: u32,
+    pub(super) salt: [u8; stream::SALT_BYTES],
+    pub(super) binding: stream::Binding<'static>,
+    pub(super) header: [u8; stream::HEADER_BYTES],
+    pub(super) first_tag: [u8; aead::TAG_BYTES],
+    pub(super) last_chunk: [u8; STREAM_END.len() + aead::TAG_BYTES],
+}
+
+#[derive(Clone)]
+pub(super) struct KeystreamAnswer {
+    pub(super) name: &'static str,
+    pub(super) sub: [u8; 32],
+    pub(super) version: u32,
+    pub(super) context: &'static [u8],
+    pub(super) nonce: [u8; keystream::NONCE_BYTES],
+    pub(super) sha256: [u8; 32],
+}
+
+#[derive(Clone)]
+pub(super) struct SignatureAnswer {
+    pub(super) name: &'static str,
+    pub(super) key: [u8; 32],
+    pub(super) version: u32,
+    pub(super) message: &'static [u8],
+    pub(super) text: &'static [u8],
 }
 
 #[derive(Clone)]
@@ -170,6 +219,38 @@ pub(super) const PUBLISHED: Answers = Answers {
             long_tag: hex("c14a72ee8ffdfdcf88c1146317dc37ca"),
         },
     ],
+    derived: DerivedAnswer {
+        name: "derived-key",
+        enc: hex("000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"),
+        context: b"tenant 7",
+        key: hex("2a3920bcb153ef023e35dd0d1e90382c03aa444796d68214682be463f3999dcf"),
+    },
+    stream: StreamAnswer {
+        name: "stream",
+        sub: SUB,
+        version: 300,
+        salt: hex("808182838485868788898a8b8c8d8e8f"),
+        binding: stream::Binding { context: b"tenant 7", associated_data: b"order 47" },
+        header: hex("514e53010000012c808182838485868788898a8b8c8d8e8feca45165ae6f0057\
+             d014126467aa1dbb1264a14566b1d3895e4b16731f1a1c9e"),
+        first_tag: hex("7bd762b81c1c3fd60bf4cbc90a342406"),
+        last_chunk: hex("fbb5b55501883ce2619c5d73b50a027b7710b0c4d6"),
+    },
+    keystream: KeystreamAnswer {
+        name: "keystream",
+        sub: SUB,
+        version: 300,
+        context: b"tenant 7",
+        nonce: hex("404142434445464748494a4b4c4d4e4f5051525354555657"),
+        sha256: hex("423df2d6a8bf7fe97fd324eb4023ecdbe2606802397c69146160f9d0947ce617"),
+    },
+    signature: SignatureAnswer {
+        name: "signature",
+        key: hex("404142434445464748494a4b4c4d4e4f505152535455565758595a5b5c5d5e5f"),
+        version: 1,
+        message: b"order 47",
+        text: b"quantonium:v1:np1uQzjYJzdZ4nxeytC5XCRB6KqzzkvR9W6iQR0Kvbs=",
+    },
     generator: GeneratorAnswer {
         name: "chacha20-generator",
         first: hex("5c6c3531b91eec9aa8d9b4e7f77d9c466e0584fe0ec6153f73a7d98234bbdf9c\
