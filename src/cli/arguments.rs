@@ -99,7 +99,8 @@ impl Action {
     /// The settings that it takes.
     const fn settings(self) -> &'static [Id] {
         match self {
-            Self::Verify | Self::Inspect => &[Id::ConfigFile, Id::DataDir, Id::MasterKeyFile],
+            Self::Inspect => &[Id::ConfigFile, Id::DataDir, Id::MasterKeyFile],
+            Self::Verify => &[Id::ConfigFile, Id::DataDir, Id::MasterKeyFile, Id::MinStoreRevision],
             Self::Compact | Self::Rekey | Self::RotateRoot => &[
                 Id::ConfigFile,
                 Id::DataDir,
@@ -125,7 +126,8 @@ const NEW_MASTER_KEY_FILE: &str = "new-master-key-file";
 const GENERATE_MASTER_KEY: &str = "generate-master-key";
 const ADMIN_KEY_FILE: &str = "admin-key-file";
 
-const INIT_SETTINGS: [Id; 5] = [Id::ConfigFile, Id::DataDir, Id::MasterKeyFile, Id::UserId, Id::GroupId];
+const INIT_SETTINGS: [Id; 6] =
+    [Id::ConfigFile, Id::DataDir, Id::MasterKeyFile, Id::UserId, Id::GroupId, Id::AcceptStoreRollback];
 const INIT_OWN: [Own; 2] =
     [Own { name: GENERATE_MASTER_KEY, kind: Kind::Switch }, Own { name: ADMIN_KEY_FILE, kind: Kind::Path }];
 

@@ -56,6 +56,7 @@ Flags:
   --generate-master-key    make that file too (mode 0600); it must not exist
   --admin-key-file PATH    write the admin key there (mode 0600) instead; it must not exist
   --user-id ID, --group-id ID   as root: who serves, and gets the data directory (1001)
+  --accept-store-rollback  make a new store though the audit files know of one that is gone
   --config PATH            take these settings from a TOML file
 
 Then serve it:
@@ -84,13 +85,15 @@ quantonium store verify: read and check every byte of the store, every record an
       --master-key-file /etc/quantonium/master.key
 
 It changes nothing. Exit code 0: all is as it was written, apart from an unfinished change at the
-very end, which the next start cuts off. Exit code 65: damaged; the report says at which offsets.
+very end, which the next start cuts off. Exit code 65: damaged; the report says at which offsets. Exit
+code 78: sound, but older than the audit files or --min-store-revision say.
 Without the master key nothing can be checked but the form of the header: see `store inspect`.
 
 Flags:
   --data-dir PATH          the data directory, or a copy of one
   --master-key-file PATH   the master key that it was made with
   --json                   report in JSON
+  --min-store-revision N   the revision that it must have reached
   --config PATH            take these settings from a TOML file
 ";
 

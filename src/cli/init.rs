@@ -21,7 +21,7 @@ use crate::encoding::hex_encode;
 use crate::exit::Exit;
 use crate::keeper::initialise;
 use crate::limits::KEY_BYTES;
-use crate::store::{DataDir, Journal, MasterKey, Owner, StoreError, quoted};
+use crate::store::{DataDir, Head, Journal, MasterKey, Owner, StoreError, quoted};
 
 /// Makes what `init` asks for and says what to do next.
 pub(super) fn run(init: Init, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Exit {
@@ -67,8 +67,13 @@ impl Plan {
         let data_dir = DataDir::open(path, owner)?;
         // A store that is there is never touched. One whose making was cut off is made complete, but no new master key
         // would open it.
-        if self.generate_master_key && Journal::exists(&data_dir)? {
+        let exists = Journal::exists(&data_dir)?;
+        if self.generate_master_key && exists {
             return Err(StoreError::StoreExists { path: path.join("journal") }.into());
+        }
+        if !exists {
+            // What the audit files know of must not be replaced by nothing.
+            offline::witness(&self.settings, &data_dir)?.check(Head::default())?;
         }
         let admin_file = self.admin_key_file.as_deref().map(|path| NewFile::create(path, "admin key"));
         let admin_file = admin_file.transpose()?;

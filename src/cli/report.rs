@@ -11,8 +11,8 @@ use serde::Serialize;
 use super::contents::Contents;
 use crate::auth::StoredKey;
 use crate::keyring::Key;
-use crate::store::journal::{Inspected, Report};
-use crate::store::quoted;
+use crate::store::journal::{Damage, Inspected, Report};
+use crate::store::{TornTail, Witness, quoted};
 
 /// What the header says to everybody.
 #[derive(Debug, Serialize)]
@@ -54,6 +54,7 @@ pub(super) struct Verification {
     damaged_count: u64,
     unreadable: Vec<String>,
     unreadable_count: u64,
+    rolled_back: bool,
     sound: bool,
 }
 
@@ -118,8 +119,19 @@ impl Inspection {
 }
 
 impl Verification {
-    pub(super) fn new(header: Header, report: &Report, contents: &Contents) -> Self {
-        let stretch = |offset, bytes| Stretch { offset, bytes };
+    /// What was found, judged by what is known from outside.
+    pub(super) fn new(header: Header, report: &Report, contents: &Contents, witness: &Witness) -> Self {
+        let rolled_back = witness.is_ahead(report.head);
+        let mut torn_tail = report.torn.map(|TornTail { offset, bytes }| Stretch { offset, bytes });
+        let damages = report.damages.iter();
+        let mut damaged: Vec<Stretch> =
+            damages.map(|&Damage { offset, bytes }| Stretch { offset, bytes }).collect();
+        let mut damaged_count = report.damages_count;
+        if rolled_back && let Some(tail) = torn_tail.take() {
+            // What was acknowledged was finished once: its end is damaged, not torn.
+            damaged.push(tail);
+            damaged_count += 1;
+        }
         Self {
             header,
             revision: report.head.revision,
@@ -128,18 +140,24 @@ impl Verification {
             live_records: report.live_records,
             keys: contents.keys.len() as u64,
             api_keys: contents.api_keys.len() as u64,
-            torn_tail: report.torn.map(|torn| stretch(torn.offset, torn.bytes)),
-            damaged: report.damages.iter().map(|damage| stretch(damage.offset, damage.bytes)).collect(),
-            damaged_count: report.damages_count,
+            torn_tail,
+            damaged,
+            damaged_count,
             unreadable: contents.unreadable.iter().map(ToString::to_string).collect(),
             unreadable_count: contents.unreadable_count,
-            sound: report.damages_count == 0 && contents.unreadable_count == 0,
+            rolled_back,
+            sound: damaged_count == 0 && contents.unreadable_count == 0 && !rolled_back,
         }
     }
 
     /// Whether all is as it was written, apart from a torn end.
     pub(super) const fn is_sound(&self) -> bool {
         self.sound
+    }
+
+    /// Whether something is not as it was written.
+    pub(super) const fn is_damaged(&self) -> bool {
+        self.damaged_count > 0 || self.unreadable_count > 0
     }
 }
 
@@ -252,7 +270,12 @@ impl fmt::Display for Verification {
         if more > 0 {
             writeln!(f, "unreadable:    {more} records more")?;
         }
-        writeln!(f, "result:        {}", if self.sound { "sound" } else { "damaged" })
+        let result = match (self.is_damaged(), self.rolled_back) {
+            (true, _) => "damaged",
+            (false, true) => "rolled back",
+            (false, false) => "sound",
+        };
+        writeln!(f, "result:        {result}")
     }
 }
 

@@ -53,19 +53,20 @@ impl Desk {
     fn open(settings: Offline, json: bool) -> Result<Self, Failure> {
         offline::prepare()?;
         let data_dir = offline::open_existing(&settings.data_dir)?;
-        let witness = Witness {
-            head: None,
-            min_revision: settings.min_store_revision.unwrap_or_default(),
-            accept_rollback: settings.accept_store_rollback,
-        };
+        let witness = offline::witness(&settings, &data_dir)?;
         let master_key_file = offline::master_key_file(settings.master_key_file, &data_dir);
         Ok(Self { data_dir, master_key_file, witness, json })
     }
 
     fn verify(&self) -> Result<Exit, Failure> {
-        let verification = self.verified(&self.master()?)?;
+        let (report, contents) = self.examine(&self.master()?)?;
+        let verification = self.judge(&report, &contents);
         self.say(&verification);
-        Ok(if verification.is_sound() { Exit::Success } else { Exit::Damaged })
+        if verification.is_damaged() {
+            return Ok(Exit::Damaged);
+        }
+        self.witness.check(report.head)?;
+        Ok(Exit::Success)
     }
 
     fn inspect(&self) -> Result<Exit, Failure> {
@@ -156,13 +157,14 @@ impl Desk {
         Ok((report, gathered.read(&sealer)))
     }
 
-    fn verified(&self, master: &MasterKey) -> Result<Verification, Failure> {
-        let (report, contents) = self.examine(master)?;
-        Ok(Verification::new(Header::new(&self.journal(), &report.inspected), &report, &contents))
+    fn judge(&self, report: &Report, contents: &Contents) -> Verification {
+        let header = Header::new(&self.journal(), &report.inspected);
+        Verification::new(header, report, contents, &self.witness)
     }
 
     fn must_be_sound(&self, master: &MasterKey) -> Result<(), Failure> {
-        let verification = self.verified(master)?;
+        let (report, contents) = self.examine(master)?;
+        let verification = self.judge(&report, &contents);
         if verification.is_sound() {
             return Ok(());
         }
