@@ -97,3 +97,52 @@ impl Contents {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::WallTime;
+    use crate::keyring::encode_key;
+    use crate::keyring::{Change, Circumstances, Ring, change::apply};
+    use crate::model::{KeyName, KeyOptions, KeyType, PolicyChange};
+    use crate::store::RootKey;
+
+    fn key(name: &str) -> Key {
+        let mut ring = Ring::default();
+        let mut draw = |bytes: &mut [u8]| {
+            bytes.fill(7);
+            Ok(())
+        };
+        let mut at =
+            Circumstances { now: WallTime::from_millis(1), restore_window_seconds: 0, draw: &mut draw };
+        let options = KeyOptions::of(KeyType::XChaCha20Poly1305);
+        let create =
+            Change::Create { name: KeyName::new(name).unwrap(), options, policy: PolicyChange::default() };
+        let made = apply(&mut ring, &create, &mut at).unwrap();
+        (*made.key).clone()
+    }
+
+    fn record(sealer: &Sealer, name: &str, revision: u64, plaintext: &[u8]) -> Record {
+        let path = sealer.path(Kind::Key, name);
+        let sealed = Some(sealer.seal(path, revision, &[1; 24], plaintext).unwrap());
+        Record { path, revision, sealed }
+    }
+
+    #[test]
+    fn the_last_word_on_a_path_counts_and_one_bad_record_hides_no_other() {
+        let sealer = RootKey::take(&mut [3; 32]).sealer([4; 16]).unwrap();
+        let mut gathered = Gathered::default();
+        let orders = encode_key(&key("orders"));
+        gathered.take(record(&sealer, "orders", 1, &orders));
+        gathered.take(record(&sealer, "gone", 2, &encode_key(&key("gone"))));
+        gathered.take(Record { path: sealer.path(Kind::Key, "gone"), revision: 3, sealed: None });
+        // A key at the place of another, one that contradicts its format, one that was moved to another revision.
+        gathered.take(record(&sealer, "other", 4, &orders));
+        gathered.take(record(&sealer, "short", 5, b"K\x01"));
+        gathered.take(Record { revision: 7, ..record(&sealer, "moved", 6, &encode_key(&key("moved"))) });
+        let contents = gathered.read(&sealer);
+        assert_eq!(contents.keys.keys().collect::<Vec<_>>(), ["orders"]);
+        assert_eq!((contents.unreadable_count, contents.unreadable.len()), (3, 3));
+        assert!(contents.api_keys.is_empty());
+    }
+}

@@ -286,3 +286,62 @@ fn hex(bytes: &[u8]) -> String {
         text
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Head;
+
+    fn line(states: &[&'static str], deleted: bool) -> String {
+        let versions = (1..).zip(states).map(|(version, state)| VersionLine {
+            version,
+            state,
+            created_at: String::new(),
+        });
+        let deleted_at = deleted.then(String::new);
+        let (name, kind, created_at) = ("orders".to_owned(), "hmac-sha256", String::new());
+        KeyLine { name, kind, created_at, deleted_at, versions: versions.collect() }.to_string()
+    }
+
+    #[test]
+    fn neighbours_in_the_same_state_are_told_together() {
+        assert_eq!(line(&["enabled"], false), "orders hmac-sha256 v1 enabled");
+        assert_eq!(
+            line(&["destroyed", "destroyed", "decrypt-only", "enabled", "enabled", "enabled"], false),
+            "orders hmac-sha256 v1-v2 destroyed, v3 decrypt-only, v4-v6 enabled"
+        );
+        assert_eq!(line(&["disabled"], true), "orders hmac-sha256 (deleted) v1 disabled");
+    }
+
+    #[test]
+    fn a_torn_end_behind_a_witness_is_damage() {
+        let inspected =
+            Inspected { format: 1, ring: [0; 16], file: [0; 16], master_key: [0; 16], bytes: 500 };
+        let report = Report {
+            inspected,
+            frames: 3,
+            live_records: 0,
+            head: Head { revision: 4, tag: [0; 16] },
+            torn: Some(TornTail { offset: 400, bytes: 100 }),
+            damages: Vec::new(),
+            damages_count: 0,
+        };
+        let judge = |min_revision| {
+            let header = Header::new(Path::new("journal"), &inspected);
+            let witness = Witness { min_revision, ..Witness::default() };
+            Verification::new(header, &report, &Contents::default(), &witness)
+        };
+        let unknown = judge(4);
+        assert!(unknown.is_sound() && !unknown.is_damaged());
+        assert!(unknown.to_string().contains("torn tail:     100 bytes at offset 400"), "{unknown}");
+        let known = judge(5);
+        assert!(!known.is_sound() && known.is_damaged());
+        assert!(known.to_string().contains("damaged:       100 bytes at offset 400"), "{known}");
+        let sound = Report { torn: None, ..report.clone() };
+        let witness = Witness { min_revision: 5, ..Witness::default() };
+        let header = Header::new(Path::new("journal"), &inspected);
+        let behind = Verification::new(header, &sound, &Contents::default(), &witness);
+        assert!(!behind.is_sound() && !behind.is_damaged());
+        assert!(behind.to_string().ends_with("result:        rolled back\n"), "{behind}");
+    }
+}
