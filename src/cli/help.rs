@@ -21,7 +21,7 @@ First run:
 Commands:
   quantonium init [FLAG ...]             make data directory, store, master key and admin key
   quantonium serve [FLAG ...]            serve until SIGTERM; a second signal stops at once
-  quantonium store COMMAND [FLAG ...]    work on a stopped server's store: verify, inspect, rekey ...
+  quantonium store COMMAND [FLAG ...]    verify, inspect, rekey ... a stopped server's store
   quantonium healthcheck [--url URL]     ask a server (default: the one configured here) how it is
   quantonium version                     show version, commit, target, features, CPU flavour
   quantonium help [COMMAND]              show this; more with help init, help store, help store rekey

@@ -20,11 +20,11 @@ use crate::store::{Kind, Origin, Path, Record, SEAL_NONCE_BYTES, SEAL_OVERHEAD_B
 
 /// A change, and who asked for it.
 #[derive(Debug)]
-pub struct Asked {
+pub(super) struct Asked {
     /// What is to be changed.
-    pub change: Change,
+    pub(super) change: Change,
     /// The request that asked.
-    pub origin: Origin,
+    pub(super) origin: Origin,
 }
 
 /// What is to be written at a path: the plaintext of a record, or that there is none any more.
