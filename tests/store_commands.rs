@@ -6,6 +6,7 @@
 mod server;
 
 use std::fs::{self, Permissions};
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -13,7 +14,8 @@ use std::sync::Arc;
 
 use nix::fcntl::{Flock, FlockArg};
 use serde_json::Value;
-use server::{Scratch, binary};
+use server::client::Request;
+use server::{Scratch, Server, binary};
 
 /// Thirty-two bytes that are easily found again wherever they should not be.
 const KEY: &[u8; 32] = b"master-key-of-the-tests-32-bytes";
@@ -53,6 +55,38 @@ impl Place {
         let path = self.path(name);
         fs::write(&path, content).unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+    }
+
+    /// One whose store is a snapshot alone: any change of it is damage, for no byte of it is a last, unfinished change.
+    fn with_compacted_store() -> Option<Self> {
+        let place = Self::with_store()?;
+        place.run("store compact", &[]).must_be(0);
+        Some(place)
+    }
+
+    /// Starts a server on the store that `init` left, whose admin key lies in the data directory.
+    fn serve(&self, master_key: &str, flags: &[&str]) -> Server {
+        Server::spawn(self.serve_command(master_key, flags), &self.scratch, 1)
+    }
+
+    fn serve_command(&self, master_key: &str, flags: &[&str]) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.args([
+            "serve",
+            "--data-dir",
+            "data",
+            "--listen",
+            "127.0.0.1:0",
+            "--master-key-file",
+            master_key,
+        ]);
+        command.args(flags).env_clear().current_dir(self.path(""));
+        command
+    }
+
+    /// Runs a server that is to be refused.
+    fn serve_refused(&self, master_key: &str, flags: &[&str]) -> Ran {
+        Ran(self.serve_command(master_key, flags).stdin(Stdio::null()).output().unwrap())
     }
 
     /// Runs `words` with data directory and master key of the folder.
@@ -305,6 +339,7 @@ fn a_directory_in_use_is_refused() {
         "store inspect",
         "store compact",
         "store rekey --new-master-key-file next.key",
+        "store rotate-root",
     ] {
         place.run(words, &[]).must_refuse(78, &["data is in use by another quantonium; stop that one"]);
     }
@@ -350,7 +385,7 @@ fn reports_say_the_same_in_text_and_json() {
 
 #[test]
 fn verify_finds_every_changed_byte_and_changes_none() {
-    let Some(place) = Place::with_store() else { return };
+    let Some(place) = Place::with_compacted_store() else { return };
     let whole = fs::read(place.journal()).unwrap();
     for at in 0..whole.len() {
         let mut bytes = whole.clone();
@@ -365,7 +400,7 @@ fn verify_finds_every_changed_byte_and_changes_none() {
 
 #[test]
 fn verify_names_the_file_and_the_offset_of_damage() {
-    let Some(place) = Place::with_store() else { return };
+    let Some(place) = Place::with_compacted_store() else { return };
     let whole = fs::read(place.journal()).unwrap();
     let mut bytes = whole.clone();
     *bytes.last_mut().unwrap() ^= 1;
@@ -463,6 +498,40 @@ fn rekey_puts_the_store_under_another_master_key_at_once() {
 }
 
 #[test]
+fn rotate_root_ends_every_api_key_and_makes_a_new_admin_key() {
+    let Some(place) = Place::with_store() else { return };
+    let before = place.run("store inspect", &["--json"]).must_be(0).json();
+    let old = before["api_keys"][0]["id"].as_str().unwrap();
+    let rotated = place.run("store rotate-root", &[]);
+    rotated.must_be(0);
+    assert!(is_api_key(rotated.out().strip_suffix('\n').unwrap()), "{}", rotated.out());
+    let said = rotated.err();
+    assert!(
+        said.starts_with("0 keys sealed anew under a new root key; verified\nended: API key qk_"),
+        "{said}"
+    );
+    assert!(said.contains(old), "{said}");
+    let after = place.run("store inspect", &["--json"]).must_be(0).json();
+    assert_eq!(after["api_keys"].as_array().unwrap().len(), 1);
+    assert!(rotated.out().starts_with(after["api_keys"][0]["id"].as_str().unwrap()));
+    assert_ne!(after["ring"], before["ring"]);
+    assert_eq!(after["master_key_id"], before["master_key_id"]);
+    assert!(after["revision"].as_u64() > before["revision"].as_u64(), "{after}");
+    assert!(!place.path("data/root.next").exists());
+    assert_eq!(fs::metadata(place.journal()).unwrap().uid(), fs::metadata(place.path("data")).unwrap().uid());
+    place.run("store verify", &[]).must_be(0);
+    // What a run left that was cut off is no hindrance.
+    fs::create_dir(place.path("data/root.next")).unwrap();
+    fs::write(place.path("data/root.next/journal"), "half").unwrap();
+    let ran = place.run("store rotate-root", &["--admin-key-file", "admin"]);
+    ran.must_be(0);
+    assert_eq!(ran.out(), "");
+    assert_eq!(mode(&place.path("admin")), 0o600);
+    let twice = place.run("store rotate-root", &["--admin-key-file", "admin"]);
+    twice.must_refuse(78, &["admin exists and is not overwritten"]);
+}
+
+#[test]
 fn no_command_prints_a_key() {
     let Some(place) = Place::with_store() else { return };
     place.secret("new.key", b"another-master-key-with-32-bytes");
@@ -508,4 +577,138 @@ fn as_root_the_directory_is_given_away_and_its_owner_keeps_what_commands_write()
         ["--data-dir", "other", "--master-key-file", "master.key", "--user-id", "1002", "--group-id", "1003"];
     place.run_with("init", &other, &[]).must_be(0);
     assert_eq!(owner(&place.path("other/journal")), (1002, 1003));
+}
+
+/// One with a store whose admin key lies where a server's tests look for it.
+fn served() -> Option<Place> {
+    let place = Place::new()?;
+    place.run("init", &["--admin-key-file", "data/admin.key"]).must_be(0);
+    Some(place)
+}
+
+fn post(path: &str, body: &str) -> Request {
+    Request::post(path, body)
+}
+
+#[test]
+fn a_store_is_served_again_after_rekey_with_the_new_master_key_only() {
+    let Some(place) = served() else { return };
+    let server = place.serve("master.key", &[]);
+    assert_eq!(server.ask(post("/api/keys", "{\"name\":\"orders\"}")).status, 201);
+    let sealed = server.ask(post("/api/encrypt", "{\"key\":\"orders\",\"plaintext\":\"aGVsbG8=\"}")).json();
+    place.run("store verify", &[]).must_refuse(78, &["data is in use by another quantonium"]);
+    assert_eq!(server.stop().code, Some(0));
+    let inspected = place.run("store inspect", &[]);
+    assert!(
+        inspected.must_be(0).out().ends_with("\n  orders xchacha20-poly1305 v1 enabled\n"),
+        "{}",
+        inspected.out()
+    );
+
+    place.secret("new.key", b"another-master-key-with-32-bytes");
+    place.run("store rekey --new-master-key-file new.key", &[]).must_be(0);
+    let refused = place.serve_refused("master.key", &[]);
+    assert!(refused.must_be(78).err().contains("was made under another master key"), "{}", refused.err());
+    let server = place.serve("new.key", &[]);
+    let body = format!("{{\"key\":\"orders\",\"ciphertext\":{}}}", sealed["ciphertext"]);
+    assert_eq!(server.ask(post("/api/decrypt", &body)).json()["plaintext"], "aGVsbG8=");
+    assert_eq!(server.stop().code, Some(0));
+}
+
+#[test]
+fn after_rotate_root_what_was_sealed_opens_and_old_api_keys_do_not() {
+    let Some(place) = served() else { return };
+    let server = place.serve("master.key", &[]);
+    assert_eq!(server.ask(post("/api/keys", "{\"name\":\"orders\"}")).status, 201);
+    assert_eq!(
+        server.ask(post("/api/keys", "{\"name\":\"narrow\",\"type\":\"chacha20-poly1305\"}")).status,
+        201
+    );
+    let sealed = server.ask(post("/api/encrypt", "{\"key\":\"narrow\",\"plaintext\":\"aGVsbG8=\"}")).json();
+    let old = server.key().to_owned();
+    assert_eq!(server.stop().code, Some(0));
+    fs::remove_file(place.path("data/admin.key")).unwrap();
+    let rotated = place.run("store rotate-root", &["--admin-key-file", "data/admin.key"]);
+    assert!(rotated.must_be(0).err().starts_with("2 keys sealed anew"), "{}", rotated.err());
+    assert!(rotated.err().contains(&format!("ended: API key {}", &old[..11])), "{}", rotated.err());
+    place.run("store verify", &[]).must_be(0);
+    let server = place.serve("master.key", &[]);
+    let body = format!("{{\"key\":\"narrow\",\"ciphertext\":{}}}", sealed["ciphertext"]);
+    assert_eq!(server.call(&post("/api/decrypt", &body).key(&old)).status, 401);
+    assert_eq!(server.ask(post("/api/decrypt", &body)).json()["plaintext"], "aGVsbG8=");
+    assert_eq!(server.ask(post("/api/keys/narrow/rotate", "")).status, 200);
+    assert_eq!(server.stop().code, Some(0));
+}
+
+#[test]
+fn serve_makes_a_store_only_when_it_is_told_to_and_shows_the_admin_key_once() {
+    let Some(place) = Place::new() else { return };
+    place.serve_refused("master.key", &[]).must_be(78);
+    assert!(!place.journal().exists());
+    let shown = |flags: &[&str]| {
+        let mut child = place
+            .serve_command("master.key", flags)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let said: Vec<String> = lines.by_ref().take_while(|line| !line.starts_with("listening on")).collect();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        said.into_iter().chain(lines).collect::<Vec<_>>().join("\n")
+    };
+    let first = shown(&["--init"]);
+    let key = first.split_whitespace().find(|word| word.starts_with("qk_")).unwrap();
+    assert!(is_api_key(key), "{first}");
+    assert!(!shown(&["--init"]).contains("qk_"), "it is shown once");
+    assert!(!shown(&[]).contains("qk_"), "the store is there");
+    assert_eq!(place.run("store verify", &[]).must_be(0).value("result"), "sound");
+}
+
+#[test]
+fn a_store_that_was_rolled_back_is_refused_until_that_is_accepted() {
+    let Some(place) = served() else { return };
+    let server = place.serve("master.key", &[]);
+    assert_eq!(server.ask(post("/api/keys", "{\"name\":\"orders\"}")).status, 201);
+    assert_eq!(server.stop().code, Some(0));
+    let backup = fs::read(place.journal()).unwrap();
+    let server = place.serve("master.key", &[]);
+    assert_eq!(server.ask(post("/api/keys/orders/rotate", "")).status, 200);
+    assert_eq!(server.stop().code, Some(0));
+    fs::write(place.journal(), &backup).unwrap();
+    let words = ["it was rolled back", "--accept-store-rollback"];
+    let verified = place.run("store verify", &[]);
+    verified.must_be(78);
+    assert!(words.iter().all(|word| verified.err().contains(word)), "{}", verified.err());
+    place.run("store compact", &[]).must_refuse(78, &words);
+    let refused = place.serve_refused("master.key", &[]);
+    refused.must_be(78);
+    assert!(words.iter().all(|word| refused.err().contains(word)), "{}", refused.err());
+    let server = place.serve("master.key", &["--accept-store-rollback"]);
+    assert_eq!(server.stop().code, Some(0));
+    let server = place.serve("master.key", &[]);
+    assert_eq!(server.stop().code, Some(0));
+    place.run("store verify", &[]).must_be(0);
+}
+
+#[test]
+fn an_acknowledged_change_at_the_end_is_not_taken_for_an_unfinished_one() {
+    let Some(place) = served() else { return };
+    let server = place.serve("master.key", &[]);
+    assert_eq!(server.ask(post("/api/keys", "{\"name\":\"orders\"}")).status, 201);
+    assert_eq!(server.stop().code, Some(0));
+    let mut bytes = fs::read(place.journal()).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(place.journal(), &bytes).unwrap();
+    let verified = place.run("store verify", &[]);
+    verified.must_be(65);
+    assert_eq!(verified.value("result"), "damaged");
+    let json = place.run("store verify", &["--json"]).must_be(65).json();
+    let offset = json["damaged"][0]["offset"].as_u64().unwrap();
+    let named = format!("data/journal is damaged at offset {offset}");
+    place.run("store compact", &[]).must_refuse(65, &[&named]);
+    let refused = place.serve_refused("master.key", &[]);
+    refused.must_be(65);
+    assert!(refused.err().contains(&named), "{}", refused.err());
 }
