@@ -38,7 +38,8 @@ impl Key {
     /// Whether something was done with it that was not written down; whoever asks writes it down.
     #[must_use]
     pub fn take_news(&self) -> bool {
-        self.versions.iter().fold(false, |news, version| version.uses.take_news() || news)
+        // Of every version, not only of the first one with news.
+        self.versions.iter().filter(|version| version.uses.take_news()).count() > 0
     }
 
     /// Notes that its figures were not written down after all.
