@@ -261,6 +261,10 @@ pub const RESTORE_WINDOW_DEFAULT_SECONDS: u64 = 7 * 86_400;
 pub const RESTORE_WINDOW_FLOOR_SECONDS: u64 = 0;
 /// Longest such time: ten years.
 pub const RESTORE_WINDOW_CEILING_SECONDS: u64 = 10 * 366 * 86_400;
+/// Smallest revision that a configuration may demand of the store: the first one.
+pub const STORE_REVISION_FLOOR_NUMBER: u64 = 1;
+/// Largest such revision: the largest number that a TOML file can hold.
+pub const STORE_REVISION_CEILING_NUMBER: u64 = i64::MAX as u64;
 /// Keys returned by one page of a listing.
 pub const LIST_PAGE_MAX_COUNT: usize = 1_000;
 /// Longest message of one seal: ChaCha20 counts 2^32 blocks of 64 bytes (RFC 8439 section 2.8), and the last
@@ -327,12 +331,33 @@ pub const AUDIT_BUFFER_BYTES: usize = 256 * 1024;
 /// Audit lines of requests without a valid credential that a worker writes in a second; the others are counted, and
 /// the count is a line. Nobody who is not recognised can fill the disk.
 pub const REFUSAL_LINES_PER_SECOND_COUNT: u64 = 20;
+/// How much of what earlier starts wrote is read at the start, all files together, the newest first: far more than one
+/// start can leave unfinished.
+pub const AUDIT_REPLAY_MAX_BYTES: u64 = 64 * 1024 * 1024;
+/// Such a file is read in pieces of this size, from its end.
+pub const AUDIT_REPLAY_PIECE_BYTES: usize = 256 * 1024;
 /// Changes of the key ring that one request may cause before it is refused.
 pub const CHANGES_PER_REQUEST_MAX_COUNT: usize = 4;
 /// How long a worker whose audit file failed waits at most before it tries the file again.
 pub const AUDIT_RETRY_MILLIS: u64 = 1_000;
 /// Changes of the key ring that wait for the keeper; beyond them: 503.
 pub const CHANGES_WAITING_MAX_COUNT: usize = 4_096;
+/// How long a change that takes a right away waits for workers that still act on what was; beyond it: 503.
+pub const COMMIT_SETTLE_MILLIS: u64 = 1_000;
+/// How often a group of changes is judged anew because somebody else wrote to the store first.
+pub const COMMIT_CONFLICTS_MAX_COUNT: usize = 16;
+/// How often the keeper looks at the time.
+pub const KEEPER_TICK_MILLIS: u64 = 1_000;
+/// How long the keeper waits before it tries again what it does by itself and what failed.
+pub const KEEPER_RETRY_MILLIS: u64 = 10_000;
+/// How long the end of the server waits for the keeper to write down what it has in memory alone.
+pub const KEEPER_FLUSH_MILLIS: u64 = 2_000;
+/// Changes that are due and made at one tick; the others wait for the next.
+pub const SCHEDULED_CHANGES_MAX_COUNT: usize = 100;
+/// How often use figures are written down: so much of them is lost by a crash.
+pub const USES_PERSIST_SECONDS: u64 = 60;
+/// Keys whose figures are written down at one tick; the others wait for the next.
+pub const FIGURES_PER_APPEND_MAX_COUNT: usize = 4_096;
 /// Largest configuration file.
 pub const CONFIG_FILE_MAX_BYTES: u64 = 256 * 1024;
 /// How much of a wrong value an error message repeats.
@@ -412,6 +437,8 @@ const _: () = {
     );
     assert!(DESCRIPTORS_CEILING_COUNT <= i32::MAX as u64);
     assert!(AUDIT_LINE_MAX_BYTES * 2 <= AUDIT_BUFFER_BYTES);
+    assert!(SCHEDULED_CHANGES_MAX_COUNT * AUDIT_LINE_MAX_BYTES <= AUDIT_BUFFER_BYTES);
+    assert!(AUDIT_LINE_MAX_BYTES <= AUDIT_REPLAY_PIECE_BYTES);
     assert!(PLAINTEXT_MAX_BYTES as u64 <= AEAD_MESSAGE_MAX_BYTES);
     assert!(AEAD_PIECE_BYTES.is_multiple_of(1024), "a piece is whole groups of 16 blocks");
     assert!(RANDOM_POOL_BYTES.is_multiple_of(256), "the pool is drawn in groups of 4 blocks");

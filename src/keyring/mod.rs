@@ -9,6 +9,7 @@ pub mod backup;
 pub mod change;
 pub mod key;
 pub mod material;
+mod merge;
 mod outside;
 pub mod publication;
 pub mod record;

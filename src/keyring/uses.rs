@@ -3,7 +3,7 @@
 //! Owns [`Uses`]. Invariants: seals with 96-bit nonces never pass what was set aside for them durably, nor what is
 //! safe; the other figures are for people and may lose the last of them in a crash.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::clock::WallTime;
 use crate::limits::{NONCE_96_SEALS_MAX_COUNT, SEALS_BLOCK_COUNT};
@@ -30,6 +30,8 @@ pub struct Uses {
     operations: AtomicU64,
     /// Second of the last operation; 0: never.
     last: AtomicU64,
+    /// Whether operations were counted that were not written down.
+    news: AtomicBool,
 }
 
 impl Uses {
@@ -42,6 +44,7 @@ impl Uses {
             reserved: AtomicU64::new(reserved),
             operations: AtomicU64::new(operations),
             last: AtomicU64::new(last.as_secs()),
+            news: AtomicBool::new(false),
         }
     }
 
@@ -52,6 +55,33 @@ impl Uses {
         if self.last.load(Ordering::Relaxed) != now {
             self.last.store(now, Ordering::Relaxed);
         }
+        if !self.news.load(Ordering::Relaxed) {
+            self.news.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether operations were counted since the last call; whoever asks writes the figures down.
+    #[must_use]
+    pub fn take_news(&self) -> bool {
+        self.news.load(Ordering::Relaxed) && self.news.swap(false, Ordering::AcqRel)
+    }
+
+    /// Notes that the figures were not written down after all.
+    pub fn keep_news(&self) {
+        self.news.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes in figures that another server wrote down. What it set aside is its own: here it counts as used. Only one
+    /// thread may call this and [`grant`](Self::grant).
+    pub fn absorb(&self, written: &Self) {
+        let grown = written.reserved().saturating_sub(self.reserved());
+        if grown > 0 {
+            // Used before it is set aside: never may more be used than is ours.
+            self.seals.fetch_add(grown, Ordering::Relaxed);
+            self.grant(self.reserved() + grown);
+        }
+        self.operations.fetch_max(written.operations(), Ordering::Relaxed);
+        self.last.fetch_max(written.last.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
     /// Counts seals with 96-bit nonces before they happen.

@@ -252,7 +252,7 @@ impl Run<'_> {
             let asked = self.app.identify(&exchange.arrival(), permission);
             asked.map_err(|(fault, challenge, _)| Stop::Revoked(fault, challenge))?;
         }
-        let ring = self.app.view.ring();
+        let ring = self.app.view.enter();
         let revoked = |in_use: &InUse| !in_use.is_allowed(&ring, &self.subject.key, self.direction);
         if self.in_use.as_ref().is_some_and(revoked) {
             return Err(Stop::Rejected(KEY_REVOKED.into()));

@@ -101,13 +101,17 @@ impl Server {
         Self::start_in(&Scratch::new(), flags)
     }
 
-    /// Starts one in this folder: on port 0 of loopback unless the flags say where, and ready when this returns.
+    /// Starts one in this folder: on port 0 of loopback unless the flags say where, for development unless they name
+    /// a master key, and ready when this returns.
     pub(crate) fn start_in(scratch: &Arc<Scratch>, flags: &[&str]) -> Option<Self> {
         let mut command = Command::new(binary()?);
         command.arg("serve").arg("--data-dir").arg(scratch.data_dir());
         let listens = flags.iter().filter(|flag| flag.starts_with("--listen")).count();
         if listens == 0 {
             command.args(["--listen", "127.0.0.1:0"]);
+        }
+        if !flags.iter().any(|flag| flag.starts_with("--master-key-file") || *flag == "--dev") {
+            command.arg("--dev");
         }
         command.args(flags).env_clear();
         Some(Self::spawn(command, scratch, listens.max(1)))
@@ -143,9 +147,15 @@ impl Server {
             let address = address.parse().unwrap_or_else(|error| panic!("{line:?}: {error}"));
             server.addresses.push(address);
         }
-        let key = fs::read_to_string(scratch.data_dir().join("admin.key")).expect("the admin key");
-        key.trim_end().clone_into(&mut server.key);
+        server.key = server.find_key();
         server
+    }
+
+    /// The admin key: in its file, or shown, or not known.
+    fn find_key(&self) -> String {
+        let kept = fs::read_to_string(self.scratch.data_dir().join("admin.key"));
+        let shown = || self.stdout_read.split("nothing else keeps it): ").nth(1)?.lines().next();
+        kept.map_or_else(|_| shown().unwrap_or_default().to_owned(), |kept| kept.trim_end().to_owned())
     }
 
     /// The next line of standard output that begins with `start`.

@@ -5,8 +5,9 @@
 
 use super::super::data_dir::DataDir;
 use super::super::error::StoreError;
-use super::super::record::{Head, TornTail};
+use super::super::record::{Head, Record, TornTail};
 use super::super::root::{MasterKey, MasterKeyId};
+use super::super::seal::Sealer;
 use super::core::Live;
 use super::disk::Files;
 use super::format::{FORMAT, FrameKeys, Header, Place};
@@ -63,13 +64,27 @@ impl Journal {
     /// # Errors
     /// Why it cannot even be looked at. Damage behind the header is in the report.
     pub fn verify(data_dir: &DataDir, master: &MasterKey) -> Result<Report, StoreError> {
+        Self::examine(data_dir, master, &mut |_| {}).map(|(report, _)| report)
+    }
+
+    /// As [`Journal::verify`], and lends the records of the sound frames to `each`, in their order: the last word on a
+    /// path is the valid one. What opens them is returned.
+    ///
+    /// # Errors
+    /// As for [`Journal::verify`].
+    pub fn examine(
+        data_dir: &DataDir,
+        master: &MasterKey,
+        each: &mut dyn FnMut(Record),
+    ) -> Result<(Report, Sealer), StoreError> {
         let files = Files::open_for_reading(data_dir)?;
         let (header, size) = read_header(data_dir, &files)?;
-        let keys = FrameKeys::new(&unwrap(data_dir, &header, master)?)?;
+        let root = unwrap(data_dir, &header, master)?;
+        let keys = FrameKeys::new(&root)?;
         let path = Files::path(data_dir);
         let failed = |errno| StoreError::Io { action: "read", path: path.clone(), errno };
-        let mut look = Look { files: &files, keys: &keys, size, live: Live::default() };
-        look.report(&header).map_err(failed)
+        let mut look = Look { files: &files, keys: &keys, size, live: Live::default(), each };
+        Ok((look.report(&header).map_err(failed)?, root.sealer(header.ring)?))
     }
 
     /// What the header says to everybody, without any key.
@@ -92,6 +107,7 @@ struct Look<'a> {
     keys: &'a FrameKeys,
     size: u64,
     live: Live,
+    each: &'a mut dyn FnMut(Record),
 }
 
 impl Look<'_> {
@@ -132,9 +148,10 @@ impl Look<'_> {
     }
 
     fn walk(&mut self, walk: &mut Walk) -> Result<Option<scan::Fault>, rustix::io::Errno> {
-        let live = &mut self.live;
+        let (live, lend) = (&mut self.live, &mut *self.each);
         let each = |item: super::payload::Item<'_>| {
             live.note(&item);
+            lend(item.to_record());
             Ok::<(), core::convert::Infallible>(())
         };
         scan::walk(self.files, self.keys, self.size, walk, each).map_err(|broken| match broken {
