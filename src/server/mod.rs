@@ -20,6 +20,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 pub use error::ServerError;
+pub use vault::read_audit;
 
 use crate::clock::Moment;
 use crate::config::Config;
