@@ -163,8 +163,7 @@ impl Service for App {
             return;
         };
         let mut subject = self.subjects.borrow_mut().pop().unwrap_or_default();
-        let mut head = None;
-        let asked = (route, principal);
+        let (asked, mut head) = ((route, principal), None);
         let mut answer = self.handle(asked, &arrival, body, None, &mut subject, responder);
         for _ in 0..CHANGES_PER_REQUEST_MAX_COUNT {
             let Ok(Verdict::Commit(change)) = answer else { break };
