@@ -1,6 +1,10 @@
 //! The HTTP API of the running server: every route, with right and with wrong input.
 //!
 //! - `keys`: making, listing, reading and rotating keys.
+//! - `keys_backup`: backups of keys, and keys from backups.
+//! - `keys_policy`: what policy and states of versions allow.
+//! - `keys_deletion`: deleting keys and bringing them back.
+//! - `keys_material`: key material taken in and given out.
 //! - `json`: encryption and decryption as JSON.
 //! - `batch`: many payloads in one request.
 //! - `raw`: encryption and decryption of octets and text.
@@ -31,6 +35,14 @@ mod hash;
 mod json;
 #[path = "api/keys.rs"]
 mod keys;
+#[path = "api/keys_backup.rs"]
+mod keys_backup;
+#[path = "api/keys_deletion.rs"]
+mod keys_deletion;
+#[path = "api/keys_material.rs"]
+mod keys_material;
+#[path = "api/keys_policy.rs"]
+mod keys_policy;
 #[path = "api/keystream.rs"]
 mod keystream;
 #[path = "api/protocol.rs"]
@@ -44,7 +56,7 @@ mod server;
 #[path = "api/sign.rs"]
 mod sign;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use server::Server;
 use server::client::{Reply, Request};
 
@@ -64,6 +76,24 @@ fn must_create(server: &Server, body: &str) {
 /// Sends a JSON body with the admin key.
 fn post(server: &Server, target: &str, body: &str) -> Reply {
     server.ask(Request::post(target, body).with("Content-Type", "application/json"))
+}
+
+/// Changes policy or states of `orders` and returns the key; fails if that is refused.
+fn must_configure(server: &Server, members: &Value) -> Value {
+    let reply = server.ask(Request::patch("/api/keys/orders", members.to_string()));
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    reply.json()
+}
+
+/// Makes a new version of `orders`.
+fn must_rotate(server: &Server) {
+    let reply = server.ask(Request::post("/api/keys/orders/rotate", ""));
+    assert_eq!(reply.status, 200, "{}", reply.text());
+}
+
+/// Decrypts under `key`.
+fn decrypt(server: &Server, key: &str, ciphertext: &str) -> Reply {
+    post(server, "/api/decrypt", &json!({ "key": key, "ciphertext": ciphertext }).to_string())
 }
 
 /// Sends a raw body of this content type, none if it is empty.

@@ -43,8 +43,9 @@ use crate::http::responder::{Exhausted, Fault, OVERLOADED, Responder};
 use crate::http::service::Arrival;
 use crate::http::status::Status;
 use crate::keyring::{Change, ChangeError, Key, Outcome, Ring};
-use crate::limits::{ASSOCIATED_DATA_MAX_BYTES, CONTEXT_MAX_BYTES};
+use crate::limits::{ASSOCIATED_DATA_MAX_BYTES, CONTEXT_MAX_BYTES, KEY_BYTES};
 use crate::model::{Health, KeyName, Permission, Principal};
+use crate::secret::Secret;
 
 /// What a worker lends to its handlers, one after the other.
 #[derive(Debug)]
@@ -57,14 +58,16 @@ pub struct Tools {
     pub associated_data: Box<[u8; ASSOCIATED_DATA_MAX_BYTES]>,
     /// Room for a decoded context.
     pub context: Box<[u8; CONTEXT_MAX_BYTES]>,
+    /// What seals backups of keys.
+    pub backup_key: Arc<Secret<KEY_BYTES>>,
 }
 
 impl Tools {
-    /// Tools around a generator.
+    /// Tools around a generator and the server's backup key.
     #[must_use]
-    pub fn new(random: Generator) -> Self {
+    pub fn new(random: Generator, backup_key: Arc<Secret<KEY_BYTES>>) -> Self {
         let (associated_data, context) = (Box::new([0; _]), Box::new([0; _]));
-        Self { random, entropy: true, associated_data, context }
+        Self { random, entropy: true, associated_data, context, backup_key }
     }
 
     /// Fills `target` with random bytes.
@@ -261,7 +264,7 @@ impl Rejection {
             Self::Fault(fault) if fault.status == Status::ServiceUnavailable => {
                 responder.fault(fault, &[("Retry-After", b"1")]);
             }
-            Self::Fault(fault) if fault.status == Status::Forbidden => {
+            Self::Fault(fault) if fault.code == FORBIDDEN.code => {
                 responder.fault(fault, &[("WWW-Authenticate", b"Bearer error=\"insufficient_scope\"")]);
             }
             Self::Fault(fault) => responder.fault(fault, &[]),
@@ -321,7 +324,7 @@ impl From<ChangeError> for Rejection {
             ChangeError::PolicyNotAllowed => (
                 Status::BadRequest,
                 "policy_not_allowed",
-                "The version bounds must name versions that the key has, the one for encryption not below the other.",
+                "The version bounds must name versions that the key has, the one for encryption not below the other; at most 4096 versions are kept, and a period has at most a hundred years.",
             ),
             ChangeError::MaterialNotAllowed => (
                 Status::BadRequest,

@@ -34,6 +34,7 @@ use quantonium::model::{KeyName, KeyOptions, KeyType, PolicyChange, Rights};
 use quantonium::reactor::mailbox::Mailbox;
 use quantonium::reactor::turn::CommitFailed;
 use quantonium::reactor::{Budget, Channel, Executor, Pool, Received, Resting, TaskId, Transport, Turn};
+use quantonium::secret::Secret;
 use quantonium::server::in_process::{self, Parts};
 
 /// The key that exists.
@@ -100,8 +101,16 @@ impl InProcess {
         let publication = Publication::new(Ring::default());
         make(&publication, &change, &mut random);
         let turn = Turn::new(now);
-        let parts =
-            Parts { turn: Rc::clone(&turn), publication: Arc::clone(&publication), registry, random, audit };
+        let backup_key = Secret::try_fill(|bytes| random.fill(now, bytes)).unwrap();
+        let publication_of = Arc::clone(&publication);
+        let parts = Parts {
+            turn: Rc::clone(&turn),
+            publication: publication_of,
+            registry,
+            random,
+            backup_key,
+            audit,
+        };
         let (service, commit) = in_process::open(parts);
         let wire = Wire { inbound: Vec::with_capacity(most), taken: 0, outbound: Vec::with_capacity(most) };
         let wire = Rc::new(RefCell::new(wire));
