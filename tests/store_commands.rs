@@ -1,7 +1,5 @@
 //! `quantonium init` and `quantonium store` on the real binary: what they make, what they say, what they refuse.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by a panic, its helpers too")]
-
 #[path = "support/place.rs"]
 mod place;
 

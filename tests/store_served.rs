@@ -1,7 +1,5 @@
 //! A store between `init`, `serve` and `quantonium store`, on the real binary: what one leaves, the next finds.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by a panic, its helpers too")]
-
 #[path = "support/place.rs"]
 mod place;
 
