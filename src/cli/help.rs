@@ -24,7 +24,7 @@ Commands:
   quantonium store COMMAND [FLAG ...]    verify, inspect, rekey ... a stopped server's store
   quantonium healthcheck [--url URL]     ask a server (default: the one configured here) how it is
   quantonium version                     show version, commit, target, features, CPU flavour
-  quantonium help [COMMAND]              show this; more with help init, help store, help store rekey
+  quantonium help [COMMAND]              show this; more on init, store, store rekey and so on
 
 Settings of serve. Each is a flag, an environment variable or a key in the TOML file, in this
 order of strength; the default comes last. An empty variable counts as not set. Secrets are not
