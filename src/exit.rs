@@ -15,23 +15,26 @@ pub enum Exit {
     Failure = 1,
     /// The command line was wrong (`EX_USAGE`).
     Usage = 64,
+    /// The store is damaged (`EX_DATAERR`).
+    Damaged = 65,
     /// A defect of the program itself: a panic (`EX_SOFTWARE`).
     Software = 70,
-    /// A file or a socket failed while serving (`EX_IOERR`).
+    /// A file or a socket failed (`EX_IOERR`).
     Io = 74,
-    /// The configuration, the data directory or the lock-down was refused (`EX_CONFIG`).
+    /// The configuration, the data directory, the store or the lock-down was refused (`EX_CONFIG`).
     Config = 78,
 }
 
 impl Exit {
     /// Every code with its meaning, in the words of `quantonium help`.
-    pub const MEANINGS: [(Self, &'static str); 6] = [
+    pub const MEANINGS: [(Self, &'static str); 7] = [
         (Self::Success, "done; healthcheck: healthy"),
         (Self::Failure, "healthcheck: not healthy, or no answer"),
         (Self::Usage, "wrong command line"),
+        (Self::Damaged, "the store is damaged, or is none"),
         (Self::Software, "a defect of the program (please report the line it printed)"),
         (Self::Io, "a file or a socket failed"),
-        (Self::Config, "configuration, data directory or lock-down refused"),
+        (Self::Config, "configuration, data directory, store or lock-down refused"),
     ];
 
     /// The number that the parent process sees.
@@ -62,6 +65,6 @@ mod tests {
     #[test]
     fn codes_are_those_of_sysexits() {
         let codes: Vec<u8> = Exit::MEANINGS.iter().map(|(exit, _)| exit.code()).collect();
-        assert_eq!(codes, [0, 1, 64, 70, 74, 78]);
+        assert_eq!(codes, [0, 1, 64, 65, 70, 74, 78]);
     }
 }

@@ -181,6 +181,8 @@ pub const FD_JOURNAL_NUMBER: i32 = 3;
 pub const FD_JOURNAL_NEXT_NUMBER: i32 = 4;
 /// The signal descriptor, read by the main thread only.
 pub const FD_SIGNAL_NUMBER: i32 = 5;
+/// The data directory, held by the keeper to exchange the journal with its successor.
+pub const FD_DATA_DIRECTORY_NUMBER: i32 = 6;
 /// First of the keeper's and the main thread's own files.
 pub const FD_OWN_FIRST_NUMBER: i32 = 6;
 /// Last of the keeper's and the main thread's own files.
@@ -232,6 +234,10 @@ pub const SEALS_BLOCK_COUNT: u64 = 1 << 20;
 pub const MAC_KEY_MIN_BYTES: usize = 16;
 /// Longest imported HMAC key.
 pub const MAC_KEY_MAX_BYTES: usize = 512;
+/// Longest record of a key with all its versions.
+pub const KEY_RECORD_MAX_BYTES: usize = 4 * 1024 * 1024;
+/// Longest backup of a key, as text.
+pub const BACKUP_MAX_BYTES: usize = 6 * 1024 * 1024;
 /// Longest context of a derived key, decoded.
 pub const CONTEXT_MAX_BYTES: usize = 1024;
 /// Shortest age at which the server rotates a key by itself.
@@ -244,6 +250,10 @@ pub const RESTORE_WINDOW_DEFAULT_SECONDS: u64 = 7 * 86_400;
 pub const RESTORE_WINDOW_FLOOR_SECONDS: u64 = 0;
 /// Longest such time: ten years.
 pub const RESTORE_WINDOW_CEILING_SECONDS: u64 = 10 * 366 * 86_400;
+/// Smallest revision that a configuration may demand of the store: the first one.
+pub const STORE_REVISION_FLOOR_NUMBER: u64 = 1;
+/// Largest such revision: the largest number that a TOML file can hold.
+pub const STORE_REVISION_CEILING_NUMBER: u64 = i64::MAX as u64;
 /// Keys returned by one page of a listing.
 pub const LIST_PAGE_MAX_COUNT: usize = 1_000;
 /// Longest message of one seal: ChaCha20 counts 2^32 blocks of 64 bytes (RFC 8439 section 2.8), and the last
@@ -265,6 +275,35 @@ pub const RESEED_AFTER_BYTES: usize = 1024 * 1024;
 pub const RESEED_AFTER_MILLIS: u64 = 1_000;
 
 // ---------------------------------------------------------------------------------------------------------
+// Store
+// ---------------------------------------------------------------------------------------------------------
+
+/// Largest sealed value of a record: a key with all its versions.
+pub const STORE_RECORD_MAX_BYTES: usize = 1024 * 1024;
+/// What a record carries beside its sealed value: path, revision, a flag and the length.
+pub const STORE_RECORD_OVERHEAD_BYTES: usize = 16 + 8 + 1 + 4;
+/// Most that the records of one append may weigh together.
+pub const STORE_APPEND_MAX_BYTES: usize = 4 * 1024 * 1024;
+/// Most origins of one append, and how many of the last ones outlive a compaction.
+pub const STORE_ORIGINS_MAX_COUNT: usize = 4_096;
+/// Largest payload of a frame of the journal: an append with its origins and their counts.
+pub const JOURNAL_PAYLOAD_MAX_BYTES: usize = STORE_APPEND_MAX_BYTES + 16 * STORE_ORIGINS_MAX_COUNT + 64;
+/// A frame of a snapshot ends with the first record that makes its payload as long as this.
+pub const JOURNAL_SNAPSHOT_PAYLOAD_BYTES: usize = 64 * 1024;
+/// Largest journal. Beyond it changes are refused as on a full disk.
+pub const JOURNAL_MAX_BYTES: u64 = 16 * 1024 * 1024 * 1024;
+/// Room reserved on disk at a time at the end of the journal.
+pub const JOURNAL_RESERVED_BYTES: u64 = 256 * 1024;
+/// The journal is read in pieces of at least this size.
+pub const JOURNAL_PIECE_BYTES: usize = 1024 * 1024;
+/// A journal up to this length is not compacted while it is in use.
+pub const JOURNAL_COMPACTION_FLOOR_BYTES: u64 = 1024 * 1024;
+/// A journal is compacted when it is this many times as long as what is alive in it.
+pub const JOURNAL_COMPACTION_FACTOR_COUNT: u64 = 2;
+/// Damaged places that `quantonium store verify` lists before it only counts them.
+pub const JOURNAL_DAMAGES_SHOWN_MAX_COUNT: usize = 100;
+
+// ---------------------------------------------------------------------------------------------------------
 // Audit, changes, configuration
 // ---------------------------------------------------------------------------------------------------------
 
@@ -275,12 +314,33 @@ pub const AUDIT_BUFFER_BYTES: usize = 256 * 1024;
 /// Audit lines of requests without a valid credential that a worker writes in a second; the others are counted, and
 /// the count is a line. Nobody who is not recognised can fill the disk.
 pub const REFUSAL_LINES_PER_SECOND_COUNT: u64 = 20;
+/// How much of what earlier starts wrote is read at the start, all files together, the newest first: far more than one
+/// start can leave unfinished.
+pub const AUDIT_REPLAY_MAX_BYTES: u64 = 64 * 1024 * 1024;
+/// Such a file is read in pieces of this size, from its end.
+pub const AUDIT_REPLAY_PIECE_BYTES: usize = 256 * 1024;
 /// Changes of the key ring that one request may cause before it is refused.
 pub const CHANGES_PER_REQUEST_MAX_COUNT: usize = 4;
 /// How long a worker whose audit file failed waits at most before it tries the file again.
 pub const AUDIT_RETRY_MILLIS: u64 = 1_000;
 /// Changes of the key ring that wait for the keeper; beyond them: 503.
 pub const CHANGES_WAITING_MAX_COUNT: usize = 4_096;
+/// How long a change that takes a right away waits for workers that still act on what was; beyond it: 503.
+pub const COMMIT_SETTLE_MILLIS: u64 = 1_000;
+/// How often a group of changes is judged anew because somebody else wrote to the store first.
+pub const COMMIT_CONFLICTS_MAX_COUNT: usize = 16;
+/// How often the keeper looks at the time.
+pub const KEEPER_TICK_MILLIS: u64 = 1_000;
+/// How long the keeper waits before it tries again what it does by itself and what failed.
+pub const KEEPER_RETRY_MILLIS: u64 = 10_000;
+/// How long the end of the server waits for the keeper to write down what it has in memory alone.
+pub const KEEPER_FLUSH_MILLIS: u64 = 2_000;
+/// Changes that are due and made at one tick; the others wait for the next.
+pub const SCHEDULED_CHANGES_MAX_COUNT: usize = 100;
+/// How often use figures are written down: so much of them is lost by a crash.
+pub const USES_PERSIST_SECONDS: u64 = 60;
+/// Keys whose figures are written down at one tick; the others wait for the next.
+pub const FIGURES_PER_APPEND_MAX_COUNT: usize = 4_096;
 /// Largest configuration file.
 pub const CONFIG_FILE_MAX_BYTES: u64 = 256 * 1024;
 /// How much of a wrong value an error message repeats.
@@ -333,6 +393,10 @@ const _: () = {
             <= LEASE_CLASSES_BYTES[3],
         "the results of any batch fit the largest lease"
     );
+    assert!(
+        LEASE_CLASSES_BYTES[3] as u64 / 4 <= SEALS_BLOCK_COUNT / 2,
+        "half a block is enough for the seals of any one request"
+    );
     assert!(LEASE_BUDGET_FLOOR_BYTES >= 2 * LEASE_CLASSES_BYTES[3]);
     assert!(LEASE_BUDGET_FLOOR_BYTES <= LEASE_BUDGET_DEFAULT_BYTES);
     assert!(LEASE_BUDGET_DEFAULT_BYTES <= LEASE_BUDGET_CEILING_BYTES);
@@ -357,6 +421,8 @@ const _: () = {
     );
     assert!(DESCRIPTORS_CEILING_COUNT <= i32::MAX as u64);
     assert!(AUDIT_LINE_MAX_BYTES * 2 <= AUDIT_BUFFER_BYTES);
+    assert!(SCHEDULED_CHANGES_MAX_COUNT * AUDIT_LINE_MAX_BYTES <= AUDIT_BUFFER_BYTES);
+    assert!(AUDIT_LINE_MAX_BYTES <= AUDIT_REPLAY_PIECE_BYTES);
     assert!(PLAINTEXT_MAX_BYTES as u64 <= AEAD_MESSAGE_MAX_BYTES);
     assert!(AEAD_PIECE_BYTES.is_multiple_of(1024), "a piece is whole groups of 16 blocks");
     assert!(RANDOM_POOL_BYTES.is_multiple_of(256), "the pool is drawn in groups of 4 blocks");
@@ -384,4 +450,16 @@ const _: () = {
     assert!(HEALTHCHECK_REPLY_MAX_BYTES >= HEAD_MAX_BYTES);
     assert!(HEALTHCHECK_URL_MAX_BYTES <= TARGET_MAX_BYTES);
     assert!(CREDENTIAL_MAX_BYTES as u64 <= CREDENTIAL_FILE_MAX_BYTES);
+    assert!(
+        FD_DATA_DIRECTORY_NUMBER >= FD_OWN_FIRST_NUMBER && FD_DATA_DIRECTORY_NUMBER <= FD_OWN_LAST_NUMBER
+    );
+    assert!(STORE_RECORD_MAX_BYTES + STORE_RECORD_OVERHEAD_BYTES <= STORE_APPEND_MAX_BYTES);
+    assert!(
+        JOURNAL_SNAPSHOT_PAYLOAD_BYTES + STORE_RECORD_MAX_BYTES + STORE_RECORD_OVERHEAD_BYTES
+            <= STORE_APPEND_MAX_BYTES
+    );
+    assert!(JOURNAL_PAYLOAD_MAX_BYTES <= u32::MAX as usize / 2, "lengths of frames are kept as u32");
+    assert!(JOURNAL_RESERVED_BYTES < JOURNAL_COMPACTION_FLOOR_BYTES);
+    assert!(JOURNAL_MAX_BYTES < FILE_MAX_BYTES);
+    assert!(CHANGES_WAITING_MAX_COUNT <= STORE_ORIGINS_MAX_COUNT, "any group of changes fits one append");
 };

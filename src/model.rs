@@ -100,7 +100,7 @@ impl Principal {
 }
 
 /// The identifier of one request, as it stands in its reply, its audit line and its log lines.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RequestId([u8; Self::LEN]);
 
 impl RequestId {
@@ -110,14 +110,33 @@ impl RequestId {
     /// Forms the identifier of a worker's `count`-th request; `start` is random for each start of each worker.
     #[must_use]
     pub fn new(start: u64, count: u64) -> Self {
-        let mut text = [b'0'; Self::LEN];
         let mut raw = [0u8; Self::LEN / 2];
         let (high, low) = raw.split_at_mut(8);
         high.copy_from_slice(&start.to_be_bytes());
         low.copy_from_slice(&count.to_be_bytes());
+        let mut text = [b'0'; Self::LEN];
         // The lengths agree by construction, so the refusal cannot happen.
         let _ = crate::encoding::hex_encode(&raw, &mut text);
         Self(text)
+    }
+
+    /// The identifier of this text form.
+    #[must_use]
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let text: [u8; Self::LEN] = text.try_into().ok()?;
+        text.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')).then_some(Self(text))
+    }
+
+    /// The bytes that the text form stands for.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; Self::LEN / 2] {
+        let digit = |byte: u8| if byte.is_ascii_digit() { byte - b'0' } else { byte - b'a' + 10 };
+        let (pairs, _) = self.0.as_chunks::<2>();
+        let mut bytes = [0; Self::LEN / 2];
+        for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+            *byte = digit(*high) << 4 | digit(*low);
+        }
+        bytes
     }
 
     /// The text form: lower-case hexadecimal.
@@ -320,11 +339,45 @@ pub struct PolicyChange {
     pub deletion_allowed: Option<bool>,
 }
 
+/// How the store is: whether keys can be changed. What exists can be used in every case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StoreHealth {
+    /// It takes changes.
+    #[default]
+    Good,
+    /// The last change found no room on the disk.
+    Full,
+    /// The last change could not be written.
+    Failing,
+    /// After a failed sync it takes no changes until it is opened anew.
+    Poisoned,
+}
+
+impl StoreHealth {
+    /// Every state.
+    pub const ALL: [Self; 4] = [Self::Good, Self::Full, Self::Failing, Self::Poisoned];
+
+    /// What it means, for people.
+    #[must_use]
+    pub const fn detail(self) -> &'static str {
+        match self {
+            Self::Good => "Changes are written down.",
+            Self::Full => "The disk is full: keys can be used, but not changed. Free some space.",
+            Self::Failing => "The disk refuses writes: keys can be used, but not changed.",
+            Self::Poisoned => {
+                "A sync of the disk failed: keys can be used, but not changed until the server is restarted."
+            }
+        }
+    }
+}
+
 /// How the server is, for those who ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Health {
     /// Time since the server was ready.
     pub uptime_seconds: u64,
+    /// Whether changes of keys are written down.
+    pub store: StoreHealth,
     /// Whether the audit log takes lines.
     pub audit: bool,
     /// Whether the random generator has a fresh enough seed.
@@ -336,7 +389,8 @@ pub struct Health {
 }
 
 impl Health {
-    /// Whether requests will be served as they should.
+    /// Whether requests will be served as they should. A store that takes no changes does not count: what exists can be
+    /// used.
     #[must_use]
     pub const fn is_good(&self) -> bool {
         self.audit && self.entropy && self.sandbox
@@ -370,5 +424,10 @@ mod tests {
         let id = RequestId::new(0x0102_0304_0506_0708, 255);
         assert_eq!(id.to_string(), "010203040506070800000000000000ff");
         assert_eq!(id.as_bytes().len(), RequestId::LEN);
+        assert_eq!(RequestId::parse(id.as_bytes()), Some(id));
+        assert_eq!(id.to_bytes(), [1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 0, 0, 0, 0, 255]);
+        for bad in [&b""[..], &[b'0'; 31], &[b'0'; 33], &[b'A'; 32], &[b'g'; 32]] {
+            assert_eq!(RequestId::parse(bad), None);
+        }
     }
 }

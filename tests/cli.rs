@@ -60,6 +60,27 @@ fn help_goes_to_standard_output() {
 }
 
 #[test]
+fn init_and_store_have_their_own_help() {
+    for (arguments, example) in [
+        (&["init", "--help"][..], "\n  quantonium init --data-dir "),
+        (&["help", "init"], "\n  quantonium init --data-dir "),
+        (&["store", "--help"], "\n  quantonium store verify "),
+        (&["help", "store", "rekey"], "\n  quantonium store rekey --data-dir "),
+        (&["store", "verify", "--help"], "\n  quantonium store verify --data-dir "),
+        (&["store", "inspect", "-h"], "\n  quantonium store inspect --data-dir "),
+        (&["store", "compact", "--data-dir", "x", "-h"], "\n  quantonium store compact --data-dir "),
+    ] {
+        let Some(output) = run(arguments, &[]) else { return };
+        assert_eq!((output.status.code(), err(&output)), (Some(0), ""), "{arguments:?}");
+        assert!(out(&output).contains(example), "{arguments:?}: {}", out(&output));
+        assert!(out(&output).contains("Exit codes:"), "{arguments:?}");
+    }
+    let Some(output) = run(&["store"], &[]) else { return };
+    assert_eq!((output.status.code(), out(&output)), (Some(64), ""));
+    assert!(err(&output).contains("quantonium store rekey "), "{}", err(&output));
+}
+
+#[test]
 fn no_command_shows_the_help_on_standard_error() {
     let Some(output) = run(&[], &[]) else { return };
     assert_eq!(output.status.code(), Some(64));
@@ -75,6 +96,13 @@ fn mistakes_on_the_command_line_are_64_and_say_what_to_run() {
         (&["serve", "--data-dri", "x"], "unknown flag --data-dri; did you mean --data-dir?"),
         (&["serve", "--workers"], "--workers needs a value"),
         (&["serve", "--workers=1", "--workers=1"], "--workers is given twice"),
+        (&["intt"], "unknown command intt; did you mean `quantonium init`?"),
+        (&["store", "compct"], "unknown store command compct; did you mean `quantonium store compact`?"),
+        (&["store", "verify", "--jsn"], "unknown flag --jsn; did you mean --json?"),
+        (
+            &["store", "compact", "--workers=1"],
+            "--workers is a flag of `quantonium serve`, not of `quantonium store compact`",
+        ),
     ] {
         let Some(output) = run(arguments, &[]) else { return };
         assert_eq!(output.status.code(), Some(64), "{arguments:?}");
@@ -91,6 +119,21 @@ fn refused_configurations_are_78_and_name_the_source() {
             &["serve", "--dev"],
             &[("QUANTONIUM_WORKERS", "0")],
             "--workers: 0 is below 1 (set by QUANTONIUM_WORKERS)",
+        ),
+        (
+            &["serve", "--data-dir", "x"],
+            &[],
+            "no master key: give --master-key-file FILE, set QUANTONIUM_MASTER_KEY_FILE",
+        ),
+        (
+            &["serve", "--dev", "--restore-window", "316224001"],
+            &[],
+            "--restore-window: 316224001 is above 316224000 (set on the command line)",
+        ),
+        (
+            &["serve", "--dev"],
+            &[("QUANTONIUM_MIN_STORE_REVISION", "0")],
+            "--min-store-revision: 0 is below 1 (set by QUANTONIUM_MIN_STORE_REVISION)",
         ),
         (&["serve", "--dev", "--listen", "0.0.0.0:0"], &[], "--listen: 0.0.0.0:0 is not a loopback address"),
         (&["serve", "--config", "/nonexistent.toml"], &[], "cannot read the configuration file"),

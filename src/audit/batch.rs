@@ -157,6 +157,7 @@ mod tests {
             outcome: Outcome::Success,
             code: None,
             count: None,
+            store: None,
             request: None,
         }
     }

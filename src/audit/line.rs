@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use crate::clock::WallTime;
 use crate::cursor::Cursor;
+use crate::encoding::hex_encode;
 use crate::model::{KeyName, RequestId};
 
 /// What came of it.
@@ -37,28 +38,39 @@ pub struct Event<'a> {
     /// When.
     pub at: WallTime,
     /// What kind: `encrypt`, `key.create`, `server.start`.
-    pub name: &'static str,
+    pub name: &'a str,
     /// What came of it.
     pub outcome: Outcome,
     /// The stable code of the refusal, if it was one.
     pub code: Option<&'static str>,
     /// How many such events the line stands for, if it is not one.
     pub count: Option<u64>,
+    /// Where the store stood after the change that the line tells of.
+    pub store: Option<StoreMark>,
     /// The request, if it was one.
     pub request: Option<Request<'a>>,
 }
 
-/// What a line tells of a request.
+/// Where the store stood: whoever opens it later must find it there or further on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreMark {
+    /// How many changes led there.
+    pub revision: u64,
+    /// Tells this history from any other.
+    pub tag: [u8; 16],
+}
+
+/// What a line tells of a request, or of something that the server does by itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
     /// Its identifier.
     pub id: &'a RequestId,
     /// Who asked: the public part of an API key; nothing if nobody was recognised.
     pub principal: Option<&'a str>,
-    /// From where.
-    pub remote: IpAddr,
+    /// From where; nothing if the server does it by itself.
+    pub remote: Option<IpAddr>,
     /// The pattern of the route, not the path that was sent.
-    pub route: &'static str,
+    pub route: Option<&'a str>,
     /// The status of the reply that is meant to be sent; zero in an attempt.
     pub status: u16,
     /// Time from the first byte of the request to this line.
@@ -85,6 +97,9 @@ pub fn write(target: &mut [u8], stream: &str, sequence: u64, event: &Event<'_>) 
     }
     if let Some(request) = &event.request {
         put_request(&mut cursor, request)?;
+    }
+    if let Some(mark) = &event.store {
+        put_mark(&mut cursor, mark)?;
     }
     cursor.put(b"}\n")?;
     Some(cursor.position())
@@ -124,9 +139,14 @@ fn put_request(cursor: &mut Cursor<'_>, request: &Request<'_>) -> Option<()> {
     if let Some(principal) = request.principal {
         put_text(cursor, b",\"principal\":\"", principal)?;
     }
-    cursor.put(b",\"remote\":\"")?;
-    put_address(cursor, request.remote)?;
-    put_text(cursor, b"\",\"route\":\"", request.route)?;
+    if let Some(remote) = request.remote {
+        cursor.put(b",\"remote\":\"")?;
+        put_address(cursor, remote)?;
+        cursor.put(b"\"")?;
+    }
+    if let Some(route) = request.route {
+        put_text(cursor, b",\"route\":\"", route)?;
+    }
     if request.status != 0 {
         put_number(cursor, b",\"status\":", u64::from(request.status))?;
     }
@@ -139,6 +159,15 @@ fn put_request(cursor: &mut Cursor<'_>, request: &Request<'_>) -> Option<()> {
         put_number(cursor, b",\"key_version\":", u64::from(version))?;
     }
     Some(())
+}
+
+fn put_mark(cursor: &mut Cursor<'_>, mark: &StoreMark) -> Option<()> {
+    let mut tag = [0; 32];
+    hex_encode(&mark.tag, &mut tag);
+    put_number(cursor, b",\"store_revision\":", mark.revision)?;
+    cursor.put(b",\"store_tag\":\"")?;
+    cursor.put(&tag)?;
+    cursor.put(b"\"")
 }
 
 /// Writes a member whose value needs no escaping: what stands before it, and its closing quote.
@@ -215,11 +244,12 @@ mod tests {
             outcome: Outcome::Success,
             code: None,
             count: None,
+            store: Some(StoreMark { revision: 9, tag: [0xA5; 16] }),
             request: Some(Request {
                 id: &id,
                 principal: Some("0a1b2c3d"),
-                remote: "::ffff:192.0.2.7".parse().unwrap(),
-                route: "/api/encrypt",
+                remote: Some("::ffff:192.0.2.7".parse().unwrap()),
+                route: Some("/api/encrypt"),
                 status: 200,
                 elapsed_micros: 42,
                 key: Some("orders"),
@@ -231,7 +261,8 @@ mod tests {
             String::from_utf8(line).unwrap(),
             "{\"seq\":7,\"ts\":\"2001-09-09T01:46:40.123Z\",\"stream\":\"s-w0\",\"event\":\"encrypt\",\"outcome\":\"success\",\
              \"request_id\":\"00000000000000010000000000000002\",\"principal\":\"0a1b2c3d\",\"remote\":\"192.0.2.7\",\
-             \"route\":\"/api/encrypt\",\"status\":200,\"elapsed_us\":42,\"key\":\"orders\",\"key_version\":3}\n"
+             \"route\":\"/api/encrypt\",\"status\":200,\"elapsed_us\":42,\"key\":\"orders\",\"key_version\":3,\
+             \"store_revision\":9,\"store_tag\":\"a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5\"}\n"
         );
     }
 
@@ -244,11 +275,12 @@ mod tests {
             outcome: Outcome::Failure,
             code: Some("a_code_that_is_as_long_as_codes_get"),
             count: Some(u64::MAX),
+            store: Some(StoreMark { revision: u64::MAX, tag: [0xFF; 16] }),
             request: Some(Request {
                 id: &id,
                 principal: Some("0a1b2c3d"),
-                remote: "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff".parse().unwrap(),
-                route: "/api/keys/{name}/rotate",
+                remote: Some("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff".parse().unwrap()),
+                route: Some("/api/keys/{name}/rotate"),
                 status: 599,
                 elapsed_micros: u64::MAX,
                 key: Some("k\",\"outcome\":\"success"),

@@ -9,6 +9,8 @@ use std::collections::HashMap;
 use subtle::ConstantTimeEq as _;
 
 use crate::auth::api_key::{self, Presented};
+use crate::auth::stored::StoredKey;
+use crate::clock::WallTime;
 use crate::crypto::hash::Algorithm;
 use crate::crypto::mac::{MacKey, Tag};
 use crate::model::{Principal, Rights};
@@ -28,18 +30,12 @@ impl fmt::Display for NotAKey {
 
 impl std::error::Error for NotAKey {}
 
-struct Entry {
-    salt: [u8; SALT_BYTES],
-    digest: Tag,
-    rights: Rights,
-}
-
 /// The known API keys.
 pub struct Registry {
     pepper: MacKey,
-    entries: HashMap<[u8; Principal::ID_BYTES], Entry>,
+    entries: HashMap<[u8; Principal::ID_BYTES], StoredKey>,
     /// What an unknown identifier is compared with: nothing matches it.
-    decoy: Entry,
+    decoy: StoredKey,
 }
 
 impl fmt::Debug for Registry {
@@ -53,10 +49,37 @@ impl Registry {
     #[must_use]
     pub fn new(pepper: &[u8; 32]) -> Self {
         let pepper = MacKey::new(Algorithm::Sha256, pepper);
-        let salt = [0; SALT_BYTES];
         // A digest over another shape of input than any real one.
-        let decoy = Entry { salt, digest: pepper.tag(&[b"decoy"]), rights: Rights::Admin };
+        let digest = digest_of(&pepper.tag(&[b"decoy"]));
+        let decoy = StoredKey {
+            id: [b'0'; Principal::ID_BYTES],
+            rights: Rights::Admin,
+            created: WallTime::default(),
+            salt: [0; SALT_BYTES],
+            digest,
+        };
         Self { pepper, entries: HashMap::new(), decoy }
+    }
+
+    /// What is kept of the key of this text.
+    ///
+    /// # Errors
+    /// [`NotAKey`]
+    pub fn stored(
+        &self,
+        text: &str,
+        salt: [u8; SALT_BYTES],
+        rights: Rights,
+        created: WallTime,
+    ) -> Result<StoredKey, NotAKey> {
+        let presented = api_key::parse(text.as_bytes()).ok_or(NotAKey)?;
+        let digest = digest_of(&self.digest(&salt, &presented));
+        Ok(StoredKey { id: presented.id, rights, created, salt, digest })
+    }
+
+    /// Knows `key` from now on.
+    pub fn insert(&mut self, key: StoredKey) {
+        self.entries.insert(key.id, key);
     }
 
     /// Adds the key of this text.
@@ -64,11 +87,16 @@ impl Registry {
     /// # Errors
     /// [`NotAKey`]
     pub fn add(&mut self, text: &str, salt: [u8; SALT_BYTES], rights: Rights) -> Result<Principal, NotAKey> {
-        let presented = api_key::parse(text.as_bytes()).ok_or(NotAKey)?;
-        let principal = Principal::new(presented.id, rights).ok_or(NotAKey)?;
-        let digest = self.digest(&salt, &presented);
-        self.entries.insert(presented.id, Entry { salt, digest, rights });
+        let key = self.stored(text, salt, rights, WallTime::default())?;
+        let principal = Principal::new(key.id, rights).ok_or(NotAKey)?;
+        self.insert(key);
         Ok(principal)
+    }
+
+    /// Whether no key is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
     }
 
     /// The principal whose key `text` is.
@@ -78,7 +106,7 @@ impl Registry {
         let entry = self.entries.get(&presented.id);
         let known = entry.unwrap_or(&self.decoy);
         let digest = self.digest(&known.salt, &presented);
-        let equal = digest.as_bytes().ct_eq(known.digest.as_bytes());
+        let equal = digest_of(&digest).ct_eq(&known.digest);
         // The decoy's digest cannot be met; the second condition only says so where it is read.
         (bool::from(equal) && entry.is_some()).then(|| Principal::new(presented.id, known.rights)).flatten()
     }
@@ -86,6 +114,11 @@ impl Registry {
     fn digest(&self, salt: &[u8; SALT_BYTES], presented: &Presented) -> Tag {
         self.pepper.tag(&[salt, &presented.id, &*presented.secret])
     }
+}
+
+/// The bytes of a tag of HMAC-SHA256, which are 32.
+fn digest_of(tag: &Tag) -> [u8; 32] {
+    tag.as_bytes().first_chunk().copied().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -1,23 +1,29 @@
 //! Arguments into a command.
 //!
-//! Owns the grammar: `quantonium COMMAND [FLAG ...]`. Invariants: the flags of `serve` are the rows of the
-//! table of settings and no others; every refusal names the argument and says what to run instead.
+//! Owns the grammar: `quantonium COMMAND [FLAG ...]`, and `quantonium store COMMAND [FLAG ...]`. Invariants: the
+//! flags of `serve` are the rows of the table of settings and no others; the other commands take some of these rows
+//! and flags of their own; every refusal names the argument and says what to run instead.
 
 use core::fmt;
 use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
 
 use lexopt::{Arg, Parser};
 
-use super::help;
-use crate::config::{Kind, Raw, SETTINGS, by_name, nearest, shown};
+use super::help::{self, Topic};
+use crate::config::{Id, Kind, Raw, SETTINGS, by_name, nearest, shown};
 
-const COMMANDS: [&str; 4] = ["serve", "healthcheck", "version", "help"];
+const COMMANDS: [&str; 6] = ["serve", "init", "store", "healthcheck", "version", "help"];
 
 /// What to do.
 #[derive(Debug)]
 pub(super) enum Command {
     /// Serve with these flags.
     Serve(Raw),
+    /// Make data directory, store and admin key.
+    Init(Init),
+    /// Work on the store of a stopped server.
+    Store(StoreCommand),
     /// Ask a server how it is.
     HealthCheck {
         /// Where; by default as the configuration says.
@@ -26,14 +32,101 @@ pub(super) enum Command {
     /// Show what was built.
     Version,
     /// Show the help.
-    Help,
+    Help(Topic),
 }
+
+/// What `quantonium init` is to do.
+#[derive(Debug)]
+pub(super) struct Init {
+    /// Settings.
+    pub(super) raw: Raw,
+    /// Make the master key's file too.
+    pub(super) generate_master_key: bool,
+    /// Where the admin key goes; else to standard output.
+    pub(super) admin_key_file: Option<PathBuf>,
+}
+
+/// What `quantonium store` is to do.
+#[derive(Debug)]
+pub(super) struct StoreCommand {
+    /// Settings.
+    pub(super) raw: Raw,
+    /// What to do.
+    pub(super) action: Action,
+    /// Report in JSON.
+    pub(super) json: bool,
+    /// The master key that is to open the store from now on.
+    pub(super) new_master_key_file: Option<PathBuf>,
+}
+
+/// The commands of `quantonium store`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    /// Check every byte.
+    Verify,
+    /// Show what is in it.
+    Inspect,
+    /// Rewrite it with what is alive in it.
+    Compact,
+    /// Put it under another master key.
+    Rekey,
+}
+
+impl Action {
+    /// All of them, in the order of the help.
+    pub(super) const ALL: [Self; 4] = [Self::Verify, Self::Inspect, Self::Compact, Self::Rekey];
+
+    /// The word on the command line.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Verify => "verify",
+            Self::Inspect => "inspect",
+            Self::Compact => "compact",
+            Self::Rekey => "rekey",
+        }
+    }
+
+    fn named(word: &OsStr) -> Option<Self> {
+        Self::ALL.into_iter().find(|action| word == action.name())
+    }
+
+    /// The settings that it takes.
+    const fn settings(self) -> &'static [Id] {
+        match self {
+            Self::Verify | Self::Inspect => &[Id::ConfigFile, Id::DataDir, Id::MasterKeyFile],
+            Self::Compact | Self::Rekey => &[
+                Id::ConfigFile,
+                Id::DataDir,
+                Id::MasterKeyFile,
+                Id::MinStoreRevision,
+                Id::AcceptStoreRollback,
+            ],
+        }
+    }
+
+    /// The flags of its own.
+    const fn own(self) -> &'static [Own] {
+        match self {
+            Self::Verify | Self::Inspect => &[Own { name: "json", kind: Kind::Switch }],
+            Self::Compact => &[],
+            Self::Rekey => &[Own { name: NEW_MASTER_KEY_FILE, kind: Kind::Path }],
+        }
+    }
+}
+
+const NEW_MASTER_KEY_FILE: &str = "new-master-key-file";
+const GENERATE_MASTER_KEY: &str = "generate-master-key";
+const ADMIN_KEY_FILE: &str = "admin-key-file";
+
+const INIT_SETTINGS: [Id; 5] = [Id::ConfigFile, Id::DataDir, Id::MasterKeyFile, Id::UserId, Id::GroupId];
+const INIT_OWN: [Own; 2] =
+    [Own { name: GENERATE_MASTER_KEY, kind: Kind::Switch }, Own { name: ADMIN_KEY_FILE, kind: Kind::Path }];
 
 /// What is wrong with the command line, ending in a newline.
 #[derive(Debug)]
 pub(super) enum UsageError {
-    /// Nothing was given: the whole help is the answer.
-    NoCommand,
+    /// What to do was not said: the help on it is the answer.
+    NoCommand(Topic),
     /// Something else; one line and a hint.
     Wrong(String),
 }
@@ -41,7 +134,7 @@ pub(super) enum UsageError {
 impl fmt::Display for UsageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoCommand => f.write_str(&help::text()),
+            Self::NoCommand(topic) => f.write_str(&help::text(*topic)),
             Self::Wrong(reason) => {
                 writeln!(f, "quantonium: {reason}\nRun `quantonium help` for commands and flags.")
             }
@@ -58,78 +151,185 @@ impl std::error::Error for UsageError {}
 pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, UsageError> {
     let mut parser = Parser::from_args(arguments);
     match parser.next().map_err(wrong)? {
-        None => Err(UsageError::NoCommand),
-        Some(Arg::Long("help") | Arg::Short('h')) => alone(parser, Command::Help),
+        None => Err(UsageError::NoCommand(Topic::Program)),
+        Some(Arg::Long("help") | Arg::Short('h')) => alone(parser, Command::Help(Topic::Program)),
         Some(Arg::Long("version") | Arg::Short('V')) => alone(parser, Command::Version),
         Some(Arg::Value(word)) => match word.to_str() {
             Some("serve") => serve(parser),
+            Some("init") => init(parser),
+            Some("store") => store(parser),
             Some("healthcheck") => healthcheck(parser),
             Some("version") => alone(parser, Command::Version),
-            Some("help") => alone(parser, Command::Help),
+            Some("help") => help(parser),
             _ => Err(unknown_command(&word)),
         },
         Some(flag) => Err(flag_before_command(&flag)),
     }
 }
 
-/// A command without flags of its own. `help serve` and `version --help` are meant well.
+/// A command without flags of its own. `version --help` is meant well.
 fn alone(mut parser: Parser, command: Command) -> Result<Command, UsageError> {
     let mut command = command;
     while let Some(argument) = parser.next().map_err(wrong)? {
         match argument {
-            Arg::Long("help") | Arg::Short('h') => command = Command::Help,
+            Arg::Long("help") | Arg::Short('h') => command = Command::Help(Topic::Program),
             Arg::Long(name) => return Err(unknown_flag(name, ["help"])),
             Arg::Short(letter) => return Err(unknown_letter(letter)),
-            Arg::Value(word) => {
-                let known = word.to_str().is_some_and(|word| COMMANDS.contains(&word));
-                if !(known && matches!(command, Command::Help)) {
-                    return Err(stray_word(&word));
-                }
-            }
+            Arg::Value(word) => return Err(stray_word(&word)),
         }
     }
     Ok(command)
 }
 
-fn serve(mut parser: Parser) -> Result<Command, UsageError> {
-    let mut raw = Raw::default();
+/// `help`, `help init`, `help store rekey`.
+fn help(mut parser: Parser) -> Result<Command, UsageError> {
+    let mut topic = Topic::Program;
+    let mut words = 0;
     while let Some(argument) = parser.next().map_err(wrong)? {
-        let id = match argument {
-            Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help),
-            Arg::Long(name) => match by_name(name) {
-                Some(id) => id,
-                None => return Err(unknown_flag(name, SETTINGS.iter().map(|setting| setting.name))),
-            },
+        topic = match argument {
+            Arg::Long("help") | Arg::Short('h') => topic,
+            Arg::Long(name) => return Err(unknown_flag(name, ["help"])),
             Arg::Short(letter) => return Err(unknown_letter(letter)),
-            Arg::Value(word) => return Err(stray_word(&word)),
-        };
-        let text = match id.setting().kind {
-            // `--dev=false` turns off what the environment or the file turned on.
-            Kind::Switch => parser.optional_value().unwrap_or_else(|| OsString::from("true")),
-            Kind::Path | Kind::Addresses | Kind::Number(_) => parser.value().map_err(wrong)?,
-        };
-        raw.add_flag(id, text)
-            .map_err(|setting| UsageError::Wrong(format!("{} is given twice", setting.flag())))?;
-    }
-    Ok(Command::Serve(raw))
-}
-
-fn healthcheck(mut parser: Parser) -> Result<Command, UsageError> {
-    let mut url = None;
-    while let Some(argument) = parser.next().map_err(wrong)? {
-        match argument {
-            Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help),
-            Arg::Long("url") => {
-                if url.replace(parser.value().map_err(wrong)?).is_some() {
-                    return Err(UsageError::Wrong("--url is given twice".to_owned()));
+            Arg::Value(word) => {
+                words += 1;
+                match (words, topic, word.to_str()) {
+                    (1, _, Some("init")) => Topic::Init,
+                    (1, _, Some("store")) => Topic::Store,
+                    (1, _, Some(name)) if COMMANDS.contains(&name) => Topic::Program,
+                    (2, Topic::Store, _) => {
+                        Topic::OfStore(Action::named(&word).ok_or_else(|| unknown_action(&word))?)
+                    }
+                    _ => return Err(stray_word(&word)),
                 }
             }
-            Arg::Long(name) => return Err(unknown_flag(name, ["url"])),
-            Arg::Short(letter) => return Err(unknown_letter(letter)),
-            Arg::Value(word) => return Err(stray_word(&word)),
+        };
+    }
+    Ok(Command::Help(topic))
+}
+
+fn serve(parser: Parser) -> Result<Command, UsageError> {
+    let all = SETTINGS.each_ref().map(|setting| setting.id);
+    let flags = flags(parser, "serve", &all, &[])?;
+    Ok(flags.map_or(Command::Help(Topic::Program), |flags| Command::Serve(flags.raw)))
+}
+
+fn init(parser: Parser) -> Result<Command, UsageError> {
+    let Some(mut flags) = flags(parser, "init", &INIT_SETTINGS, &INIT_OWN)? else {
+        return Ok(Command::Help(Topic::Init));
+    };
+    Ok(Command::Init(Init {
+        generate_master_key: flags.take(GENERATE_MASTER_KEY).is_some(),
+        admin_key_file: flags.take_path(ADMIN_KEY_FILE)?,
+        raw: flags.raw,
+    }))
+}
+
+fn store(mut parser: Parser) -> Result<Command, UsageError> {
+    let action = match parser.next().map_err(wrong)? {
+        None => return Err(UsageError::NoCommand(Topic::Store)),
+        Some(Arg::Long("help") | Arg::Short('h')) => {
+            return alone(parser, Command::Help(Topic::Store));
+        }
+        Some(Arg::Value(word)) => Action::named(&word).ok_or_else(|| unknown_action(&word))?,
+        Some(Arg::Long(name)) => {
+            let flag = shown(OsStr::new(name));
+            return Err(UsageError::Wrong(format!(
+                "--{flag} stands before what to do; did you mean `quantonium store verify --{flag}`?"
+            )));
+        }
+        Some(Arg::Short(letter)) => return Err(unknown_letter(letter)),
+    };
+    let command = format!("store {}", action.name());
+    let Some(mut flags) = flags(parser, &command, action.settings(), action.own())? else {
+        return Ok(Command::Help(Topic::OfStore(action)));
+    };
+    let new_master_key_file = flags.take_path(NEW_MASTER_KEY_FILE)?;
+    if action == Action::Rekey && new_master_key_file.is_none() {
+        return Err(UsageError::Wrong(format!(
+            "{command} needs --{NEW_MASTER_KEY_FILE} FILE, the master key from now on; make one: (umask 077; head \
+             -c 32 /dev/urandom > FILE)"
+        )));
+    }
+    let json = flags.take("json").is_some();
+    Ok(Command::Store(StoreCommand { raw: flags.raw, action, json, new_master_key_file }))
+}
+
+fn healthcheck(parser: Parser) -> Result<Command, UsageError> {
+    let flags = flags(parser, "healthcheck", &[], &[Own { name: "url", kind: Kind::Path }])?;
+    Ok(flags
+        .map_or(Command::Help(Topic::Program), |mut flags| Command::HealthCheck { url: flags.take("url") }))
+}
+
+/// A flag that is no setting: a switch, or one with any text as its value.
+#[derive(Clone, Copy, Debug)]
+struct Own {
+    name: &'static str,
+    kind: Kind,
+}
+
+/// The flags of a command.
+#[derive(Debug, Default)]
+struct Flags {
+    raw: Raw,
+    own: Vec<(&'static str, OsString)>,
+}
+
+impl Flags {
+    /// The value of a flag of the command's own, if it was given.
+    fn take(&mut self, name: &str) -> Option<OsString> {
+        let index = self.own.iter().position(|(own, _)| *own == name)?;
+        Some(self.own.swap_remove(index).1)
+    }
+
+    fn take_path(&mut self, name: &str) -> Result<Option<PathBuf>, UsageError> {
+        match self.take(name) {
+            Some(path) if path.is_empty() => Err(UsageError::Wrong(format!("--{name}: an empty path"))),
+            path => Ok(path.map(PathBuf::from)),
         }
     }
-    Ok(Command::HealthCheck { url })
+}
+
+/// Reads the flags of `command`: the `settings` that it takes and its `own`. Nothing: help is asked for.
+fn flags(
+    mut parser: Parser,
+    command: &str,
+    settings: &[Id],
+    own: &[Own],
+) -> Result<Option<Flags>, UsageError> {
+    let mut flags = Flags::default();
+    while let Some(argument) = parser.next().map_err(wrong)? {
+        let name = match argument {
+            Arg::Long("help") | Arg::Short('h') => return Ok(None),
+            Arg::Long(name) => name,
+            Arg::Short(letter) => return Err(unknown_letter(letter)),
+            Arg::Value(word) => return Err(stray_word(&word)),
+        };
+        let twice = |name: &str| UsageError::Wrong(format!("--{name} is given twice"));
+        if let Some(own) = own.iter().find(|own| own.name == name) {
+            // A switch of its own cannot have been turned on elsewhere, so it takes no value that turns it off.
+            let value =
+                if own.kind == Kind::Switch { OsString::new() } else { parser.value().map_err(wrong)? };
+            if flags.own.iter().any(|(name, _)| *name == own.name) {
+                return Err(twice(own.name));
+            }
+            flags.own.push((own.name, value));
+        } else if let Some(id) = by_name(name).filter(|id| settings.contains(id)) {
+            let text = match id.setting().kind {
+                // `--dev=false` turns off what the environment or the file turned on.
+                Kind::Switch => parser.optional_value().unwrap_or_else(|| OsString::from("true")),
+                Kind::Path | Kind::Addresses | Kind::Number(_) => parser.value().map_err(wrong)?,
+            };
+            flags.raw.add_flag(id, text).map_err(|setting| twice(setting.name))?;
+        } else if by_name(name).is_some() {
+            return Err(UsageError::Wrong(format!(
+                "--{name} is a flag of `quantonium serve`, not of `quantonium {command}`"
+            )));
+        } else {
+            let known = settings.iter().map(|id| id.setting().name).chain(own.iter().map(|own| own.name));
+            return Err(unknown_flag(name, known));
+        }
+    }
+    Ok(Some(flags))
 }
 
 fn wrong(error: lexopt::Error) -> UsageError {
@@ -151,6 +351,16 @@ fn unknown_command(word: &OsStr) -> UsageError {
             format!("unknown command {}; did you mean `quantonium {command}`?", shown(word))
         }
         None => format!("unknown command {}; the commands are {}", shown(word), COMMANDS.join(", ")),
+    })
+}
+
+fn unknown_action(word: &OsStr) -> UsageError {
+    let names = Action::ALL.map(Action::name);
+    UsageError::Wrong(match nearest(&word.to_string_lossy(), names) {
+        Some(name) => {
+            format!("unknown store command {}; did you mean `quantonium store {name}`?", shown(word))
+        }
+        None => format!("unknown store command {}; there are {}", shown(word), names.join(", ")),
     })
 }
 
@@ -207,9 +417,10 @@ mod tests {
             "serve --dev -h",
             "healthcheck -h",
             "help serve",
+            "help help",
             "version --help",
         ] {
-            assert!(matches!(parsed(line), Ok(Command::Help)), "{line}");
+            assert!(matches!(parsed(line), Ok(Command::Help(Topic::Program))), "{line}");
         }
         for line in ["version", "--version", "-V"] {
             assert!(matches!(parsed(line), Ok(Command::Version)), "{line}");
@@ -241,10 +452,53 @@ mod tests {
     }
 
     #[test]
+    fn init_and_store_take_settings_and_flags_of_their_own() {
+        let Ok(Command::Init(init)) = parsed("init --data-dir d --generate-master-key --admin-key-file a")
+        else {
+            panic!("init");
+        };
+        assert!(init.generate_master_key);
+        assert_eq!(init.admin_key_file, Some(PathBuf::from("a")));
+        assert_eq!(init.raw.get(Id::DataDir).unwrap().texts, ["d"]);
+        let Ok(Command::Init(init)) = parsed("init") else { panic!("init") };
+        assert!(!init.generate_master_key && init.admin_key_file.is_none());
+        for action in Action::ALL {
+            let needed = if action == Action::Rekey { " --new-master-key-file n" } else { "" };
+            let line = format!("store {} --data-dir d --master-key-file m{needed}", action.name());
+            let Ok(Command::Store(command)) = parsed(&line) else { panic!("{line}") };
+            assert_eq!((command.action, command.json), (action, false));
+            assert_eq!(command.raw.get(Id::MasterKeyFile).unwrap().texts, ["m"]);
+            assert_eq!(command.new_master_key_file.is_some(), action == Action::Rekey);
+        }
+        let Ok(Command::Store(command)) = parsed("store verify --json") else { panic!("store") };
+        assert!(command.json);
+        assert!(parsed("store rekey").unwrap_err().contains("needs --new-master-key-file FILE"));
+    }
+
+    #[test]
+    fn each_has_its_help() {
+        for (line, topic) in [
+            ("init --help", Topic::Init),
+            ("help init", Topic::Init),
+            ("store --help", Topic::Store),
+            ("store -h", Topic::Store),
+            ("help store", Topic::Store),
+            ("store rekey --help", Topic::OfStore(Action::Rekey)),
+            ("help store rekey", Topic::OfStore(Action::Rekey)),
+            ("store verify --data-dir x -h", Topic::OfStore(Action::Verify)),
+        ] {
+            assert!(matches!(parsed(line), Ok(Command::Help(found)) if found == topic), "{line}");
+        }
+    }
+
+    #[test]
     fn mistakes_are_answered_with_what_to_run() {
         for (line, answer) in [
             ("sevre", "unknown command sevre; did you mean `quantonium serve`?"),
-            ("encrypt", "unknown command encrypt; the commands are serve, healthcheck, version, help"),
+            (
+                "encrypt",
+                "unknown command encrypt; the commands are serve, init, store, healthcheck, version, help",
+            ),
             ("--dev", "--dev stands before any command; did you mean `quantonium serve --dev`?"),
             ("--versoin", "unknown flag --versoin; did you mean --version?"),
             ("-x", "unknown flag -x"),
@@ -262,6 +516,26 @@ mod tests {
             ("--help=x", "--help takes no value, not x"),
             ("version --json", "unknown flag --json"),
             ("version serve", "unexpected argument serve; flags begin with --"),
+            ("stroe", "unknown command stroe; did you mean `quantonium store`?"),
+            ("store verfiy", "unknown store command verfiy; did you mean `quantonium store verify`?"),
+            ("store scrub", "unknown store command scrub; there are verify, inspect, compact, rekey"),
+            ("help store scrub", "unknown store command scrub; there are verify, inspect, compact, rekey"),
+            ("help init verify", "unexpected argument verify; flags begin with --"),
+            (
+                "store --data-dir x",
+                "--data-dir stands before what to do; did you mean `quantonium store verify --data-dir`?",
+            ),
+            ("store verify --jsno", "unknown flag --jsno; did you mean --json?"),
+            ("store verify --json=1", "--json takes no value, not 1"),
+            (
+                "store verify --listen x",
+                "--listen is a flag of `quantonium serve`, not of `quantonium store verify`",
+            ),
+            ("store compact --json", "unknown flag --json"),
+            ("store rekey --new-master-key-file=", "--new-master-key-file: an empty path"),
+            ("init --workers 1", "--workers is a flag of `quantonium serve`, not of `quantonium init`"),
+            ("init --admin-key-flie x", "unknown flag --admin-key-flie; did you mean --admin-key-file?"),
+            ("init --generate-master-key --generate-master-key", "--generate-master-key is given twice"),
             ("help me", "unexpected argument me; flags begin with --"),
         ] {
             let said = parsed(line).map(|command| format!("{command:?}")).unwrap_err();
@@ -272,6 +546,7 @@ mod tests {
 
     #[test]
     fn nothing_at_all_is_answered_with_the_help() {
-        assert_eq!(parsed("").unwrap_err(), help::text());
+        assert_eq!(parsed("").unwrap_err(), help::text(Topic::Program));
+        assert_eq!(parsed("store").unwrap_err(), help::text(Topic::Store));
     }
 }

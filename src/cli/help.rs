@@ -1,12 +1,13 @@
-//! The help: what the program is, how to begin, every flag with its default.
+//! The help: what the program is, how to begin, every flag with its default; more on `init` and `store`.
 //!
-//! Owns no fact that stands elsewhere: settings come from their table, exit codes from `exit`. Invariant: no
-//! line is wider than 100 characters.
+//! Owns no fact that stands elsewhere: settings come from their table, exit codes from `exit`. Invariants: no
+//! line is wider than 100 characters; each command is shown with a line that can be run.
 
 use core::fmt::Write as _;
 
+use super::arguments::Action;
 use crate::build_info::VERSION;
-use crate::config::{Fallback, Group, Kind, SETTINGS, Setting, Unit};
+use crate::config::{Fallback, Group, Kind, MASTER_KEY_CREDENTIAL, SETTINGS, Setting, Unit};
 use crate::exit::Exit;
 
 const HEAD: &str = "\
@@ -18,10 +19,12 @@ First run:
   curl -X POST localhost:8080/api/keys -H \"X-API-Key: $K\" -d '{\"name\":\"orders\"}'
 
 Commands:
+  quantonium init [FLAG ...]             make data directory, store, master key and admin key
   quantonium serve [FLAG ...]            serve until SIGTERM; a second signal stops at once
+  quantonium store COMMAND [FLAG ...]    verify, inspect, compact or rekey a stopped server's store
   quantonium healthcheck [--url URL]     ask a server (default: the one configured here) how it is
   quantonium version                     show version, commit, target, features, CPU flavour
-  quantonium help                        show this
+  quantonium help [COMMAND]              show this; more with help init, help store, help store rekey
 
 Settings of serve. Each is a flag, an environment variable or a key in the TOML file, in this
 order of strength; the default comes last. An empty variable counts as not set. Secrets are not
@@ -30,16 +33,149 @@ taken from the environment by value.
 
 const FILES: &str = "
 Files, below the data directory:
-  admin.key      the admin API key, made at the first start; keep it secret
+  journal        the store: every key, sealed under the master key
+  journal.next   its successor, while it is compacted
   audit/*.jsonl  what was done, by whom, one JSON line each
-  lock           held while a server runs
+  lock           held while a server or a command uses the directory
+  master.key, admin.key   with --dev only: keys that a production start gets from you
 ";
+
+const INIT: &str = "\
+quantonium init: make the data directory, the store in it and the first admin API key.
+
+  quantonium init --data-dir /var/lib/quantonium \\
+      --master-key-file /etc/quantonium/master.key --generate-master-key > admin.key
+
+The admin API key goes to standard output, once; nothing keeps it. Everything else that init says
+goes to standard error. Keep a copy of the master key away from this machine, and away from the
+backups of the data directory: without it nobody opens the store, with both anybody does.
+
+Flags:
+  --data-dir PATH          directory to make; there must be no store in it yet
+  --master-key-file PATH   file with 32 bytes, raw, as 64 hexadecimal digits or in base64
+  --generate-master-key    make that file too (mode 0600); it must not exist
+  --admin-key-file PATH    write the admin key there (mode 0600) instead; it must not exist
+  --user-id ID, --group-id ID   as root: who serves, and gets the data directory (1001)
+  --config PATH            take these settings from a TOML file
+
+Then serve it:
+  quantonium serve --data-dir /var/lib/quantonium --master-key-file /etc/quantonium/master.key
+";
+
+const STORE: &str = "\
+quantonium store: work on the store of a server that does not run.
+
+  quantonium store verify    read and check every byte and every key; change nothing
+  quantonium store inspect   show what the store is and, with the master key, the keys in it
+  quantonium store compact   rewrite it without what was superseded or removed
+  quantonium store rekey     put it under another master key
+
+Each takes --data-dir PATH and --master-key-file PATH, or their variables, as `quantonium serve`
+does; `quantonium help store verify` and so on show an example. Stop the server first: while it
+runs the directory is in use, and the command says so. It also works on a copy of the directory,
+whoever owns that: what it writes belongs to the owner of the directory.
+";
+
+const VERIFY: &str = "\
+quantonium store verify: read and check every byte of the store, every record and every key.
+
+  quantonium store verify --data-dir /var/lib/quantonium \\
+      --master-key-file /etc/quantonium/master.key
+
+It changes nothing. Exit code 0: all is as it was written, apart from an unfinished change at the
+very end, which the next start cuts off. Exit code 65: damaged; the report says at which offsets.
+Without the master key nothing can be checked but the form of the header: see `store inspect`.
+
+Flags:
+  --data-dir PATH          the data directory, or a copy of one
+  --master-key-file PATH   the master key that it was made with
+  --json                   report in JSON
+  --config PATH            take these settings from a TOML file
+";
+
+const INSPECT: &str = "\
+quantonium store inspect: show what the store is and, with the master key, what is in it.
+
+  quantonium store inspect --data-dir /var/lib/quantonium
+
+Without a master key: format, size, identifiers, and which master key is needed (its id, which
+gives nothing of it away). With --master-key-file also the names, types, versions and states of
+the keys, and never their material.
+
+Flags:
+  --data-dir PATH          the data directory, or a copy of one
+  --master-key-file PATH   the master key that it was made with
+  --json                   report in JSON
+  --config PATH            take these settings from a TOML file
+";
+
+const COMPACT: &str = "\
+quantonium store compact: rewrite the store without what was superseded or removed.
+
+  quantonium store compact --data-dir /var/lib/quantonium \\
+      --master-key-file /etc/quantonium/master.key
+
+A running server does the same by itself when it is worth it. The new journal takes the old one's
+place in one step: whenever the power fails, one of the two is there.
+
+Flags:
+  --data-dir PATH          the data directory
+  --master-key-file PATH   the master key that it was made with
+  --min-store-revision N, --accept-store-rollback, --config PATH   as for serve
+";
+
+const REKEY: &str = "\
+quantonium store rekey: put the store under another master key.
+
+  (umask 077; head -c 32 /dev/urandom > /etc/quantonium/new-master.key)
+  quantonium store rekey --data-dir /var/lib/quantonium \\
+      --master-key-file /etc/quantonium/master.key \\
+      --new-master-key-file /etc/quantonium/new-master.key
+
+It changes all at once: until it is done only the old key opens the store, then only the new one.
+No key, API key or ciphertext changes. Older copies of the journal still open with the old master
+key: whoever has both reads the keys, so destroy those copies, or keep the old key secret.
+
+Flags:
+  --data-dir PATH              the data directory
+  --master-key-file PATH       the master key until now
+  --new-master-key-file PATH   the master key from now on
+  --min-store-revision N, --accept-store-rollback, --config PATH   as for serve
+";
+
+/// What is asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Topic {
+    /// The whole program.
+    Program,
+    /// `quantonium init`.
+    Init,
+    /// `quantonium store`.
+    Store,
+    /// One of its commands.
+    OfStore(Action),
+}
 
 /// Where the text of a setting begins.
 const INDENT: &str = "      ";
 
-/// The whole help, ending in a newline.
-pub(super) fn text() -> String {
+/// The help on `topic`, ending in a newline.
+pub(super) fn text(topic: Topic) -> String {
+    let text = match topic {
+        Topic::Program => return program(),
+        Topic::Init => INIT,
+        Topic::Store => STORE,
+        Topic::OfStore(Action::Verify) => VERIFY,
+        Topic::OfStore(Action::Inspect) => INSPECT,
+        Topic::OfStore(Action::Compact) => COMPACT,
+        Topic::OfStore(Action::Rekey) => REKEY,
+    };
+    let mut out = text.to_owned();
+    exit_codes(&mut out);
+    out
+}
+
+fn program() -> String {
     let mut out = format!("quantonium {VERSION}\n{HEAD}");
     for group in Group::ALL {
         let _ = write!(out, "\n{}:\n", group.heading());
@@ -49,12 +185,16 @@ pub(super) fn text() -> String {
             let _ = writeln!(out, "{INDENT}[{}; {}]", setting.variable(), default(setting));
         }
     }
+    exit_codes(&mut out);
+    out.push_str(FILES);
+    out
+}
+
+fn exit_codes(out: &mut String) {
     out.push_str("\nExit codes:\n");
     for (exit, meaning) in Exit::MEANINGS {
         let _ = writeln!(out, "  {:<3} {meaning}", exit.code());
     }
-    out.push_str(FILES);
-    out
 }
 
 const fn placeholder(kind: Kind) -> &'static str {
@@ -65,6 +205,7 @@ const fn placeholder(kind: Kind) -> &'static str {
         Kind::Number(Unit::Count) => " N",
         Kind::Number(Unit::Bytes) => " BYTES",
         Kind::Number(Unit::Millis) => " MS",
+        Kind::Number(Unit::Seconds) => " SECONDS",
         Kind::Number(Unit::Identity) => " ID",
     }
 }
@@ -75,6 +216,9 @@ fn default(setting: &Setting) -> String {
         Fallback::Nothing => return "none".to_owned(),
         Fallback::Text(text) => return format!("default {text}"),
         Fallback::RequiredUnlessDev(text) => return format!("required; with --dev {text}"),
+        Fallback::CredentialUnlessDev => {
+            return format!("required, or systemd's credential {MASTER_KEY_CREDENTIAL}; with --dev made");
+        }
         Fallback::Number(number) => amount(setting.kind, number),
         Fallback::Processors => "the number of processors".to_owned(),
     };
@@ -96,7 +240,7 @@ mod tests {
 
     #[test]
     fn every_setting_is_shown_with_flag_variable_and_text() {
-        let text = text();
+        let text = text(Topic::Program);
         for setting in &SETTINGS {
             assert!(text.contains(&format!("\n  {}", setting.flag())), "{}", setting.name);
             assert!(text.contains(&format!("[{};", setting.variable())), "{}", setting.name);
@@ -109,16 +253,38 @@ mod tests {
 
     #[test]
     fn every_exit_code_is_shown() {
-        let text = text();
+        let text = text(Topic::Program);
         for (exit, meaning) in Exit::MEANINGS {
             assert!(text.contains(&format!("  {:<3} {meaning}\n", exit.code())), "{exit:?}");
         }
     }
 
+    fn topics() -> impl Iterator<Item = Topic> {
+        [Topic::Program, Topic::Init, Topic::Store].into_iter().chain(Action::ALL.map(Topic::OfStore))
+    }
+
     #[test]
     fn no_line_is_wider_than_100_characters() {
-        for line in text().lines() {
+        for line in topics().flat_map(|topic| text(topic).lines().map(str::to_owned).collect::<Vec<_>>()) {
             assert!(line.chars().count() <= 100, "{line}");
+        }
+    }
+
+    #[test]
+    fn every_command_is_shown_with_an_example_and_the_exit_codes() {
+        for topic in topics() {
+            let text = text(topic);
+            let example = match topic {
+                Topic::Program => "\n  quantonium serve --dev".to_owned(),
+                Topic::Init => "\n  quantonium init --data-dir ".to_owned(),
+                Topic::Store => "\n  quantonium store verify ".to_owned(),
+                Topic::OfStore(action) => format!("\n  quantonium store {} --data-dir ", action.name()),
+            };
+            assert!(text.contains(&example), "{text}");
+            assert!(text.contains("\n  65  "), "{text}");
+        }
+        for action in Action::ALL {
+            assert!(STORE.contains(&format!("quantonium store {} ", action.name())));
         }
     }
 }

@@ -5,9 +5,15 @@
 //! exit code 64; a configuration that is refused, wherever the value came from, with 78.
 
 mod arguments;
+mod contents;
+mod failure;
 mod healthcheck;
 mod help;
+mod init;
+mod offline;
 mod panic_hook;
+mod report;
+mod store;
 mod version;
 
 use std::ffi::OsString;
@@ -28,13 +34,15 @@ pub fn run(
 ) -> Exit {
     match arguments::parse(arguments) {
         Ok(Command::Serve(raw)) => serve(raw, environment),
+        Ok(Command::Init(command)) => init::run(command, environment),
+        Ok(Command::Store(command)) => store::run(command, environment),
         Ok(Command::HealthCheck { url }) => healthcheck::run(url.as_deref(), environment),
         Ok(Command::Version) => {
             console::out(&version::text());
             Exit::Success
         }
-        Ok(Command::Help) => {
-            console::out(&help::text());
+        Ok(Command::Help(topic)) => {
+            console::out(&help::text(topic));
             Exit::Success
         }
         Err(error) => {

@@ -6,9 +6,10 @@
 use core::num::NonZeroUsize;
 use std::ffi::OsStr;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::error::ConfigError;
+use super::master_key;
 use super::raw::{Raw, Source};
 use super::settings::{Fallback, Id, Kind, Unit};
 use super::value;
@@ -36,6 +37,18 @@ pub struct Config {
     pub dev: bool,
     /// Directory of everything that outlives a run.
     pub data_dir: PathBuf,
+    /// The file of the master key; none only with `dev`, which keeps one of its own in the data directory.
+    pub master_key_file: Option<PathBuf>,
+    /// Make the store if the data directory holds none.
+    pub init: bool,
+    /// The file of the key that seals backups; none: a key of this store's own.
+    pub backup_key_file: Option<PathBuf>,
+    /// How long a deleted key can be brought back, in seconds.
+    pub restore_window_seconds: u64,
+    /// A revision that the store must have reached.
+    pub min_store_revision: Option<u64>,
+    /// Start on a store that is known to have been rolled back.
+    pub accept_store_rollback: bool,
     /// Where to listen: at least one address, none twice apart from those with port 0.
     pub listen: Vec<SocketAddr>,
     /// Plain HTTP may leave this machine.
@@ -72,13 +85,24 @@ pub struct Config {
 ///
 /// # Errors
 /// The first setting that cannot be served with.
-pub(super) fn check(raw: &Raw, machine: Machine) -> Result<Config, ConfigError> {
+pub(super) fn check(raw: &Raw, machine: Machine, credentials: Option<&Path>) -> Result<Config, ConfigError> {
     let read = Reader { raw, machine };
     let dev = read.switch(Id::Dev)?;
+    let data_dir = read.data_dir(dev)?;
+    let master_key_file = master_key::resolve(read.path(Id::MasterKeyFile)?, credentials);
+    if master_key_file.is_none() && !dev {
+        return Err(ConfigError::MasterKeyMissing);
+    }
     let body_timeout_ms = read.number(Id::BodyTimeout)?;
     let config = Config {
         dev,
-        data_dir: read.path(Id::DataDir, dev)?.ok_or(ConfigError::DataDirMissing)?,
+        data_dir,
+        master_key_file,
+        init: read.switch(Id::Init)?,
+        backup_key_file: read.path(Id::BackupKeyFile)?,
+        restore_window_seconds: read.number(Id::RestoreWindow)?,
+        min_store_revision: read.optional_number(Id::MinStoreRevision)?,
+        accept_store_rollback: read.switch(Id::AcceptStoreRollback)?,
         listen: read.addresses()?,
         insecure_http: read.switch(Id::InsecureHttp)?,
         workers: read.count(Id::Workers)?,
@@ -107,6 +131,40 @@ pub(super) fn check(raw: &Raw, machine: Machine) -> Result<Config, ConfigError> 
     Ok(config)
 }
 
+/// The settings of a command that works on the store of a stopped server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offline {
+    /// Directory of everything that outlives a run.
+    pub data_dir: PathBuf,
+    /// The file of the master key, if one is named or handed over by systemd.
+    pub master_key_file: Option<PathBuf>,
+    /// A revision that the store must have reached.
+    pub min_store_revision: Option<u64>,
+    /// Take a store that is known to have been rolled back.
+    pub accept_store_rollback: bool,
+    /// User to which a new data directory is given by root; never root.
+    pub user_id: u32,
+    /// Group to which it is given; never root's.
+    pub group_id: u32,
+}
+
+/// Checks what a command needs that works on the store of a stopped server.
+///
+/// # Errors
+/// The first of these settings that is wrong.
+pub(super) fn offline(raw: &Raw, credentials: Option<&Path>) -> Result<Offline, ConfigError> {
+    let read = Reader { raw, machine: Machine { processors: 1 } };
+    let dev = read.switch(Id::Dev)?;
+    Ok(Offline {
+        data_dir: read.data_dir(dev)?,
+        master_key_file: master_key::resolve(read.path(Id::MasterKeyFile)?, credentials),
+        min_store_revision: read.optional_number(Id::MinStoreRevision)?,
+        accept_store_rollback: read.switch(Id::AcceptStoreRollback)?,
+        user_id: read.identity(Id::UserId)?,
+        group_id: read.identity(Id::GroupId)?,
+    })
+}
+
 /// Where the settings say to listen, without judging any other setting.
 ///
 /// # Errors
@@ -120,7 +178,7 @@ pub(super) fn listen_addresses(raw: &Raw) -> Result<Vec<SocketAddr>, ConfigError
 /// # Errors
 /// [`ConfigError::Value`].
 pub(super) fn config_file(raw: &Raw) -> Result<Option<PathBuf>, ConfigError> {
-    Reader { raw, machine: Machine { processors: 1 } }.path(Id::ConfigFile, false)
+    Reader { raw, machine: Machine { processors: 1 } }.path(Id::ConfigFile)
 }
 
 /// Typed look-ups; each falls back to the setting's default.
@@ -145,12 +203,16 @@ impl Reader<'_> {
         Ok(self.given(id, value::switch)?.unwrap_or(false))
     }
 
-    fn path(&self, id: Id, dev: bool) -> Result<Option<PathBuf>, ConfigError> {
-        let fallback = match id.setting().fallback {
+    fn path(&self, id: Id) -> Result<Option<PathBuf>, ConfigError> {
+        self.given(id, value::path)
+    }
+
+    fn data_dir(&self, dev: bool) -> Result<PathBuf, ConfigError> {
+        let fallback = match Id::DataDir.setting().fallback {
             Fallback::RequiredUnlessDev(text) if dev => Some(PathBuf::from(text)),
             _ => None,
         };
-        Ok(self.given(id, value::path)?.or(fallback))
+        self.path(Id::DataDir)?.or(fallback).ok_or(ConfigError::DataDirMissing)
     }
 
     fn addresses(&self) -> Result<Vec<SocketAddr>, ConfigError> {
@@ -164,18 +226,24 @@ impl Reader<'_> {
         }
     }
 
-    fn number(&self, id: Id) -> Result<u64, ConfigError> {
+    /// The number that was given, if one was.
+    fn optional_number(&self, id: Id) -> Result<Option<u64>, ConfigError> {
         let setting = id.setting();
         let unit = match setting.kind {
             Kind::Number(unit) => unit,
             Kind::Switch | Kind::Path | Kind::Addresses => Unit::Count,
         };
+        self.given(id, |text| value::number(setting, unit, text))
+    }
+
+    fn number(&self, id: Id) -> Result<u64, ConfigError> {
+        let setting = id.setting();
         let fallback = match setting.fallback {
             Fallback::Number(number) => number,
             Fallback::Processors => (self.machine.processors as u64).clamp(setting.floor, setting.ceiling),
             _ => setting.floor,
         };
-        Ok(self.given(id, |text| value::number(setting, unit, text))?.unwrap_or(fallback))
+        Ok(self.optional_number(id)?.unwrap_or(fallback))
     }
 
     /// The silence inside a body. Its default follows a shorter total; one that was given must fit.

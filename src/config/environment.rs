@@ -1,12 +1,15 @@
 //! Settings from environment variables.
 //!
 //! Owns the rules for `QUANTONIUM_*`: a setting's variable is taken, one that would carry a secret stops the
-//! start, an unknown one is warned about. Invariants: no value of a variable that is not a setting is looked
-//! at beyond whether it is empty; an empty variable counts as not set.
+//! start, an unknown one is warned about. The only other variable that is read names the directory of systemd's
+//! credentials. Invariants: no value of a variable that is not a setting is looked at beyond whether it is empty;
+//! an empty variable counts as not set.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use super::error::{ConfigError, shown};
+use super::master_key::CREDENTIALS_VARIABLE;
 use super::raw::{Raw, Source};
 use super::settings::{ENVIRONMENT_PREFIX, SETTINGS};
 use super::suggest::nearest;
@@ -19,17 +22,29 @@ const OTHERS_PREFIX: &str = "QUANTONIUM_BIN_";
 /// A variable whose last word is one of these carries a secret.
 const SECRET_WORDS: [&str; 5] = ["KEY", "SECRET", "TOKEN", "PASSWORD", "PASSPHRASE"];
 
-/// Adds the settings among `variables` to `raw` and returns warnings about unknown variables.
+/// What the environment says beside the settings.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Surroundings {
+    /// Warnings about unknown variables.
+    pub(super) warnings: Vec<String>,
+    /// The directory of the credentials that systemd hands over.
+    pub(super) credentials: Option<PathBuf>,
+}
+
+/// Adds the settings among `variables` to `raw` and returns the rest of what they say.
 ///
 /// # Errors
 /// [`ConfigError::SecretInEnvironment`].
 pub(super) fn read(
     variables: impl IntoIterator<Item = (OsString, OsString)>,
     raw: &mut Raw,
-) -> Result<Vec<String>, ConfigError> {
+) -> Result<Surroundings, ConfigError> {
     let known: Vec<_> = SETTINGS.iter().map(|setting| (setting.variable(), setting.id)).collect();
-    let mut warnings = Vec::new();
+    let mut surroundings = Surroundings::default();
     for (name, value) in variables {
+        if name == CREDENTIALS_VARIABLE && !value.is_empty() {
+            surroundings.credentials = Some(PathBuf::from(&value));
+        }
         if value.is_empty() || !name.as_encoded_bytes().starts_with(ENVIRONMENT_PREFIX.as_bytes()) {
             continue;
         }
@@ -41,10 +56,10 @@ pub(super) fn read(
         } else if name.rsplit('_').next().is_some_and(|word| SECRET_WORDS.contains(&word)) {
             return Err(ConfigError::SecretInEnvironment { name });
         } else {
-            warnings.push(unknown(&name));
+            surroundings.warnings.push(unknown(&name));
         }
     }
-    Ok(warnings)
+    Ok(surroundings)
 }
 
 fn unknown(name: &str) -> String {
@@ -67,7 +82,7 @@ mod tests {
         let mut raw = Raw::default();
         let variables = variables.iter().map(|(name, value)| (name.into(), value.into()));
         let outcome = read(variables, &mut raw);
-        (raw, outcome)
+        (raw, outcome.map(|surroundings| surroundings.warnings))
     }
 
     #[test]
@@ -119,8 +134,24 @@ mod tests {
             ("QUANTONIUM_COMMIT", "abc"),
         ]);
         assert_eq!(outcome, Ok(vec![]));
-        let (_, outcome) = scan(&[("QUANTONIUM_MASTER_KEY_FILE", "/run/secrets/master")]);
+        let (raw, outcome) = scan(&[
+            ("QUANTONIUM_MASTER_KEY_FILE", "/run/secrets/master"),
+            ("QUANTONIUM_BACKUP_KEY_FILE", "/run/secrets/backup"),
+        ]);
+        assert_eq!(outcome, Ok(vec![]));
+        assert_eq!(raw.get(Id::MasterKeyFile).unwrap().texts, ["/run/secrets/master"]);
+        // A kind of secret that this version does not know: its path gives nothing away.
+        let (_, outcome) = scan(&[("QUANTONIUM_ETCD_PASSWORD_FILE", "/run/secrets/etcd")]);
         assert_eq!(outcome.map(|warnings| warnings.len()), Ok(1));
+    }
+
+    #[test]
+    fn the_directory_of_credentials_is_told() {
+        let credentials = |value: &str| {
+            read([(CREDENTIALS_VARIABLE.into(), value.into())], &mut Raw::default()).unwrap().credentials
+        };
+        assert_eq!(credentials("/run/credentials/q"), Some(PathBuf::from("/run/credentials/q")));
+        assert_eq!(credentials(""), None);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use super::master_key::MASTER_KEY_CREDENTIAL;
 use super::raw::Source;
 use super::settings::Id;
 use crate::limits;
@@ -44,6 +45,8 @@ pub enum ConfigError {
     },
     /// There is no data directory and no `--dev`.
     DataDirMissing,
+    /// There is no master key and no `--dev`.
+    MasterKeyMissing,
     /// A secret stands in the environment by value.
     SecretInEnvironment {
         /// The variable's name.
@@ -116,6 +119,17 @@ impl fmt::Display for ConfigError {
                 write!(
                     f,
                     "no data directory: give {} DIR or set {}, or try it out with --dev",
+                    setting.flag(),
+                    setting.variable()
+                )
+            }
+            Self::MasterKeyMissing => {
+                let setting = Id::MasterKeyFile.setting();
+                write!(
+                    f,
+                    "no master key: give {} FILE, set {}, or let systemd hand it over \
+                     (LoadCredential={MASTER_KEY_CREDENTIAL}:FILE); for a new store `quantonium init \
+                     --generate-master-key` makes one; try it out with --dev",
                     setting.flag(),
                     setting.variable()
                 )

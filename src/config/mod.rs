@@ -9,6 +9,7 @@ mod checked;
 mod environment;
 mod error;
 mod file;
+mod master_key;
 mod raw;
 mod settings;
 mod suggest;
@@ -17,8 +18,11 @@ mod value;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 
-pub use checked::{Config, Machine};
+use environment::Surroundings;
+
+pub use checked::{Config, Machine, Offline};
 pub use error::{ConfigError, Place, shown, shown_path};
+pub use master_key::MASTER_KEY_CREDENTIAL;
 pub use raw::{Given, Raw, Source};
 pub use settings::{Fallback, Group, Id, Kind, SETTINGS, Setting, Unit, by_name};
 pub use suggest::nearest;
@@ -41,8 +45,20 @@ pub fn load(
     environment: impl IntoIterator<Item = (OsString, OsString)>,
     machine: Machine,
 ) -> Result<Loaded, ConfigError> {
-    let warnings = gather(&mut raw, environment)?;
-    Ok(Loaded { config: checked::check(&raw, machine)?, warnings })
+    let Surroundings { warnings, credentials } = gather(&mut raw, environment)?;
+    Ok(Loaded { config: checked::check(&raw, machine, credentials.as_deref())?, warnings })
+}
+
+/// What a command needs that works on the store of a stopped server; other settings are not judged.
+///
+/// # Errors
+/// What is wrong with the environment, the file or these settings.
+pub fn load_offline(
+    mut raw: Raw,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Offline, ConfigError> {
+    let credentials = gather(&mut raw, environment)?.credentials;
+    checked::offline(&raw, credentials.as_deref())
 }
 
 /// Where environment, file and defaults say to listen; other settings are not judged.
@@ -60,12 +76,12 @@ pub fn listen_addresses(
 fn gather(
     raw: &mut Raw,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
-) -> Result<Vec<String>, ConfigError> {
-    let warnings = environment::read(environment, raw)?;
+) -> Result<Surroundings, ConfigError> {
+    let surroundings = environment::read(environment, raw)?;
     if let Some(path) = checked::config_file(raw)? {
         file::read(&path, raw)?;
     }
-    Ok(warnings)
+    Ok(surroundings)
 }
 
 #[cfg(test)]

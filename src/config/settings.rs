@@ -19,6 +19,12 @@ pub enum Id {
     Workers,
     UserId,
     GroupId,
+    MasterKeyFile,
+    Init,
+    BackupKeyFile,
+    RestoreWindow,
+    MinStoreRevision,
+    AcceptStoreRollback,
     Listen,
     InsecureHttp,
     MaxConnections,
@@ -64,6 +70,8 @@ pub enum Unit {
     Bytes,
     /// Milliseconds.
     Millis,
+    /// Seconds.
+    Seconds,
     /// A user or group of the system.
     Identity,
 }
@@ -83,6 +91,8 @@ pub enum Fallback {
     Processors,
     /// Required, except with `--dev`: then this text.
     RequiredUnlessDev(&'static str),
+    /// The credential that systemd hands over; required without it, except with `--dev`, which makes its own.
+    CredentialUnlessDev,
 }
 
 /// The heading under which the help shows a setting.
@@ -90,6 +100,8 @@ pub enum Fallback {
 pub enum Group {
     /// How the server starts.
     Start,
+    /// What keeps the keys.
+    Store,
     /// Where it listens.
     Network,
     /// How much it takes on.
@@ -100,13 +112,14 @@ pub enum Group {
 
 impl Group {
     /// All groups, in the order of the help.
-    pub const ALL: [Self; 4] = [Self::Start, Self::Network, Self::Capacity, Self::Time];
+    pub const ALL: [Self; 5] = [Self::Start, Self::Store, Self::Network, Self::Capacity, Self::Time];
 
     /// The heading's text.
     #[must_use]
     pub const fn heading(self) -> &'static str {
         match self {
             Self::Start => "Start",
+            Self::Store => "Store",
             Self::Network => "Network",
             Self::Capacity => "Capacity",
             Self::Time => "Time",
@@ -194,14 +207,14 @@ const fn capacity(id: Id, name: &'static str, unit: Unit, default: u64, help: &'
 }
 
 /// Every setting, in the order of [`Id`].
-pub const SETTINGS: [Setting; 18] = [
+pub const SETTINGS: [Setting; 24] = [
     row(
         Id::Dev,
         "dev",
         Kind::Switch,
         Fallback::Off,
         Group::Start,
-        "Try it out: the data directory defaults to ./quantonium-dev",
+        "Try it out: makes data directory (./quantonium-dev), store, master key and admin key by itself",
     ),
     row(
         Id::ConfigFile,
@@ -217,7 +230,7 @@ pub const SETTINGS: [Setting; 18] = [
         Kind::Path,
         Fallback::RequiredUnlessDev("./quantonium-dev"),
         Group::Start,
-        "Directory for keys, audit files and the admin key; created if missing, mode 0700",
+        "Directory for the store and the audit files; `quantonium init` makes it, mode 0700",
     ),
     row(
         Id::Workers,
@@ -230,6 +243,56 @@ pub const SETTINGS: [Setting; 18] = [
     .bounded(limits::WORKERS_MIN_COUNT as u64, limits::WORKERS_MAX_COUNT as u64),
     identity(Id::UserId, "user-id", "User to become when started as root"),
     identity(Id::GroupId, "group-id", "Group to become when started as root"),
+    row(
+        Id::MasterKeyFile,
+        "master-key-file",
+        Kind::Path,
+        Fallback::CredentialUnlessDev,
+        Group::Store,
+        "File with the master key: 32 bytes raw, in hexadecimal or in base64",
+    ),
+    row(
+        Id::Init,
+        "init",
+        Kind::Switch,
+        Fallback::Off,
+        Group::Store,
+        "Make the store, and show the admin key, if the data directory holds none: for containers",
+    ),
+    row(
+        Id::BackupKeyFile,
+        "backup-key-file",
+        Kind::Path,
+        Fallback::Nothing,
+        Group::Store,
+        "File with a key, in the forms of a master key, that seals backups for other servers that have it",
+    ),
+    row(
+        Id::RestoreWindow,
+        "restore-window",
+        Kind::Number(Unit::Seconds),
+        Fallback::Number(limits::RESTORE_WINDOW_DEFAULT_SECONDS),
+        Group::Store,
+        "How long a deleted key can be brought back before it is destroyed",
+    )
+    .bounded(limits::RESTORE_WINDOW_FLOOR_SECONDS, limits::RESTORE_WINDOW_CEILING_SECONDS),
+    row(
+        Id::MinStoreRevision,
+        "min-store-revision",
+        Kind::Number(Unit::Count),
+        Fallback::Nothing,
+        Group::Store,
+        "Refuse a store that has not reached this revision: it was rolled back",
+    )
+    .bounded(limits::STORE_REVISION_FLOOR_NUMBER, limits::STORE_REVISION_CEILING_NUMBER),
+    row(
+        Id::AcceptStoreRollback,
+        "accept-store-rollback",
+        Kind::Switch,
+        Fallback::Off,
+        Group::Store,
+        "Start on a store that is known to have been rolled back, for this once: what it lost is gone",
+    ),
     row(
         Id::Listen,
         "listen",
@@ -362,8 +425,9 @@ mod tests {
                 Fallback::Number(default) => {
                     assert!((setting.floor..=setting.ceiling).contains(&default), "{}", setting.name);
                 }
+                Fallback::Processors | Fallback::Nothing => {}
                 _ => assert!(
-                    !matches!(setting.kind, Kind::Number(_)) || setting.fallback == Fallback::Processors,
+                    !matches!(setting.kind, Kind::Number(_)),
                     "{} needs a number as default",
                     setting.name
                 ),

@@ -49,6 +49,12 @@ fn defaults_are_those_of_limits() {
     let expected = Config {
         dev: true,
         data_dir: PathBuf::from("./quantonium-dev"),
+        master_key_file: None,
+        init: false,
+        backup_key_file: None,
+        restore_window_seconds: limits::RESTORE_WINDOW_DEFAULT_SECONDS,
+        min_store_revision: None,
+        accept_store_rollback: false,
         listen: vec!["127.0.0.1:8080".parse().unwrap()],
         insecure_http: false,
         workers: 3,
@@ -98,7 +104,11 @@ fn addresses_of_a_stronger_source_replace_the_others() {
 
 #[test]
 fn a_switch_can_be_turned_off_again() {
-    let environment = [("QUANTONIUM_DEV", "yes"), ("QUANTONIUM_DATA_DIR", "/srv/q")];
+    let environment = [
+        ("QUANTONIUM_DEV", "yes"),
+        ("QUANTONIUM_DATA_DIR", "/srv/q"),
+        ("QUANTONIUM_MASTER_KEY_FILE", "/run/secrets/q"),
+    ];
     assert!(config(&[], &environment).unwrap().dev);
     assert!(!config(&[(Id::Dev, "false")], &environment).unwrap().dev);
 }
@@ -144,8 +154,80 @@ fn a_missing_data_directory_says_what_to_give() {
         refusal,
         "no data directory: give --data-dir DIR or set QUANTONIUM_DATA_DIR, or try it out with --dev"
     );
-    assert_eq!(config(&[(Id::DataDir, "/srv/q")], &[]).unwrap().data_dir, Path::new("/srv/q"));
+    let given = [(Id::DataDir, "/srv/q"), (Id::MasterKeyFile, "/run/secrets/q")];
+    assert_eq!(config(&given, &[]).unwrap().data_dir, Path::new("/srv/q"));
     assert_eq!(config(&[DEV, (Id::DataDir, "/srv/q")], &[]).unwrap().data_dir, Path::new("/srv/q"));
+}
+
+#[test]
+fn a_missing_master_key_says_what_to_give() {
+    let refusal = config(&[(Id::DataDir, "/srv/q")], &[]).unwrap_err();
+    assert!(
+        refusal.starts_with("no master key: give --master-key-file FILE, set QUANTONIUM_MASTER_KEY_FILE")
+    );
+    assert!(refusal.contains("LoadCredential=quantonium-master-key:FILE"), "{refusal}");
+    assert!(refusal.contains("`quantonium init --generate-master-key`"), "{refusal}");
+    assert_eq!(config(&[DEV], &[]).unwrap().master_key_file, None, "--dev makes its own");
+    let named = config(&[DEV, (Id::MasterKeyFile, "/run/secrets/q")], &[]).unwrap().master_key_file;
+    assert_eq!(named.as_deref(), Some(Path::new("/run/secrets/q")));
+}
+
+#[test]
+fn the_credential_of_systemd_is_the_master_key_when_no_other_is_named() {
+    let folder = std::env::temp_dir().join(format!("quantonium-config-credentials-{}", std::process::id()));
+    std::fs::create_dir(&folder).unwrap();
+    let credential = folder.join("quantonium-master-key");
+    std::fs::write(&credential, "").unwrap();
+    let systemd = [("CREDENTIALS_DIRECTORY", folder.to_str().unwrap())];
+    let flags = [(Id::DataDir, "/srv/q")];
+    let found = config(&flags, &systemd);
+    let named = config(&[flags[0], (Id::MasterKeyFile, "/run/secrets/q")], &systemd);
+    let offline = load_offline(
+        Raw::default(),
+        [("CREDENTIALS_DIRECTORY", &*folder), ("QUANTONIUM_DATA_DIR", Path::new("/srv/q"))]
+            .map(|(name, value)| (name.into(), value.into())),
+    );
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert_eq!(found.unwrap().master_key_file, Some(credential.clone()));
+    assert_eq!(named.unwrap().master_key_file.as_deref(), Some(Path::new("/run/secrets/q")));
+    assert_eq!(offline.unwrap().master_key_file, Some(credential));
+}
+
+#[test]
+fn offline_commands_judge_only_what_they_need() {
+    let offline = |pairs: &[(&str, &str)]| {
+        let pairs = pairs.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
+        load_offline(Raw::default(), pairs.collect::<Vec<_>>()).map_err(|error| error.to_string())
+    };
+    let found = offline(&[
+        ("QUANTONIUM_DATA_DIR", "/srv/q"),
+        ("QUANTONIUM_WORKERS", "none"),
+        ("QUANTONIUM_LISTEN", "0.0.0.0:80"),
+        ("QUANTONIUM_MIN_STORE_REVISION", "12"),
+    ])
+    .unwrap();
+    assert_eq!(found.data_dir, Path::new("/srv/q"));
+    assert_eq!((found.master_key_file, found.min_store_revision), (None, Some(12)));
+    assert!(!found.accept_store_rollback);
+    assert_eq!((found.user_id, found.group_id), (1001, 1001));
+    assert!(offline(&[]).unwrap_err().starts_with("no data directory"));
+    assert!(offline(&[("QUANTONIUM_MASTER_KEY", "x")]).unwrap_err().contains("QUANTONIUM_MASTER_KEY_FILE"));
+}
+
+#[test]
+fn the_settings_of_the_store_are_taken_from_every_source() {
+    let file = ConfigFile::new(
+        "store",
+        "dev = true\nrestore_window = 60\nmin_store_revision = 7\nbackup_key_file = '/b'\n",
+    );
+    let found = config(
+        &[(Id::Init, "true")],
+        &[("QUANTONIUM_CONFIG", file.path()), ("QUANTONIUM_ACCEPT_STORE_ROLLBACK", "1")],
+    )
+    .unwrap();
+    assert_eq!((found.restore_window_seconds, found.min_store_revision), (60, Some(7)));
+    assert_eq!(found.backup_key_file.as_deref(), Some(Path::new("/b")));
+    assert!(found.init && found.accept_store_rollback);
 }
 
 #[test]

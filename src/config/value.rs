@@ -50,12 +50,13 @@ pub(super) fn number(setting: &Setting, unit: Unit, text: &OsStr) -> Result<u64,
             .iter()
             .find_map(|(name, factor)| digits.strip_suffix(name).map(|digits| (digits, *factor)))
             .unwrap_or((digits, 1)),
-        Unit::Count | Unit::Millis | Unit::Identity => (digits, 1),
+        Unit::Count | Unit::Millis | Unit::Seconds | Unit::Identity => (digits, 1),
     };
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         let form = match unit {
             Unit::Bytes => "a number of bytes, like 67108864, 65536KiB, 64MiB or 1GiB",
             Unit::Millis => "a whole number of milliseconds",
+            Unit::Seconds => "a whole number of seconds",
             Unit::Count | Unit::Identity => "a whole number",
         };
         return Err(format!("{} is not {form}", shown(text)));

@@ -10,7 +10,10 @@ use crate::clock::WallTime;
 use crate::keyring::Ring;
 use crate::keyring::key::{Deletion, Key, KeyVersion};
 use crate::keyring::material::{Draw, Material};
-use crate::limits::{KEY_VERSIONS_MAX_COUNT, KEYS_MAX_COUNT};
+use crate::keyring::outside;
+use crate::limits::{
+    AUTO_ROTATE_CEILING_SECONDS, AUTO_ROTATE_FLOOR_SECONDS, KEY_VERSIONS_MAX_COUNT, KEYS_MAX_COUNT,
+};
 use crate::model::{KeyName, KeyOptions, Policy, PolicyChange, VersionState};
 use crate::secret::SecretBytes;
 
@@ -256,17 +259,17 @@ pub fn apply(ring: &mut Ring, change: &Change, at: &mut Circumstances<'_>) -> Re
         Change::Rotate { name, only_if_latest } => rotate(ring, name, *only_if_latest, at),
         Change::Configure { name, policy, versions } => configure(ring, name, policy, versions),
         Change::Import { name, options, policy, material } => {
-            import(ring, name, *options, policy, material, at)
+            outside::import(ring, name, *options, policy, material, at)
         }
         Change::Delete { name } => delete(ring, name, at),
-        Change::Undelete { name } => undelete(ring, name),
+        Change::Undelete { name } => undelete(ring, name, at.now),
         Change::Purge { name } => purge(ring, name, at.now),
-        Change::Restore { name, key, replace } => restore(ring, name, key, *replace, at),
+        Change::Restore { name, key, replace } => outside::restore(ring, name, key, *replace, at),
         Change::ReserveSeals { name, version } => reserve(ring, name, *version),
     }
 }
 
-fn put(ring: &mut Ring, key: Key, restricts: bool) -> Outcome {
+pub(super) fn put(ring: &mut Ring, key: Key, restricts: bool) -> Outcome {
     let key = Arc::new(key);
     ring.put(Arc::clone(&key));
     Outcome { key, effect: Effect::Put, restricts }
@@ -277,13 +280,13 @@ fn unchanged(key: &Arc<Key>) -> Outcome {
 }
 
 /// The key of this name, which must not be deleted.
-fn living<'a>(ring: &'a Ring, name: &KeyName) -> Result<&'a Arc<Key>, ChangeError> {
+pub(super) fn living<'a>(ring: &'a Ring, name: &KeyName) -> Result<&'a Arc<Key>, ChangeError> {
     let key = ring.get_any(name.as_str()).ok_or(ChangeError::Unknown)?;
     if key.deletion.is_some() { Err(ChangeError::Deleted) } else { Ok(key) }
 }
 
 /// A key without versions yet.
-fn bare(
+pub(super) fn bare(
     name: &KeyName,
     options: KeyOptions,
     policy: &PolicyChange,
@@ -299,24 +302,23 @@ fn bare(
     Ok(Key { name, id, options, policy, created, deletion: None, versions: Vec::with_capacity(1) })
 }
 
-/// Adds a fresh version, and drops those that the policy no longer keeps.
-fn add_fresh(key: &mut Key, at: &mut Circumstances<'_>) -> Result<(), ChangeError> {
-    let material = Material::draw(key.kind(), at.draw)?;
-    add(key, KeyVersion::new(next_number(key)?, at.now, material))
+/// A fresh version, next in number.
+pub(super) fn fresh(key: &Key, at: &mut Circumstances<'_>) -> Result<KeyVersion, ChangeError> {
+    let number = key.latest_number().checked_add(1).ok_or(ChangeError::VersionsFull)?;
+    Ok(KeyVersion::new(number, at.now, Material::draw(key.kind(), at.draw)?))
 }
 
-fn next_number(key: &Key) -> Result<u32, ChangeError> {
-    key.latest_number().checked_add(1).ok_or(ChangeError::VersionsFull)
-}
-
-fn add(key: &mut Key, version: KeyVersion) -> Result<(), ChangeError> {
+/// Adds a version, and drops the oldest beyond those that the policy keeps.
+pub(super) fn add(key: &mut Key, version: KeyVersion) -> Result<(), ChangeError> {
+    if !key.takes_version() {
+        return Err(ChangeError::VersionsFull);
+    }
     key.versions.push(Arc::new(version));
     let keep = usize::try_from(key.policy.keep_versions).unwrap_or(usize::MAX);
     if keep > 0 && key.versions.len() > keep {
         key.versions.drain(..key.versions.len() - keep);
     }
-    let count = u32::try_from(key.versions.len()).unwrap_or(u32::MAX);
-    if count > KEY_VERSIONS_MAX_COUNT { Err(ChangeError::VersionsFull) } else { Ok(()) }
+    Ok(())
 }
 
 fn create(
@@ -335,7 +337,8 @@ fn create(
         return Err(ChangeError::RingFull);
     }
     let mut key = bare(name, options, policy, at)?;
-    add_fresh(&mut key, at)?;
+    let first = fresh(&key, at)?;
+    add(&mut key, first)?;
     check_policy(&key)?;
     Ok(put(ring, key, false))
 }
@@ -350,15 +353,19 @@ fn rotate(
     if only_if_latest.is_some_and(|number| number != existing.latest_number()) {
         return Ok(unchanged(existing));
     }
+    if !existing.takes_version() {
+        return Err(ChangeError::VersionsFull);
+    }
     let oldest = existing.oldest_number();
     let mut key = (**existing).clone();
-    add_fresh(&mut key, at)?;
+    let next = fresh(&key, at)?;
+    add(&mut key, next)?;
     let dropped = key.oldest_number() != oldest;
     Ok(put(ring, key, dropped))
 }
 
 /// The policy with what is named in `change`.
-fn merged(policy: &Policy, change: &PolicyChange) -> Policy {
+pub(super) fn merged(policy: &Policy, change: &PolicyChange) -> Policy {
     let or = |named: Option<u32>, old: u32| named.unwrap_or(old);
     Policy {
         min_decryption_version: or(change.min_decryption_version, policy.min_decryption_version),
@@ -369,12 +376,13 @@ fn merged(policy: &Policy, change: &PolicyChange) -> Policy {
     }
 }
 
-fn check_policy(key: &Key) -> Result<(), ChangeError> {
-    let Policy { min_decryption_version: open, min_encryption_version: seal, keep_versions, .. } = key.policy;
-    let latest = key.latest_number();
-    let fits = (1..=latest).contains(&open)
-        && (seal == 0 || (open..=latest).contains(&seal))
-        && keep_versions <= KEY_VERSIONS_MAX_COUNT;
+/// Refuses a policy that does not fit the versions of its key. A bound below the oldest version that is kept is none,
+/// but no contradiction: what a rotation drops does not change what the operator said.
+pub(super) fn check_policy(key: &Key) -> Result<(), ChangeError> {
+    let Policy { keep_versions, auto_rotate_seconds: age, .. } = key.policy;
+    let fits = key.is_sound()
+        && keep_versions <= KEY_VERSIONS_MAX_COUNT
+        && (age == 0 || (AUTO_ROTATE_FLOOR_SECONDS..=AUTO_ROTATE_CEILING_SECONDS).contains(&age));
     if fits { Ok(()) } else { Err(ChangeError::PolicyNotAllowed) }
 }
 
@@ -422,43 +430,6 @@ const fn rank(state: VersionState) -> u8 {
     }
 }
 
-fn import(
-    ring: &mut Ring,
-    name: &KeyName,
-    options: KeyOptions,
-    policy: &PolicyChange,
-    material: &SecretBytes,
-    at: &mut Circumstances<'_>,
-) -> Result<Outcome, ChangeError> {
-    Material::fits(options.kind, material.len()).map_err(|_| ChangeError::MaterialNotAllowed)?;
-    let mut key = if ring.get_any(name.as_str()).is_some() {
-        let existing = living(ring, name)?;
-        if existing.options != options || merged(&existing.policy, policy) != existing.policy {
-            return Err(ChangeError::Exists);
-        }
-        (**existing).clone()
-    } else if ring.len() >= KEYS_MAX_COUNT {
-        return Err(ChangeError::RingFull);
-    } else {
-        bare(name, options, policy, at)?
-    };
-    let oldest = key.oldest_number();
-    let imported = Material::around(options.kind, material, at.draw)?;
-    let mut version = KeyVersion::new(next_number(&key)?, at.now, imported);
-    version.imported = true;
-    if options.kind.counts_seals() {
-        // How often its nonces were used elsewhere is not known: it opens, and a fresh version seals.
-        version.state = VersionState::DecryptOnly;
-        add(&mut key, version)?;
-        add_fresh(&mut key, at)?;
-    } else {
-        add(&mut key, version)?;
-    }
-    check_policy(&key)?;
-    let dropped = oldest > 0 && key.oldest_number() != oldest;
-    Ok(put(ring, key, dropped))
-}
-
 fn delete(ring: &mut Ring, name: &KeyName, at: &Circumstances<'_>) -> Result<Outcome, ChangeError> {
     let existing = living(ring, name)?;
     if !existing.policy.deletion_allowed {
@@ -471,10 +442,12 @@ fn delete(ring: &mut Ring, name: &KeyName, at: &Circumstances<'_>) -> Result<Out
     Ok(put(ring, key, true))
 }
 
-fn undelete(ring: &mut Ring, name: &KeyName) -> Result<Outcome, ChangeError> {
+fn undelete(ring: &mut Ring, name: &KeyName, now: WallTime) -> Result<Outcome, ChangeError> {
     let existing = ring.get_any(name.as_str()).ok_or(ChangeError::Unknown)?;
-    if existing.deletion.is_none() {
-        return Err(ChangeError::NotDeleted);
+    let deletion = existing.deletion.ok_or(ChangeError::NotDeleted)?;
+    if deletion.purge_at <= now {
+        // Its time has passed: whether the schedule has already looked must make no difference.
+        return Err(ChangeError::Deleted);
     }
     let mut key = (**existing).clone();
     key.deletion = None;
@@ -493,42 +466,12 @@ fn purge(ring: &mut Ring, name: &KeyName, now: WallTime) -> Result<Outcome, Chan
     }
 }
 
-fn restore(
-    ring: &mut Ring,
-    name: &KeyName,
-    backup: &Key,
-    replace: bool,
-    at: &mut Circumstances<'_>,
-) -> Result<Outcome, ChangeError> {
-    let existing = ring.get_any(name.as_str()).is_some();
-    if existing && !replace {
-        return Err(ChangeError::Exists);
-    }
-    if !existing && ring.len() >= KEYS_MAX_COUNT {
-        return Err(ChangeError::RingFull);
-    }
-    let mut key = backup.clone();
-    key.name = name.clone();
-    key.deletion = None;
-    (at.draw)(&mut key.id)?;
-    if key.kind().counts_seals() {
-        // The counts of another server, or of another time, are not known here.
-        for version in &mut key.versions {
-            let mut next = (**version).clone();
-            next.imported = true;
-            if next.state == VersionState::Enabled {
-                next.state = VersionState::DecryptOnly;
-            }
-            *version = Arc::new(next);
-        }
-        add_fresh(&mut key, at)?;
-    }
-    Ok(put(ring, key, existing))
-}
-
-fn reserve(ring: &Ring, name: &KeyName, version: u32) -> Result<Outcome, ChangeError> {
+fn reserve(ring: &Ring, name: &KeyName, number: u32) -> Result<Outcome, ChangeError> {
     let key = living(ring, name)?;
-    let uses = key.version(version).ok_or(ChangeError::UnknownVersion)?.uses();
-    let effect = Effect::Reserved { version, seals: uses.next_block() };
+    // A version that went meanwhile is no error: whoever asks looks again, and finds the version to seal with now.
+    let sealing = key.version(number).filter(|version| version.state == VersionState::Enabled);
+    let counted = sealing.filter(|_| key.kind().counts_seals());
+    let promised = counted.and_then(|version| version.uses().promise_block());
+    let effect = promised.map_or(Effect::None, |seals| Effect::Reserved { version: number, seals });
     Ok(Outcome { key: Arc::clone(key), effect, restricts: false })
 }

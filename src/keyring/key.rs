@@ -12,7 +12,7 @@ use crate::crypto::kdf;
 use crate::crypto::mac::MacKey;
 use crate::keyring::material::Material;
 use crate::keyring::uses::Uses;
-use crate::limits::KEY_BYTES;
+use crate::limits::{KEY_BYTES, KEY_VERSIONS_MAX_COUNT};
 use crate::model::{KeyName, KeyOptions, KeyType, Policy, VersionState};
 use crate::secret::Secret;
 
@@ -250,6 +250,33 @@ impl Key {
             VersionState::Enabled | VersionState::DecryptOnly => Ok(version),
             state => Err(UseError::State(state)),
         }
+    }
+
+    /// Whether a rotation can add another version: numbers are left, and there is room or old versions give way.
+    #[must_use]
+    pub fn takes_version(&self) -> bool {
+        self.latest_number() < u32::MAX && (self.policy.keep_versions > 0 || self.has_room(1))
+    }
+
+    /// Whether so many versions can be added without dropping one.
+    pub(super) fn has_room(&self, versions: u32) -> bool {
+        let count = u32::try_from(self.versions.len()).unwrap_or(u32::MAX);
+        let fits = |used: u32, most: u32| used.checked_add(versions).is_some_and(|sum| sum <= most);
+        fits(count, KEY_VERSIONS_MAX_COUNT) && fits(self.latest_number(), u32::MAX)
+    }
+
+    /// Whether what is true of every key is true of this one: read back from outside, it need not be.
+    pub(super) fn is_sound(&self) -> bool {
+        let Policy { min_decryption_version: open, min_encryption_version: seal, .. } = self.policy;
+        let latest = self.latest_number();
+        let seals_nothing = |version: &KeyVersion| {
+            !(version.imported && self.kind().counts_seals() && version.state == VersionState::Enabled)
+        };
+        latest > 0
+            && (1..=latest).contains(&open)
+            && (seal == 0 || (open..=latest).contains(&seal))
+            && (self.kind().encrypts() || !self.options.derived)
+            && self.versions().all(seals_nothing)
     }
 
     /// All versions that are kept, the oldest first.

@@ -54,10 +54,13 @@ impl Material {
         draw: &mut Draw<'_>,
     ) -> Result<Self, crate::crypto::Error> {
         if !kind.encrypts() {
-            return imported.with(|bytes| {
-                let mut copy = zeroize::Zeroizing::new(bytes.to_vec());
-                Ok(Self::Mac(SecretBytes::take(&mut copy)))
-            });
+            let copy = |bytes: &[u8]| {
+                SecretBytes::try_fill(bytes.len(), |target| {
+                    target.copy_from_slice(bytes);
+                    Ok(())
+                })
+            };
+            return imported.with(copy).map(Self::Mac);
         }
         let enc = imported.with(|bytes| {
             Secret::try_fill(|target: &mut [u8; KEY_BYTES]| {

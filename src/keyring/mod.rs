@@ -5,10 +5,17 @@
 //! its beginning to its end; a new snapshot shares everything with the old one but the shard that changed; version
 //! numbers begin at 1 and are never used twice.
 
+pub mod backup;
 pub mod change;
 pub mod key;
 pub mod material;
+mod merge;
+mod outside;
 pub mod publication;
+pub mod record;
+pub mod schedule;
+#[cfg(test)]
+mod trial;
 pub mod uses;
 
 use core::hash::BuildHasher;
@@ -16,10 +23,12 @@ use std::collections::HashMap;
 use std::hash::RandomState;
 use std::sync::Arc;
 
+pub use backup::{BackupError, open_backup, read_plain_backup, seal_backup, write_plain_backup};
 pub use change::{Change, ChangeError, Circumstances, Effect, Outcome};
 pub use key::{Key, KeyVersion, UseError};
 pub use material::Material;
 pub use publication::{Publication, View};
+pub use record::{Malformed, UsesRecord, decode_key, decode_uses, encode_key, encode_uses};
 pub use uses::{SealRefusal, Uses};
 
 use crate::model::KeyName;

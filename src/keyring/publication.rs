@@ -1,28 +1,49 @@
-//! How a new snapshot reaches the workers.
+//! How a new snapshot reaches the workers, and how one knows that none of them still acts on an older one.
 //!
-//! Owns [`Publication`] (written by the keeper) and [`View`] (one for each worker). Invariants: the epoch is raised
-//! after the snapshot was replaced, so a worker that sees the new epoch gets at least that snapshot; a worker that
-//! looks after a change was acknowledged sees it; looking costs one atomic load while nothing has changed.
+//! Owns [`Publication`] (written by the keeper), [`View`] (one for each worker) and [`Entered`] (one look of a worker).
+//! Invariants: the epoch is raised after the snapshot was replaced, so a worker that sees the new epoch gets at least
+//! that snapshot; a worker that looks after a change was published sees it; while a worker looks, its slot holds an
+//! epoch that is no newer than the snapshot it looks at. From these follows: once every slot is idle or new enough,
+//! nobody acts on what was before, nor will.
+//!
+//! The order of the two sides is what makes this hold. A worker writes its slot, then reads the epoch; who waits has
+//! raised the epoch, then reads the slots; all four are sequentially consistent. So either the slot is seen, or the
+//! worker sees the new epoch.
 
 use core::cell::{Cell, RefCell};
+use core::ops::Deref;
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::keyring::Ring;
 
+/// What the slot of a worker holds that does not look.
+const IDLE: u64 = u64::MAX;
+
+/// How often the snapshot has been replaced.
+pub type Epoch = u64;
+
 /// The current snapshot and its epoch.
 #[derive(Debug, Default)]
 pub struct Publication {
     epoch: AtomicU64,
     current: Mutex<Arc<Ring>>,
+    /// One for each view that there ever was.
+    slots: Mutex<Vec<Arc<Slot>>>,
 }
+
+/// The epoch at which a worker looks, or [`IDLE`]. On a cache line of its own: its worker writes it twice for each
+/// request, and the neighbours' must not be touched by that.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Slot(AtomicU64);
 
 impl Publication {
     /// A publication of `ring`.
     #[must_use]
     pub fn new(ring: Ring) -> Arc<Self> {
-        Arc::new(Self { epoch: AtomicU64::new(0), current: Mutex::new(Arc::new(ring)) })
+        Arc::new(Self { current: Mutex::new(Arc::new(ring)), ..Self::default() })
     }
 
     /// The current snapshot.
@@ -31,24 +52,46 @@ impl Publication {
         Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Replaces the snapshot.
-    pub fn publish(&self, ring: Arc<Ring>) {
+    /// The current epoch.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.epoch.load(Ordering::SeqCst)
+    }
+
+    /// Replaces the snapshot; returns its epoch.
+    pub fn publish(&self, ring: Arc<Ring>) -> Epoch {
         let old = core::mem::replace(&mut *self.current.lock().unwrap_or_else(PoisonError::into_inner), ring);
-        self.epoch.fetch_add(1, Ordering::Release);
+        let epoch = self.epoch.fetch_add(1, Ordering::SeqCst) + 1;
         // Dropped after the lock was given back: the last owner of a key wipes it here.
         drop(old);
+        epoch
+    }
+
+    /// Whether nobody acts on a snapshot older than that of `epoch`. Once true it stays true.
+    #[must_use]
+    pub fn settled(&self, epoch: Epoch) -> bool {
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        // An idle slot counts as newer than everything.
+        slots.iter().all(|slot| slot.0.load(Ordering::SeqCst) >= epoch)
+    }
+
+    fn add_slot(&self) -> Arc<Slot> {
+        let slot = Arc::new(Slot(AtomicU64::new(IDLE)));
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&slot));
+        slot
     }
 }
 
-/// A snapshot as a worker holds it: what a request takes is counted within its thread, without touching a cache line
-/// that other workers write to.
-pub type Held = Rc<Arc<Ring>>;
+/// A snapshot as a worker holds it: what a look takes is counted within its thread, without touching a cache line that
+/// other workers write to.
+type Held = Rc<Arc<Ring>>;
 
 /// A worker's own hold on the snapshot.
 #[derive(Debug)]
 pub struct View {
     publication: Arc<Publication>,
-    epoch: Cell<u64>,
+    slot: Arc<Slot>,
+    epoch: Cell<Epoch>,
     ring: RefCell<Held>,
 }
 
@@ -56,21 +99,56 @@ impl View {
     /// A view of `publication`.
     #[must_use]
     pub fn new(publication: Arc<Publication>) -> Self {
-        let epoch = publication.epoch.load(Ordering::Acquire);
-        let ring = Rc::new(publication.current());
-        Self { publication, epoch: Cell::new(epoch), ring: RefCell::new(ring) }
+        let slot = publication.add_slot();
+        let epoch = publication.epoch();
+        let ring = RefCell::new(Rc::new(publication.current()));
+        Self { publication, slot, epoch: Cell::new(epoch), ring }
     }
 
-    /// The latest snapshot, held for as long as the caller needs it.
+    /// Begins a look at the latest snapshot, which ends with the returned value. To be as short as one handler or one
+    /// chunk, and never held across a wait: a change that takes a right away is not answered before.
     #[must_use]
-    pub fn ring(&self) -> Held {
-        let epoch = self.publication.epoch.load(Ordering::Acquire);
+    pub fn enter(&self) -> Entered<'_> {
+        // Only this thread writes the slot. A look within a look leaves it to the outer one, which began earlier.
+        let outer = self.slot.0.load(Ordering::Relaxed) == IDLE;
+        if outer {
+            self.slot.0.store(self.epoch.get(), Ordering::SeqCst);
+        }
+        let epoch = self.publication.epoch();
         if epoch != self.epoch.get() {
             // Read after the epoch: the snapshot may be newer than it, never older.
             *self.ring.borrow_mut() = Rc::new(self.publication.current());
             self.epoch.set(epoch);
+            if outer {
+                self.slot.0.store(epoch, Ordering::SeqCst);
+            }
         }
-        Rc::clone(&self.ring.borrow())
+        Entered { ring: Rc::clone(&self.ring.borrow()), slot: outer.then_some(&self.slot) }
+    }
+}
+
+/// One look of a worker at a snapshot.
+#[derive(Debug)]
+pub struct Entered<'a> {
+    ring: Held,
+    /// What is idle again when the look ends; nothing within another look.
+    slot: Option<&'a Slot>,
+}
+
+impl Deref for Entered<'_> {
+    type Target = Ring;
+
+    fn deref(&self) -> &Ring {
+        &self.ring
+    }
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        if let Some(slot) = self.slot {
+            // After everything that was done with the snapshot.
+            slot.0.store(IDLE, Ordering::Release);
+        }
     }
 }
 
@@ -80,24 +158,97 @@ mod tests {
     use crate::clock::WallTime;
     use crate::keyring::{Change, Circumstances, change::apply};
     use crate::model::{KeyName, KeyOptions, KeyType, PolicyChange};
+    use core::sync::atomic::AtomicBool;
 
-    #[test]
-    fn a_view_sees_a_publication_at_its_next_look_and_not_before() {
-        let publication = Publication::new(Ring::default());
-        let view = View::new(Arc::clone(&publication));
-        let held = view.ring();
+    fn with_key(ring: &Ring, name: &str) -> Arc<Ring> {
         let options = KeyOptions::of(KeyType::XChaCha20Poly1305);
-        let change =
-            Change::Create { name: KeyName::new("a").unwrap(), options, policy: PolicyChange::default() };
-        let mut ring = (**held).clone();
+        let name = KeyName::new(name).unwrap();
+        let change = Change::Create { name, options, policy: PolicyChange::default() };
+        let mut ring = ring.clone();
         let mut draw = |bytes: &mut [u8]| {
             bytes.fill(9);
             Ok(())
         };
         let mut at = Circumstances { now: WallTime::default(), restore_window_seconds: 0, draw: &mut draw };
         apply(&mut ring, &change, &mut at).unwrap();
-        publication.publish(Arc::new(ring));
+        Arc::new(ring)
+    }
+
+    #[test]
+    fn a_view_sees_a_publication_at_its_next_look_and_not_before() {
+        let publication = Publication::new(Ring::default());
+        let view = View::new(Arc::clone(&publication));
+        let held = view.enter();
+        publication.publish(with_key(&held, "a"));
         assert!(held.get("a").is_none());
-        assert!(view.ring().get("a").is_some());
+        drop(held);
+        assert!(view.enter().get("a").is_some());
+    }
+
+    #[test]
+    fn a_change_is_settled_when_every_look_that_began_before_it_has_ended() {
+        let publication = Publication::new(Ring::default());
+        let (busy, idle) = (View::new(Arc::clone(&publication)), View::new(Arc::clone(&publication)));
+        let old = busy.enter();
+        let epoch = publication.publish(with_key(&old, "a"));
+        assert!(!publication.settled(epoch), "somebody still acts on what was");
+        drop(idle.enter());
+        assert!(!publication.settled(epoch));
+        drop(old);
+        assert!(publication.settled(epoch));
+        let new = busy.enter();
+        assert!(publication.settled(epoch), "a look that began afterwards does not count");
+        assert!(!publication.settled(publication.publish(with_key(&new, "b"))));
+    }
+
+    #[test]
+    fn a_look_within_a_look_does_not_end_it() {
+        let publication = Publication::new(Ring::default());
+        let view = View::new(Arc::clone(&publication));
+        let outer = view.enter();
+        let epoch = publication.publish(with_key(&outer, "a"));
+        let inner = view.enter();
+        assert!(inner.get("a").is_some());
+        assert!(!publication.settled(epoch), "the outer look is an old one");
+        drop(inner);
+        assert!(!publication.settled(epoch));
+        drop(outer);
+        assert!(publication.settled(epoch));
+    }
+
+    #[test]
+    fn nobody_acts_on_an_older_snapshot_once_a_change_is_settled() {
+        const ROUNDS: u64 = 1_000;
+        let publication = Publication::new(Ring::default());
+        let settled = Arc::new(AtomicU64::new(0));
+        let ended = Arc::new(AtomicBool::new(false));
+        let worker = |_| {
+            let (publication, settled) = (Arc::clone(&publication), Arc::clone(&settled));
+            let ended = Arc::clone(&ended);
+            std::thread::spawn(move || {
+                let view = View::new(publication);
+                let mut looks = 0u64;
+                while !ended.load(Ordering::Relaxed) {
+                    let ring = view.enter();
+                    // As many keys as its epoch: what a look sees says how old it is.
+                    let held = ring.len() as u64;
+                    assert!(held >= settled.load(Ordering::SeqCst), "an old snapshot is still acted on");
+                    drop(ring);
+                    looks += 1;
+                }
+                looks
+            })
+        };
+        let workers: Vec<_> = (0..2).map(worker).collect();
+        for round in 1..=ROUNDS {
+            let epoch = publication.publish(with_key(&publication.current(), &format!("k{round}")));
+            assert_eq!(epoch, round);
+            while !publication.settled(epoch) {
+                core::hint::spin_loop();
+            }
+            settled.store(epoch, Ordering::SeqCst);
+        }
+        ended.store(true, Ordering::Relaxed);
+        assert!(workers.into_iter().all(|worker| worker.join().unwrap() > 0));
     }
 }

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::api::Tools;
+use crate::audit::Sink;
 use crate::auth::Registry;
 use crate::clock::WallTime;
 use crate::crypto::random::Generator;
@@ -19,7 +20,6 @@ use crate::reactor::Turn;
 use crate::reactor::turn::CommitFailed;
 use crate::server::service::App;
 use crate::server::shared::Shared;
-use crate::server::sink::Sink;
 
 /// What a worker's application is made of.
 #[derive(Debug)]
@@ -55,5 +55,5 @@ pub fn open(parts: Parts) -> (impl Service, impl Fn(WallTime) -> Result<(), Comm
         keeper: Keeper::new(publication),
         shared,
     };
-    (app, move |now| sink.commit(now))
+    (app, move |now| sink.commit(now).map_err(|_| CommitFailed))
 }

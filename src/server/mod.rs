@@ -11,7 +11,6 @@ mod refusals;
 mod service;
 mod shared;
 mod signals;
-mod sink;
 mod startup;
 mod worker;
 

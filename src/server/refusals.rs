@@ -44,7 +44,15 @@ impl Refusals {
         }
         let count = Some(self.withheld.replace(0));
         let code = Some("credential_refused");
-        Some(Event { at: now, name: "auth.refused", outcome: Outcome::Failure, code, count, request: None })
+        Some(Event {
+            at: now,
+            name: "auth.refused",
+            outcome: Outcome::Failure,
+            code,
+            count,
+            store: None,
+            request: None,
+        })
     }
 }
 

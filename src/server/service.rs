@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crate::api::route::{self, Found, Route};
 use crate::api::{Answer, Call, Rejection, Subject, Tools, Verdict};
+use crate::audit::Sink;
 use crate::audit::line::{Event, Outcome, Request as AuditedRequest};
 use crate::auth::{self, CredentialFault, Registry};
 use crate::clock::Moment;
@@ -17,14 +18,15 @@ use crate::http::responder::{Fault, Responder};
 use crate::http::service::{Arrival, Request, Service};
 use crate::http::status::Status;
 use crate::http::target::Method;
-use crate::keeper::{Committed, Keeper};
-use crate::keyring::{Change, View};
-use crate::limits::CHANGES_PER_REQUEST_MAX_COUNT;
+use crate::keeper::{Committed, Keeper, diary};
+use crate::keyring::publication::Epoch;
+use crate::keyring::{Change, ChangeError, Outcome as ChangeOutcome, View};
+use crate::limits::{CHANGES_PER_REQUEST_MAX_COUNT, COMMIT_SETTLE_MILLIS};
 use crate::model::{Permission, Principal};
 use crate::reactor::Turn;
 use crate::server::refusals::Refusals;
 use crate::server::shared::Shared;
-use crate::server::sink::Sink;
+use crate::store::Head;
 
 const NOT_FOUND: Fault<'static> = Fault::new(
     Status::NotFound,
@@ -51,6 +53,12 @@ const AUDIT_FAILED: Fault<'static> = Fault::new(
     Status::ServiceUnavailable,
     "audit_unavailable",
     "The audit log cannot be written, so the change was not made. Try again shortly.",
+);
+
+const COMMIT_PENDING: Fault<'static> = Fault::new(
+    Status::ServiceUnavailable,
+    "commit_pending",
+    "The change was made, but a request that began before it has not ended yet. Send it again to see when it has.",
 );
 
 /// One worker's application.
@@ -152,22 +160,31 @@ impl Service for App {
             return;
         };
         let mut subject = self.subjects.borrow_mut().pop().unwrap_or_default();
+        let mut head = None;
         let mut answer = self.handle(route, &arrival, body, None, &mut subject, responder);
         for _ in 0..CHANGES_PER_REQUEST_MAX_COUNT {
             let Ok(Verdict::Commit(change)) = answer else { break };
-            // A rotation that an encryption needs is not what the encryption's line tells of.
             let own = route.event == Some(change.name());
             answer = match self.commit(route, &arrival, principal, change).await {
                 Ok(committed) => {
-                    subject.changed |= own && committed.is_ok();
-                    self.handle(route, &arrival, body, Some(committed), &mut subject, responder)
+                    if own {
+                        subject.changed |= committed.outcome.is_ok();
+                        head = committed.head;
+                    }
+                    match self.settle(committed.settle).await {
+                        Ok(()) => {
+                            let outcome = Some(committed.outcome);
+                            self.handle(route, &arrival, body, outcome, &mut subject, responder)
+                        }
+                        Err(rejection) => Err(rejection),
+                    }
                 }
                 Err(rejection) => Err(rejection),
             };
         }
         self.conclude(answer, &mut subject, responder);
         if route.event.is_some() {
-            self.tell(route, &arrival, principal, responder, &subject);
+            self.tell_change(route, &arrival, principal, responder, &subject, head);
         }
         subject.clear();
         self.subjects.borrow_mut().push(subject);
@@ -201,7 +218,7 @@ impl App {
         route: &Route,
         arrival: &Arrival<'_>,
         body: &mut [u8],
-        committed: Option<Committed>,
+        committed: Option<Result<ChangeOutcome, ChangeError>>,
         subject: &mut Subject,
         responder: &mut Responder<'_>,
     ) -> Answer {
@@ -209,9 +226,9 @@ impl App {
             Found::Route(_, param) => param,
             Found::OtherMethods(_) | Found::Nothing => None,
         };
-        let ring = self.view.ring();
+        let ring = self.view.enter();
         let now = self.turn.now();
-        let health = self.shared.health(now);
+        let health = self.shared.health(now, self.keeper.store());
         let mut call = Call {
             arrival,
             body,
@@ -238,14 +255,36 @@ impl App {
         principal: Option<Principal>,
         change: Change,
     ) -> Result<Committed, Rejection> {
+        let (name, key) = (change.name(), change.key().clone());
         let about =
-            AuditedRequest { key: Some(change.key().as_str()), ..about(route, arrival, principal.as_ref()) };
-        self.append(change.name(), Outcome::Attempt, None, about);
+            || AuditedRequest { key: Some(key.as_str()), ..about(route, arrival, principal.as_ref()) };
+        self.append(name, Outcome::Attempt, None, about());
         self.turn.committed().await.map_err(|_| AUDIT_FAILED)?;
-        match self.keeper.submit(change) {
-            Ok(pending) => Ok(pending.await),
-            Err(error) => Ok(Err(error)),
+        let committed = match self.keeper.submit(change, arrival.id) {
+            Ok(pending) => pending.await,
+            Err(error) => Committed::refused(error),
+        };
+        if route.event != Some(name) {
+            // A rotation that an encryption needs is not what the encryption's line tells of: it has its own.
+            let code = committed.outcome.as_ref().err().map(|error| Rejection::from(*error).code());
+            let outcome = if code.is_some() { Outcome::Failure } else { Outcome::Success };
+            self.append_change(name, outcome, code, committed.head, about());
         }
+        Ok(committed)
+    }
+
+    /// Waits until no worker acts on what was before `epoch`: only then is a change answered that takes a right away.
+    async fn settle(&self, epoch: Option<Epoch>) -> Result<(), Rejection> {
+        let Some(epoch) = epoch else { return Ok(()) };
+        let deadline = self.turn.now().plus_millis(COMMIT_SETTLE_MILLIS);
+        while !self.keeper.settled(epoch) {
+            if self.turn.now() >= deadline {
+                return Err(COMMIT_PENDING.into());
+            }
+            // Whether the lines of others were written does not matter here.
+            let _ = self.turn.committed().await;
+        }
+        Ok(())
     }
 
     /// Writes the reply of a handler that wrote none, and notes why.
@@ -276,6 +315,19 @@ impl App {
         responder: &mut Responder<'_>,
         subject: &Subject,
     ) {
+        self.tell_change(route, arrival, principal, responder, subject, None);
+    }
+
+    /// As [`tell`](Self::tell), with where the store stands if the request changed something.
+    fn tell_change(
+        &self,
+        route: &'static Route,
+        arrival: &Arrival<'_>,
+        principal: Option<Principal>,
+        responder: &mut Responder<'_>,
+        subject: &Subject,
+        head: Option<Head>,
+    ) {
         let status = responder.status().unwrap_or(Status::InternalServerError).code();
         let outcome = if status < 400 || subject.changed { Outcome::Success } else { Outcome::Failure };
         let about = AuditedRequest {
@@ -284,7 +336,7 @@ impl App {
             key_version: subject.version,
             ..about(route, arrival, principal.as_ref())
         };
-        self.append(route.event.unwrap_or(route.pattern), outcome, subject.code, about);
+        self.append_change(route.event.unwrap_or(route.pattern), outcome, subject.code, head, about);
         responder.audited(self.turn.round());
     }
 
@@ -295,8 +347,19 @@ impl App {
         code: Option<&'static str>,
         about: AuditedRequest<'_>,
     ) {
-        let at = self.turn.wall();
-        self.sink.append(&Event { at, name, outcome, code, count: None, request: Some(about) });
+        self.append_change(name, outcome, code, None, about);
+    }
+
+    fn append_change(
+        &self,
+        name: &'static str,
+        outcome: Outcome,
+        code: Option<&'static str>,
+        head: Option<Head>,
+        about: AuditedRequest<'_>,
+    ) {
+        let (at, store) = (self.turn.wall(), head.map(diary::mark));
+        self.sink.append(&Event { at, name, outcome, code, count: None, store, request: Some(about) });
     }
 }
 
@@ -309,8 +372,8 @@ fn about<'a>(
     AuditedRequest {
         id: arrival.id,
         principal: principal.map(Principal::id),
-        remote: arrival.peer,
-        route: route.pattern,
+        remote: Some(arrival.peer),
+        route: Some(route.pattern),
         status: 0,
         elapsed_micros: Moment::now().nanos_since(arrival.started) / 1_000,
         key: None,

@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 
 use crate::clock::Moment;
-use crate::model::Health;
+use crate::model::{Health, StoreHealth};
 use crate::reactor::mailbox::Mailbox;
 use crate::reactor::run::Phase;
 
@@ -102,10 +102,11 @@ impl Shared {
     }
 
     /// What health replies tell.
-    pub(super) fn health(&self, now: Moment) -> Health {
+    pub(super) fn health(&self, now: Moment, store: StoreHealth) -> Health {
         let all = |flags: &[AtomicBool]| flags.iter().all(|flag| flag.load(Ordering::Relaxed));
         Health {
             uptime_seconds: self.ready.get().map_or(0, |ready| now.nanos_since(*ready) / 1_000_000_000),
+            store,
             audit: all(&self.audit),
             entropy: all(&self.entropy),
             // A thread that is not locked in ends the start: whoever can ask is answered by locked-in threads.

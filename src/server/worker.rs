@@ -16,6 +16,7 @@ use mio::Poll;
 use mio::net::{TcpListener, TcpStream};
 
 use crate::api::Tools;
+use crate::audit::Sink;
 use crate::auth::Registry;
 use crate::clock::Moment;
 use crate::console::{self, Level};
@@ -38,7 +39,6 @@ use crate::server::census::{Census, Ticket};
 use crate::server::refusals::Refusals;
 use crate::server::service::App;
 use crate::server::shared::Shared;
-use crate::server::sink::Sink;
 
 /// What a client gets whose address has too many connections already.
 const TOO_MANY: Fault<'static> = Fault::new(
@@ -176,7 +176,7 @@ impl Driver for WorkerDriver {
     }
 
     fn commit(&mut self) -> Result<(), CommitFailed> {
-        self.sink.commit(self.turn.wall())
+        self.sink.commit(self.turn.wall()).map_err(|_| CommitFailed)
     }
 
     fn turned(&mut self) {

@@ -1,30 +1,22 @@
 //! The file of the admin API key: read, or made at the first start.
 //!
-//! Owns `admin.key`. Invariants: the file holds a whole key or does not exist, whenever the power fails,
-//! because it is written under another name, synced, renamed, and the directory synced; a file that is not for
-//! its owner only is not used; the text is wiped when dropped and never part of an error.
+//! Owns `admin.key`. Invariants: the file holds a whole key or does not exist, whenever the power fails; a file that
+//! is not for its owner only is not used; the text is wiped when dropped and never part of an error.
 
 use core::fmt;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, OFlags};
-use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 use super::data_dir::DataDir;
-use super::entry::Entry;
 use super::error::StoreError;
+use super::small_file::SmallFile;
 use crate::encoding::base64url_decode;
-use crate::limits::{CREDENTIAL_FILE_MAX_BYTES, KEY_BYTES};
+use crate::limits::KEY_BYTES;
 
-const NAME: &str = "admin.key";
-const NEW_NAME: &str = "admin.key.new";
+const FILE: SmallFile = SmallFile { name: "admin.key", new_name: "admin.key.new" };
 const PREFIX: &[u8] = b"qk_";
 const ID_LEN: usize = 8;
-/// One byte of room beyond the limit shows that a file is larger.
-#[expect(clippy::cast_possible_truncation, reason = "a small constant")]
-const ROOM: usize = CREDENTIAL_FILE_MAX_BYTES as usize + 1;
 
 /// The admin API key.
 pub struct AdminKey {
@@ -43,7 +35,7 @@ impl fmt::Debug for AdminKey {
 /// The path of the key's file, to tell people where it is.
 #[must_use]
 pub fn path(data_dir: &DataDir) -> PathBuf {
-    data_dir.path().join(NAME)
+    FILE.path(data_dir)
 }
 
 /// Reads the key, or makes one with `make` and writes it.
@@ -58,69 +50,25 @@ where
     E: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let path = path(data_dir);
-    let entry = Entry { within: data_dir.directory(), name: Path::new(NAME), path: &path };
-    if let Some(file) = entry.open_file(OFlags::RDONLY, data_dir.owner())? {
-        return Ok(AdminKey { text: read(entry, &file)?, created: false });
+    if let Some(bytes) = FILE.load(data_dir)? {
+        return Ok(AdminKey { text: parse(&path, &bytes)?, created: false });
     }
     let text = make().map_err(|error| StoreError::KeyNotMade(error.into()))?;
     if !is_key(text.as_bytes()) {
         return Err(StoreError::NotAKey { path });
     }
-    create(data_dir, entry, &text)?;
+    FILE.create(data_dir, &[text.as_bytes(), b"\n"])?;
     Ok(AdminKey { text, created: true })
 }
 
-fn read(entry: Entry<'_>, file: &OwnedFd) -> Result<Zeroizing<String>, StoreError> {
-    let not_a_key = || StoreError::NotAKey { path: entry.path.to_owned() };
-    let mut bytes = Zeroizing::new([0u8; ROOM]);
-    let mut len = 0;
-    while let Some(room) = bytes.get_mut(len..).filter(|room| !room.is_empty()) {
-        match rustix::io::read(file, room) {
-            Ok(0) => break,
-            Ok(read) => len += read,
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(entry.failed("read", errno)),
-        }
-    }
-    let line = bytes.get(..len).unwrap_or_default();
-    let text = line.strip_suffix(b"\n").unwrap_or(line);
+fn parse(path: &Path, bytes: &[u8]) -> Result<Zeroizing<String>, StoreError> {
+    let not_a_key = || StoreError::NotAKey { path: path.to_owned() };
+    let text = bytes.strip_suffix(b"\n").unwrap_or(bytes);
     if !is_key(text) {
         return Err(not_a_key());
     }
     let text = core::str::from_utf8(text).map_err(|_| not_a_key())?;
     Ok(Zeroizing::new(text.to_owned()))
-}
-
-/// Writes the key under another name and gives it its own when it is safe on the disk.
-fn create(data_dir: &DataDir, entry: Entry<'_>, text: &str) -> Result<(), StoreError> {
-    let path = data_dir.path().join(NEW_NAME);
-    let new = Entry { name: Path::new(NEW_NAME), path: &path, ..entry };
-    // The lock is ours, so a file of this name was left by a start that did not get through.
-    match rustix::fs::unlinkat(new.within, new.name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => {}
-        Err(errno) => return Err(new.failed("remove", errno)),
-    }
-    let file = new
-        .create_file(OFlags::WRONLY, data_dir.owner())?
-        .ok_or_else(|| new.failed("create", Errno::EXIST))?;
-    write_all(new, &file, text.as_bytes())?;
-    write_all(new, &file, b"\n")?;
-    rustix::fs::fsync(&file).map_err(|errno| new.failed("sync", errno))?;
-    rustix::fs::renameat(new.within, new.name, entry.within, entry.name)
-        .map_err(|errno| new.failed("rename", errno))?;
-    rustix::fs::fsync(entry.within).map_err(|errno| entry.failed("sync the directory of", errno))
-}
-
-fn write_all(entry: Entry<'_>, file: &OwnedFd, mut bytes: &[u8]) -> Result<(), StoreError> {
-    while !bytes.is_empty() {
-        match rustix::io::write(file, bytes) {
-            Ok(written @ 1..) => bytes = bytes.get(written..).unwrap_or_default(),
-            Err(Errno::INTR) => {}
-            Ok(0) => return Err(entry.failed("write", Errno::NOSPC)),
-            Err(errno) => return Err(entry.failed("write", errno)),
-        }
-    }
-    Ok(())
 }
 
 /// Whether `text` is `qk_`, eight of a-z and 0-9, a dot, and the base64url of 32 bytes.
@@ -143,6 +91,7 @@ mod tests {
     use super::super::entry::Owner;
     use super::super::scratch::{Scratch, as_ordinary_user, as_root};
     use super::*;
+    use crate::limits::CREDENTIAL_FILE_MAX_BYTES;
 
     const KEY: &str = "qk_abcd2345.AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
     const OTHER: &str = "qk_zyxw7654.__________________________________________8";
@@ -179,7 +128,7 @@ mod tests {
     fn what_a_crash_left_behind_is_not_taken_for_the_key() {
         let scratch = Scratch::new();
         let (data_dir, path) = opened(&scratch);
-        let left = data_dir.path().join(NEW_NAME);
+        let left = data_dir.path().join(FILE.new_name);
         fs::write(&left, &OTHER[..20]).unwrap();
         assert!(load_or_create(&data_dir, || key(KEY)).unwrap().created);
         assert!(!left.exists());
@@ -201,7 +150,7 @@ mod tests {
         let refused = load_or_create(&data_dir, || Err::<Zeroizing<String>, _>("no entropy")).unwrap_err();
         assert_eq!(refused.to_string(), "no admin key could be made: no entropy");
         assert!(matches!(load_or_create(&data_dir, || key("x")), Err(StoreError::NotAKey { .. })));
-        assert!(!path.exists() && !data_dir.path().join(NEW_NAME).exists());
+        assert!(!path.exists() && !data_dir.path().join(FILE.new_name).exists());
     }
 
     #[test]

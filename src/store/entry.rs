@@ -105,6 +105,26 @@ impl Entry<'_> {
         }
     }
 
+    /// Removes the file, if there is one.
+    pub(super) fn remove(self) -> Result<(), StoreError> {
+        match rustix::fs::unlinkat(self.within, self.name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(self.failed("remove", errno)),
+        }
+    }
+
+    /// Gives the file the name of `target`, whatever stood there, and makes that durable.
+    pub(super) fn rename_to(self, target: Entry<'_>) -> Result<(), StoreError> {
+        rustix::fs::renameat(self.within, self.name, target.within, target.name)
+            .map_err(|errno| self.failed("rename", errno))?;
+        target.sync_directory()
+    }
+
+    /// Makes the names in the directory durable.
+    pub(super) fn sync_directory(self) -> Result<(), StoreError> {
+        rustix::fs::fsync(self.within).map_err(|errno| self.failed("sync the directory of", errno))
+    }
+
     /// The failure of a system call on this entry.
     pub(super) fn failed(self, action: &'static str, errno: Errno) -> StoreError {
         StoreError::Io { action, path: self.path.to_owned(), errno }

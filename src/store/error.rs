@@ -1,4 +1,4 @@
-//! Why the data directory was refused, with what to do about it.
+//! Why the data directory or the store in it was refused, with what to do about it.
 //!
 //! Owns [`StoreError`]. Invariants: each message names the path and ends in the line to run or the thing to
 //! change; none holds a byte of a key.
@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use super::entry::Owner;
+use super::record::{AppendError, MaintainError, Unreadable};
+use crate::crypto;
 use crate::limits::CREDENTIAL_FILE_MAX_BYTES;
 
 /// Why the data directory, or something in it, was refused.
@@ -62,6 +64,81 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
+    /// A file does not hold a master key.
+    NotAMasterKey {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Others may write a file that holds a master key, or everybody may read it.
+    MasterKeyMode {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        found: u32,
+    },
+    /// There is a journal, but not the master key that was made with it.
+    NoMasterKey {
+        /// The file that is missing.
+        path: PathBuf,
+    },
+    /// There is no journal.
+    NoStore {
+        /// The data directory.
+        path: PathBuf,
+    },
+    /// There is a journal already.
+    StoreExists {
+        /// The journal.
+        path: PathBuf,
+    },
+    /// The file is no journal.
+    NotAJournal {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The journal is of a format that this version does not know.
+    UnknownFormat {
+        /// The journal.
+        path: PathBuf,
+        /// The number of its format.
+        found: u32,
+    },
+    /// The journal was made under another master key.
+    WrongMasterKey {
+        /// The journal.
+        path: PathBuf,
+        /// The id of the key that is needed.
+        needed: [u8; 16],
+        /// The id of the key that was given.
+        given: [u8; 16],
+    },
+    /// The header of the journal is damaged.
+    DamagedHeader {
+        /// The journal.
+        path: PathBuf,
+    },
+    /// The journal is damaged.
+    Damaged {
+        /// The journal.
+        path: PathBuf,
+        /// Where the first damaged frame begins.
+        offset: u64,
+    },
+    /// The store has fallen behind what is known of it.
+    RolledBack {
+        /// The revision at which it stands.
+        found: u64,
+        /// The revision that it had reached.
+        expected: u64,
+    },
+    /// A record was kept faithfully and still cannot be understood.
+    Unreadable(Unreadable),
+    /// A primitive failed: for want of random bytes, in practice.
+    Crypto(crypto::Error),
+    /// The store had no room for, or could not write, what a start has to add to it.
+    NotAppended(AppendError),
+    /// The new file of a journal could not be made. The old one, if there was one, is as it was.
+    NotCompacted(MaintainError),
     /// No admin key could be made.
     KeyNotMade(Box<dyn std::error::Error + Send + Sync>),
     /// An audit stream's name is not one.
@@ -114,6 +191,26 @@ impl fmt::Display for StoreError {
                 quoted(path)
             ),
             Self::KeyNotMade(error) => write!(f, "no admin key could be made: {error}"),
+            Self::NotAMasterKey { .. } | Self::MasterKeyMode { .. } | Self::NoMasterKey { .. } => {
+                self.about_master_key(f)
+            }
+            Self::NoStore { .. }
+            | Self::StoreExists { .. }
+            | Self::NotAJournal { .. }
+            | Self::UnknownFormat { .. }
+            | Self::WrongMasterKey { .. }
+            | Self::DamagedHeader { .. }
+            | Self::Damaged { .. }
+            | Self::RolledBack { .. } => self.about_journal(f),
+            Self::Unreadable(record) => {
+                write!(
+                    f,
+                    "{record}; the journal is sound, so a newer version may have written it: start that one"
+                )
+            }
+            Self::Crypto(error) => write!(f, "{error}; does the system give random bytes (getrandom)?"),
+            Self::NotCompacted(error) => write!(f, "the journal cannot be written anew: {error}"),
+            Self::NotAppended(error) => write!(f, "the journal cannot be continued: {error}"),
             Self::StreamName => f.write_str("an audit stream's name is of a-z, 0-9 and hyphens"),
             Self::Io { action, path, errno } => {
                 write!(f, "cannot {action} {}: {}", quoted(path), io::Error::from(*errno))?;
@@ -123,13 +220,111 @@ impl fmt::Display for StoreError {
     }
 }
 
+impl StoreError {
+    fn about_master_key(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAMasterKey { path } => write!(
+                f,
+                "{0} does not hold a master key (32 bytes, 64 hexadecimal digits or 44 characters of base64); put \
+                 the right one there, or, for a new store only, make one: head -c 32 /dev/urandom > {0}",
+                quoted(path)
+            ),
+            Self::MasterKeyMode { path, found } => write!(
+                f,
+                "{0} has mode {found:04o}: a master key must not be readable by everybody, nor writable by anybody \
+                 but its owner; run: chmod 400 {0}",
+                quoted(path)
+            ),
+            Self::NoMasterKey { path } => write!(
+                f,
+                "{} is missing, without which the journal beside it cannot be opened; put it back, or give the \
+                 journal's own key with --master-key-file",
+                quoted(path)
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    fn about_journal(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoStore { path } => {
+                let path = quoted(path);
+                write!(f, "{path} holds no store; make one: quantonium init --data-dir {path}")
+            }
+            Self::StoreExists { path } => write!(
+                f,
+                "{0} exists already; use it, or, if all its keys may be lost, move it away: mv {0} {0}.old",
+                quoted(path)
+            ),
+            Self::NotAJournal { path } => write!(
+                f,
+                "{0} is not a journal of quantonium; move it away (mv {0} {0}.old) and put the journal from a \
+                 backup there",
+                quoted(path)
+            ),
+            Self::UnknownFormat { path, found } => write!(
+                f,
+                "{} is of format {found}, which this version does not know; start the version that wrote it, or a \
+                 newer one",
+                quoted(path)
+            ),
+            Self::WrongMasterKey { path, needed, given } => {
+                let id = |id: &[u8; 16]| u128::from_be_bytes(*id);
+                write!(
+                    f,
+                    "{} was made under another master key: it needs the one with the id {:032x}, given was \
+                     {:032x}; give the right --master-key-file",
+                    quoted(path),
+                    id(needed),
+                    id(given)
+                )
+            }
+            Self::DamagedHeader { path } => write!(
+                f,
+                "the header of {} is damaged, and with it the only way to the keys; put the journal from a backup \
+                 there",
+                quoted(path)
+            ),
+            Self::Damaged { path, offset } => write!(
+                f,
+                "{} is damaged at offset {offset}; `quantonium store verify` shows more; put the journal from a \
+                 backup there",
+                quoted(path)
+            ),
+            Self::RolledBack { found, expected } => write!(
+                f,
+                "the store stands at revision {found} and was at {expected} before, or went another way since: it \
+                 was rolled back, by a restored backup or by somebody; put the latest one there, or accept the loss \
+                 with --accept-store-rollback",
+            ),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl std::error::Error for StoreError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::KeyNotMade(error) => Some(&**error),
             Self::Io { errno, .. } => Some(errno),
+            Self::Unreadable(record) => Some(record),
+            Self::Crypto(error) => Some(error),
+            Self::NotAppended(error) => Some(error),
+            Self::NotCompacted(error) => Some(error),
             _ => None,
         }
+    }
+}
+
+impl From<Unreadable> for StoreError {
+    fn from(record: Unreadable) -> Self {
+        Self::Unreadable(record)
+    }
+}
+
+impl From<crypto::Error> for StoreError {
+    fn from(error: crypto::Error) -> Self {
+        Self::Crypto(error)
     }
 }
 

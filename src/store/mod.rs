@@ -1,21 +1,36 @@
 //! The data directory: everything that outlives a run.
 //!
-//! Owns the directory with its lock ([`DataDir`]), the file of the admin API key ([`admin_key`]) and the opening
-//! of audit files ([`open_audit_file`]). Invariants: files are opened by name below a directory descriptor,
-//! never through a symbolic link, so that a path that is exchanged meanwhile leads nowhere else; nothing that
-//! another user owns, or that others may read, is used; only what this start created is given to another user.
+//! Owns the directory with its lock ([`DataDir`]), the file of the admin API key ([`admin_key`]), the opening of
+//! audit files ([`open_audit_file`]), and the store of sealed records: the seam to it ([`Store`]), what seals them
+//! ([`Sealer`]), the keys above them ([`root`]) and the one that keeps them here ([`journal`]). Invariants: files are
+//! opened by name below a directory descriptor, never through a symbolic link, so that a path that is exchanged
+//! meanwhile leads nowhere else; nothing that another user owns, or that others may read, is used; only what this
+//! start created is given to another user; what was acknowledged is there after any crash, or the start says that it
+//! is not.
 
 pub mod admin_key;
 mod audit_file;
 mod data_dir;
 mod entry;
 mod error;
+pub mod journal;
+mod record;
+pub mod root;
+mod seal;
+mod small_file;
 
 pub use admin_key::AdminKey;
 pub use audit_file::open_audit_file;
 pub use data_dir::DataDir;
 pub use entry::Owner;
 pub use error::{StoreError, quoted};
+pub use journal::Journal;
+pub use record::{
+    AppendError, Compacted, Condition, Deliver, Head, Loaded, MaintainError, Origin, Path, Record, Standing,
+    Store, TornTail, Unreadable, Witness,
+};
+pub use root::{MasterKey, RootKey};
+pub use seal::{Kind, SEAL_NONCE_BYTES, SEAL_OVERHEAD_BYTES, Sealer};
 
 #[cfg(test)]
 mod scratch;

@@ -1,4 +1,4 @@
-//! The worker's own audit file.
+//! One audit file: the lines of one thread.
 //!
 //! Owns the descriptor and the batch. Invariants: the lines of a turn go out in one write; success means that all of
 //! them are with the kernel; after a failure the file is tried again with the next turn, and at least every second.
@@ -9,34 +9,47 @@ use std::io::{self, Write as _};
 
 use crate::audit::{Batch, Event};
 use crate::clock::WallTime;
-use crate::reactor::turn::CommitFailed;
+
+/// The pending lines are not all with the kernel: what they tell of must not be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WriteFailed;
 
 /// An audit stream and the file it goes to.
 #[derive(Debug)]
-pub(super) struct Sink {
+pub struct Sink {
     file: File,
     batch: RefCell<Batch>,
 }
 
 impl Sink {
-    pub(super) fn new(file: File, stream: &str) -> Self {
+    /// The first lines of a stream that nobody has used before go to `file`, which appends.
+    #[must_use]
+    pub fn new(file: File, stream: &str) -> Self {
         Self { file, batch: RefCell::new(Batch::new(stream)) }
     }
 
-    pub(super) fn has_room(&self) -> bool {
+    /// Whether one more request can be told of in this turn.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
         self.batch.borrow().has_room()
     }
 
-    pub(super) fn append(&self, event: &Event<'_>) {
+    /// Appends the line of `event` to what is pending.
+    pub fn append(&self, event: &Event<'_>) {
         self.batch.borrow_mut().append(event);
     }
 
-    pub(super) fn is_broken(&self) -> bool {
+    /// Whether a failure has not been made good yet.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
         self.batch.borrow().is_broken()
     }
 
     /// Writes what is pending.
-    pub(super) fn commit(&self, now: WallTime) -> Result<(), CommitFailed> {
+    ///
+    /// # Errors
+    /// [`WriteFailed`]
+    pub fn commit(&self, now: WallTime) -> Result<(), WriteFailed> {
         let mut batch = self.batch.borrow_mut();
         if batch.is_empty() {
             return Ok(());
@@ -47,7 +60,7 @@ impl Sink {
             // What was written stands; what found no room is named by a gap, and no reply of this turn leaves.
             let count = written.err().unwrap_or(usize::MAX);
             batch.failed(count);
-            return Err(CommitFailed);
+            return Err(WriteFailed);
         }
         match written {
             Ok(()) => {
@@ -56,7 +69,7 @@ impl Sink {
             }
             Err(written) => {
                 batch.failed(written);
-                Err(CommitFailed)
+                Err(WriteFailed)
             }
         }
     }

@@ -1,0 +1,334 @@
+//! What earlier starts wrote: how far the store was, and which changes have no outcome.
+//!
+//! Owns [`Replay`]. Invariants: files are read from their ends, the newest start first, so an outcome is seen before its
+//! attempt and what a bound cuts off is the oldest; a line that is not of the form that [`super::line`] writes tells
+//! nothing; memory grows with what is open, not with what was read.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Seek, SeekFrom};
+
+use memchr::memmem;
+
+use crate::audit::line::StoreMark;
+use crate::limits::{AUDIT_LINE_MAX_BYTES, AUDIT_REPLAY_PIECE_BYTES};
+use crate::model::{KeyName, RequestId};
+
+/// Changes of the key ring have names that begin with this.
+const CHANGES: &[u8] = b"key.";
+/// The code of an outcome after which nobody knew whether the change is durable: the next start knows.
+const AMBIGUOUS: &[u8] = b"store_ambiguous";
+/// Longest name of a change.
+const EVENT_MAX_BYTES: usize = 24;
+
+/// A change that was begun and whose end no line tells of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unfinished {
+    /// The request.
+    pub request: RequestId,
+    /// The name of the change.
+    pub event: String,
+    /// Who asked.
+    pub principal: Option<String>,
+    /// The key.
+    pub key: Option<String>,
+    /// How many changes of the same request were written down before it.
+    pub before: usize,
+}
+
+/// What was read until now.
+#[derive(Debug, Default)]
+pub struct Replay {
+    head: Option<StoreMark>,
+    unfinished: Vec<Unfinished>,
+    /// Outcomes whose attempts are still to come.
+    ended: BTreeMap<(RequestId, Event), usize>,
+}
+
+/// The name of a change, filled up with zeros.
+type Event = [u8; EVENT_MAX_BYTES];
+
+impl Replay {
+    /// Nothing was read yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The furthest place at which the store was seen.
+    #[must_use]
+    pub fn head(&self) -> Option<StoreMark> {
+        self.head
+    }
+
+    /// The changes without an outcome, the newest first.
+    #[must_use]
+    pub fn into_unfinished(self) -> Vec<Unfinished> {
+        self.unfinished
+    }
+
+    /// Reads `file` from its end, at most `budget` bytes of it; returns how many it read. To be called for the files
+    /// of the newest start first.
+    ///
+    /// # Errors
+    /// What reading returns.
+    pub fn read(&mut self, file: &mut (impl Read + Seek), budget: u64) -> io::Result<u64> {
+        let end = file.seek(SeekFrom::End(0))?;
+        let stop = end.saturating_sub(budget);
+        let mut at = end;
+        // The beginning of the line that the last piece ended in, and what a crash left of a line at the end.
+        let mut bytes = Vec::new();
+        let mut torn = true;
+        while at > stop {
+            let len = usize::try_from(at - stop).unwrap_or(usize::MAX).min(AUDIT_REPLAY_PIECE_BYTES);
+            at -= u64::try_from(len).unwrap_or(at);
+            let mut piece = vec![0; len];
+            file.seek(SeekFrom::Start(at))?;
+            file.read_exact(&mut piece)?;
+            piece.append(&mut bytes);
+            let first =
+                if at == 0 { 0 } else { memchr::memchr(b'\n', &piece).map_or(piece.len(), |end| end + 1) };
+            let (begun, lines) = piece.split_at_checked(first).unwrap_or_default();
+            self.take_lines(lines, &mut torn);
+            // One byte more than any line has: what is longer stays longer, and is none.
+            let kept = begun.get(..begun.len().min(AUDIT_LINE_MAX_BYTES + 1)).unwrap_or_default();
+            bytes = kept.to_vec();
+        }
+        Ok(end - at)
+    }
+
+    /// Takes whole lines, the last one first.
+    fn take_lines(&mut self, lines: &[u8], torn: &mut bool) {
+        for line in lines.rsplit(|byte| *byte == b'\n') {
+            // What follows the last line feed of a file is nothing, or what a crash left of a line.
+            if !core::mem::take(torn) && !line.is_empty() {
+                // A line of another form tells nothing.
+                let _ = self.take_line(line);
+            }
+        }
+    }
+
+    fn take_line(&mut self, line: &[u8]) -> Option<()> {
+        if line.last() != Some(&b'}') || line.len() > AUDIT_LINE_MAX_BYTES {
+            return None;
+        }
+        let name = member(line, b",\"event\":\"").filter(|name| name.starts_with(CHANGES))?;
+        let mark = mark(line);
+        if let Some(mark) = mark
+            && self.head.is_none_or(|head| head.revision < mark.revision)
+        {
+            self.head = Some(mark);
+        }
+        let outcome = member(line, b",\"outcome\":\"")?;
+        let request = RequestId::parse(member(line, b",\"request_id\":\"")?)?;
+        let event = event(name)?;
+        if outcome == b"attempt" {
+            match self.ended.get_mut(&(request, event)) {
+                Some(count) if *count > 1 => *count -= 1,
+                Some(_) => drop(self.ended.remove(&(request, event))),
+                None => self.unfinished.push(unfinished(line, name, request)?),
+            }
+        } else if member(line, b",\"code\":\"") != Some(AMBIGUOUS) {
+            *self.ended.entry((request, event)).or_insert(0) += 1;
+            if mark.is_some() {
+                let same = self.unfinished.iter_mut().filter(|of| of.request == request);
+                same.for_each(|of| of.before += 1);
+            }
+        }
+        Some(())
+    }
+}
+
+fn unfinished(line: &[u8], event: &[u8], request: RequestId) -> Option<Unfinished> {
+    let text = |bytes: &[u8]| str::from_utf8(bytes).ok().map(str::to_owned);
+    let plain = |name: &String| name.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    Some(Unfinished {
+        request,
+        event: text(event)?,
+        principal: member(line, b",\"principal\":\"").and_then(text).filter(plain),
+        key: member(line, b",\"key\":\"").and_then(text).filter(|key| KeyName::is_valid(key)),
+        before: 0,
+    })
+}
+
+/// The name of a change as a key of the table; nothing if it is not of the form that names of events have.
+fn event(name: &[u8]) -> Option<Event> {
+    let mut event = [0; EVENT_MAX_BYTES];
+    let plain = name.iter().all(|byte| byte.is_ascii_lowercase() || matches!(byte, b'.' | b'_'));
+    event.get_mut(..name.len()).filter(|_| plain)?.copy_from_slice(name);
+    Some(event)
+}
+
+fn mark(line: &[u8]) -> Option<StoreMark> {
+    let revision = number(line, b",\"store_revision\":")?;
+    // Sixteen bytes in hexadecimal, as request identifiers are.
+    let tag = RequestId::parse(member(line, b",\"store_tag\":\"")?)?.to_bytes();
+    Some(StoreMark { revision, tag })
+}
+
+/// The text behind `before`, up to its closing quote. No text in a line holds a quote.
+fn member<'a>(line: &'a [u8], before: &[u8]) -> Option<&'a [u8]> {
+    let rest = line.get(memmem::find(line, before)? + before.len()..)?;
+    rest.get(..memchr::memchr(b'"', rest)?)
+}
+
+fn number(line: &[u8], before: &[u8]) -> Option<u64> {
+    let rest = line.get(memmem::find(line, before)? + before.len()..)?;
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    str::from_utf8(rest.get(..digits)?).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::line::{self, Event, Outcome, Request};
+    use crate::clock::WallTime;
+    use std::io::Cursor;
+
+    #[derive(Default)]
+    struct File {
+        bytes: Vec<u8>,
+        lines: u64,
+    }
+
+    impl File {
+        fn tell(&mut self, name: &str, id: u64, outcome: Outcome, revision: Option<u64>) -> &mut Self {
+            self.tell_code(name, id, outcome, revision, None)
+        }
+
+        fn tell_code(
+            &mut self,
+            name: &str,
+            id: u64,
+            outcome: Outcome,
+            revision: Option<u64>,
+            code: Option<&'static str>,
+        ) -> &mut Self {
+            let request = Request {
+                id: &RequestId::new(7, id),
+                principal: Some("0a1b2c3d"),
+                remote: Some("192.0.2.1".parse().unwrap()),
+                route: Some("/api/keys"),
+                status: 0,
+                elapsed_micros: 5,
+                key: Some("orders"),
+                key_version: None,
+            };
+            let store = revision.map(|revision| StoreMark { revision, tag: [3; 16] });
+            let event = Event {
+                at: WallTime::default(),
+                name,
+                outcome,
+                code,
+                count: None,
+                store,
+                request: Some(request),
+            };
+            let mut target = [0; AUDIT_LINE_MAX_BYTES];
+            self.lines += 1;
+            let len = line::write(&mut target, "s-w0", self.lines, &event).unwrap();
+            self.bytes.extend_from_slice(&target[..len]);
+            self
+        }
+
+        fn replayed(&self) -> Replay {
+            let mut replay = Replay::new();
+            let read = replay.read(&mut Cursor::new(&self.bytes), u64::MAX).unwrap();
+            assert_eq!(read, self.bytes.len() as u64);
+            replay
+        }
+    }
+
+    fn ids(replay: Replay) -> Vec<(RequestId, usize)> {
+        replay.into_unfinished().into_iter().map(|of| (of.request, of.before)).collect()
+    }
+
+    #[test]
+    fn attempts_without_an_outcome_and_the_furthest_head_are_found() {
+        let mut file = File::default();
+        file.tell("key.create", 1, Outcome::Attempt, None).tell("key.rotate", 2, Outcome::Attempt, None);
+        file.tell("encrypt", 9, Outcome::Success, None).tell("key.create", 1, Outcome::Success, Some(12));
+        file.tell("key.delete", 3, Outcome::Attempt, None).tell("key.delete", 3, Outcome::Failure, None);
+        file.tell("key.create", 4, Outcome::Failure, None);
+        let replay = file.replayed();
+        assert_eq!(replay.head(), Some(StoreMark { revision: 12, tag: [3; 16] }));
+        let unfinished = replay.into_unfinished();
+        assert_eq!(unfinished.len(), 1, "{unfinished:?}");
+        assert_eq!(unfinished[0].request, RequestId::new(7, 2));
+        assert_eq!(
+            (unfinished[0].event.as_str(), unfinished[0].key.as_deref()),
+            ("key.rotate", Some("orders"))
+        );
+        assert_eq!(unfinished[0].principal.as_deref(), Some("0a1b2c3d"));
+    }
+
+    #[test]
+    fn what_a_request_changed_before_its_last_attempt_is_counted() {
+        let mut file = File::default();
+        for revision in [4, 5] {
+            file.tell("key.reserve", 1, Outcome::Attempt, None);
+            file.tell("key.reserve", 1, Outcome::Success, Some(revision));
+        }
+        file.tell("key.reserve", 1, Outcome::Attempt, None);
+        assert_eq!(ids(file.replayed()), [(RequestId::new(7, 1), 2)]);
+        file.tell("key.reserve", 1, Outcome::Success, Some(6));
+        assert_eq!(ids(file.replayed()), []);
+    }
+
+    #[test]
+    fn an_ambiguous_outcome_leaves_the_attempt_open_and_a_later_start_closes_it() {
+        let mut older = File::default();
+        older.tell("key.delete", 1, Outcome::Attempt, None);
+        older.tell_code("key.delete", 1, Outcome::Failure, None, Some("store_ambiguous"));
+        assert_eq!(ids(older.replayed()), [(RequestId::new(7, 1), 0)]);
+        let mut newer = File::default();
+        newer.tell_code("key.delete", 1, Outcome::Success, None, Some("reconciled"));
+        let mut replay = Replay::new();
+        for file in [&newer, &older] {
+            replay.read(&mut Cursor::new(&file.bytes), u64::MAX).unwrap();
+        }
+        assert_eq!(ids(replay), []);
+    }
+
+    #[test]
+    fn a_torn_end_and_foreign_lines_tell_nothing() {
+        let mut file = File::default();
+        file.tell("key.create", 1, Outcome::Attempt, None);
+        file.bytes
+            .extend_from_slice(b"\n\n{\"event\":\"key.create\"\xff}\n,\"event\":\"key.\",\"outcome\":\"\n");
+        file.bytes.extend_from_slice(&vec![b'x'; 3 * AUDIT_REPLAY_PIECE_BYTES]);
+        file.bytes.push(b'\n');
+        let len = file.bytes.len();
+        file.tell("key.create", 1, Outcome::Success, Some(7));
+        for cut in len..file.bytes.len() {
+            let whole = core::mem::replace(&mut file.bytes, Vec::new());
+            file.bytes = whole[..cut].to_vec();
+            let replay = file.replayed();
+            assert_eq!(replay.head(), None, "{cut}");
+            assert_eq!(ids(replay), [(RequestId::new(7, 1), 0)]);
+            file.bytes = whole;
+        }
+        assert_eq!(ids(file.replayed()), []);
+    }
+
+    #[test]
+    fn lines_are_found_across_pieces_and_a_budget_cuts_off_the_oldest() {
+        let mut file = File::default();
+        let mut first_end = 0;
+        for id in 0..4_000 {
+            file.tell("key.create", id, Outcome::Attempt, None);
+            if id == 0 {
+                first_end = file.bytes.len();
+            }
+        }
+        assert!(file.bytes.len() > 2 * AUDIT_REPLAY_PIECE_BYTES);
+        let all = ids(file.replayed());
+        assert_eq!(all.len(), 4_000);
+        assert!(
+            all.iter().rev().enumerate().all(|(id, (request, _))| *request == RequestId::new(7, id as u64))
+        );
+        let mut replay = Replay::new();
+        let budget = (file.bytes.len() - first_end + 1) as u64;
+        assert_eq!(replay.read(&mut Cursor::new(&file.bytes), budget).unwrap(), budget);
+        assert_eq!(replay.into_unfinished().len(), 3_999, "the oldest line is not whole");
+    }
+}

@@ -1,0 +1,87 @@
+//! Why a command failed: one line for people and an exit code for programs.
+//!
+//! Owns the map from the errors of the floors below to exit codes. Invariant: each text says what to do next,
+//! because those of the errors do.
+
+use core::fmt;
+
+use crate::config::ConfigError;
+use crate::console;
+use crate::crypto;
+use crate::exit::Exit;
+use crate::sandbox;
+use crate::store::{AppendError, StoreError};
+
+/// Why a command failed.
+#[derive(Debug)]
+pub(super) struct Failure {
+    exit: Exit,
+    text: String,
+}
+
+impl Failure {
+    /// A setting or a file that has to be changed.
+    pub(super) fn config(text: impl Into<String>) -> Self {
+        Self { exit: Exit::Config, text: text.into() }
+    }
+
+    /// A file that failed.
+    pub(super) fn io(text: impl Into<String>) -> Self {
+        Self { exit: Exit::Io, text: text.into() }
+    }
+
+    /// The store is damaged.
+    pub(super) fn damaged(text: impl Into<String>) -> Self {
+        Self { exit: Exit::Damaged, text: text.into() }
+    }
+
+    /// Says why `command` failed and returns the exit code.
+    pub(super) fn tell(&self, command: &str) -> Exit {
+        console::err(&format!("quantonium: {command}: {self}\n"));
+        self.exit
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::config(error.to_string())
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let text = error.to_string();
+        match error {
+            StoreError::Damaged { .. }
+            | StoreError::DamagedHeader { .. }
+            | StoreError::NotAJournal { .. }
+            | StoreError::Unreadable(_) => Self::damaged(text),
+            StoreError::NotCompacted(_)
+            | StoreError::NotAppended(AppendError::Full | AppendError::Failed | AppendError::Ambiguous) => {
+                Self::io(text)
+            }
+            StoreError::Io { action: "write" | "read" | "sync" | "reserve room for", .. } => Self::io(text),
+            _ => Self::config(text),
+        }
+    }
+}
+
+impl From<sandbox::Failure> for Failure {
+    fn from(failure: sandbox::Failure) -> Self {
+        Self::config(failure.to_string())
+    }
+}
+
+impl From<crypto::Error> for Failure {
+    fn from(error: crypto::Error) -> Self {
+        Self::config(format!("{error}; does the system give random bytes (getrandom)?"))
+    }
+}

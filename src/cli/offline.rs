@@ -1,0 +1,50 @@
+//! What the commands have in common that work without a server: the process made safe, the directory opened.
+//!
+//! Owns nothing. Invariants: no secret is read before core files and debuggers are forbidden; a directory that does
+//! not exist is not made by a command that only looks at it.
+
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::Mode;
+
+use super::failure::Failure;
+use crate::build_info;
+use crate::sandbox;
+use crate::store::{DataDir, Owner, StoreError, quoted};
+
+/// Makes the process fit to hold secrets.
+pub(super) fn prepare() -> Result<(), Failure> {
+    build_info::cpu_supported().map_err(|feature| {
+        Failure::config(format!(
+            "this binary was built for processors with {feature}: use the portable build"
+        ))
+    })?;
+    sandbox::shield()?;
+    rustix::process::umask(Mode::from_raw_mode(0o077));
+    Ok(())
+}
+
+/// Whether this process may give files away.
+pub(super) fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Opens a data directory that is there, as the one who owns it if this is root.
+pub(super) fn open_existing(path: &Path) -> Result<DataDir, Failure> {
+    let found = match std::fs::metadata(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Err(StoreError::NoStore { path: path.to_owned() }.into());
+        }
+        Err(error) => return Err(Failure::config(format!("cannot look at {}: {error}", quoted(path)))),
+    };
+    let owner = Owner { uid: found.uid(), gid: found.gid() };
+    DataDir::open(path, is_root().then_some(owner)).map_err(Failure::from)
+}
+
+/// The file of the master key: the one that the settings name, else the one that `--dev` keeps in the directory.
+pub(super) fn master_key_file(named: Option<PathBuf>, data_dir: &DataDir) -> Option<PathBuf> {
+    named.or_else(|| Some(crate::store::root::path(data_dir)).filter(|path| path.exists()))
+}

@@ -1,0 +1,201 @@
+//! Changes that are judged together: what they lead to, and what has to be written down for it.
+//!
+//! Owns [`Group`]. Invariants: a change sees the effects of those before it in the group and of no others; one that is
+//! refused, or that finds no room, leaves no trace; several changes of one key make one record; the records of a group
+//! fit one append.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use crate::crypto;
+use crate::keyring::change::apply;
+use crate::keyring::{Change, ChangeError, Circumstances, Effect, Key, Outcome, Ring, encode_key, encode_uses};
+use crate::limits::{STORE_APPEND_MAX_BYTES, STORE_RECORD_MAX_BYTES, STORE_RECORD_OVERHEAD_BYTES};
+use crate::model::KeyName;
+use crate::store::{Kind, Origin, Path, Record, SEAL_NONCE_BYTES, SEAL_OVERHEAD_BYTES, Sealer};
+
+/// A change, and who asked for it.
+#[derive(Debug)]
+pub struct Asked {
+    /// What is to be changed.
+    pub change: Change,
+    /// The request that asked.
+    pub origin: Origin,
+}
+
+/// What is to be written at a path: the plaintext of a record, or that there is none any more.
+type Content = Option<Zeroizing<Vec<u8>>>;
+
+/// What a change of the group leads to.
+#[derive(Debug)]
+pub(super) struct Verdict {
+    pub(super) outcome: Result<Outcome, ChangeError>,
+    /// Whether it was judged against a key that the group had changed: then it stands and falls with the group.
+    pub(super) depends: bool,
+}
+
+/// Changes that were judged, and are to be written down in one append.
+pub(super) struct Group<'a> {
+    sealer: &'a Sealer,
+    /// The ring with all of them.
+    pub(super) ring: Ring,
+    /// What became of each, in their order. Those that found no room are missing at the end.
+    pub(super) verdicts: Vec<Verdict>,
+    /// Who caused what is written.
+    pub(super) origins: Vec<Origin>,
+    /// Keys that are another than before.
+    pub(super) touched: BTreeSet<KeyName>,
+    /// Seals to be granted once they are durable.
+    grants: Vec<(Arc<Key>, u32, u64)>,
+    contents: BTreeMap<Path, Content>,
+    weight: usize,
+}
+
+/// Why a change could not be taken into the group.
+enum Unfit {
+    /// The next group has room for it.
+    Later,
+    /// No group has: its key is too large.
+    Never,
+}
+
+impl<'a> Group<'a> {
+    /// A group without changes, on top of `ring`.
+    pub(super) fn new(sealer: &'a Sealer, ring: Ring) -> Self {
+        Self {
+            sealer,
+            ring,
+            verdicts: Vec::new(),
+            origins: Vec::new(),
+            touched: BTreeSet::new(),
+            grants: Vec::new(),
+            contents: BTreeMap::new(),
+            weight: 0,
+        }
+    }
+
+    /// Judges one more change. Returns whether there was room for it.
+    pub(super) fn judge(&mut self, asked: &Asked, at: &mut Circumstances<'_>) -> bool {
+        let name = asked.change.key();
+        let depends = self.touched.contains(name);
+        let before = self.ring.get_any(name.as_str()).cloned();
+        let mut outcome = apply(&mut self.ring, &asked.change, at);
+        if let Ok(made) = &outcome
+            && made.changed()
+        {
+            match self.stage(name, before.as_deref(), made) {
+                Ok(()) => {
+                    self.touched.insert(name.clone());
+                    self.origins.push(asked.origin);
+                }
+                Err(unfit) => {
+                    match before {
+                        Some(before) => self.ring.put(before),
+                        None => self.ring.remove(name.as_str()),
+                    }
+                    if matches!(unfit, Unfit::Later) {
+                        return false;
+                    }
+                    outcome = Err(ChangeError::VersionsFull);
+                }
+            }
+        }
+        self.verdicts.push(Verdict { outcome, depends });
+        true
+    }
+
+    /// Whether there is nothing to write down.
+    pub(super) fn is_empty(&self) -> bool {
+        self.contents.is_empty()
+    }
+
+    /// The records to be appended as `revision`, sealed; `draw` gives their nonces.
+    pub(super) fn seal(
+        &self,
+        revision: u64,
+        mut draw: impl FnMut(&mut [u8]) -> Result<(), crypto::Error>,
+    ) -> Result<Vec<Record>, crypto::Error> {
+        let mut records = Vec::with_capacity(self.contents.len());
+        for (path, content) in &self.contents {
+            let sealed = match content {
+                None => None,
+                Some(plaintext) => {
+                    let mut nonce = [0; SEAL_NONCE_BYTES];
+                    draw(&mut nonce)?;
+                    Some(self.sealer.seal(*path, revision, &nonce, plaintext)?)
+                }
+            };
+            records.push(Record { path: *path, revision, sealed });
+        }
+        Ok(records)
+    }
+
+    /// Grants the seals that were set aside. To be called when that is durable.
+    pub(super) fn grant(&self) {
+        for (key, version, seals) in &self.grants {
+            if let Some(version) = key.version(*version) {
+                version.uses().grant(*seals);
+            }
+        }
+    }
+
+    /// Notes what has to be written down for one change.
+    fn stage(&mut self, name: &KeyName, before: Option<&Key>, made: &Outcome) -> Result<(), Unfit> {
+        let key = &made.key;
+        let keys = self.sealer.path(Kind::Key, name.as_str());
+        let uses = self.sealer.path(Kind::Uses, name.as_str());
+        let figures = || Some(Zeroizing::new(encode_uses(key)));
+        let another = before.is_some_and(|before| before.id() != key.id());
+        let mut contents: Vec<(Path, Content)> = Vec::with_capacity(2);
+        let mut grant = None;
+        match made.effect {
+            Effect::None => {}
+            Effect::Put => {
+                grant = first_block(key);
+                contents.push((keys, Some(encode_key(key))));
+                if grant.is_some() {
+                    contents.push((uses, figures()));
+                } else if another {
+                    // The figures are those of the key that had the name before.
+                    contents.push((uses, None));
+                }
+            }
+            Effect::Removed => contents.extend([(keys, None), (uses, None)]),
+            Effect::Reserved { version, seals } => {
+                grant = Some((version, seals));
+                contents.push((uses, figures()));
+            }
+        }
+        self.take(contents)?;
+        self.grants.extend(grant.map(|(version, seals)| (Arc::clone(key), version, seals)));
+        Ok(())
+    }
+
+    /// Takes all of `contents`, or none of it if they do not fit.
+    fn take(&mut self, contents: Vec<(Path, Content)>) -> Result<(), Unfit> {
+        let sealed = |content: &Content| content.as_ref().map_or(0, |bytes| bytes.len() + SEAL_OVERHEAD_BYTES);
+        let weigh = |content: &Content| STORE_RECORD_OVERHEAD_BYTES + sealed(content);
+        if contents.iter().any(|(_, content)| sealed(content) > STORE_RECORD_MAX_BYTES) {
+            return Err(Unfit::Never);
+        }
+        let added: usize = contents.iter().map(|(_, content)| weigh(content)).sum();
+        let replaced = contents.iter().filter_map(|(path, _)| self.contents.get(path)).map(weigh);
+        let weight = self.weight + added - replaced.sum::<usize>();
+        if weight > STORE_APPEND_MAX_BYTES {
+            return Err(if self.is_empty() { Unfit::Never } else { Unfit::Later });
+        }
+        self.weight = weight;
+        self.contents.extend(contents);
+        Ok(())
+    }
+}
+
+/// The first seals of a version whose nonces have 96 bits are set aside with the change that makes it.
+fn first_block(key: &Key) -> Option<(u32, u64)> {
+    let latest = key.version(key.latest_number()).filter(|_| key.kind().counts_seals())?;
+    let fresh = latest.uses().reserved() == 0 && key.sealing_version(None).is_ok();
+    let seals = fresh.then(|| latest.uses().promise_block()).flatten()?;
+    Some((latest.number(), seals))
+}

@@ -1,0 +1,302 @@
+//! The state of the keeper's thread: the store, where it stands, and the ring that follows from it.
+//!
+//! Owns [`Ledger`] and the commit of a group of changes. Invariants: what is published is durable, apart from a
+//! restriction whose durability is unknown, which holds at once; whoever else writes to the store is heard before
+//! changes are judged; an answer says what is known, and nothing better.
+
+use core::fmt;
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use crate::clock::{Moment, WallTime};
+use crate::console::{self, Level};
+use crate::crypto::random::Generator;
+use crate::keeper::diary::Diary;
+use crate::keeper::group::{Asked, Group};
+use crate::keeper::queue::{Committed, Job};
+use crate::keeper::records;
+use crate::keeper::rounds::Rounds;
+use crate::keyring::change::apply;
+use crate::keyring::publication::Epoch;
+use crate::keyring::{Change, ChangeError, Circumstances, Effect, Publication, Ring};
+use crate::limits::COMMIT_CONFLICTS_MAX_COUNT;
+use crate::model::{KeyName, StoreHealth};
+use crate::store::{AppendError, Condition, Head, MaintainError, Record, Sealer, Store};
+
+/// The time of one turn of the keeper.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// For distances.
+    pub moment: Moment,
+    /// For dates.
+    pub wall: WallTime,
+}
+
+impl Now {
+    /// Reads both clocks.
+    #[must_use]
+    pub fn read() -> Self {
+        Self { moment: Moment::now(), wall: WallTime::now() }
+    }
+}
+
+/// What the keeper's thread has to itself.
+pub struct Ledger {
+    pub(super) store: Box<dyn Store>,
+    pub(super) sealer: Arc<Sealer>,
+    pub(super) publication: Arc<Publication>,
+    pub(super) random: Generator,
+    /// Where the store stands with what is published.
+    pub(super) head: Head,
+    pub(super) diary: Diary,
+    pub(super) rounds: Rounds,
+    restore_window_seconds: u64,
+    /// Keys with a change of which nobody knows whether it outlives a restart.
+    doubtful: BTreeSet<KeyName>,
+    /// What was said last of the store.
+    told: StoreHealth,
+}
+
+/// What a ledger is made of.
+pub struct Parts {
+    /// The store, loaded.
+    pub store: Box<dyn Store>,
+    /// Seals its records.
+    pub sealer: Sealer,
+    /// Where it stands.
+    pub head: Head,
+    /// Holds the ring that was loaded.
+    pub publication: Arc<Publication>,
+    /// The audit lines of what the keeper does by itself.
+    pub diary: Diary,
+    /// How long a deleted key can be brought back.
+    pub restore_window_seconds: u64,
+}
+
+impl Ledger {
+    /// A ledger that draws what it needs from `random`.
+    #[must_use]
+    pub fn new(parts: Parts, random: Generator) -> Self {
+        let Parts { store, sealer, head, publication, diary, restore_window_seconds } = parts;
+        Self {
+            store,
+            sealer: Arc::new(sealer),
+            publication,
+            random,
+            head,
+            diary,
+            rounds: Rounds::default(),
+            restore_window_seconds,
+            doubtful: BTreeSet::new(),
+            told: StoreHealth::Good,
+        }
+    }
+
+    /// Carries out what waits, in as few groups as it fits into, and answers it.
+    pub(super) fn commit_all(&mut self, jobs: Vec<Job>, now: Now) {
+        let mut jobs = VecDeque::from(jobs);
+        while !jobs.is_empty() {
+            let asked: Vec<&Asked> = jobs.iter().map(|job| &job.asked).collect();
+            for committed in self.commit(&asked, now) {
+                if let Some(job) = jobs.pop_front() {
+                    job.answer(committed);
+                }
+            }
+        }
+    }
+
+    /// Carries out as many of `asked` as fit one append, at least one, from the front.
+    pub(super) fn commit(&mut self, asked: &[&Asked], now: Now) -> Vec<Committed> {
+        let all = |error| asked.iter().map(|_| Committed::refused(error)).collect();
+        for _ in 0..COMMIT_CONFLICTS_MAX_COUNT {
+            if let Err(error) = self.catch_up() {
+                console::log(Level::Error, format_args!("the store cannot be read: {error}"));
+                return all(ChangeError::StoreFailed);
+            }
+            let sealer = Arc::clone(&self.sealer);
+            let group = self.judge(&sealer, asked, now);
+            if group.is_empty() {
+                return self.conclude(group, None);
+            }
+            let draw = |bytes: &mut [u8]| self.random.fill(now.moment, bytes);
+            let Ok(records) = group.seal(self.head.revision + 1, draw) else {
+                return self.abandon(group, ChangeError::Entropy);
+            };
+            match self.store.append(self.head.revision, &records, &group.origins) {
+                Ok(head) => return self.conclude(group, Some(head)),
+                Err(AppendError::Conflict { .. }) => {}
+                Err(AppendError::Ambiguous) => return self.doubt(group, asked, now),
+                Err(error) => return self.abandon(group, meaning(error)),
+            }
+        }
+        all(ChangeError::Unavailable)
+    }
+
+    /// Takes in what others have written.
+    pub(super) fn catch_up(&mut self) -> Result<(), crate::store::StoreError> {
+        let mut news: Vec<Record> = Vec::new();
+        let head = self.store.watch(self.head.revision, &mut |record| {
+            news.push(record);
+            Ok(())
+        })?;
+        if !news.is_empty() {
+            let mut ring = (*self.publication.current()).clone();
+            records::take_in(&mut ring, &self.sealer, news)?;
+            self.publication.publish(Arc::new(ring));
+        }
+        if head.revision > self.head.revision {
+            self.head = head;
+        }
+        Ok(())
+    }
+
+    /// Housekeeping of the store, with a line for the operator.
+    pub(super) fn maintain(&mut self, now: Now) {
+        if now.moment < self.rounds.maintain_not_before {
+            return;
+        }
+        match self.store.maintain() {
+            Ok(None) => {}
+            Ok(Some(done)) => console::log(
+                Level::Info,
+                format_args!(
+                    "store: compacted from {} to {} bytes, {} records",
+                    done.before_bytes, done.after_bytes, done.records
+                ),
+            ),
+            Err(error) => {
+                self.maintain_later(now);
+                let level = if error == MaintainError::Full { Level::Warn } else { Level::Error };
+                console::log(level, format_args!("{error}"));
+            }
+        }
+    }
+
+    /// How the store is; news are told to the operator.
+    pub(super) fn health(&mut self) -> StoreHealth {
+        let health = match self.store.standing().condition {
+            Condition::Good => StoreHealth::Good,
+            Condition::Full => StoreHealth::Full,
+            Condition::Failing => StoreHealth::Failing,
+            Condition::Poisoned => StoreHealth::Poisoned,
+        };
+        if health != self.told {
+            self.told = health;
+            let level = if health == StoreHealth::Good { Level::Info } else { Level::Error };
+            console::log(level, format_args!("store: {}", health.detail()));
+        }
+        health
+    }
+
+    fn judge<'a>(&mut self, sealer: &'a Sealer, asked: &[&Asked], now: Now) -> Group<'a> {
+        let mut group = Group::new(sealer, (*self.publication.current()).clone());
+        let random = &mut self.random;
+        let mut draw = |bytes: &mut [u8]| random.fill(now.moment, bytes);
+        let restore_window_seconds = self.restore_window_seconds;
+        let mut at = Circumstances { now: now.wall, restore_window_seconds, draw: &mut draw };
+        for asked in asked {
+            if !group.judge(asked, &mut at) {
+                break;
+            }
+        }
+        group
+    }
+
+    /// The group is durable, or had nothing to write.
+    fn conclude(&mut self, group: Group<'_>, head: Option<Head>) -> Vec<Committed> {
+        if let Some(head) = head {
+            self.head = head;
+        }
+        group.grant();
+        let is_put = |effect| matches!(effect, Effect::Put | Effect::Removed);
+        let outcomes = group.verdicts.iter().filter_map(|verdict| verdict.outcome.as_ref().ok());
+        let epoch = if outcomes.map(|outcome| outcome.effect).any(is_put) {
+            self.publication.publish(Arc::new(group.ring))
+        } else {
+            self.publication.epoch()
+        };
+        let committed = group.verdicts.into_iter().map(|verdict| match verdict.outcome {
+            // What was there already may have come with a change that was never answered.
+            Ok(outcome) if !outcome.changed() && self.doubtful.contains(outcome.key.name()) => {
+                Committed { settle: Some(epoch), ..Committed::refused(ChangeError::Ambiguous) }
+            }
+            Ok(outcome) => {
+                // What is said to be so already must be so for every worker, too.
+                let settle = (outcome.restricts || !outcome.changed()).then_some(epoch);
+                let head = head.filter(|_| outcome.changed());
+                Committed { outcome: Ok(outcome), head, settle }
+            }
+            Err(error) => Committed::refused(error),
+        });
+        committed.collect()
+    }
+
+    /// Nothing of the group was kept.
+    fn abandon(&self, group: Group<'_>, error: ChangeError) -> Vec<Committed> {
+        let epoch = self.publication.epoch();
+        let committed = group.verdicts.into_iter().map(|verdict| match verdict.outcome {
+            // Judged by what the group had made of its key, which is not so.
+            _ if verdict.depends => Committed::refused(error),
+            Ok(outcome) if outcome.changed() => Committed::refused(error),
+            outcome => Committed { outcome, head: None, settle: Some(epoch) },
+        });
+        committed.collect()
+    }
+
+    /// Whether the group is durable is not known. What takes a right away holds from now on; what brings new secrets
+    /// does not, because whatever were sealed under them could be lost with them.
+    fn doubt(&mut self, mut group: Group<'_>, asked: &[&Asked], now: Now) -> Vec<Committed> {
+        self.doubtful.append(&mut group.touched);
+        let epoch = self.restrict(&group, asked, now);
+        let mut committed = self.abandon(group, ChangeError::Ambiguous);
+        committed.iter_mut().for_each(|committed| committed.settle = Some(epoch));
+        committed
+    }
+
+    /// Publishes what of the group takes rights away and makes nothing new.
+    fn restrict(&mut self, group: &Group<'_>, asked: &[&Asked], now: Now) -> Epoch {
+        let mut ring: Ring = (*self.publication.current()).clone();
+        let mut nothing = |_: &mut [u8]| Err(crate::crypto::Error::Entropy);
+        let restore_window_seconds = self.restore_window_seconds;
+        let mut at = Circumstances { now: now.wall, restore_window_seconds, draw: &mut nothing };
+        for (verdict, asked) in group.verdicts.iter().zip(asked) {
+            let restricts = verdict.outcome.as_ref().is_ok_and(|outcome| outcome.restricts);
+            let bare = matches!(
+                asked.change,
+                Change::Configure { .. } | Change::Delete { .. } | Change::Purge { .. }
+            );
+            if restricts && bare {
+                // Refused if it was about something that the group would have made: that is not there anyway.
+                let _ = apply(&mut ring, &asked.change, &mut at);
+            }
+        }
+        self.publication.publish(Arc::new(ring))
+    }
+}
+
+/// What a failed append means for those who asked.
+fn meaning(error: AppendError) -> ChangeError {
+    match error {
+        AppendError::Full => ChangeError::StoreFull,
+        AppendError::Refused => ChangeError::StoreRefuses,
+        AppendError::Ambiguous => ChangeError::Ambiguous,
+        AppendError::Conflict { .. } => ChangeError::Unavailable,
+        AppendError::Failed => ChangeError::StoreFailed,
+        AppendError::TooLarge | AppendError::Malformed => {
+            console::log(Level::Error, format_args!("a defect of this program: {error}"));
+            ChangeError::StoreFailed
+        }
+    }
+}
+
+impl fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ledger").field("head", &self.head).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts").field("head", &self.head).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,205 @@
+//! Where workers leave changes, and where they find the results.
+//!
+//! Owns [`Keeper`], which all threads share. Invariants: the queue is bounded; nobody waits for the keeper's thread with
+//! a lock in hand, and the keeper's thread writes nothing with a lock in hand; a tick that was not taken yet is not
+//! repeated.
+
+use core::fmt;
+use core::future::Future;
+use core::mem;
+use core::pin::Pin;
+use core::sync::atomic::{AtomicU8, Ordering};
+use core::task::{Context, Poll, Waker};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use crate::keeper::group::Asked;
+use crate::keeper::ledger::{Ledger, Now};
+use crate::keyring::publication::Epoch;
+use crate::keyring::{Change, ChangeError, Outcome, Publication};
+use crate::limits::CHANGES_WAITING_MAX_COUNT;
+use crate::model::{RequestId, StoreHealth};
+use crate::store::Head;
+
+/// What became of a change.
+#[derive(Clone, Debug)]
+pub struct Committed {
+    /// What it led to, or why it was refused.
+    pub outcome: Result<Outcome, ChangeError>,
+    /// Where the store stands with it; nothing if there was nothing to write.
+    pub head: Option<Head>,
+    /// It is to be answered only when nobody acts on a snapshot older than this one.
+    pub settle: Option<Epoch>,
+}
+
+impl Committed {
+    /// A change that was refused.
+    #[must_use]
+    pub const fn refused(error: ChangeError) -> Self {
+        Self { outcome: Err(error), head: None, settle: None }
+    }
+}
+
+/// Called when the last figures are written.
+pub type Done = Box<dyn FnOnce() + Send>;
+
+/// The way to the keeper's thread.
+pub struct Keeper {
+    queue: Mutex<Queue>,
+    arrived: Condvar,
+    publication: Arc<Publication>,
+    store: AtomicU8,
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: Vec<Job>,
+    tick: bool,
+    flush: Option<Done>,
+}
+
+/// What the keeper's thread takes at a time.
+pub(super) struct Work {
+    pub(super) jobs: Vec<Job>,
+    pub(super) tick: bool,
+    pub(super) flush: Option<Done>,
+}
+
+/// A change and where its result goes.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) asked: Asked,
+    reply: Arc<Reply>,
+}
+
+/// Where a worker finds the result.
+#[derive(Debug, Default)]
+struct Reply(Mutex<ReplyState>);
+
+#[derive(Debug, Default)]
+struct ReplyState {
+    committed: Option<Committed>,
+    waker: Option<Waker>,
+}
+
+/// A change on its way; awaits its result.
+#[derive(Debug)]
+pub struct Pending(Arc<Reply>);
+
+impl Keeper {
+    /// The way to the keeper of what `publication` holds.
+    #[must_use]
+    pub fn new(publication: Arc<Publication>) -> Arc<Self> {
+        let store = AtomicU8::new(StoreHealth::Good as u8);
+        Arc::new(Self { queue: Mutex::default(), arrived: Condvar::new(), publication, store })
+    }
+
+    /// Leaves a change for the keeper's thread. The store remembers that `request` caused it.
+    ///
+    /// # Errors
+    /// [`ChangeError::Unavailable`] if too many are waiting.
+    pub fn submit(&self, change: Change, request: &RequestId) -> Result<Pending, ChangeError> {
+        let reply = Arc::new(Reply::default());
+        let asked = Asked { change, origin: request.to_bytes() };
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        if queue.jobs.len() >= CHANGES_WAITING_MAX_COUNT {
+            return Err(ChangeError::Unavailable);
+        }
+        queue.jobs.push(Job { asked, reply: Arc::clone(&reply) });
+        drop(queue);
+        self.arrived.notify_one();
+        Ok(Pending(reply))
+    }
+
+    /// Has the keeper's thread look at the time.
+    pub fn tick(&self) {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).tick = true;
+        self.arrived.notify_one();
+    }
+
+    /// Has the keeper's thread write down what it has not written down yet, and then call `done`.
+    pub fn flush(&self, done: Done) {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).flush = Some(done);
+        self.arrived.notify_one();
+    }
+
+    /// How the store is.
+    #[must_use]
+    pub fn store(&self) -> StoreHealth {
+        let number = self.store.load(Ordering::Relaxed);
+        StoreHealth::ALL.into_iter().find(|health| *health as u8 == number).unwrap_or_default()
+    }
+
+    /// Whether nobody acts on a snapshot older than that of `epoch` any more.
+    #[must_use]
+    pub fn settled(&self, epoch: Epoch) -> bool {
+        self.publication.settled(epoch)
+    }
+
+    /// Serves for ever: the keeper's thread.
+    pub fn run(&self, ledger: &mut Ledger) -> ! {
+        loop {
+            let work = self.next();
+            self.carry_out(work, ledger, Now::read());
+        }
+    }
+
+    pub(super) fn carry_out(&self, work: Work, ledger: &mut Ledger, now: Now) {
+        let Work { jobs, tick, flush } = work;
+        ledger.commit_all(jobs, now);
+        if tick {
+            ledger.tick(now);
+        }
+        ledger.maintain(now);
+        if let Some(done) = flush {
+            ledger.flush(now);
+            done();
+        }
+        self.store.store(ledger.health() as u8, Ordering::Relaxed);
+    }
+
+    /// What waits; waits for it without a limit, since the filters know no timed wait.
+    pub(super) fn next(&self) -> Work {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if !queue.jobs.is_empty() || queue.tick || queue.flush.is_some() {
+                let Queue { jobs, tick, flush } = mem::take(&mut *queue);
+                return Work { jobs, tick, flush };
+            }
+            queue = self.arrived.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl fmt::Debug for Keeper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keeper").field("store", &self.store()).finish_non_exhaustive()
+    }
+}
+
+impl Job {
+    /// Answers whoever asked.
+    pub(super) fn answer(self, committed: Committed) {
+        let mut state = self.reply.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.committed = Some(committed);
+        let waker = state.waker.take();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl Future for Pending {
+    type Output = Committed;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Committed> {
+        let mut state = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match state.committed.take() {
+            Some(committed) => Poll::Ready(committed),
+            None => {
+                state.waker = Some(context.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Records and what they stand for: how a store becomes a ring, and how the news of others come into one.
+//!
+//! Owns [`load`] and the taking in of news. Invariants: the last word on a path is the valid one; a record counts only
+//! at the path of the name that is inside; figures that were counted here go on when their key is read anew.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use crate::auth::StoredKey;
+use crate::keyring::{Key, Malformed, Ring, UsesRecord, decode_key, decode_uses};
+use crate::model::KeyName;
+use crate::store::{Kind, Loaded, Path, Record, Sealer, Store, StoreError, Unreadable};
+
+/// What a store held.
+#[derive(Debug)]
+pub struct Opening {
+    /// The keys, with their figures.
+    pub ring: Ring,
+    /// The API keys.
+    pub api_keys: Vec<StoredKey>,
+    /// What the store says of itself.
+    pub loaded: Loaded,
+}
+
+/// Reads all of a store.
+///
+/// # Errors
+/// Why it cannot be used, with what to do.
+pub fn load(store: &mut dyn Store, sealer: &Sealer) -> Result<Opening, StoreError> {
+    let mut latest: HashMap<Path, Record> = HashMap::new();
+    let loaded = store.load(&mut |record| {
+        if record.sealed.is_some() {
+            latest.insert(record.path, record);
+        } else {
+            latest.remove(&record.path);
+        }
+        Ok(())
+    })?;
+    let mut api_keys = Vec::new();
+    let mut keys: Vec<Key> = Vec::new();
+    let mut figures: HashMap<Path, UsesRecord> = HashMap::new();
+    for record in latest.into_values() {
+        match open(sealer, &record)? {
+            Opened::Key(key) => keys.push(*key),
+            Opened::Uses(uses) => drop(figures.insert(record.path, uses)),
+            Opened::ApiKey(key) => api_keys.push(key),
+        }
+    }
+    let mut ring = Ring::default();
+    for key in keys {
+        let uses = figures.get(&sealer.path(Kind::Uses, key.name().as_str()));
+        ring.put(Arc::new(match uses {
+            Some(uses) => key.with_uses(uses),
+            None => key,
+        }));
+    }
+    Ok(Opening { ring, api_keys, loaded })
+}
+
+/// Takes what others have written into `ring`. API keys are read at the start alone.
+pub(super) fn take_in(ring: &mut Ring, sealer: &Sealer, news: Vec<Record>) -> Result<(), Unreadable> {
+    let latest: BTreeMap<Path, Record> = news.into_iter().map(|record| (record.path, record)).collect();
+    let mut removed = BTreeSet::new();
+    let mut figures = Vec::new();
+    for record in latest.into_values() {
+        if record.sealed.is_none() {
+            removed.insert(record.path);
+            continue;
+        }
+        match open(sealer, &record)? {
+            Opened::Key(key) => {
+                let before = ring.get_any(key.name().as_str()).cloned();
+                ring.put(Arc::new(before.map_or_else(|| (*key).clone(), |before| key.with_figures_of(&before))));
+            }
+            Opened::Uses(uses) => figures.push((record, uses)),
+            Opened::ApiKey(_) => {}
+        }
+    }
+    for (record, uses) in figures {
+        // Nothing is found if the key went since.
+        if let Some(key) = ring.keys().find(|key| key.id() == uses.id()) {
+            sealer.verify_path(&record, Kind::Uses, key.name().as_str())?;
+            key.absorb(&uses);
+        }
+    }
+    if !removed.is_empty() {
+        // A path does not tell its name: every name is asked for its path. Keys are destroyed rarely.
+        let gone = |key: &&Arc<Key>| removed.contains(&sealer.path(Kind::Key, key.name().as_str()));
+        let names: Vec<KeyName> = ring.keys().filter(gone).map(|key| key.name().clone()).collect();
+        names.iter().for_each(|name| ring.remove(name.as_str()));
+    }
+    Ok(())
+}
+
+enum Opened {
+    Key(Box<Key>),
+    Uses(UsesRecord),
+    ApiKey(StoredKey),
+}
+
+fn open(sealer: &Sealer, record: &Record) -> Result<Opened, Unreadable> {
+    let plaintext: Zeroizing<Vec<u8>> = sealer.open(record)?;
+    let why = |why| Unreadable { path: record.path, revision: record.revision, why };
+    let malformed = |error: Malformed| {
+        why(match error {
+            Malformed::Format(_) => "it is of a format that a newer version writes",
+            Malformed::Kind | Malformed::Content => "its content contradicts its format",
+        })
+    };
+    match plaintext.first().copied().and_then(Kind::of) {
+        Some(Kind::Key) => {
+            let key = decode_key(&plaintext).map_err(malformed)?;
+            sealer.verify_path(record, Kind::Key, key.name().as_str())?;
+            Ok(Opened::Key(Box::new(key)))
+        }
+        // Its name is not inside: whoever finds the key by its identifier checks the path.
+        Some(Kind::Uses) => decode_uses(&plaintext).map(Opened::Uses).map_err(malformed),
+        Some(Kind::ApiKey) => {
+            let key = StoredKey::decode(&plaintext).map_err(|_| why("its content contradicts its format"))?;
+            sealer.verify_path(record, Kind::ApiKey, key.name())?;
+            Ok(Opened::ApiKey(key))
+        }
+        None => Err(why("it is of an unknown kind")),
+    }
+}

@@ -1,0 +1,178 @@
+//! What the keeper does by itself at a tick: rotations and destructions that are due, and use figures.
+//!
+//! Owns when each of them is next looked at ([`Rounds`]). Invariants: a tick at which nothing is due writes nothing and
+//! looks at no key; what failed is not tried again at once; a change that nobody asked for is told in the audit log
+//! before it is made, or is not made.
+
+use std::sync::Arc;
+
+use crate::clock::{Moment, WallTime};
+use crate::console::{self, Level};
+use crate::crypto;
+use crate::keeper::group::Asked;
+use crate::keeper::ledger::{Ledger, Now};
+use crate::keeper::queue::Committed;
+use crate::keyring::publication::Epoch;
+use crate::keyring::{Key, encode_uses, schedule};
+use crate::limits::{
+    FIGURES_PER_APPEND_MAX_COUNT, KEEPER_RETRY_MILLIS, SCHEDULED_CHANGES_MAX_COUNT, STORE_APPEND_MAX_BYTES,
+    USES_PERSIST_SECONDS,
+};
+use crate::model::RequestId;
+use crate::store::{AppendError, Condition, Kind, Record, SEAL_NONCE_BYTES};
+
+/// When the keeper looks at what.
+#[derive(Debug, Default)]
+pub(super) struct Rounds {
+    /// The snapshot for which `next_due` was found.
+    seen: Option<Epoch>,
+    next_due: Option<WallTime>,
+    changes_not_before: Moment,
+    figures_not_before: Option<Moment>,
+    pub(super) maintain_not_before: Moment,
+}
+
+/// Why figures were not written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unwritten {
+    Append(AppendError),
+    Crypto(crypto::Error),
+}
+
+impl Ledger {
+    /// Looks at the time, about once in a second.
+    pub(super) fn tick(&mut self, now: Now) {
+        if let Err(error) = self.catch_up() {
+            console::log(Level::Error, format_args!("the store cannot be read: {error}"));
+            return;
+        }
+        self.run_due(now);
+        if self.diary.is_broken() {
+            // Says what is missing, as soon as the file takes lines again.
+            let _ = self.diary.commit(now.wall);
+        }
+        let persist = USES_PERSIST_SECONDS * 1_000;
+        let figures = *self.rounds.figures_not_before.get_or_insert(now.moment.plus_millis(persist));
+        if figures <= now.moment && self.write_figures(now) != Ok(true) {
+            self.rounds.figures_not_before = Some(now.moment.plus_millis(persist));
+        }
+    }
+
+    /// Writes down everything that is only in memory, if it can.
+    pub(super) fn flush(&mut self, now: Now) {
+        while self.write_figures(now) == Ok(true) {}
+        let _ = self.diary.commit(now.wall);
+    }
+
+    /// Housekeeping that failed is not tried again at once.
+    pub(super) fn maintain_later(&mut self, now: Now) {
+        self.rounds.maintain_not_before = now.moment.plus_millis(KEEPER_RETRY_MILLIS);
+    }
+
+    /// Rotates and destroys what is due.
+    fn run_due(&mut self, now: Now) {
+        if now.moment < self.rounds.changes_not_before || !self.is_due(now.wall) {
+            return;
+        }
+        let at_most = match self.store.standing().condition {
+            Condition::Good => SCHEDULED_CHANGES_MAX_COUNT,
+            // One of them finds out whether it goes again.
+            Condition::Full | Condition::Failing => 1,
+            Condition::Poisoned => return,
+        };
+        let due = schedule::due(&self.publication.current(), now.wall, at_most);
+        let mut asked: Vec<(RequestId, Asked)> = Vec::with_capacity(due.len());
+        let mut told = Ok(());
+        for change in due {
+            match self.diary.attempt(&change, now.wall) {
+                Ok(id) => asked.push((id, Asked { change, origin: id.to_bytes() })),
+                Err(failed) => told = Err(failed),
+            }
+        }
+        let told = told.and_then(|()| self.diary.commit(now.wall));
+        if told.is_err() || !self.carry_out_due(&asked, now) {
+            self.rounds.changes_not_before = now.moment.plus_millis(KEEPER_RETRY_MILLIS);
+        }
+    }
+
+    /// Returns whether all of it was done and told.
+    fn carry_out_due(&mut self, asked: &[(RequestId, Asked)], now: Now) -> bool {
+        let mut done = true;
+        let mut rest = asked;
+        while !rest.is_empty() {
+            let changes: Vec<&Asked> = rest.iter().map(|(_, asked)| asked).collect();
+            let committed = self.commit(&changes, now);
+            let (these, others) = rest.split_at_checked(committed.len()).unwrap_or((rest, &[]));
+            for ((id, asked), Committed { outcome, head, .. }) in these.iter().zip(committed) {
+                done &= outcome.is_ok();
+                let error = outcome.as_ref().err().copied();
+                let version = outcome.ok().map(|outcome| outcome.key.latest_number());
+                done &= self.diary.outcome(&asked.change, id, error, version, head, now.wall).is_ok();
+            }
+            rest = others;
+        }
+        self.diary.commit(now.wall).is_ok() && done
+    }
+
+    fn is_due(&mut self, now: WallTime) -> bool {
+        let epoch = self.publication.epoch();
+        if self.rounds.seen != Some(epoch) {
+            self.rounds.next_due = schedule::next_due(&self.publication.current());
+            self.rounds.seen = Some(epoch);
+        }
+        self.rounds.next_due.is_some_and(|due| due <= now)
+    }
+
+    /// Writes down the figures of keys that were used since the last time, as many as one append takes; tells whether
+    /// there may be more.
+    fn write_figures(&mut self, now: Now) -> Result<bool, Unwritten> {
+        let ring = self.publication.current();
+        let mut used: Vec<Arc<Key>> = Vec::new();
+        let mut records: Vec<Record> = Vec::new();
+        let mut weight = 0;
+        let mut unsealed = None;
+        for key in ring.keys() {
+            if used.len() >= FIGURES_PER_APPEND_MAX_COUNT || weight >= STORE_APPEND_MAX_BYTES / 2 {
+                break;
+            }
+            if key.take_news() {
+                used.push(Arc::clone(key));
+                match self.figures(key, now) {
+                    Ok(record) => {
+                        weight += record.weight();
+                        records.push(record);
+                    }
+                    Err(error) => {
+                        unsealed = Some(error);
+                        break;
+                    }
+                }
+            }
+        }
+        if used.is_empty() {
+            return Ok(false);
+        }
+        let written = match unsealed {
+            Some(error) => Err(Unwritten::Crypto(error)),
+            None => self.store.append(self.head.revision, &records, &[]).map_err(Unwritten::Append),
+        };
+        match written {
+            Ok(head) => {
+                self.head = head;
+                Ok(true)
+            }
+            Err(error) => {
+                used.iter().for_each(|key| key.keep_news());
+                Err(error)
+            }
+        }
+    }
+
+    /// The record of the figures of `key`, for the next revision.
+    fn figures(&mut self, key: &Key, now: Now) -> Result<Record, crypto::Error> {
+        let (path, revision) = (self.sealer.path(Kind::Uses, key.name().as_str()), self.head.revision + 1);
+        let nonce = self.random.array::<SEAL_NONCE_BYTES>(now.moment)?;
+        let sealed = self.sealer.seal(path, revision, &nonce, &encode_uses(key))?;
+        Ok(Record { path, revision, sealed: Some(sealed) })
+    }
+}

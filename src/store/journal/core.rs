@@ -1,0 +1,415 @@
+//! The store that a journal makes, over any disk.
+//!
+//! Owns [`Core`]: loading, appending, healing after a failed write, compaction. Invariants: a change is one frame, one
+//! write and one sync; after a failure the file ends where it ended before, or no change is taken any more; in memory
+//! stand the paths of what is alive, and nothing of its content.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use rustix::io::Errno;
+
+use super::super::error::StoreError;
+use super::super::record::{
+    AppendError, Compacted, Condition, Deliver, Head, Loaded, MaintainError, Origin, Path, Record, Standing,
+    TornTail, Witness,
+};
+use super::Slot;
+use super::disk::{Disk, Files, Which};
+use super::format::{FrameKeys, FrameKind, Header, Place};
+use super::payload::{Commit, Item};
+use super::scan::{self, Broken, Walk};
+use super::snapshot::{self, SnapshotWriter};
+use crate::clock::Moment;
+use crate::crypto::random::Generator;
+use crate::limits::{
+    JOURNAL_COMPACTION_FACTOR_COUNT, JOURNAL_COMPACTION_FLOOR_BYTES, JOURNAL_MAX_BYTES,
+    JOURNAL_RESERVED_BYTES, STORE_APPEND_MAX_BYTES, STORE_ORIGINS_MAX_COUNT,
+};
+
+/// A journal over a disk.
+#[derive(Debug)]
+pub(super) struct Core<D> {
+    pub(super) disk: D,
+    /// For messages.
+    path: PathBuf,
+    header: Header,
+    keys: FrameKeys,
+    random: Generator,
+    witness: Witness,
+    /// Nothing until it was loaded.
+    state: Option<State>,
+    condition: Condition,
+    last_sync_micros: u64,
+    /// Whether the file system reserves room.
+    reserves: bool,
+    /// After a compaction that failed, the length at which the next one is tried.
+    compact_from: u64,
+    /// The frame that is being written; kept for its memory.
+    frame: Vec<u8>,
+}
+
+/// Where an open journal stands.
+#[derive(Debug)]
+struct State {
+    /// Where the next frame goes.
+    place: Place,
+    end: u64,
+    /// Up to where room is reserved.
+    reserved: u64,
+    head: Head,
+    recent: VecDeque<Origin>,
+    live: Live,
+}
+
+/// What is alive: where, since when, and how heavy.
+#[derive(Debug, Default)]
+pub(super) struct Live {
+    records: BTreeMap<Path, (u64, usize)>,
+    bytes: u64,
+}
+
+impl Live {
+    pub(super) fn note(&mut self, item: &Item<'_>) {
+        let weight = item.weight();
+        let before = match item.sealed {
+            Some(_) => self.records.insert(item.path, (item.revision, weight)),
+            None => self.records.remove(&item.path),
+        };
+        let gone = before.map_or(0, |(_, weight)| weight);
+        let come = if item.sealed.is_some() { weight } else { 0 };
+        self.bytes = self.bytes.saturating_sub(gone as u64).saturating_add(come as u64);
+    }
+
+    pub(super) fn count(&self) -> u64 {
+        self.records.len() as u64
+    }
+
+    fn holds(&self, item: &Item<'_>) -> bool {
+        let revision = self.records.get(&item.path).map(|(revision, _)| *revision);
+        item.sealed.is_some() && revision == Some(item.revision)
+    }
+}
+
+impl<D: Disk> Core<D> {
+    pub(super) fn new(
+        disk: D,
+        path: PathBuf,
+        header: Header,
+        keys: FrameKeys,
+        random: Generator,
+        witness: Witness,
+    ) -> Self {
+        Self {
+            disk,
+            path,
+            header,
+            keys,
+            random,
+            witness,
+            state: None,
+            condition: Condition::Good,
+            last_sync_micros: 0,
+            reserves: true,
+            compact_from: 0,
+            frame: Vec::new(),
+        }
+    }
+
+    /// See [`super::super::Store::load`].
+    pub(super) fn load(&mut self, each: &mut Deliver<'_>) -> Result<Loaded, StoreError> {
+        if self.condition == Condition::Poisoned {
+            return Err(StoreError::NotAppended(AppendError::Refused));
+        }
+        self.state = None;
+        let size = self.disk.size().map_err(|errno| self.failed("look at", errno))?;
+        let mut live = Live::default();
+        let mut walk = Walk::new(&self.header);
+        let walked = scan::walk(&self.disk, &self.keys, size, &mut walk, |item| {
+            live.note(&item);
+            each(item.to_record())
+        });
+        let fault = walked.map_err(|broken| match broken {
+            Broken::Read(errno) => self.failed("read", errno),
+            Broken::Refused(record) => StoreError::from(record),
+        })?;
+        let mut torn = None;
+        if let Some(fault) = fault {
+            let tail = TornTail { offset: walk.offset, bytes: size.saturating_sub(walk.offset) };
+            let unfinished = scan::judge(&self.disk, &self.keys, size, &walk, fault)
+                .map_err(|errno| self.failed("read", errno))?;
+            // What the witness saw was acknowledged, so it was finished once.
+            if !unfinished || (self.witness.is_ahead(walk.head) && !self.witness.accept_rollback) {
+                return Err(StoreError::Damaged { path: self.path.clone(), offset: tail.offset });
+            }
+            torn = Some(tail);
+        }
+        self.witness.check(walk.head)?;
+        if let Some(tail) = torn {
+            self.disk
+                .truncate(Which::Journal, tail.offset)
+                .and_then(|()| self.disk.sync_file(Which::Journal))
+                .map_err(|errno| self.failed("cut the torn end of", errno))?;
+        }
+        let rolled_back = self.witness.is_ahead(walk.head);
+        let Walk { place, offset: end, head, recent, .. } = walk;
+        self.state = Some(State { place, end, reserved: end, head, recent, live });
+        if rolled_back {
+            // A revision never repeats, not even those that were lost.
+            self.commit(self.witness.reached().saturating_add(1), &[], &[])
+                .map_err(StoreError::NotAppended)?;
+        }
+        let state = self.state.as_ref();
+        Ok(Loaded {
+            head: state.map_or(head, |state| state.head),
+            recent: state.map(|state| state.recent.iter().copied().collect()).unwrap_or_default(),
+            torn,
+            rolled_back,
+        })
+    }
+
+    /// See [`super::super::Store::append`].
+    pub(super) fn append(
+        &mut self,
+        expected: u64,
+        records: &[Record],
+        origins: &[Origin],
+    ) -> Result<Head, AppendError> {
+        let at = self
+            .head()
+            .filter(|_| self.condition != Condition::Poisoned)
+            .ok_or(AppendError::Refused)?
+            .revision;
+        if at != expected {
+            return Err(AppendError::Conflict { at });
+        }
+        let revision = expected.checked_add(1).ok_or(AppendError::TooLarge)?;
+        if records.iter().any(|record| record.revision != revision) {
+            return Err(AppendError::Malformed);
+        }
+        let weight = records.iter().map(Record::weight).fold(0usize, usize::saturating_add);
+        let fit = records.iter().all(Record::fits) && weight <= STORE_APPEND_MAX_BYTES;
+        if !fit || origins.len() > STORE_ORIGINS_MAX_COUNT {
+            return Err(AppendError::TooLarge);
+        }
+        self.commit(revision, &last_of_each_path(records), origins)
+    }
+
+    /// Writes a change and makes it durable.
+    fn commit(&mut self, revision: u64, items: &[Item<'_>], origins: &[Origin]) -> Result<Head, AppendError> {
+        let Some(state) = &mut self.state else { return Err(AppendError::Refused) };
+        let nonce = self.random.array(Moment::now()).map_err(|_| AppendError::Failed)?;
+        Commit::encode(&mut self.frame, revision, origins, items.iter().copied())
+            .ok_or(AppendError::TooLarge)?;
+        let place = self
+            .keys
+            .seal(&mut self.frame, FrameKind::Commit, &nonce, &state.place)
+            .map_err(|_| AppendError::TooLarge)?;
+        let end = state.end.saturating_add(self.frame.len() as u64);
+        if end > JOURNAL_MAX_BYTES {
+            self.condition = Condition::Full;
+            return Err(AppendError::Full);
+        }
+        if self.reserves {
+            match reserve(&self.disk, state.reserved, end) {
+                Ok(reserved) => state.reserved = reserved,
+                Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => self.reserves = false,
+                Err(errno) => return Err(self.not_written(errno)),
+            }
+        }
+        if let Err(errno) = write_all(&self.disk, Which::Journal, &self.frame) {
+            return Err(self.heal(errno));
+        }
+        let before = Moment::now();
+        if self.disk.sync_change().is_err() {
+            self.condition = Condition::Poisoned;
+            return Err(AppendError::Ambiguous);
+        }
+        self.last_sync_micros = Moment::now().nanos_since(before) / 1_000;
+        let head = Head { revision, tag: place.link };
+        (state.place, state.end, state.head) = (place, end, head);
+        state.reserved = state.reserved.max(end);
+        Walk::remember(&mut state.recent, origins);
+        items.iter().for_each(|item| state.live.note(item));
+        self.condition = Condition::Good;
+        Ok(head)
+    }
+
+    /// Takes back what a failed write left at the end of the file.
+    fn heal(&mut self, errno: Errno) -> AppendError {
+        let Some(state) = &mut self.state else { return AppendError::Refused };
+        // This gives back the room that was reserved as well.
+        state.reserved = state.end;
+        if self.disk.truncate(Which::Journal, state.end).is_err() {
+            // How much of the frame is there is unknown, and nothing may be written behind it.
+            self.condition = Condition::Poisoned;
+            return AppendError::Ambiguous;
+        }
+        self.not_written(errno)
+    }
+
+    fn not_written(&mut self, errno: Errno) -> AppendError {
+        let full = snapshot::is_full(errno);
+        self.condition = if full { Condition::Full } else { Condition::Failing };
+        if full { AppendError::Full } else { AppendError::Failed }
+    }
+
+    /// Where the state stands; nothing before it was loaded.
+    pub(super) fn head(&self) -> Option<Head> {
+        self.state.as_ref().map(|state| state.head)
+    }
+
+    /// The header of the file as it is now.
+    pub(super) const fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// See [`super::super::Store::maintain`].
+    pub(super) fn maintain(&mut self) -> Result<Option<Compacted>, MaintainError> {
+        if !self.disk.has_next() || !self.worth_compacting() {
+            return Ok(None);
+        }
+        self.compact(None).map(Some)
+    }
+
+    /// Whether a compaction is worth its work, and may be done.
+    pub(super) fn worth_compacting(&self) -> bool {
+        let state = self.state.as_ref().filter(|_| self.condition != Condition::Poisoned);
+        state.is_some_and(|state| {
+            state.end > JOURNAL_COMPACTION_FLOOR_BYTES.max(self.compact_from)
+                && state.end >= state.live.bytes.saturating_mul(JOURNAL_COMPACTION_FACTOR_COUNT)
+        })
+    }
+
+    /// Puts a file with nothing but what is alive in the place of the journal; under another header if there is one,
+    /// whose file id is drawn anew.
+    pub(super) fn compact(&mut self, header: Option<Header>) -> Result<Compacted, MaintainError> {
+        let done = self.fill_next(header).and_then(|successor| self.replace(&successor));
+        self.compact_from = match (&done, &self.state) {
+            (Err(_), Some(state)) => state.end.saturating_add(JOURNAL_COMPACTION_FLOOR_BYTES),
+            _ => 0,
+        };
+        // Unless it is unknown which of the two files the disk has for the journal.
+        if self.condition != Condition::Poisoned {
+            self.empty_next();
+        }
+        done
+    }
+
+    /// First step: what is alive is copied, still sealed, and made durable. The journal is as before.
+    pub(super) fn fill_next(&mut self, header: Option<Header>) -> Result<Successor, MaintainError> {
+        let state = self.state.as_ref().ok_or_else(|| snapshot::failed("read the journal", Errno::BADF))?;
+        let drawn = self.random.array(Moment::now());
+        let file = drawn.map_err(|_| snapshot::failed("draw random bytes", Errno::AGAIN))?;
+        let header = Header { file, ..header.unwrap_or(self.header) };
+        let mut writer = SnapshotWriter::new(&self.disk, Which::Next, &self.keys, &mut self.random, &header)?;
+        let mut walk = Walk::new(&self.header);
+        let walked = scan::walk(&self.disk, &self.keys, state.end, &mut walk, |item| {
+            if state.live.holds(&item) { writer.push(item) } else { Ok(()) }
+        });
+        let damaged = MaintainError::Damaged { offset: walk.offset };
+        match walked {
+            Ok(None) if walk.head == state.head => {}
+            Ok(_) => return Err(damaged),
+            Err(Broken::Read(_)) => return Err(damaged),
+            Err(Broken::Refused(error)) => return Err(error),
+        }
+        if writer.records() != state.live.count() {
+            return Err(damaged);
+        }
+        let (place, end) = writer.finish(state.head, &state.recent)?;
+        Ok(Successor { header, place, end })
+    }
+
+    /// Second step: the successor gets the journal's name. Until that is durable no change may be taken, because a
+    /// power failure could bring back the old file.
+    pub(super) fn replace(&mut self, successor: &Successor) -> Result<Compacted, MaintainError> {
+        let failed = |errno| snapshot::failed("rename the new file", errno);
+        let state = self.state.as_mut().ok_or_else(|| failed(Errno::BADF))?;
+        self.disk.replace().map_err(failed)?;
+        let before_bytes = state.end;
+        self.header = successor.header;
+        (state.place, state.end, state.reserved) = (successor.place, successor.end, successor.end);
+        let compacted = Compacted { before_bytes, after_bytes: state.end, records: state.live.count() };
+        if self.disk.sync_names().is_err() {
+            self.condition = Condition::Poisoned;
+            return Err(MaintainError::Ambiguous);
+        }
+        Ok(compacted)
+    }
+
+    /// Third step: the old file, or one that was not finished, gives its room back. If that fails, the next
+    /// compaction begins with it.
+    pub(super) fn empty_next(&self) {
+        if self.disk.has_next() {
+            let _ = self.disk.truncate(Which::Next, 0);
+        }
+    }
+
+    /// See [`super::super::Store::standing`].
+    pub(super) fn standing(&self) -> Standing {
+        let state = self.state.as_ref();
+        Standing {
+            condition: self.condition,
+            bytes: state.map_or(0, |state| state.end),
+            live_records: state.map_or(0, |state| state.live.count()),
+            live_bytes: state.map_or(0, |state| state.live.bytes),
+            last_sync_micros: self.last_sync_micros,
+            compacts_in_use: self.disk.has_next(),
+        }
+    }
+
+    fn failed(&self, action: &'static str, errno: Errno) -> StoreError {
+        StoreError::Io { action, path: self.path.clone(), errno }
+    }
+}
+
+impl Core<Files> {
+    /// The same journal with its descriptors moved.
+    pub(super) fn placed(self, place: impl FnMut(OwnedFd, Slot) -> io::Result<OwnedFd>) -> io::Result<Self> {
+        let disk = self.disk.placed(place)?;
+        Ok(Self { disk, ..self })
+    }
+}
+
+/// A file that is ready to become the journal.
+#[derive(Debug)]
+pub(super) struct Successor {
+    header: Header,
+    place: Place,
+    end: u64,
+}
+
+/// The records without those that a later one of the same path supersedes.
+fn last_of_each_path(records: &[Record]) -> Vec<Item<'_>> {
+    let last: BTreeMap<Path, usize> =
+        records.iter().enumerate().map(|(at, record)| (record.path, at)).collect();
+    let kept = records.iter().enumerate().filter(|(at, record)| last.get(&record.path) == Some(at));
+    kept.map(|(_, record)| Item::from(record)).collect()
+}
+
+/// Reserves room up to `end` and, while there is plenty, beyond. Returns how far.
+fn reserve(disk: &impl Disk, reserved: u64, end: u64) -> Result<u64, Errno> {
+    let Some(missing) = end.checked_sub(reserved).filter(|missing| *missing > 0) else {
+        return Ok(reserved);
+    };
+    let ahead = missing.next_multiple_of(JOURNAL_RESERVED_BYTES);
+    match disk.reserve(reserved, ahead) {
+        Ok(()) => Ok(reserved.saturating_add(ahead)),
+        Err(errno) if snapshot::is_full(errno) => disk.reserve(reserved, missing).map(|()| end),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Writes all of `bytes` to the end of a file.
+pub(super) fn write_all(disk: &impl Disk, which: Which, mut bytes: &[u8]) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        match disk.write(which, bytes)? {
+            0 => return Err(Errno::NOSPC),
+            written => bytes = bytes.get(written..).unwrap_or_default(),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,511 @@
+//! `quantonium init` and `quantonium store` on the real binary: what they make, what they say, what they refuse.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by a panic, its helpers too")]
+
+#[path = "support/server.rs"]
+mod server;
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+
+use nix::fcntl::{Flock, FlockArg};
+use serde_json::Value;
+use server::{Scratch, binary};
+
+/// Thirty-two bytes that are easily found again wherever they should not be.
+const KEY: &[u8; 32] = b"master-key-of-the-tests-32-bytes";
+const KEY_HEX: &str = "6d61737465722d6b65792d6f662d7468652d74657374732d33322d6279746573";
+const KEY_BASE64: &str = "bWFzdGVyLWtleS1vZi10aGUtdGVzdHMtMzItYnl0ZXM=";
+
+/// A folder with a master key, and what is run in it.
+struct Place {
+    binary: PathBuf,
+    scratch: Arc<Scratch>,
+}
+
+impl Place {
+    /// Nothing where there is no binary to test.
+    fn new() -> Option<Self> {
+        let place = Self { binary: binary()?, scratch: Scratch::new() };
+        place.secret("master.key", KEY);
+        Some(place)
+    }
+
+    /// One with a store in it.
+    fn with_store() -> Option<Self> {
+        let place = Self::new()?;
+        place.run("init", &[]).must_be(0);
+        Some(place)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.scratch.path(name)
+    }
+
+    fn journal(&self) -> PathBuf {
+        self.path("data/journal")
+    }
+
+    fn secret(&self, name: &str, content: &[u8]) {
+        let path = self.path(name);
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+    }
+
+    /// Runs `words` with data directory and master key of the folder.
+    fn run(&self, words: &str, flags: &[&str]) -> Ran {
+        self.run_with(
+            words,
+            &[&["--data-dir", "data", "--master-key-file", "master.key"], flags].concat(),
+            &[],
+        )
+    }
+
+    /// Runs `words` with these flags and variables only.
+    fn run_with(&self, words: &str, flags: &[&str], variables: &[(&str, &str)]) -> Ran {
+        let mut command = Command::new(&self.binary);
+        command.args(words.split(' ')).args(flags).env_clear().envs(variables.iter().copied());
+        Ran(command.current_dir(self.path("")).stdin(Stdio::null()).output().unwrap())
+    }
+}
+
+/// What a command left.
+struct Ran(Output);
+
+impl Ran {
+    fn code(&self) -> i32 {
+        self.0.status.code().unwrap()
+    }
+
+    fn out(&self) -> &str {
+        std::str::from_utf8(&self.0.stdout).unwrap()
+    }
+
+    fn err(&self) -> &str {
+        std::str::from_utf8(&self.0.stderr).unwrap()
+    }
+
+    #[track_caller]
+    fn must_be(&self, code: i32) -> &Self {
+        assert_eq!(self.code(), code, "{}{}", self.out(), self.err());
+        self
+    }
+
+    /// A refusal: this code, one line, and these words in it.
+    #[track_caller]
+    fn must_refuse(&self, code: i32, words: &[&str]) {
+        self.must_be(code);
+        assert_eq!(self.err().lines().count(), 1, "{}", self.err());
+        assert_eq!(self.out(), "");
+        for word in words {
+            assert!(self.err().contains(word), "{word:?} is missing: {}", self.err());
+        }
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_str(self.out()).unwrap()
+    }
+
+    /// The value behind `name:` of a text report.
+    fn value(&self, name: &str) -> &str {
+        let line = self.out().lines().find(|line| line.starts_with(name)).unwrap();
+        line[name.len()..].trim_start_matches(':').trim()
+    }
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+fn is_api_key(text: &str) -> bool {
+    text.len() == 55 && text.starts_with("qk_") && text.as_bytes()[11] == b'.'
+}
+
+#[test]
+fn init_makes_a_store_and_shows_the_admin_key_on_standard_output_alone() {
+    let Some(place) = Place::new() else { return };
+    let made = place.run("init", &[]);
+    made.must_be(0);
+    assert!(is_api_key(made.out().strip_suffix('\n').unwrap()), "{}", made.out());
+    let said = made.err();
+    assert!(said.starts_with("store made in data\nmaster key used: master.key; keep a copy apart"), "{said}");
+    assert!(said.ends_with("  quantonium serve --data-dir data --master-key-file master.key\n"), "{said}");
+    assert!(!said.contains("qk_"), "{said}");
+    assert_eq!((mode(&place.path("data")), mode(&place.journal())), (0o700, 0o600));
+    assert_eq!(place.run("store verify", &[]).must_be(0).value("result"), "sound");
+}
+
+#[test]
+fn init_generates_a_master_key_and_keeps_the_admin_key_in_a_file() {
+    let Some(place) = Place::new() else { return };
+    let flags = ["--data-dir", "data", "--master-key-file", "new.key", "--generate-master-key"];
+    let made = place.run_with("init", &[&flags[..], &["--admin-key-file", "admin"]].concat(), &[]);
+    made.must_be(0);
+    assert_eq!(made.out(), "");
+    assert!(made.err().contains("master key made: new.key;"), "{}", made.err());
+    assert!(made.err().contains("admin API key: in admin;"), "{}", made.err());
+    let admin = fs::read_to_string(place.path("admin")).unwrap();
+    assert!(is_api_key(admin.strip_suffix('\n').unwrap()), "{admin}");
+    let master = fs::read_to_string(place.path("new.key")).unwrap();
+    let digits = master.strip_suffix('\n').unwrap();
+    assert!(digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()), "64 digits");
+    assert_eq!((mode(&place.path("new.key")), mode(&place.path("admin"))), (0o600, 0o600));
+    place.run_with("store verify", &["--data-dir", "data", "--master-key-file", "new.key"], &[]).must_be(0);
+    place.run("store verify", &[]).must_refuse(78, &["another master key"]);
+}
+
+#[test]
+fn init_overwrites_nothing() {
+    let Some(place) = Place::with_store() else { return };
+    let before = fs::read(place.journal()).unwrap();
+    place
+        .run("init", &[])
+        .must_refuse(78, &["init: data/journal exists already", "mv data/journal data/journal.old"]);
+    let flags = ["--data-dir", "data", "--master-key-file", "fresh.key", "--generate-master-key"];
+    place.run_with("init", &flags, &[]).must_refuse(78, &["data/journal exists already"]);
+    assert!(!place.path("fresh.key").exists(), "no key is made for a store that is there");
+    assert_eq!(fs::read(place.journal()).unwrap(), before);
+
+    let Some(place) = Place::new() else { return };
+    place
+        .run("init", &["--generate-master-key", "--admin-key-file", "admin"])
+        .must_refuse(78, &["master.key exists and is not overwritten", "leave out --generate-master-key"]);
+    assert!(!place.path("admin").exists(), "a refusal leaves no empty file behind");
+    assert_eq!(fs::read(place.path("master.key")).unwrap(), KEY);
+    fs::write(place.path("admin"), "mine").unwrap();
+    place
+        .run("init", &["--admin-key-file", "admin"])
+        .must_refuse(78, &["admin exists and is not overwritten: name another file"]);
+    assert_eq!(fs::read_to_string(place.path("admin")).unwrap(), "mine");
+    assert!(!place.journal().exists());
+}
+
+#[test]
+fn master_key_files_that_cannot_be_used_are_refused_with_what_to_do() {
+    let Some(place) = Place::new() else { return };
+    let refused = |words: &[&str]| {
+        place.run("init", &[]).must_refuse(78, words);
+        assert!(!place.journal().exists());
+    };
+    let long = vec![b'a'; 70_000];
+    for content in
+        [&b""[..], b"short", &KEY[..31], &KEY_HEX.as_bytes()[..63], &KEY_BASE64.as_bytes()[..43], &long]
+    {
+        place.secret("master.key", content);
+        refused(&[
+            "master.key does not hold a master key (32 bytes, 64 hexadecimal digits or 44 characters of base64)",
+        ]);
+    }
+    place.secret("master.key", KEY);
+    for loose in [0o644, 0o604, 0o620, 0o602] {
+        fs::set_permissions(place.path("master.key"), Permissions::from_mode(loose)).unwrap();
+        refused(&[&format!("master.key has mode {loose:04o}"), "run: chmod 400 master.key"]);
+    }
+    fs::remove_file(place.path("master.key")).unwrap();
+    refused(&["cannot open master.key: No such file"]);
+    fs::create_dir(place.path("master.key")).unwrap();
+    refused(&["master.key is not a regular file"]);
+    let missing = ["--data-dir", "data", "--master-key-file", "no/such.key", "--generate-master-key"];
+    place
+        .run_with("init", &missing, &[])
+        .must_refuse(78, &["no/such.key: the directory around it is missing"]);
+    place
+        .run_with("init", &["--data-dir", "data"], &[])
+        .must_refuse(78, &["no master key: give --master-key-file FILE"]);
+    place
+        .run_with("init", &["--master-key-file", "m"], &[])
+        .must_refuse(78, &["no data directory: give --data-dir DIR"]);
+}
+
+#[test]
+fn a_master_key_is_the_same_in_each_of_its_forms() {
+    let Some(place) = Place::with_store() else { return };
+    let upper = KEY_HEX.to_uppercase();
+    for form in [KEY_HEX, &upper, KEY_BASE64] {
+        for end in ["", "\n", "\r\n"] {
+            place.secret("other.key", format!("{form}{end}").as_bytes());
+            let flags = ["--data-dir", "data", "--master-key-file", "other.key"];
+            assert_eq!(place.run_with("store verify", &flags, &[]).must_be(0).value("result"), "sound");
+        }
+    }
+}
+
+#[test]
+fn the_master_key_is_found_by_flag_variable_file_and_credential() {
+    let Some(place) = Place::with_store() else { return };
+    fs::write(place.path("q.toml"), "data_dir = 'data'\nmaster_key_file = 'master.key'\n").unwrap();
+    fs::create_dir(place.path("credentials")).unwrap();
+    fs::copy(place.path("master.key"), place.path("credentials/quantonium-master-key")).unwrap();
+    let data_dir = ("QUANTONIUM_DATA_DIR", "data");
+    for (flags, variables) in [
+        (&["--data-dir", "data", "--master-key-file", "master.key"][..], &[][..]),
+        (&[], &[data_dir, ("QUANTONIUM_MASTER_KEY_FILE", "master.key")]),
+        (&["--config", "q.toml"], &[]),
+        (&[], &[data_dir, ("CREDENTIALS_DIRECTORY", "credentials")]),
+        (&["--config", "q.toml"], &[("CREDENTIALS_DIRECTORY", "elsewhere")]),
+        (&["--master-key-file", "master.key"], &[data_dir, ("QUANTONIUM_MASTER_KEY_FILE", "wrong")]),
+    ] {
+        place.run_with("store verify", flags, variables).must_be(0);
+    }
+    let elsewhere = [data_dir, ("CREDENTIALS_DIRECTORY", "elsewhere")];
+    place
+        .run_with("store verify", &[], &elsewhere)
+        .must_refuse(78, &["no master key", "QUANTONIUM_MASTER_KEY_FILE"]);
+    for words in ["init", "store verify"] {
+        let by_value = [data_dir, ("QUANTONIUM_MASTER_KEY", KEY_HEX)];
+        let ran = place.run_with(words, &[], &by_value);
+        ran.must_refuse(78, &["set QUANTONIUM_MASTER_KEY_FILE to its path"]);
+        assert!(!ran.err().contains(&KEY_HEX[..16]), "{}", ran.err());
+    }
+}
+
+#[test]
+fn another_master_key_is_refused_and_both_ids_are_named() {
+    let Some(place) = Place::with_store() else { return };
+    let id = place.run("store inspect", &[]).must_be(0).value("master key id").to_owned();
+    place.secret("other.key", b"another-master-key-with-32-bytes");
+    place.secret("next.key", b"a-third-master-key-with-32-bytes");
+    for words in
+        ["store verify", "store inspect", "store compact", "store rekey --new-master-key-file next.key"]
+    {
+        let ran = place.run_with(words, &["--data-dir", "data", "--master-key-file", "other.key"], &[]);
+        ran.must_refuse(78, &["was made under another master key", &id, "give the right --master-key-file"]);
+    }
+    place.run("store verify", &[]).must_be(0);
+}
+
+#[test]
+fn where_there_is_no_store_nothing_is_made() {
+    let Some(place) = Place::new() else { return };
+    for words in
+        ["store verify", "store inspect", "store compact", "store rekey --new-master-key-file master.key"]
+    {
+        place.run(words, &[]).must_refuse(78, &["data holds no store", "quantonium init --data-dir data"]);
+        assert!(!place.path("data").exists(), "{words}");
+    }
+    fs::create_dir(place.path("data")).unwrap();
+    fs::set_permissions(place.path("data"), Permissions::from_mode(0o700)).unwrap();
+    place.run("store verify", &[]).must_refuse(78, &["data holds no store"]);
+    fs::set_permissions(place.path("data"), Permissions::from_mode(0o755)).unwrap();
+    place.run("store verify", &[]).must_refuse(78, &["data has mode 0755", "chmod 700 data"]);
+}
+
+#[test]
+fn a_directory_in_use_is_refused() {
+    let Some(place) = Place::with_store() else { return };
+    let lock = fs::File::open(place.path("data/lock")).unwrap();
+    let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).unwrap();
+    place.secret("next.key", KEY);
+    for words in [
+        "init",
+        "store verify",
+        "store inspect",
+        "store compact",
+        "store rekey --new-master-key-file next.key",
+    ] {
+        place.run(words, &[]).must_refuse(78, &["data is in use by another quantonium; stop that one"]);
+    }
+    drop(lock);
+    place.run("store verify", &[]).must_be(0);
+}
+
+#[test]
+fn inspect_tells_the_header_without_a_key_and_verify_says_that_it_needs_one() {
+    let Some(place) = Place::with_store() else { return };
+    let header = place.run_with("store inspect", &["--data-dir", "data"], &[]);
+    header.must_be(0);
+    assert_eq!((header.value("journal"), header.value("format")), ("data/journal", "1"));
+    assert_eq!(header.value("ring id").len(), 32);
+    assert_eq!(header.value("keys"), "give --master-key-file to see them");
+    let bytes = fs::metadata(place.journal()).unwrap().len();
+    assert_eq!(header.value("size"), format!("{bytes} bytes"));
+    let json = place.run_with("store inspect", &["--data-dir", "data", "--json"], &[]).must_be(0).json();
+    assert_eq!(json["ring"], header.value("ring id"));
+    assert!(json.get("keys").is_none() && json.get("revision").is_none(), "{json}");
+    for words in ["store verify", "store compact"] {
+        let ran = place.run_with(words, &["--data-dir", "data"], &[]);
+        ran.must_refuse(78, &["no master key", "`quantonium store inspect`", "--master-key-file FILE"]);
+    }
+}
+
+#[test]
+fn reports_say_the_same_in_text_and_json() {
+    let Some(place) = Place::with_store() else { return };
+    let text = place.run("store verify", &[]);
+    let json = place.run("store verify", &["--json"]).must_be(0).json();
+    assert_eq!(json["sound"], true);
+    assert_eq!(json["damaged"], Value::Array(Vec::new()));
+    assert_eq!(json["torn_tail"], Value::Null);
+    assert_eq!(text.value("frames"), json["frames"].to_string());
+    assert_eq!(text.value("revision"), json["revision"].to_string());
+    assert_eq!(text.value("file id"), json["file"]);
+    assert_eq!(text.value("torn tail"), "none");
+    let inspected = place.run("store inspect", &["--json"]).must_be(0).json();
+    assert_eq!(inspected["keys"], Value::Array(Vec::new()));
+    assert_eq!(inspected["revision"], json["revision"]);
+}
+
+#[test]
+fn verify_finds_every_changed_byte_and_changes_none() {
+    let Some(place) = Place::with_store() else { return };
+    let whole = fs::read(place.journal()).unwrap();
+    for at in 0..whole.len() {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x10;
+        fs::write(place.journal(), &bytes).unwrap();
+        let code = place.run("store verify", &[]).code();
+        // In the header a byte may make it a journal of another format or of another master key.
+        assert!(code == 65 || (code == 78 && at < 48), "byte {at}: {code}");
+        assert_eq!(fs::read(place.journal()).unwrap(), bytes);
+    }
+}
+
+#[test]
+fn verify_names_the_file_and_the_offset_of_damage() {
+    let Some(place) = Place::with_store() else { return };
+    let whole = fs::read(place.journal()).unwrap();
+    let mut bytes = whole.clone();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(place.journal(), &bytes).unwrap();
+    let text = place.run("store verify", &[]);
+    text.must_be(65);
+    assert_eq!((text.value("journal"), text.value("result")), ("data/journal", "damaged"));
+    let json = place.run("store verify", &["--json"]).must_be(65).json();
+    let (offset, length) = (&json["damaged"][0]["offset"], &json["damaged"][0]["bytes"]);
+    assert_eq!(text.value("damaged"), format!("{length} bytes at offset {offset}"));
+    assert!(offset.as_u64().unwrap() < bytes.len() as u64);
+    assert_eq!((&json["sound"], &json["damaged_count"]), (&Value::Bool(false), &Value::from(1)));
+    let named = format!("data/journal is damaged at offset {offset}");
+    for words in ["store compact", "store rekey --new-master-key-file master.key"] {
+        let ran = place.run(words, &[]);
+        ran.must_be(65);
+        assert!(ran.err().contains("data/journal"), "{words}: {}", ran.err());
+    }
+    place.run("store compact", &[]).must_refuse(65, &[&named, "`quantonium store verify` shows more"]);
+    let inspected = place.run("store inspect", &[]);
+    inspected.must_be(65);
+    assert!(inspected.err().contains(&named), "{}", inspected.err());
+    fs::write(place.journal(), &whole).unwrap();
+    place.run("store verify", &[]).must_be(0);
+    fs::write(place.journal(), "something else").unwrap();
+    place.run("store verify", &[]).must_refuse(65, &["data/journal is not a journal of quantonium"]);
+}
+
+#[test]
+fn an_unfinished_end_is_sound_and_stays_until_a_start_cuts_it() {
+    let Some(place) = Place::with_store() else { return };
+    let whole = fs::read(place.journal()).unwrap();
+    let torn = [&whole[..], &[0u8; 9]].concat();
+    fs::write(place.journal(), &torn).unwrap();
+    let text = place.run("store verify", &[]);
+    text.must_be(0);
+    let expected =
+        format!("9 bytes at offset {}: a change that was never finished nor answered", whole.len());
+    assert!(text.value("torn tail").starts_with(&expected), "{}", text.out());
+    let json = place.run("store verify", &["--json"]).must_be(0).json();
+    assert_eq!(json["torn_tail"]["offset"], whole.len());
+    place.run("store inspect", &[]).must_be(0);
+    assert_eq!(fs::read(place.journal()).unwrap(), torn);
+    place.run("store compact", &[]).must_be(0);
+    assert_eq!(place.run("store verify", &[]).must_be(0).value("torn tail"), "none");
+}
+
+#[test]
+fn compact_makes_a_new_file_of_the_same_store() {
+    let Some(place) = Place::with_store() else { return };
+    let before = place.run("store inspect", &["--json"]).json();
+    let said = place.run("store compact", &[]);
+    said.must_be(0);
+    assert!(said.out().starts_with("compacted: ") && said.out().ends_with("; verified\n"), "{}", said.out());
+    let after = place.run("store inspect", &["--json"]).json();
+    assert_ne!(before["file"], after["file"]);
+    for member in ["ring", "master_key_id", "revision", "keys", "api_keys"] {
+        assert_eq!(before[member], after[member], "{member}");
+    }
+    assert_eq!(mode(&place.journal()), 0o600);
+    // What it was before it is compacted may be older than an operator remembers.
+    let ran = place.run("store compact", &["--min-store-revision", "1000"]);
+    ran.must_refuse(78, &["was at 1000 before", "--accept-store-rollback"]);
+    place.run("store compact", &["--min-store-revision", "1000", "--accept-store-rollback"]).must_be(0);
+    place.run("store compact", &["--min-store-revision", "1000"]).must_be(0);
+}
+
+#[test]
+fn rekey_puts_the_store_under_another_master_key_at_once() {
+    let Some(place) = Place::with_store() else { return };
+    let before = place.run("store inspect", &["--json"]).json();
+    place.secret("new.key", b"another-master-key-with-32-bytes");
+    let rekey = "store rekey --new-master-key-file new.key";
+    let said = place.run(rekey, &[]);
+    said.must_be(0);
+    assert!(
+        said.out().starts_with("the store is under the master key of new.key now; verified\n"),
+        "{}",
+        said.out()
+    );
+    assert!(said.out().contains("master.key is no longer needed for it"), "{}", said.out());
+    let new = ["--data-dir", "data", "--master-key-file", "new.key"];
+    place.run_with("store verify", &new, &[]).must_be(0);
+    place.run("store verify", &[]).must_refuse(78, &["another master key"]);
+    let after = place.run_with("store inspect", &[&new[..], &["--json"]].concat(), &[]).must_be(0).json();
+    assert_ne!(before["master_key_id"], after["master_key_id"]);
+    for member in ["ring", "revision", "keys", "api_keys"] {
+        assert_eq!(before[member], after[member], "{member}");
+    }
+    // Run again after an interruption, it finds its work done.
+    let again = place.run(rekey, &[]);
+    again.must_be(0);
+    assert_eq!(again.out(), "the store is under the master key of new.key already; verified\n");
+    place.run("store rekey --new-master-key-file none.key", &[]).must_refuse(78, &["cannot open none.key"]);
+}
+
+#[test]
+fn no_command_prints_a_key() {
+    let Some(place) = Place::with_store() else { return };
+    place.secret("new.key", b"another-master-key-with-32-bytes");
+    let forms = ["master-key-of-the-tests", "another-master-key", &KEY_HEX[..20], &KEY_BASE64[..20]];
+    for words in [
+        "store verify",
+        "store verify --json",
+        "store inspect",
+        "store compact",
+        "init",
+        "store rekey --new-master-key-file new.key",
+        "store verify",
+    ] {
+        let ran = place.run(words, &[]);
+        let said = format!("{}{}", ran.out(), ran.err());
+        assert!(!said.is_empty() && forms.iter().all(|form| !said.contains(form)), "{words}: {said}");
+    }
+    let journal = fs::read(place.journal()).unwrap();
+    assert!(!journal.windows(16).any(|window| window == &KEY[..16]), "the master key is not in the journal");
+}
+
+#[test]
+fn as_root_the_directory_is_given_away_and_its_owner_keeps_what_commands_write() {
+    let Some(place) = Place::with_store() else { return };
+    if !nix::unistd::geteuid().is_root() {
+        return server::skip("it needs root, to give files away");
+    }
+    let owner = |path: &Path| (fs::metadata(path).unwrap().uid(), fs::metadata(path).unwrap().gid());
+    for name in ["data", "data/journal", "data/lock", "data/audit"] {
+        assert_eq!(owner(&place.path(name)), (1001, 1001), "{name}");
+    }
+    place.run("store compact", &[]).must_be(0);
+    assert_eq!(owner(&place.journal()), (1001, 1001));
+    // A copy that belongs to root is looked at where it is.
+    fs::create_dir(place.path("copy")).unwrap();
+    fs::set_permissions(place.path("copy"), Permissions::from_mode(0o700)).unwrap();
+    fs::copy(place.journal(), place.path("copy/journal")).unwrap();
+    let copy = ["--data-dir", "copy", "--master-key-file", "master.key"];
+    place.run_with("store verify", &copy, &[]).must_be(0);
+    place.run_with("store compact", &copy, &[]).must_be(0);
+    assert_eq!(owner(&place.path("copy/journal")), (0, 0));
+    let other =
+        ["--data-dir", "other", "--master-key-file", "master.key", "--user-id", "1002", "--group-id", "1003"];
+    place.run_with("init", &other, &[]).must_be(0);
+    assert_eq!(owner(&place.path("other/journal")), (1002, 1003));
+}
