@@ -475,3 +475,381 @@ fn reserve(ring: &Ring, name: &KeyName, number: u32) -> Result<Outcome, ChangeEr
     let effect = promised.map_or(Effect::None, |seals| Effect::Reserved { version: number, seals });
     Ok(Outcome { key: Arc::clone(key), effect, restricts: false })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keyring::trial::{Trial, WINDOW_SECONDS, name};
+    use crate::limits::{NONCE_96_SEALS_MAX_COUNT, SEALS_BLOCK_COUNT};
+    use crate::model::KeyType;
+
+    const OPTIONS: KeyOptions = KeyOptions::of(KeyType::XChaCha20Poly1305);
+
+    fn deletable() -> PolicyChange {
+        PolicyChange { deletion_allowed: Some(true), ..PolicyChange::default() }
+    }
+
+    fn keeping(versions: u32) -> PolicyChange {
+        PolicyChange { keep_versions: Some(versions), ..PolicyChange::default() }
+    }
+
+    fn numbers(trial: &Trial) -> Vec<u32> {
+        trial.key().versions().map(KeyVersion::number).collect()
+    }
+
+    /// The number of the next version set to `latest`, as after so many rotations.
+    fn aged(trial: &mut Trial, latest: u32) {
+        let mut key = (**trial.key()).clone();
+        let mut version = (*key.versions[0]).clone();
+        version.number = latest;
+        key.versions = vec![Arc::new(version)];
+        trial.ring.put(Arc::new(key));
+    }
+
+    #[test]
+    fn creating_a_key_again_as_it_is_changes_nothing_and_otherwise_conflicts() {
+        let mut trial = Trial::of(KeyType::XChaCha20Poly1305);
+        trial.rotate().unwrap();
+        assert!(!trial.create("k", OPTIONS, PolicyChange::default()).unwrap().changed());
+        assert_eq!(trial.create("k", OPTIONS, keeping(1)).err(), Some(ChangeError::Exists));
+        let exportable = KeyOptions { exportable: true, ..OPTIONS };
+        assert_eq!(trial.create("k", exportable, PolicyChange::default()).err(), Some(ChangeError::Exists));
+        trial.configure(keeping(5)).unwrap();
+        assert!(!trial.create("k", OPTIONS, keeping(5)).unwrap().changed());
+        assert_eq!(trial.key().latest_number(), 2);
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_is_not_created() {
+        let mut trial = Trial::new();
+        let derived_mac = KeyOptions { derived: true, ..KeyOptions::of(KeyType::HmacSha256) };
+        let made = trial.create("k", derived_mac, PolicyChange::default());
+        assert_eq!(made.err(), Some(ChangeError::MaterialNotAllowed));
+        let bound = PolicyChange { min_decryption_version: Some(2), ..PolicyChange::default() };
+        assert_eq!(trial.create("k", OPTIONS, bound).err(), Some(ChangeError::PolicyNotAllowed));
+        assert!(trial.ring.is_empty());
+    }
+
+    #[test]
+    fn a_deleted_name_is_taken_until_it_is_purged() {
+        let mut trial = Trial::with(OPTIONS, deletable());
+        let first = *trial.key().id();
+        trial.delete().unwrap();
+        assert_eq!(trial.create("k", OPTIONS, deletable()).err(), Some(ChangeError::Deleted));
+        assert_eq!(trial.import(OPTIONS, &[1; 32]).err(), Some(ChangeError::Deleted));
+        assert_eq!(trial.rotate().err(), Some(ChangeError::Deleted));
+        assert_eq!(trial.configure(keeping(1)).err(), Some(ChangeError::Deleted));
+        assert_eq!(trial.delete().err(), Some(ChangeError::Deleted));
+        assert_eq!(trial.reserve(1).err(), Some(ChangeError::Deleted));
+        trial.after_seconds(WINDOW_SECONDS);
+        assert_eq!(trial.apply(&Change::Purge { name: name("k") }).unwrap().effect, Effect::Removed);
+        trial.create("k", OPTIONS, deletable()).unwrap();
+        assert_ne!(*trial.key().id(), first);
+    }
+
+    #[test]
+    fn a_key_is_deleted_only_if_its_policy_allows_it() {
+        let mut trial = Trial::of(KeyType::XChaCha20Poly1305);
+        assert_eq!(trial.delete().err(), Some(ChangeError::DeletionNotAllowed));
+        trial.configure(deletable()).unwrap();
+        assert!(trial.delete().unwrap().restricts);
+        assert!(trial.ring.get("k").is_none());
+    }
+
+    #[test]
+    fn a_deleted_key_comes_back_within_its_window_only() {
+        let mut trial = Trial::with(OPTIONS, deletable());
+        let undelete = Change::Undelete { name: name("k") };
+        assert_eq!(trial.apply(&undelete).err(), Some(ChangeError::NotDeleted));
+        trial.delete().unwrap();
+        trial.after_seconds(WINDOW_SECONDS - 1);
+        assert!(!trial.apply(&undelete).unwrap().restricts);
+        assert!(trial.ring.get("k").is_some());
+        trial.delete().unwrap();
+        trial.after_seconds(WINDOW_SECONDS);
+        assert_eq!(trial.apply(&undelete).err(), Some(ChangeError::Deleted));
+        let unknown = Change::Undelete { name: name("other") };
+        assert_eq!(trial.apply(&unknown).err(), Some(ChangeError::Unknown));
+    }
+
+    #[test]
+    fn a_purge_that_comes_early_or_too_late_takes_nothing() {
+        let mut trial = Trial::with(OPTIONS, deletable());
+        let purge = Change::Purge { name: name("k") };
+        assert!(!trial.apply(&purge).unwrap().changed());
+        trial.delete().unwrap();
+        trial.after_seconds(WINDOW_SECONDS - 1);
+        assert!(!trial.apply(&purge).unwrap().changed());
+        trial.apply(&Change::Undelete { name: name("k") }).unwrap();
+        trial.after_seconds(1);
+        assert!(!trial.apply(&purge).unwrap().changed());
+        assert_eq!(trial.ring.len(), 1);
+    }
+
+    #[test]
+    fn many_who_find_a_version_worn_out_cause_one_rotation() {
+        let mut trial = Trial::of(KeyType::XChaCha20Poly1305);
+        let change = Change::Rotate { name: name("k"), only_if_latest: Some(1) };
+        assert!(trial.apply(&change).unwrap().changed());
+        assert!(!trial.apply(&change).unwrap().changed());
+        assert_eq!(trial.key().latest_number(), 2);
+    }
+
+    #[test]
+    fn a_rotation_keeps_as_many_versions_as_the_policy_says_even_below_its_bounds() {
+        let mut trial = Trial::with(OPTIONS, keeping(2));
+        assert!(!trial.rotate().unwrap().restricts);
+        assert!(trial.rotate().unwrap().restricts, "the first version is gone");
+        assert_eq!(numbers(&trial), [2, 3]);
+        // The bound names a version that is gone; it stays what the operator said, and allows nothing more.
+        assert_eq!(trial.key().policy().min_decryption_version, 1);
+        assert!(trial.key().opening_version(1).is_err());
+        let bound = |number| PolicyChange { min_decryption_version: Some(number), ..PolicyChange::default() };
+        trial.configure(bound(2)).unwrap();
+        assert_eq!(trial.configure(bound(4)).err(), Some(ChangeError::PolicyNotAllowed));
+        trial.configure(keeping(1)).unwrap();
+        assert_eq!(numbers(&trial), [2, 3], "only a rotation drops versions");
+        trial.rotate().unwrap();
+        assert_eq!(numbers(&trial), [4]);
+        assert_eq!(trial.set(3, VersionState::Disabled).err(), Some(ChangeError::UnknownVersion));
+        trial.set(4, VersionState::Disabled).unwrap();
+    }
+
+    #[test]
+    fn a_full_key_is_rotated_only_if_old_versions_give_way() {
+        let mut trial = Trial::of(KeyType::XChaCha20Poly1305);
+        for _ in 1..KEY_VERSIONS_MAX_COUNT {
+            trial.rotate().unwrap();
+        }
+        assert!(!trial.key().takes_version());
+        assert_eq!(trial.rotate().err(), Some(ChangeError::VersionsFull));
+        assert_eq!(trial.import(OPTIONS, &[1; 32]).err(), Some(ChangeError::VersionsFull));
+        trial.configure(keeping(KEY_VERSIONS_MAX_COUNT)).unwrap();
+        trial.rotate().unwrap();
+        assert_eq!(
+            (trial.key().oldest_number(), trial.key().latest_number()),
+            (2, KEY_VERSIONS_MAX_COUNT + 1)
+        );
+        trial.configure(keeping(3)).unwrap();
+        trial.rotate().unwrap();
+        assert_eq!(trial.key().versions().len(), 3);
+    }
+
+    #[test]
+    fn version_numbers_end_and_do_not_wrap() {
+        let mut trial = Trial::with(KeyOptions::of(KeyType::ChaCha20Poly1305), keeping(3));
+        aged(&mut trial, u32::MAX - 1);
+        let imported = trial.import(KeyOptions::of(KeyType::ChaCha20Poly1305), &[1; 32]);
+        assert_eq!(
+            imported.err(),
+            Some(ChangeError::VersionsFull),
+            "an import of this type takes two numbers"
+        );
+        trial.rotate().unwrap();
+        assert_eq!(trial.key().latest_number(), u32::MAX);
+        assert!(!trial.key().takes_version());
+        assert_eq!(trial.rotate().err(), Some(ChangeError::VersionsFull));
+        assert_eq!(numbers(&trial), [u32::MAX - 1, u32::MAX]);
+    }
+
+    #[test]
+    fn a_policy_that_contradicts_itself_or_the_limits_is_refused_whole() {
+        let mut trial = Trial::with(OPTIONS, deletable());
+        trial.rotate().unwrap();
+        trial.rotate().unwrap();
+        let before = *trial.key().policy();
+        let none = PolicyChange::default();
+        for wrong in [
+            PolicyChange { min_decryption_version: Some(0), ..none },
+            PolicyChange { min_decryption_version: Some(4), ..none },
+            PolicyChange { min_encryption_version: Some(4), ..none },
+            PolicyChange { min_decryption_version: Some(3), min_encryption_version: Some(2), ..none },
+            PolicyChange { keep_versions: Some(KEY_VERSIONS_MAX_COUNT + 1), ..none },
+            PolicyChange { auto_rotate_seconds: Some(AUTO_ROTATE_CEILING_SECONDS + 1), ..none },
+            PolicyChange { auto_rotate_seconds: Some(u64::MAX), deletion_allowed: Some(false), ..none },
+        ] {
+            assert_eq!(trial.configure(wrong).err(), Some(ChangeError::PolicyNotAllowed), "{wrong:?}");
+            assert_eq!(*trial.key().policy(), before);
+        }
+        for age in [AUTO_ROTATE_FLOOR_SECONDS, AUTO_ROTATE_CEILING_SECONDS, 0] {
+            trial.configure(PolicyChange { auto_rotate_seconds: Some(age), ..none }).unwrap();
+        }
+        trial.configure(PolicyChange { min_encryption_version: Some(2), ..none }).unwrap();
+        let overtaken = PolicyChange { min_decryption_version: Some(3), ..none };
+        assert_eq!(trial.configure(overtaken).err(), Some(ChangeError::PolicyNotAllowed));
+    }
+
+    #[test]
+    fn only_the_named_members_of_a_policy_change() {
+        let named = PolicyChange {
+            min_decryption_version: Some(2),
+            min_encryption_version: Some(3),
+            keep_versions: Some(4),
+            auto_rotate_seconds: Some(5),
+            deletion_allowed: Some(true),
+        };
+        let all = merged(&Policy::default(), &named);
+        assert_eq!(merged(&all, &PolicyChange::default()), all);
+        let none = PolicyChange::default();
+        let one = |change: PolicyChange| merged(&Policy::default(), &change);
+        let usual = Policy::default();
+        assert_eq!(
+            one(PolicyChange { min_decryption_version: Some(2), ..none }),
+            Policy { min_decryption_version: 2, ..usual }
+        );
+        assert_eq!(
+            one(PolicyChange { min_encryption_version: Some(3), ..none }),
+            Policy { min_encryption_version: 3, ..usual }
+        );
+        assert_eq!(one(keeping(4)), Policy { keep_versions: 4, ..usual });
+        assert_eq!(
+            one(PolicyChange { auto_rotate_seconds: Some(5), ..none }),
+            Policy { auto_rotate_seconds: 5, ..usual }
+        );
+        assert_eq!(one(deletable()), Policy { deletion_allowed: true, ..usual });
+    }
+
+    #[test]
+    fn what_takes_a_right_away_says_so() {
+        let mut trial = Trial::with(OPTIONS, deletable());
+        trial.rotate().unwrap();
+        let none = PolicyChange::default();
+        let bounds = |open, seal| PolicyChange {
+            min_decryption_version: Some(open),
+            min_encryption_version: Some(seal),
+            ..none
+        };
+        assert!(trial.configure(bounds(2, 0)).unwrap().restricts);
+        assert!(trial.configure(bounds(2, 2)).unwrap().restricts);
+        assert!(!trial.configure(bounds(1, 2)).unwrap().restricts);
+        assert!(!trial.configure(bounds(1, 0)).unwrap().restricts);
+        assert!(!trial.configure(keeping(7)).unwrap().restricts);
+        for (state, restricts) in [
+            (VersionState::DecryptOnly, true),
+            (VersionState::Disabled, true),
+            (VersionState::DecryptOnly, false),
+            (VersionState::Enabled, false),
+            (VersionState::Destroyed, true),
+        ] {
+            assert_eq!(trial.set(1, state).unwrap().restricts, restricts, "{state:?}");
+        }
+        assert!(!trial.set(1, VersionState::Destroyed).unwrap().changed());
+    }
+
+    #[test]
+    fn states_allow_what_they_say() {
+        let mut trial = Trial::with(OPTIONS, deletable());
+        for (state, seals, opens) in [
+            (VersionState::Enabled, true, true),
+            (VersionState::DecryptOnly, false, true),
+            (VersionState::Disabled, false, false),
+            (VersionState::Destroyed, false, false),
+        ] {
+            trial.set(1, state).unwrap();
+            let key = trial.key();
+            assert_eq!(key.sealing_version(None).is_ok(), seals, "{state:?}");
+            assert_eq!(key.opening_version(1).is_ok(), opens, "{state:?}");
+        }
+    }
+
+    #[test]
+    fn a_destroyed_version_has_no_secrets_and_stays_destroyed() {
+        let mut trial = Trial::of(KeyType::XChaCha20Poly1305);
+        assert_eq!(trial.set(1, VersionState::Destroyed).err(), Some(ChangeError::DeletionNotAllowed));
+        trial.configure(deletable()).unwrap();
+        trial.set(1, VersionState::Destroyed).unwrap();
+        let version = trial.key().version(1).unwrap();
+        assert!(version.material().is_none() && version.with_encryption_key(|_| ()).is_none());
+        assert!(version.mac_key(KeyType::XChaCha20Poly1305).is_none() && version.derived_key(b"c").is_none());
+        for state in [VersionState::Enabled, VersionState::DecryptOnly, VersionState::Disabled] {
+            assert_eq!(trial.set(1, state).err(), Some(ChangeError::StateNotAllowed));
+        }
+    }
+
+    #[test]
+    fn a_configuration_is_taken_whole_or_not_at_all() {
+        let mut trial = Trial::of(KeyType::XChaCha20Poly1305);
+        trial.rotate().unwrap();
+        let versions = vec![(1, VersionState::Disabled), (9, VersionState::Disabled)];
+        let change = Change::Configure { name: name("k"), policy: deletable(), versions };
+        assert_eq!(trial.apply(&change).err(), Some(ChangeError::UnknownVersion));
+        assert_eq!(trial.key().version(1).unwrap().state(), VersionState::Enabled);
+        assert!(!trial.key().policy().deletion_allowed);
+        assert!(!trial.configure(PolicyChange::default()).unwrap().changed());
+    }
+
+    #[test]
+    fn many_who_want_a_block_set_one_aside() {
+        let mut trial = Trial::of(KeyType::ChaCha20Poly1305);
+        let block = Effect::Reserved { version: 1, seals: SEALS_BLOCK_COUNT };
+        // In one group commit, before the grant, all of them are promised the same block.
+        assert_eq!(trial.reserve(1).unwrap().effect, block);
+        assert_eq!(trial.reserve(1).unwrap().effect, block);
+        let uses = trial.key().version(1).unwrap().uses();
+        uses.grant(SEALS_BLOCK_COUNT);
+        uses.count_seals(1).unwrap();
+        assert_eq!(trial.reserve(1).unwrap().effect, Effect::None);
+        trial.key().version(1).unwrap().uses().count_seals(SEALS_BLOCK_COUNT / 2).unwrap();
+        let second = Effect::Reserved { version: 1, seals: 2 * SEALS_BLOCK_COUNT };
+        assert_eq!(trial.reserve(1).unwrap().effect, second);
+    }
+
+    #[test]
+    fn nothing_is_set_aside_for_a_version_that_went_or_does_not_count() {
+        let mut trial = Trial::with(KeyOptions::of(KeyType::ChaCha20Poly1305), keeping(1));
+        trial.rotate().unwrap();
+        assert_eq!(trial.reserve(1).unwrap().effect, Effect::None, "who asks again finds version 2");
+        trial.set(2, VersionState::DecryptOnly).unwrap();
+        assert_eq!(trial.reserve(2).unwrap().effect, Effect::None);
+        let mut plain = Trial::of(KeyType::XChaCha20Poly1305);
+        assert_eq!(plain.reserve(1).unwrap().effect, Effect::None);
+        assert_eq!(Trial::new().reserve(1).err(), Some(ChangeError::Unknown));
+    }
+
+    #[test]
+    fn a_worn_out_version_of_a_key_that_cannot_be_rotated_opens_and_seals_nothing() {
+        let mut trial = Trial::of(KeyType::ChaCha20Poly1305);
+        aged(&mut trial, u32::MAX);
+        let mut key = (**trial.key()).clone();
+        let mut version = (*key.versions[0]).clone();
+        version.uses = Arc::new(super::super::Uses::restored(NONCE_96_SEALS_MAX_COUNT, 0, trial.now));
+        key.versions[0] = Arc::new(version);
+        trial.ring.put(Arc::new(key));
+        let uses = trial.key().sealing_version(None).unwrap().uses();
+        assert_eq!(uses.count_seals(1), Err(super::super::SealRefusal::WornOut));
+        assert_eq!(trial.reserve(u32::MAX).unwrap().effect, Effect::None);
+        let rotate = Change::Rotate { name: name("k"), only_if_latest: Some(u32::MAX) };
+        assert_eq!(trial.apply(&rotate).err(), Some(ChangeError::VersionsFull));
+        assert!(trial.key().opening_version(u32::MAX).is_ok());
+    }
+
+    #[test]
+    fn without_randomness_nothing_changes() {
+        let mut trial = Trial::of(KeyType::XChaCha20Poly1305);
+        let mut none = |_: &mut [u8]| Err(crate::crypto::Error::Entropy);
+        let mut at = Circumstances { now: trial.now, restore_window_seconds: 0, draw: &mut none };
+        let rotate = Change::Rotate { name: name("k"), only_if_latest: None };
+        assert_eq!(apply(&mut trial.ring, &rotate, &mut at).err(), Some(ChangeError::Entropy));
+        let create = Change::Create { name: name("b"), options: OPTIONS, policy: PolicyChange::default() };
+        assert_eq!(apply(&mut trial.ring, &create, &mut at).err(), Some(ChangeError::Entropy));
+        assert_eq!((trial.ring.len(), trial.key().latest_number()), (1, 1));
+    }
+
+    #[test]
+    fn a_full_ring_takes_no_key_but_changes_those_it_has() {
+        let mut trial = Trial::with(OPTIONS, deletable());
+        let key = Arc::clone(trial.key());
+        for number in 1..KEYS_MAX_COUNT {
+            let mut other = (*key).clone();
+            other.name = name(&number.to_string());
+            trial.ring.put(Arc::new(other));
+        }
+        assert_eq!(trial.create("new", OPTIONS, deletable()).err(), Some(ChangeError::RingFull));
+        assert_eq!(trial.restore("new", &key, false).err(), Some(ChangeError::RingFull));
+        let material = SecretBytes::take(&mut [1; 32]);
+        let import = Change::Import { name: name("new"), options: OPTIONS, policy: deletable(), material };
+        assert_eq!(trial.apply(&import).err(), Some(ChangeError::RingFull));
+        trial.restore("k", &key, true).unwrap();
+        trial.rotate().unwrap();
+    }
+}

@@ -284,3 +284,86 @@ impl Key {
         self.versions.iter().map(Deref::deref)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keyring::trial::Trial;
+    use crate::model::PolicyChange;
+
+    /// A key with versions 1 to 4 and these bounds.
+    fn bounded(open: u32, seal: u32) -> Trial {
+        let mut trial = Trial::of(KeyType::XChaCha20Poly1305);
+        for _ in 1..4 {
+            trial.rotate().unwrap();
+        }
+        let policy = PolicyChange {
+            min_decryption_version: Some(open),
+            min_encryption_version: Some(seal),
+            ..PolicyChange::default()
+        };
+        trial.configure(policy).unwrap();
+        trial
+    }
+
+    fn sealing(trial: &Trial) -> Vec<u32> {
+        (0..6).filter(|number| trial.key().sealing_version(Some(*number)).is_ok()).collect()
+    }
+
+    fn opening(trial: &Trial) -> Vec<u32> {
+        (0..6).filter(|number| trial.key().opening_version(*number).is_ok()).collect()
+    }
+
+    #[test]
+    fn bounds_forbid_the_versions_below_them() {
+        for (open, seal, seals, opens) in [
+            (1, 0, vec![1, 2, 3, 4], vec![1, 2, 3, 4]),
+            (2, 0, vec![2, 3, 4], vec![2, 3, 4]),
+            (2, 4, vec![4], vec![2, 3, 4]),
+            (4, 4, vec![4], vec![4]),
+        ] {
+            let trial = bounded(open, seal);
+            assert_eq!((sealing(&trial), opening(&trial)), (seals, opens), "{open} {seal}");
+            assert_eq!(trial.key().sealing_version(None).unwrap().number(), 4);
+        }
+        let trial = bounded(2, 3);
+        assert_eq!(trial.key().sealing_version(Some(2)).err(), Some(UseError::TooOld));
+        assert_eq!(trial.key().opening_version(1).err(), Some(UseError::TooOld));
+        assert_eq!(trial.key().opening_version(5).err(), Some(UseError::UnknownVersion));
+        assert_eq!(trial.key().opening_version(0).err(), Some(UseError::UnknownVersion));
+    }
+
+    #[test]
+    fn the_secrets_of_a_version_are_independent() {
+        let trial = Trial::of(KeyType::XChaCha20Poly1305);
+        let version = trial.key().version(1).unwrap();
+        let enc = version.with_encryption_key(|key| *key).unwrap();
+        let sub = version.with_sub_key(|key| *key).unwrap();
+        let signed_with_enc = MacKey::new(Material::mac_algorithm(KeyType::XChaCha20Poly1305), &enc);
+        let mac = version.mac_key(KeyType::XChaCha20Poly1305).unwrap();
+        assert_ne!(enc, sub);
+        assert!(!mac.tag(&[b"m"]).matches(signed_with_enc.tag(&[b"m"]).as_bytes()));
+        let derived = version.derived_key(b"context").unwrap();
+        assert!(!derived.matches(&enc) && !derived.matches(&sub));
+    }
+
+    #[test]
+    fn a_key_that_only_signs_lends_nothing_else() {
+        for (kind, len) in [(KeyType::HmacSha256, 32), (KeyType::HmacSha384, 48), (KeyType::HmacSha512, 64)] {
+            let trial = Trial::of(kind);
+            let version = trial.key().version(1).unwrap();
+            assert!(version.with_encryption_key(|_| ()).is_none() && version.with_sub_key(|_| ()).is_none());
+            assert!(version.derived_key(b"context").is_none());
+            assert_eq!(version.mac_key(kind).unwrap().tag(&[b"m"]).as_bytes().len(), len);
+            assert!(matches!(version.material(), Some(Material::Mac(key)) if key.len() == len));
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let shown = format!("{:?}", Trial::of(KeyType::HmacSha256).key());
+        assert!(shown.contains("material: Some(Mac(SecretBytes(redacted)))"), "{shown}");
+        let shown = format!("{:?}", Trial::of(KeyType::ChaCha20Poly1305).key());
+        assert_eq!(shown.matches("Secret(redacted)").count(), 3, "{shown}");
+    }
+}

@@ -130,3 +130,68 @@ impl core::borrow::Borrow<str> for KeyName {
         self.as_str()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keyring::trial::{Trial, name};
+    use crate::model::{KeyOptions, KeyType, PolicyChange};
+
+    fn filled(count: usize) -> Trial {
+        let mut trial = Trial::new();
+        let policy = PolicyChange { deletion_allowed: Some(true), ..PolicyChange::default() };
+        for number in 0..count {
+            let options = KeyOptions::of(KeyType::HmacSha256);
+            trial.create(&format!("k{number:03}"), options, policy).unwrap();
+        }
+        trial
+    }
+
+    fn names(keys: &[&Arc<Key>]) -> Vec<String> {
+        keys.iter().map(|key| key.name().as_str().to_owned()).collect()
+    }
+
+    #[test]
+    fn pages_follow_one_another_in_the_order_of_names() {
+        let trial = filled(25);
+        let (mut all, mut after) = (Vec::new(), None);
+        loop {
+            let page = names(&trial.ring.page(after.as_deref(), 10, false));
+            let Some(last) = page.last().cloned() else { break };
+            all.extend(page);
+            after = Some(last);
+        }
+        assert_eq!(all, (0..25).map(|number| format!("k{number:03}")).collect::<Vec<_>>());
+        assert!(trial.ring.page(None, 0, false).is_empty());
+    }
+
+    #[test]
+    fn deleted_keys_are_counted_and_listed_apart() {
+        let mut trial = filled(3);
+        trial.apply(&Change::Delete { name: name("k001") }).unwrap();
+        assert_eq!(names(&trial.ring.page(None, 9, false)), ["k000", "k002"]);
+        assert_eq!(names(&trial.ring.page(None, 9, true)), ["k001"]);
+        assert_eq!((trial.ring.len(), trial.ring.keys().count()), (3, 3));
+        assert!(trial.ring.get("k001").is_none() && trial.ring.get_any("k001").is_some());
+        trial.ring.remove("k001");
+        trial.ring.remove("k001");
+        assert_eq!((trial.ring.len(), trial.ring.is_empty()), (2, false));
+    }
+
+    #[test]
+    fn a_snapshot_stays_as_it_was_and_shares_what_did_not_change() {
+        let mut trial = filled(600);
+        let before = trial.ring.clone();
+        trial.apply(&Change::Rotate { name: name("k000"), only_if_latest: None }).unwrap();
+        trial.ring.remove("k001");
+        assert_eq!(before.get("k000").unwrap().latest_number(), 1);
+        assert_eq!(trial.ring.get("k000").unwrap().latest_number(), 2);
+        assert!(before.get("k001").is_some());
+        assert_eq!((before.len(), trial.ring.len()), (600, 599));
+        let shared =
+            before.shards.iter().zip(&trial.ring.shards).filter(|(one, other)| Arc::ptr_eq(one, other));
+        assert!(shared.count() >= SHARDS - 2);
+        let empty = before.shards.iter().filter(|shard| shard.is_empty()).count();
+        assert!(empty < SHARDS / 2, "keys are spread over the shards: {empty} empty");
+    }
+}

@@ -108,3 +108,191 @@ pub(super) fn restore(
     check_policy(&key)?;
     Ok(put(ring, key, replaces))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keyring::trial::{Trial, name};
+    use crate::keyring::{Change, decode_key, encode_key};
+    use crate::limits::{KEY_VERSIONS_MAX_COUNT, MAC_KEY_MAX_BYTES, MAC_KEY_MIN_BYTES};
+    use crate::model::KeyType;
+
+    const COUNTED: KeyOptions = KeyOptions::of(KeyType::ChaCha20Poly1305);
+    const PLAIN: KeyOptions = KeyOptions::of(KeyType::XChaCha20Poly1305);
+
+    fn deletable() -> PolicyChange {
+        PolicyChange { deletion_allowed: Some(true), ..PolicyChange::default() }
+    }
+
+    fn states(key: &Key) -> Vec<(u32, VersionState, bool)> {
+        key.versions().map(|version| (version.number(), version.state(), version.is_imported())).collect()
+    }
+
+    #[test]
+    fn an_imported_key_is_used_as_it_came_and_its_other_secrets_are_fresh() {
+        let mut trial = Trial::new();
+        trial.import(PLAIN, &[9; 32]).unwrap();
+        let version = trial.key().version(1).unwrap();
+        assert_eq!(version.with_encryption_key(|key| *key), Some([9; 32]));
+        assert_ne!(version.with_sub_key(|key| *key), Some([9; 32]));
+        assert_eq!(states(trial.key()), [(1, VersionState::Enabled, true)]);
+    }
+
+    #[test]
+    fn material_of_a_wrong_length_is_refused() {
+        for (kind, good, bad) in [
+            (KeyType::XChaCha20Poly1305, vec![32], vec![0, 31, 33]),
+            (
+                KeyType::HmacSha512,
+                vec![MAC_KEY_MIN_BYTES, 64, MAC_KEY_MAX_BYTES],
+                vec![0, MAC_KEY_MIN_BYTES - 1, MAC_KEY_MAX_BYTES + 1],
+            ),
+        ] {
+            for len in good {
+                Trial::new().import(KeyOptions::of(kind), &vec![1; len]).unwrap();
+            }
+            for len in bad {
+                let made = Trial::new().import(KeyOptions::of(kind), &vec![1; len]);
+                assert_eq!(made.err(), Some(ChangeError::MaterialNotAllowed), "{len}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_import_onto_a_key_adds_a_version_and_widens_nothing() {
+        let mut trial = Trial::with(PLAIN, PolicyChange::default());
+        for wider in [
+            KeyOptions { exportable: true, ..PLAIN },
+            KeyOptions { plaintext_backup: true, ..PLAIN },
+            KeyOptions { derived: true, ..PLAIN },
+            COUNTED,
+        ] {
+            assert_eq!(trial.import(wider, &[1; 32]).err(), Some(ChangeError::Exists));
+        }
+        let material = SecretBytes::take(&mut [1; 32]);
+        let import = Change::Import { name: name("k"), options: PLAIN, policy: deletable(), material };
+        assert_eq!(trial.apply(&import).err(), Some(ChangeError::Exists));
+        trial.import(PLAIN, &[1; 32]).unwrap();
+        assert_eq!(
+            states(trial.key()),
+            [(1, VersionState::Enabled, false), (2, VersionState::Enabled, true)]
+        );
+    }
+
+    #[test]
+    fn an_imported_version_with_96_bit_nonces_opens_and_a_fresh_one_seals() {
+        let mut trial = Trial::new();
+        trial.import(COUNTED, &[1; 32]).unwrap();
+        let key = trial.key();
+        assert_eq!(states(key), [(1, VersionState::DecryptOnly, true), (2, VersionState::Enabled, false)]);
+        assert_eq!(key.sealing_version(None).unwrap().number(), 2);
+        assert!(key.opening_version(1).is_ok());
+        assert_eq!(trial.set(1, VersionState::Enabled).err(), Some(ChangeError::StateNotAllowed));
+        trial.set(1, VersionState::Disabled).unwrap();
+        assert_eq!(trial.set(1, VersionState::Enabled).err(), Some(ChangeError::StateNotAllowed));
+        trial.set(1, VersionState::DecryptOnly).unwrap();
+    }
+
+    #[test]
+    fn an_import_that_its_own_fresh_version_would_push_out_is_refused() {
+        let policy = PolicyChange { keep_versions: Some(1), ..PolicyChange::default() };
+        let mut trial = Trial::with(COUNTED, policy);
+        assert_eq!(trial.import(COUNTED, &[1; 32]).err(), Some(ChangeError::PolicyNotAllowed));
+        assert_eq!(trial.key().latest_number(), 1);
+        Trial::with(PLAIN, policy).import(PLAIN, &[1; 32]).unwrap();
+    }
+
+    #[test]
+    fn a_restored_key_is_another_one_with_the_same_versions() {
+        let mut trial = Trial::with(PLAIN, deletable());
+        trial.rotate().unwrap();
+        trial.set(1, VersionState::Disabled).unwrap();
+        let backup = decode_key(&encode_key(trial.key())).unwrap();
+        assert!(!trial.restore("other", &backup, false).unwrap().restricts);
+        let other = trial.ring.get("other").unwrap();
+        assert_ne!(other.id(), trial.key().id());
+        assert_eq!((states(other), other.policy()), (states(trial.key()), trial.key().policy()));
+        let of = |key: &Key| key.version(2).unwrap().with_encryption_key(|key| *key);
+        assert_eq!(of(other), of(trial.key()));
+    }
+
+    #[test]
+    fn a_backup_takes_the_place_of_a_key_only_if_asked_to_and_if_that_may_be_deleted() {
+        let mut trial = Trial::with(PLAIN, PolicyChange::default());
+        let older = decode_key(&encode_key(trial.key())).unwrap();
+        trial.rotate().unwrap();
+        let newer = decode_key(&encode_key(trial.key())).unwrap();
+        assert_eq!(trial.restore("k", &older, false).err(), Some(ChangeError::Exists));
+        assert_eq!(trial.restore("k", &older, true).err(), Some(ChangeError::DeletionNotAllowed));
+        assert_eq!(trial.key().latest_number(), 2);
+        trial.configure(deletable()).unwrap();
+        assert!(trial.restore("k", &older, true).unwrap().restricts, "version 2 went");
+        assert_eq!(trial.key().latest_number(), 1);
+        trial.configure(deletable()).unwrap();
+        trial.restore("k", &newer, true).unwrap();
+        assert_eq!(trial.key().latest_number(), 2);
+    }
+
+    #[test]
+    fn a_backup_takes_the_place_of_a_deleted_key_only_if_asked_to() {
+        let mut trial = Trial::with(PLAIN, deletable());
+        let backup = decode_key(&encode_key(trial.key())).unwrap();
+        trial.delete().unwrap();
+        let deleted = decode_key(&encode_key(trial.key())).unwrap();
+        assert_eq!(trial.restore("k", &backup, false).err(), Some(ChangeError::Deleted));
+        trial.restore("k", &deleted, true).unwrap();
+        assert!(trial.ring.get("k").is_some(), "what was backed up deleted comes back living");
+        assert_eq!(trial.ring.len(), 1);
+    }
+
+    #[test]
+    fn restored_versions_with_96_bit_nonces_seal_nothing_and_nothing_is_dropped() {
+        let policy = PolicyChange { keep_versions: Some(2), ..deletable() };
+        let mut trial = Trial::with(COUNTED, policy);
+        trial.rotate().unwrap();
+        trial.set(1, VersionState::Destroyed).unwrap();
+        trial.key().version(2).unwrap().uses().grant(100);
+        let backup = Arc::clone(trial.key());
+        trial.restore("other", &backup, false).unwrap();
+        let other = trial.ring.get("other").unwrap();
+        assert_eq!(
+            states(other),
+            [
+                (1, VersionState::Destroyed, true),
+                (2, VersionState::DecryptOnly, true),
+                (3, VersionState::Enabled, false)
+            ]
+        );
+        assert_eq!(
+            other.version(2).unwrap().uses().reserved(),
+            0,
+            "figures are not shared with the original"
+        );
+        assert!(decode_key(&encode_key(other)).is_ok());
+    }
+
+    #[test]
+    fn a_full_backup_is_restored_and_seals_after_its_next_rotation() {
+        let mut trial = Trial::with(COUNTED, deletable());
+        for _ in 1..KEY_VERSIONS_MAX_COUNT {
+            trial.rotate().unwrap();
+        }
+        let backup = Arc::clone(trial.key());
+        trial.restore("k", &backup, true).unwrap();
+        assert_eq!(trial.key().versions().len(), 4_096);
+        assert!(trial.key().sealing_version(None).is_err() && trial.key().opening_version(1).is_ok());
+        assert!(decode_key(&encode_key(trial.key())).is_ok());
+        trial.configure(PolicyChange { keep_versions: Some(10), ..PolicyChange::default() }).unwrap();
+        trial.rotate().unwrap();
+        assert!(trial.key().sealing_version(None).is_ok());
+    }
+
+    #[test]
+    fn a_backup_with_a_policy_beyond_the_limits_is_refused() {
+        let mut trial = Trial::with(PLAIN, deletable());
+        let mut backup = (**trial.key()).clone();
+        backup.policy.auto_rotate_seconds = u64::MAX;
+        let backup = decode_key(&encode_key(&backup)).unwrap();
+        assert_eq!(trial.restore("other", &backup, false).err(), Some(ChangeError::PolicyNotAllowed));
+    }
+}

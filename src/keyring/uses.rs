@@ -145,3 +145,77 @@ impl Uses {
         (last > 0).then(|| WallTime::from_millis(last.saturating_mul(1_000)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAX: u64 = NONCE_96_SEALS_MAX_COUNT;
+
+    #[test]
+    fn seals_end_where_the_block_ends() {
+        let uses = Uses::default();
+        assert_eq!(uses.count_seals(1), Err(SealRefusal::NeedsBlock));
+        uses.grant(10);
+        uses.count_seals(4).unwrap();
+        assert_eq!(uses.count_seals(7), Err(SealRefusal::NeedsBlock), "all of a batch or nothing");
+        uses.count_seals(6).unwrap();
+        assert_eq!(uses.count_seals(1), Err(SealRefusal::NeedsBlock));
+        uses.grant(5);
+        assert_eq!(uses.reserved(), 10, "a late grant takes nothing back");
+    }
+
+    #[test]
+    fn a_version_wears_out_at_two_to_the_32_and_not_before() {
+        let uses = Uses::restored(MAX - 3, 0, WallTime::default());
+        assert_eq!(uses.count_seals(3), Err(SealRefusal::NeedsBlock));
+        assert_eq!(uses.count_seals(4), Err(SealRefusal::WornOut));
+        assert_eq!(uses.promise_block(), Some(MAX), "the last block is what is left");
+        uses.grant(MAX);
+        assert_eq!(uses.promise_block(), None);
+        uses.count_seals(2).unwrap();
+        assert_eq!(uses.count_seals(2), Err(SealRefusal::WornOut));
+        uses.count_seals(1).unwrap();
+        assert_eq!(uses.count_seals(1), Err(SealRefusal::WornOut));
+        for restored in [MAX, MAX + 1, u64::MAX] {
+            let uses = Uses::restored(restored, 0, WallTime::default());
+            assert_eq!((uses.count_seals(1), uses.promise_block()), (Err(SealRefusal::WornOut), None));
+        }
+    }
+
+    #[test]
+    fn what_was_set_aside_before_a_restart_counts_as_used() {
+        let uses = Uses::restored(100, 7, WallTime::from_millis(9_500));
+        assert_eq!(uses.count_seals(1), Err(SealRefusal::NeedsBlock));
+        assert_eq!(uses.promise_block(), Some(100 + SEALS_BLOCK_COUNT));
+        assert_eq!((uses.operations(), uses.last()), (7, Some(WallTime::from_millis(9_000))));
+        assert_eq!(Uses::default().last(), None);
+    }
+
+    #[test]
+    fn threads_together_never_pass_what_is_set_aside() {
+        const THREADS: u64 = 4;
+        let uses = Uses::default();
+        let counted = AtomicU64::new(0);
+        let granted = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for thread in 1..=THREADS {
+                let (uses, counted, granted) = (&uses, &counted, &granted);
+                scope.spawn(move || {
+                    for turn in 0..20_000 {
+                        let seals = 1 + (turn + thread) % 3;
+                        if uses.count_seals(seals).is_ok() {
+                            let sum = counted.fetch_add(seals, Ordering::SeqCst) + seals;
+                            // Raised before each grant, so it is never behind what may be used.
+                            assert!(sum <= granted.load(Ordering::SeqCst));
+                        } else if turn % 7 == 0 {
+                            let next = granted.fetch_add(5, Ordering::SeqCst) + 5;
+                            uses.grant(next);
+                        }
+                    }
+                });
+            }
+        });
+        assert!(uses.reserved() > 0 && counted.into_inner() <= uses.reserved());
+    }
+}
