@@ -67,6 +67,29 @@ pub fn hex_encode(source: &[u8], target: &mut [u8]) -> Option<usize> {
     Some(target.len())
 }
 
+/// Decodes lower-case hexadecimal in place.
+///
+/// Returns the length of the bytes that now stand at the front of `text`, or nothing if it is not of that form.
+pub fn hex_decode_in_place(text: &mut [u8]) -> Option<usize> {
+    if !text.len().is_multiple_of(2) {
+        return None;
+    }
+    let len = text.len() / 2;
+    for at in 0..len {
+        let &[high, low] = text.get(2 * at..)?.first_chunk()?;
+        *text.get_mut(at)? = hex_digit(high)? << 4 | hex_digit(low)?;
+    }
+    Some(len)
+}
+
+const fn hex_digit(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    }
+}
+
 fn decode(alphabet: &Base64, text: &[u8], target: &mut [u8]) -> Option<usize> {
     let len = alphabet.decoded_length(text).ok()?;
     let target = target.get_mut(..len)?;
@@ -116,6 +139,17 @@ mod tests {
         assert_eq!(base64url_decode(b"AAAA", &mut [0; 2]), None);
         assert_eq!(base64_decode(b"AAAA", &mut [0; 2]), None);
         assert_eq!(hex_encode(b"ab", &mut [0; 3]), None);
+    }
+
+    #[test]
+    fn hex_is_read_in_one_form() {
+        let mut text = *b"00ff0fa9";
+        assert_eq!(hex_decode_in_place(&mut text), Some(4));
+        assert_eq!(&text[..4], [0x00, 0xff, 0x0f, 0xa9]);
+        assert_eq!(hex_decode_in_place(&mut []), Some(0));
+        for text in ["0", "0F", "0g", " 0", "0x00", "000"] {
+            assert_eq!(hex_decode_in_place(&mut text.as_bytes().to_vec()), None, "{text}");
+        }
     }
 
     #[test]

@@ -74,6 +74,13 @@ pub const DISCARD_MAX_BYTES: usize = 256 * 1024;
 pub const LEASE_CLASSES_BYTES: [usize; 4] = [16 * 1024, 64 * 1024, 256 * 1024, 2 * 1024 * 1024];
 /// How many returned buffers of each class a worker keeps for the next lease.
 pub const LEASE_KEPT_COUNT: [usize; 4] = [256, 32, 8, 2];
+/// Largest body of a reply that is written as a whole: what the largest lease holds behind a head.
+pub const REPLY_BODY_MAX_BYTES: usize = LEASE_CLASSES_BYTES[3] - REPLY_HEAD_MAX_BYTES;
+/// Largest body that is held as a whole, and the limit of the route that takes backups: what the largest lease holds
+/// behind a head. Beyond it: 413.
+pub const BODY_BUFFERED_MAX_BYTES: usize = LEASE_CLASSES_BYTES[3] - HEAD_MAX_BYTES;
+/// Longest backup of a key that is given out: it can be taken again.
+pub const BACKUP_IN_BODY_MAX_BYTES: usize = BODY_BUFFERED_MAX_BYTES - BODY_MEMBERS_MAX_BYTES;
 /// Default for the budget of all leases of all workers together.
 pub const LEASE_BUDGET_DEFAULT_BYTES: usize = 64 * 1024 * 1024;
 /// Smallest budget that still serves one largest request beside small ones.

@@ -1,6 +1,10 @@
 //! The HTTP API of the running server: every route, with right and with wrong input.
 //!
 //! - `keys`: making, listing, reading and rotating keys.
+//! - `keys_backup`: backups of keys, and keys from backups.
+//! - `keys_policy`: what policy and states of versions allow.
+//! - `keys_deletion`: deleting keys and bringing them back.
+//! - `keys_material`: key material taken in and given out.
 //! - `json`: encryption and decryption as JSON.
 //! - `batch`: many payloads in one request.
 //! - `raw`: encryption and decryption of octets and text.
@@ -18,6 +22,14 @@ mod forgery;
 mod json;
 #[path = "api/keys.rs"]
 mod keys;
+#[path = "api/keys_backup.rs"]
+mod keys_backup;
+#[path = "api/keys_deletion.rs"]
+mod keys_deletion;
+#[path = "api/keys_material.rs"]
+mod keys_material;
+#[path = "api/keys_policy.rs"]
+mod keys_policy;
 #[path = "api/protocol.rs"]
 mod protocol;
 #[path = "api/raw.rs"]
@@ -25,6 +37,7 @@ mod raw;
 #[path = "support/server.rs"]
 mod server;
 
+use serde_json::{Value, json};
 use server::Server;
 use server::client::{Reply, Request};
 
@@ -44,6 +57,24 @@ fn must_create(server: &Server, body: &str) {
 /// Sends a JSON body with the admin key.
 fn post(server: &Server, target: &str, body: &str) -> Reply {
     server.ask(Request::post(target, body).with("Content-Type", "application/json"))
+}
+
+/// Changes policy or states of `orders` and returns the key; fails if that is refused.
+fn must_configure(server: &Server, members: &Value) -> Value {
+    let reply = server.ask(Request::patch("/api/keys/orders", members.to_string()));
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    reply.json()
+}
+
+/// Makes a new version of `orders`.
+fn must_rotate(server: &Server) {
+    let reply = server.ask(Request::post("/api/keys/orders/rotate", ""));
+    assert_eq!(reply.status, 200, "{}", reply.text());
+}
+
+/// Decrypts under `key`.
+fn decrypt(server: &Server, key: &str, ciphertext: &str) -> Reply {
+    post(server, "/api/decrypt", &json!({ "key": key, "ciphertext": ciphertext }).to_string())
 }
 
 /// Encrypts under `orders` and returns the ciphertext; `members` follow the key's name in the body.

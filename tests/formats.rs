@@ -371,9 +371,7 @@ fn documented_codes() -> BTreeMap<&'static str, &'static str> {
 fn every_code_of_an_error_is_documented_and_no_other() {
     let mut codes = BTreeSet::new();
     for folder in ["src/api", "src/http"] {
-        for entry in Path::new(env!("CARGO_MANIFEST_DIR")).join(folder).read_dir().unwrap() {
-            codes_of(&entry.unwrap().path(), &mut codes);
-        }
+        codes_under(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut codes);
     }
     for file in ["src/server/service.rs", "src/server/worker.rs"] {
         codes_of(&Path::new(env!("CARGO_MANIFEST_DIR")).join(file), &mut codes);
@@ -387,7 +385,15 @@ fn every_code_of_an_error_is_documented_and_no_other() {
     );
 }
 
-/// Collects the codes of a source: what stands second in `Fault::new(…)`, behind `code:`, and first in a pair of
+/// Collects the codes of every source in a folder and in those within it.
+fn codes_under(folder: &Path, codes: &mut BTreeSet<String>) {
+    for entry in folder.read_dir().unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { codes_under(&path, codes) } else { codes_of(&path, codes) }
+    }
+}
+
+/// Collects the codes of a source: what stands second in `Fault::new(…)` or between a status and a text, behind `code:`, and first in a pair of
 /// texts, as the table of `refusal.rs` has them.
 fn codes_of(path: &Path, codes: &mut BTreeSet<String>) {
     let text = std::fs::read_to_string(path).unwrap();
@@ -406,8 +412,12 @@ fn collect(stream: &TokenStream, refusals: bool, codes: &mut BTreeSet<String>) {
                 at >= 4 && word(at - 1) == "new" && matches!(word(at - 4).as_str(), "Fault" | "Self");
             let texts = texts(group);
             let pair = refusals && texts.iter().all(Option::is_some) && texts.len() == 2;
-            if group.delimiter() == Delimiter::Parenthesis && (is_new || pair) {
-                codes.extend(texts.get(usize::from(is_new)).cloned().flatten());
+            // `(Status::Conflict, "key_exists", "…")`
+            let of_status =
+                group.stream().into_iter().next().is_some_and(|tree| tree.to_string() == "Status");
+            let triple = of_status && texts.len() == 3;
+            if group.delimiter() == Delimiter::Parenthesis && (is_new || triple || pair) {
+                codes.extend(texts.get(usize::from(is_new || triple)).cloned().flatten());
             }
             collect(&group.stream(), refusals, codes);
         }

@@ -29,8 +29,9 @@ use crate::http::responder::{Exhausted, Fault, OVERLOADED, Responder};
 use crate::http::service::Arrival;
 use crate::http::status::Status;
 use crate::keyring::{Change, ChangeError, Key, Outcome, Ring};
-use crate::limits::ASSOCIATED_DATA_MAX_BYTES;
+use crate::limits::{ASSOCIATED_DATA_MAX_BYTES, KEY_BYTES};
 use crate::model::{Health, KeyName};
+use crate::secret::Secret;
 
 /// What a worker lends to its handlers, one after the other.
 #[derive(Debug)]
@@ -41,13 +42,15 @@ pub struct Tools {
     pub entropy: bool,
     /// Room for decoded associated data.
     pub scratch: Box<[u8; ASSOCIATED_DATA_MAX_BYTES]>,
+    /// What seals backups of keys.
+    pub backup_key: Arc<Secret<KEY_BYTES>>,
 }
 
 impl Tools {
-    /// Tools around a generator.
+    /// Tools around a generator and the server's backup key.
     #[must_use]
-    pub fn new(random: Generator) -> Self {
-        Self { random, entropy: true, scratch: Box::new([0; ASSOCIATED_DATA_MAX_BYTES]) }
+    pub fn new(random: Generator, backup_key: Arc<Secret<KEY_BYTES>>) -> Self {
+        Self { random, entropy: true, scratch: Box::new([0; ASSOCIATED_DATA_MAX_BYTES]), backup_key }
     }
 }
 
@@ -307,7 +310,7 @@ impl From<ChangeError> for Rejection {
             ChangeError::PolicyNotAllowed => (
                 Status::BadRequest,
                 "policy_not_allowed",
-                "The version bounds must name versions that the key has, the one for encryption not below the other.",
+                "The version bounds must name versions that the key has, the one for encryption not below the other; at most 4096 versions are kept, and a period has at most a hundred years.",
             ),
             ChangeError::MaterialNotAllowed => (
                 Status::BadRequest,

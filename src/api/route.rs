@@ -3,9 +3,10 @@
 //! Owns [`TABLE`] and the search in it. Invariants: a route without a permission is one that everybody may call, and
 //! a test names those; `HEAD` is served wherever `GET` is; what the table does not name does not exist.
 
-use crate::api::{Handler, decrypt, encrypt, health, keys};
+use crate::api::keys::{backup, configure, create, lifecycle, material, read};
+use crate::api::{Handler, decrypt, encrypt, health};
 use crate::http::target::Method;
-use crate::limits::{BODY_PAYLOAD_MAX_BYTES, BODY_SMALL_MAX_BYTES};
+use crate::limits::{BODY_BUFFERED_MAX_BYTES, BODY_PAYLOAD_MAX_BYTES, BODY_SMALL_MAX_BYTES};
 use crate::model::Permission;
 
 /// One row.
@@ -36,12 +37,23 @@ const fn row(
     Route { method, pattern, handler, permission: Some(permission), event: Some(event), body_max_bytes }
 }
 
+/// A route of the life of keys, whose bodies are small.
+const fn key_row(
+    method: Method,
+    pattern: &'static str,
+    handler: Handler,
+    permission: Permission,
+    event: &'static str,
+) -> Route {
+    row(method, pattern, handler, permission, event, BODY_SMALL_MAX_BYTES)
+}
+
 const fn public(pattern: &'static str, handler: Handler) -> Route {
     Route { method: Method::Get, pattern, handler, permission: None, event: None, body_max_bytes: 0 }
 }
 
 /// Every route; those that are asked for most often stand first.
-pub static TABLE: [Route; 9] = [
+pub static TABLE: &[Route] = &[
     row(
         Method::Post,
         "/api/encrypt",
@@ -61,23 +73,30 @@ pub static TABLE: [Route; 9] = [
     public("/api/health", health::health),
     public("/api/health/live", health::live),
     public("/api/health/ready", health::ready),
-    row(Method::Get, "/api/keys", keys::list, Permission::KeysRead, "key.list", BODY_SMALL_MAX_BYTES),
-    row(Method::Post, "/api/keys", keys::create, Permission::KeysManage, "key.create", BODY_SMALL_MAX_BYTES),
-    row(
-        Method::Get,
-        "/api/keys/{name}",
-        keys::read_one,
-        Permission::KeysRead,
-        "key.read",
-        BODY_SMALL_MAX_BYTES,
+    key_row(Method::Get, "/api/keys", read::list, Permission::KeysRead, "key.list"),
+    key_row(Method::Post, "/api/keys", create::create, Permission::KeysManage, "key.create"),
+    key_row(Method::Get, "/api/keys/{name}", read::read_one, Permission::KeysRead, "key.read"),
+    key_row(Method::Patch, "/api/keys/{name}", configure::configure, Permission::KeysManage, "key.configure"),
+    key_row(Method::Delete, "/api/keys/{name}", lifecycle::delete, Permission::KeysManage, "key.delete"),
+    key_row(
+        Method::Post,
+        "/api/keys/{name}/undelete",
+        lifecycle::undelete,
+        Permission::KeysManage,
+        "key.undelete",
     ),
+    key_row(Method::Post, "/api/keys/{name}/rotate", lifecycle::rotate, Permission::KeysManage, "key.rotate"),
+    key_row(Method::Post, "/api/keys/{name}/import", material::import, Permission::KeysManage, "key.import"),
+    key_row(Method::Post, "/api/keys/{name}/export", material::export, Permission::KeysExport, "key.export"),
+    key_row(Method::Post, "/api/keys/{name}/backup", backup::backup, Permission::KeysExport, "key.backup"),
+    // No key stands behind this path, whatever its name: keys take no POST.
     row(
         Method::Post,
-        "/api/keys/{name}/rotate",
-        keys::rotate,
+        "/api/keys/restore",
+        backup::restore,
         Permission::KeysManage,
-        "key.rotate",
-        BODY_SMALL_MAX_BYTES,
+        "key.restore",
+        BODY_BUFFERED_MAX_BYTES,
     ),
 ];
 
@@ -113,13 +132,30 @@ pub fn allowed(path: &[u8]) -> &'static str {
         let mut rows = TABLE.iter().filter(|route| route.method == method);
         rows.any(|route| path == b"*" || matched(route.pattern, path).is_some())
     };
-    match (takes(Method::Get), takes(Method::Post)) {
-        (true, true) => "GET, HEAD, OPTIONS, POST",
-        (true, false) => "GET, HEAD, OPTIONS",
-        (false, true) => "OPTIONS, POST",
-        (false, false) => "",
-    }
+    let methods = [Method::Get, Method::Post, Method::Patch, Method::Delete];
+    let mask = methods.iter().rev().fold(0, |mask, method| mask << 1 | usize::from(takes(*method)));
+    ALLOW.get(mask).copied().unwrap_or_default()
 }
+
+/// `Allow` for every set of methods: 1 stands for `GET`, 2 for `POST`, 4 for `PATCH`, 8 for `DELETE`.
+const ALLOW: [&str; 16] = [
+    "",
+    "GET, HEAD, OPTIONS",
+    "OPTIONS, POST",
+    "GET, HEAD, OPTIONS, POST",
+    "OPTIONS, PATCH",
+    "GET, HEAD, OPTIONS, PATCH",
+    "OPTIONS, PATCH, POST",
+    "GET, HEAD, OPTIONS, PATCH, POST",
+    "DELETE, OPTIONS",
+    "DELETE, GET, HEAD, OPTIONS",
+    "DELETE, OPTIONS, POST",
+    "DELETE, GET, HEAD, OPTIONS, POST",
+    "DELETE, OPTIONS, PATCH",
+    "DELETE, GET, HEAD, OPTIONS, PATCH",
+    "DELETE, OPTIONS, PATCH, POST",
+    "DELETE, GET, HEAD, OPTIONS, PATCH, POST",
+];
 
 fn fits<'a>(route: &Route, method: Method, path: &'a [u8]) -> Option<Option<&'a str>> {
     if route.method == method { matched(route.pattern, path) } else { None }
@@ -156,14 +192,14 @@ mod tests {
         let open: Vec<&str> =
             TABLE.iter().filter(|route| route.permission.is_none()).map(|route| route.pattern).collect();
         assert_eq!(open, ["/api/health", "/api/health/live", "/api/health/ready"]);
-        for route in &TABLE {
+        for route in TABLE {
             assert_eq!(route.permission.is_some(), route.event.is_some(), "{}", route.pattern);
         }
     }
 
     #[test]
     fn every_method_of_the_table_is_one_that_allow_can_name() {
-        for route in &TABLE {
+        for route in TABLE {
             assert!(allowed(route.pattern.as_bytes()).contains(route.method.name()), "{}", route.pattern);
         }
     }
@@ -188,6 +224,23 @@ mod tests {
         assert!(matches!(find(Method::Get, b"/api/encrypt"), Found::OtherMethods("OPTIONS, POST")));
         assert!(matches!(find(Method::Put, b"/api/keys"), Found::OtherMethods("GET, HEAD, OPTIONS, POST")));
         assert!(matches!(find(Method::Get, b"/api/nothing"), Found::Nothing));
-        assert_eq!(allowed(b"*"), "GET, HEAD, OPTIONS, POST");
+        assert!(matches!(
+            find(Method::Post, b"/api/keys/a"),
+            Found::OtherMethods("DELETE, GET, HEAD, OPTIONS, PATCH")
+        ));
+        assert_eq!(allowed(b"*"), "DELETE, GET, HEAD, OPTIONS, PATCH, POST");
+    }
+
+    #[test]
+    fn allow_names_each_set_of_methods_in_order() {
+        for (mask, allow) in ALLOW.iter().enumerate().skip(1) {
+            let mut wanted = vec!["OPTIONS"];
+            for (bit, names) in [&["GET", "HEAD"][..], &["POST"], &["PATCH"], &["DELETE"]].iter().enumerate()
+            {
+                wanted.extend(names.iter().filter(|_| mask >> bit & 1 == 1));
+            }
+            wanted.sort_unstable();
+            assert_eq!(*allow, wanted.join(", "));
+        }
     }
 }

@@ -26,7 +26,7 @@ use crate::http::scan::HeadScan;
 use crate::http::service::{Arrival, Request, Service};
 use crate::http::target::{Method, Version};
 use crate::limits::{
-    BODY_PAYLOAD_MAX_BYTES, CONNECTION_LIFE_MAX_MILLIS, OUTPUT_FLUSH_BYTES, PIPELINE_MAX_COUNT,
+    BODY_BUFFERED_MAX_BYTES, CONNECTION_LIFE_MAX_MILLIS, OUTPUT_FLUSH_BYTES, PIPELINE_MAX_COUNT,
     REPLY_PROBLEM_MAX_BYTES,
 };
 use crate::reactor::{Channel, Look, Resting, Transport};
@@ -255,7 +255,7 @@ pub(super) fn buffered_length(head: &Head) -> Option<usize> {
     match head.framing {
         Framing::Empty => Some(0),
         Framing::Length(length) => {
-            usize::try_from(length).ok().filter(|length| *length <= BODY_PAYLOAD_MAX_BYTES)
+            usize::try_from(length).ok().filter(|length| *length <= BODY_BUFFERED_MAX_BYTES)
         }
         Framing::Chunked => None,
     }

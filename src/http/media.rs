@@ -46,6 +46,15 @@ impl ContentType {
     }
 }
 
+/// Whether a `Content-Type` is `application/merge-patch+json` (RFC 7396), which only `PATCH` takes.
+#[must_use]
+pub fn is_merge_patch(value: Option<&[u8]>) -> bool {
+    value.and_then(MediaRange::parse).is_some_and(|media| {
+        media.kind.eq_ignore_ascii_case(b"application")
+            && media.subtype.eq_ignore_ascii_case(b"merge-patch+json")
+    })
+}
+
 /// A form in which a reply can be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReplyForm {
@@ -215,6 +224,17 @@ mod tests {
         let many = format!("application/json{}", ";a=b".repeat(MEDIA_PARAMETERS_MAX_COUNT));
         assert_eq!(ContentType::parse(Some(many.as_bytes())), ContentType::Json);
         assert_eq!(ContentType::parse(Some(format!("{many};a=b").as_bytes())), ContentType::Other);
+    }
+
+    #[test]
+    fn a_merge_patch_is_told_from_other_json() {
+        assert!(is_merge_patch(Some(b"Application/Merge-Patch+JSON; charset=utf-8")));
+        for other in
+            [&b"application/json"[..], b"application/json-patch+json", b"merge-patch+json", b"", b"a/b, c/d"]
+        {
+            assert!(!is_merge_patch(Some(other)), "{other:?}");
+        }
+        assert!(!is_merge_patch(None));
     }
 
     #[test]

@@ -16,8 +16,10 @@ use crate::crypto::random::Generator;
 use crate::http::service::Service;
 use crate::keeper::Keeper;
 use crate::keyring::{Publication, View};
+use crate::limits::KEY_BYTES;
 use crate::reactor::Turn;
 use crate::reactor::turn::CommitFailed;
+use crate::secret::Secret;
 use crate::server::service::App;
 use crate::server::shared::Shared;
 
@@ -32,13 +34,15 @@ pub struct Parts {
     pub registry: Registry,
     /// The random source.
     pub random: Generator,
+    /// What seals backups of keys.
+    pub backup_key: Secret<KEY_BYTES>,
     /// Where the audit lines go.
     pub audit: File,
 }
 
 /// The application, and the tick commit that [`crate::reactor::Executor::commit`] is to run.
 pub fn open(parts: Parts) -> (impl Service, impl Fn(WallTime) -> Result<(), CommitFailed>) {
-    let Parts { turn, publication, registry, random, audit } = parts;
+    let Parts { turn, publication, registry, random, backup_key, audit } = parts;
     let sink = Rc::new(Sink::new(audit, "in-process"));
     let shared = Shared::new(1);
     shared.open_gate();
@@ -48,7 +52,7 @@ pub fn open(parts: Parts) -> (impl Service, impl Fn(WallTime) -> Result<(), Comm
         turn,
         view: View::new(Arc::clone(&publication)),
         registry: Arc::new(registry),
-        tools: RefCell::new(Tools::new(random)),
+        tools: RefCell::new(Tools::new(random, Arc::new(backup_key))),
         refusals: Rc::default(),
         subjects: RefCell::new(Vec::new()),
         sink: Rc::clone(&sink),

@@ -28,6 +28,8 @@ use crate::server::refusals::Refusals;
 use crate::server::shared::Shared;
 use crate::store::Head;
 
+/// What a body of `PATCH` may be.
+const PATCH_TYPES: &[u8] = b"application/json, application/merge-patch+json";
 const NOT_FOUND: Fault<'static> = Fault::new(
     Status::NotFound,
     "not_found",
@@ -154,7 +156,10 @@ impl Service for App {
         let Request { arrival, body } = request;
         let Admission::Route(route, principal) = admission else {
             let allow = route::allowed(arrival.head.path(arrival.bytes));
-            if responder.begin(Status::NoContent, None, 0, &[("Allow", allow.as_bytes())]).is_err() {
+            let fields: [(&str, &[u8]); 2] = [("Allow", allow.as_bytes()), ("Accept-Patch", PATCH_TYPES)];
+            // RFC 5789, section 3.1: only what takes PATCH says how.
+            let count = if allow.contains(Method::Patch.name()) { 2 } else { 1 };
+            if responder.begin(Status::NoContent, None, 0, fields.get(..count).unwrap_or_default()).is_err() {
                 responder.overloaded();
             }
             return;

@@ -35,6 +35,7 @@ use crate::reactor::run::WAKE_TOKEN;
 use crate::reactor::{Budget, socket};
 use crate::sandbox::descriptors::{self, Fillers};
 use crate::sandbox::{self, Plan, rlimits};
+use crate::secret::Secret;
 use crate::server::census::Census;
 use crate::server::error::ServerError;
 use crate::server::shared::Shared;
@@ -79,6 +80,9 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
 
     let (addresses, listeners) = bind_all(config)?;
     let publication = Publication::new(Ring::default());
+    // Until the store keeps it, what seals backups lives as long as the process.
+    let backup_key = Secret::try_fill(|bytes| random.fill(Moment::now(), bytes))
+        .map_err(|_| ServerError::config("the system gives no random bytes (getrandom)"))?;
     let common = Common {
         shared: Shared::new(config.workers),
         census: Census::new(
@@ -89,6 +93,7 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
         registry: Arc::new(registry),
         keeper: Keeper::new(Arc::clone(&publication)),
         publication,
+        backup_key: Arc::new(backup_key),
         bounds: bounds(config),
     };
     let opened = open_loops(audit, listeners, &common, &mut random);

@@ -28,13 +28,14 @@ use crate::http::responder::Fault;
 use crate::http::status::Status;
 use crate::keeper::Keeper;
 use crate::keyring::{Publication, View};
-use crate::limits::AUDIT_RETRY_MILLIS;
+use crate::limits::{AUDIT_RETRY_MILLIS, KEY_BYTES};
 use crate::reactor::mailbox::Mailbox;
 use crate::reactor::run::{Driver, Phase, Reactor};
 use crate::reactor::socket::TcpTransport;
 use crate::reactor::turn::CommitFailed;
 use crate::reactor::{Budget, Channel, Pool, TaskId, Turn};
 use crate::sandbox::seccomp::{self, Role};
+use crate::secret::Secret;
 use crate::server::census::{Census, Ticket};
 use crate::server::refusals::Refusals;
 use crate::server::service::App;
@@ -56,6 +57,8 @@ pub(super) struct Common {
     pub(super) registry: Arc<Registry>,
     pub(super) publication: Arc<Publication>,
     pub(super) keeper: Arc<Keeper>,
+    /// What seals backups of keys.
+    pub(super) backup_key: Arc<Secret<KEY_BYTES>>,
     pub(super) bounds: Bounds,
 }
 
@@ -101,7 +104,7 @@ impl Worker {
             turn: Rc::clone(&turn),
             view: View::new(Arc::clone(&common.publication)),
             registry: Arc::clone(&common.registry),
-            tools: RefCell::new(Tools::new(generator)),
+            tools: RefCell::new(Tools::new(generator, Arc::clone(&common.backup_key))),
             subjects: RefCell::new(Vec::new()),
             sink: Rc::clone(&sink),
             keeper: Arc::clone(&common.keeper),

@@ -5,13 +5,20 @@ use crate::server::client::{Reply, Request};
 use crate::with_orders;
 
 /// Every route that demands a credential, with a method that it takes.
-const GUARDED: [(&str, &str); 6] = [
+const GUARDED: [(&str, &str); 13] = [
     ("POST", "/api/encrypt"),
     ("POST", "/api/decrypt?key=orders"),
     ("GET", "/api/keys"),
     ("POST", "/api/keys"),
     ("GET", "/api/keys/orders"),
+    ("PATCH", "/api/keys/orders"),
+    ("DELETE", "/api/keys/orders"),
+    ("POST", "/api/keys/orders/undelete"),
     ("POST", "/api/keys/orders/rotate"),
+    ("POST", "/api/keys/orders/import?type=hmac-sha256"),
+    ("POST", "/api/keys/orders/export"),
+    ("POST", "/api/keys/orders/backup"),
+    ("POST", "/api/keys/restore"),
 ];
 
 fn ask(server: &Server, fields: &[(&str, &str)]) -> Reply {

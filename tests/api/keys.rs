@@ -1,6 +1,6 @@
 //! `/api/keys`.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::server::Server;
 use crate::server::client::Request;
@@ -19,8 +19,14 @@ fn a_key_is_created_once_and_read_back() {
     assert_eq!(key["versions"][0]["state"], "enabled");
     let at = key["created_at"].as_str().unwrap_or_default();
     assert!(at.len() == 24 && at.ends_with('Z'), "{at}");
-    let members: Vec<_> = key.as_object().into_iter().flat_map(|members| members.keys()).collect();
-    assert_eq!(members, ["created_at", "latest_version", "name", "type", "versions"], "and no key material");
+    let told = json!({
+        "name": "orders", "type": "xchacha20-poly1305", "latest_version": 1, "created_at": at,
+        "derived": false, "exportable": false, "plaintext_backup": false,
+        "min_decryption_version": 1, "min_encryption_version": 0, "keep_versions": 0,
+        "auto_rotate_seconds": 0, "deletion_allowed": false,
+        "versions": [{ "version": 1, "state": "enabled", "created_at": at, "imported": false, "uses": 0 }],
+    });
+    assert_eq!(key, told, "and no key material");
 
     let again = post(&server, "/api/keys", r#"{"name":"orders","type":"xchacha20-poly1305"}"#);
     assert_eq!((again.status, again.json()), (200, key.clone()), "the same key, unchanged");
@@ -89,7 +95,15 @@ fn a_body_that_is_not_a_key_is_refused() {
         "\u{feff}{\"name\":\"a\"}",
         "[\"a\",\"chacha20-poly1305\"]",
         "[\"a\"]",
-        "{\"name\":\"a\",\"exportable\":true}",
+        "{\"name\":\"a\",\"exportable\":1}",
+        "{\"name\":\"a\",\"exportable\":null}",
+        "{\"name\":\"a\",\"derived\":\"true\"}",
+        "{\"name\":\"a\",\"keep_versions\":-1}",
+        "{\"name\":\"a\",\"keep_versions\":4294967296}",
+        "{\"name\":\"a\",\"keep_versions\":1.5}",
+        "{\"name\":\"a\",\"auto_rotate_seconds\":\"1\"}",
+        "{\"name\":\"a\",\"material\":\"AA==\"}",
+        "{\"name\":\"a\",\"versions\":[]}",
     ] {
         post(&server, "/api/keys", body).assert_problem(400, "malformed_json");
     }
@@ -107,6 +121,69 @@ fn a_body_that_is_not_a_key_is_refused() {
     let large = json!({ "name": "a".repeat(70_000) }).to_string();
     post(&server, "/api/keys", &large).assert_problem(413, "body_too_large");
     assert_eq!(server.ask(Request::get("/api/keys")).json(), json!({ "keys": [] }));
+}
+
+#[test]
+fn options_and_policy_are_what_the_key_was_made_with() {
+    let Some(server) = Server::start(&["--workers", "1"]) else { return };
+    for kind in ["xchacha20-poly1305", "chacha20-poly1305", "hmac-sha256", "hmac-sha384", "hmac-sha512"] {
+        let body = json!({ "name": kind, "type": kind }).to_string();
+        let key = post(&server, "/api/keys", &body).json();
+        assert_eq!(key["type"], kind);
+        assert_eq!(key["versions"][0].get("seals_reserved").is_some(), kind == "chacha20-poly1305", "{key}");
+    }
+    let wanted = json!({
+        "name": "orders", "type": "chacha20-poly1305", "derived": true, "exportable": true,
+        "plaintext_backup": true, "min_decryption_version": 1, "min_encryption_version": 1,
+        "keep_versions": 4_096, "auto_rotate_seconds": 86_400, "deletion_allowed": true,
+    });
+    let created = post(&server, "/api/keys", &wanted.to_string());
+    assert_eq!(created.status, 201, "{}", created.text());
+    let key = created.json();
+    for (name, value) in wanted.as_object().into_iter().flatten() {
+        assert_eq!(&key[name], value, "{name}");
+    }
+    assert_eq!(post(&server, "/api/keys", &wanted.to_string()).status, 200, "there is that key");
+    for (name, value) in wanted.as_object().into_iter().flatten().filter(|(name, _)| *name != "name") {
+        let mut other = wanted.clone();
+        other[name] = match value {
+            Value::Bool(flag) => json!(!flag),
+            Value::String(_) => json!("xchacha20-poly1305"),
+            _ => json!(2),
+        };
+        post(&server, "/api/keys", &other.to_string()).assert_problem(409, "key_exists");
+    }
+}
+
+#[test]
+fn options_and_policies_that_contradict_themselves_are_refused() {
+    let Some(server) = Server::start(&["--workers", "1"]) else { return };
+    for (members, code) in [
+        (json!({ "min_decryption_version": 0 }), "policy_not_allowed"),
+        (json!({ "min_decryption_version": 2 }), "policy_not_allowed"),
+        (json!({ "min_encryption_version": 2 }), "policy_not_allowed"),
+        (json!({ "keep_versions": 4_097 }), "policy_not_allowed"),
+        (json!({ "auto_rotate_seconds": 4_000_000_000_u64 }), "policy_not_allowed"),
+        (json!({ "type": "hmac-sha256", "derived": true }), "material_not_allowed"),
+    ] {
+        let mut body = members.clone();
+        body["name"] = json!("a");
+        post(&server, "/api/keys", &body.to_string()).assert_problem(400, code);
+    }
+    assert_eq!(server.ask(Request::get("/api/keys/a")).status, 404, "nothing of them is left");
+}
+
+#[test]
+fn a_key_may_be_named_like_a_route() {
+    let Some(server) = Server::start(&["--workers", "1"]) else { return };
+    for name in ["restore", "import", "rotate"] {
+        must_create(&server, &json!({ "name": name, "deletion_allowed": true }).to_string());
+        let path = format!("/api/keys/{name}");
+        assert_eq!(server.ask(Request::get(&path)).json()["name"], name);
+        assert_eq!(server.ask(Request::patch(&path, "{}")).json()["name"], name);
+        assert_eq!(server.ask(Request::post(&format!("{path}/rotate"), "")).json()["latest_version"], 2);
+        assert_eq!(server.ask(Request::new("DELETE", &path)).json()["name"], name);
+    }
 }
 
 #[test]
@@ -131,7 +208,17 @@ fn the_list_is_ordered_and_paged() {
     assert_eq!(page("?after=bb"), ("cde".to_owned(), None), "after need not exist");
     assert_eq!(page("?after=z"), (String::new(), None));
     assert_eq!(page("?%61fter=%64"), ("e".to_owned(), None), "queries are percent-decoded");
-    for query in ["limit=0", "limit=1001", "limit=", "limit=x", "limit=-1", "limit=1e3", "after=%ff"] {
+    for query in [
+        "limit=0",
+        "limit=1001",
+        "limit=",
+        "limit=x",
+        "limit=-1",
+        "limit=1e3",
+        "after=%ff",
+        "deleted=",
+        "deleted=1",
+    ] {
         let reply = server.ask(Request::get(&format!("/api/keys?{query}")));
         reply.assert_problem(400, "malformed_parameter");
     }

@@ -7,15 +7,19 @@ use crate::with_orders;
 
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 /// Every path with what `Allow` says of it.
-const PATHS: [(&str, &str); 8] = [
+const PATHS: [(&str, &str); 12] = [
     ("/api/health", "GET, HEAD, OPTIONS"),
     ("/api/health/live", "GET, HEAD, OPTIONS"),
     ("/api/health/ready", "GET, HEAD, OPTIONS"),
     ("/api/encrypt", "OPTIONS, POST"),
     ("/api/decrypt", "OPTIONS, POST"),
     ("/api/keys", "GET, HEAD, OPTIONS, POST"),
-    ("/api/keys/orders", "GET, HEAD, OPTIONS"),
+    ("/api/keys/orders", "DELETE, GET, HEAD, OPTIONS, PATCH"),
     ("/api/keys/orders/rotate", "OPTIONS, POST"),
+    ("/api/keys/orders/undelete", "OPTIONS, POST"),
+    ("/api/keys/orders/import", "OPTIONS, POST"),
+    ("/api/keys/orders/export", "OPTIONS, POST"),
+    ("/api/keys/orders/backup", "OPTIONS, POST"),
 ];
 
 #[test]
@@ -41,9 +45,11 @@ fn a_path_refuses_the_methods_that_it_does_not_take() {
         let options = server.call(&Request::new("OPTIONS", path));
         assert_eq!((options.status, options.field("Allow")), (204, Some(allow)), "{path}");
         assert_eq!(options.field("Content-Length"), None, "204 has none (RFC 9110, section 8.6)");
+        let patches = allow.contains("PATCH").then_some("application/json, application/merge-patch+json");
+        assert_eq!(options.field("Accept-Patch"), patches, "{path}");
     }
     let all = server.call(&Request::new("OPTIONS", "*"));
-    assert_eq!((all.status, all.field("Allow")), (204, Some("GET, HEAD, OPTIONS, POST")));
+    assert_eq!((all.status, all.field("Allow")), (204, Some("DELETE, GET, HEAD, OPTIONS, PATCH, POST")));
     server.call(&Request::new("BREW", "/api/health")).assert_problem(501, "unknown_method");
 }
 
@@ -77,7 +83,7 @@ fn other_paths_do_not_exist() {
 #[test]
 fn head_is_get_without_a_body() {
     let Some(server) = with_orders() else { return };
-    for (path, _) in PATHS.iter().filter(|(_, allow)| allow.starts_with("GET")) {
+    for (path, _) in PATHS.iter().filter(|(_, allow)| allow.contains("GET")) {
         let get = server.ask(Request::get(path));
         let head = server.ask(Request::new("HEAD", path));
         assert_eq!((get.status, head.status), (200, 200), "{path}");

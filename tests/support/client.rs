@@ -49,6 +49,16 @@ impl Request {
         Self { body: Some(body.as_ref().to_vec()), ..Self::new("POST", target) }
     }
 
+    /// `PATCH target` with a body.
+    pub(crate) fn patch(target: &str, body: impl AsRef<[u8]>) -> Self {
+        Self::new("PATCH", target).body(body)
+    }
+
+    /// Adds a body, which gets its `Content-Length`.
+    pub(crate) fn body(self, body: impl AsRef<[u8]>) -> Self {
+        Self { body: Some(body.as_ref().to_vec()), ..self }
+    }
+
     /// Adds a field.
     pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
         self.fields.push((name.to_owned(), value.to_owned()));

@@ -32,6 +32,7 @@ use quantonium::model::{KeyName, KeyOptions, KeyType, PolicyChange, Rights};
 use quantonium::reactor::mailbox::Mailbox;
 use quantonium::reactor::turn::CommitFailed;
 use quantonium::reactor::{Budget, Channel, Executor, Pool, Received, Resting, TaskId, Transport, Turn};
+use quantonium::secret::Secret;
 use quantonium::server::in_process::{self, Parts};
 
 /// The key that exists.
@@ -93,8 +94,9 @@ impl InProcess {
         let mut at = Circumstances { now: WallTime::now(), restore_window_seconds: 0, draw: &mut draw };
         apply(&mut ring, &change, &mut at).unwrap();
         let turn = Turn::new(now);
-        let parts =
-            Parts { turn: Rc::clone(&turn), publication: Publication::new(ring), registry, random, audit };
+        let publication = Publication::new(ring);
+        let backup_key = Secret::try_fill(|bytes| random.fill(now, bytes)).unwrap();
+        let parts = Parts { turn: Rc::clone(&turn), publication, registry, random, backup_key, audit };
         let (service, commit) = in_process::open(parts);
         let wire = Wire { inbound: Vec::with_capacity(most), taken: 0, outbound: Vec::with_capacity(most) };
         let wire = Rc::new(RefCell::new(wire));
