@@ -39,6 +39,21 @@ pub(crate) fn binary() -> Option<PathBuf> {
     path
 }
 
+/// Runs `quantonium` with these words and with the data directory of `--dev`; returns what it left.
+pub(crate) fn command(words: &[&str], data_dir: &Path) -> Option<Ended> {
+    let mut command = Command::new(binary()?);
+    command.args(words).arg("--data-dir").arg(data_dir).env_clear().stdin(Stdio::null());
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Some(Ended { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) })
+}
+
+/// Asserts that `quantonium store verify` finds nothing wrong in a data directory of `--dev`.
+pub(crate) fn assert_sound(data_dir: &Path) {
+    let verified = command(&["store", "verify"], data_dir).expect("the binary");
+    assert_eq!(verified.code, Some(0), "{verified:?}");
+}
+
 /// A folder of a test, removed when the test is done with it.
 #[derive(Debug)]
 pub(crate) struct Scratch(PathBuf);
@@ -46,12 +61,28 @@ pub(crate) struct Scratch(PathBuf);
 impl Scratch {
     /// Makes an empty one.
     pub(crate) fn new() -> Arc<Self> {
+        Self::new_in(&std::env::temp_dir())
+    }
+
+    /// Makes an empty one in memory, if there is a place for that: what ends with a process needs no disk.
+    pub(crate) fn in_memory() -> Arc<Self> {
+        let memory = Path::new("/dev/shm");
+        if memory.is_dir() { Self::new_in(memory) } else { Self::new() }
+    }
+
+    /// Makes an empty one in this directory.
+    pub(crate) fn new_in(parent: &Path) -> Arc<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("quantonium-test-{}-{number}", std::process::id()));
+        let path = parent.join(format!("quantonium-test-{}-{number}", std::process::id()));
         // What stands there under this process's number is left over from another process.
         let _ = fs::remove_dir_all(&path);
         fs::create_dir(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        Arc::new(Self(path))
+    }
+
+    /// Takes an existing one, whose content goes with it.
+    pub(crate) fn at(path: PathBuf) -> Arc<Self> {
         Arc::new(Self(path))
     }
 
