@@ -19,7 +19,7 @@ mod random;
 #[path = "support/server.rs"]
 mod server;
 
-use std::fs;
+use std::process::Command;
 use std::sync::Arc;
 
 use disk::Survives;
@@ -51,7 +51,8 @@ fn live(seed: u64, exchanges: bool, failures: usize) {
         assert_kept(&server, &mut clients, failure % 8 == 7);
         let ended = kill_at_work(server, &mut clients, &mut random);
         assert_eq!(ended.code, None, "it ended by itself: {ended:?}");
-        assert_eq!(ended.stderr.contains("compact"), !exchanges, "{ended:?}");
+        let told = ended.stderr.contains("cannot exchange two names; the journal is compacted at starts alone");
+        assert_eq!(told, !exchanges, "{ended:?}");
         open += clients.iter().filter(|promises| promises.is_open()).count();
         let survives = *random.pick(&[Survives::Nothing, Survives::Some, Survives::Some]);
         mount.lose_power(survives, &mut random);
@@ -72,12 +73,27 @@ fn what_was_acknowledged_outlives_a_failure_of_the_power() {
     live(seed + 1, false, 20);
 }
 
+/// Starts on what a first start left that was cut off. Only a directory or file that was made and not handed over yet
+/// may stand in the way: then the line that is said helps.
+fn start_again(scratch: &Arc<Scratch>, helped: &mut usize) -> Option<Server> {
+    let ended = match Server::try_start_in(scratch, &["--workers", "1"])? {
+        Ok(server) => return Some(server),
+        Err(ended) => ended,
+    };
+    let line = ended.stderr.split_once("hand it over: ").map(|(_, line)| line.trim_end());
+    let line = line.unwrap_or_else(|| panic!("{ended:?}"));
+    assert_eq!(ended.code, Some(78));
+    assert!(Command::new("sh").args(["-c", line]).status().unwrap().success(), "{line}");
+    *helped += 1;
+    Server::start_in(scratch, &["--workers", "1"])
+}
+
 #[test]
 fn a_first_start_that_the_power_cut_off_is_made_good_by_the_next_one() {
     let seed = 0x57a7 + u64::from(std::process::id());
-    println!("seed {seed}");
     let mut random = Random::new(seed);
     for survives in [Survives::Nothing, Survives::Some, Survives::Everything] {
+        let mut helped = 0;
         for changes in 0.. {
             let Some((outer, mut mount)) = disk(true) else { return };
             let scratch = Scratch::at(outer.path("disk"));
@@ -87,9 +103,10 @@ fn a_first_start_that_the_power_cut_off_is_made_good_by_the_next_one() {
             let _ = server.wait();
             if !mount.lose_power(survives, &mut random) {
                 assert!(changes > 20, "a start changes little: {changes}");
+                println!("seed {seed}: {changes} moments, {survives:?}; {helped} had to be handed over");
                 break;
             }
-            let Some(server) = Server::start_in(&scratch, &["--workers", "1"]) else { return };
+            let Some(server) = start_again(&scratch, &mut helped) else { return };
             let made = server.ask(Request::post("/api/keys", "{\"name\":\"first\"}"));
             assert_eq!(made.status, 201, "{survives:?} before change {changes}: {made:?}");
             assert_eq!(server.stop().code, Some(0));

@@ -372,7 +372,8 @@ fn work(promises: &mut Promises, mut client: Client, key: &str, answers: &Atomic
 /// Has the clients work, and kills the server under them.
 pub(crate) fn kill_at_work(server: Server, clients: &mut [Promises], random: &mut Random) -> Ended {
     let answers = AtomicUsize::new(0);
-    let (wanted, turns) = (random.below(20), random.below(1 << random.between(2, 14)));
+    let (wanted, power) = (random.below(20), random.between(2, 14));
+    let turns = random.below(1 << power);
     thread::scope(|scope| {
         let workers: Vec<_> = clients
             .iter_mut()

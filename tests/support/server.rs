@@ -132,23 +132,43 @@ impl Server {
         Self::start_in(&Scratch::new(), flags)
     }
 
-    /// Starts one in this folder: on port 0 of loopback unless the flags say where, and ready when this returns.
+    /// Starts one in this folder: on port 0 of loopback unless the flags say where, for development unless they name
+    /// a master key, and ready when this returns.
     pub(crate) fn start_in(scratch: &Arc<Scratch>, flags: &[&str]) -> Option<Self> {
+        let started = Self::try_start_in(scratch, flags)?;
+        Some(started.unwrap_or_else(|ended| panic!("the server ended before it listened: {ended:?}")))
+    }
+
+    /// The same of a server that may end before it listens.
+    pub(crate) fn try_start_in(scratch: &Arc<Scratch>, flags: &[&str]) -> Option<Result<Self, Ended>> {
         let mut command = Command::new(binary()?);
         command.arg("serve").arg("--data-dir").arg(scratch.data_dir());
         let listens = flags.iter().filter(|flag| flag.starts_with("--listen")).count();
         if listens == 0 {
             command.args(["--listen", "127.0.0.1:0"]);
         }
+        if !flags.iter().any(|flag| flag.starts_with("--master-key-file") || *flag == "--dev") {
+            command.arg("--dev");
+        }
         command.args(flags).env_clear();
-        Some(Self::spawn(command, scratch, listens.max(1)))
+        Some(Self::try_spawn(command, scratch, listens.max(1)))
     }
 
     /// Starts what `command` says, which announces `listens` addresses.
     ///
     /// # Panics
     /// It ends before it listens; its standard error is shown.
-    pub(crate) fn spawn(mut command: Command, scratch: &Arc<Scratch>, listens: usize) -> Self {
+    pub(crate) fn spawn(command: Command, scratch: &Arc<Scratch>, listens: usize) -> Self {
+        let started = Self::try_spawn(command, scratch, listens);
+        started.unwrap_or_else(|ended| panic!("the server ended before it listened: {ended:?}"))
+    }
+
+    /// The same of a server that may end before it listens.
+    pub(crate) fn try_spawn(
+        mut command: Command,
+        scratch: &Arc<Scratch>,
+        listens: usize,
+    ) -> Result<Self, Ended> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let mut stderr = child.stderr.take().expect("standard error");
@@ -169,28 +189,38 @@ impl Server {
             scratch: Arc::clone(scratch),
         };
         for _ in 0..listens {
-            let line = server.line_with("listening on http://");
+            let line = server.try_line_with("listening on http://")?;
             let address = line.trim_start_matches("listening on http://").trim_end();
             let address = address.parse().unwrap_or_else(|error| panic!("{line:?}: {error}"));
             server.addresses.push(address);
         }
-        let key = fs::read_to_string(scratch.data_dir().join("admin.key")).expect("the admin key");
-        key.trim_end().clone_into(&mut server.key);
-        server
+        server.key = server.find_key();
+        Ok(server)
+    }
+
+    /// The admin key: in its file, or shown, or not known.
+    fn find_key(&self) -> String {
+        let kept = fs::read_to_string(self.scratch.data_dir().join("admin.key"));
+        let shown = || self.stdout_read.split("nothing else keeps it): ").nth(1)?.lines().next();
+        kept.map_or_else(|_| shown().unwrap_or_default().to_owned(), |kept| kept.trim_end().to_owned())
     }
 
     /// The next line of standard output that begins with `start`.
     pub(crate) fn line_with(&mut self, start: &str) -> String {
+        let line = self.try_line_with(start);
+        line.unwrap_or_else(|ended| panic!("the server ended before it said {start:?}: {ended:?}"))
+    }
+
+    fn try_line_with(&mut self, start: &str) -> Result<String, Ended> {
         loop {
             let mut line = String::new();
             let stdout = self.stdout.as_mut().expect("standard output");
             if stdout.read_line(&mut line).expect("a line of standard output") == 0 {
-                let ended = self.collect();
-                panic!("the server ended before it said {start:?}: {ended:?}");
+                return Err(self.collect());
             }
             self.stdout_read.push_str(&line);
             if line.starts_with(start) {
-                return line;
+                return Ok(line);
             }
         }
     }

@@ -1,0 +1,202 @@
+//! The store at the start: its master key, what the audit log witnesses of it, its making, and its records.
+//!
+//! Owns [`Vault`]. Invariants: a store is made only where that was asked for, and never where the audit log knows of
+//! one that is gone; a store that has fallen behind its witness is refused before anything of it is changed; an admin
+//! key that is made here is shown or kept before anything else can fail.
+
+use zeroize::Zeroizing;
+
+use crate::audit::Replay;
+use crate::audit::replay::{self, Unfinished};
+use crate::auth::{Registry, api_key};
+use crate::clock::Moment;
+use crate::config::Config;
+use crate::console::{self, Level};
+use crate::crypto::random::Generator;
+use crate::keeper::{self, Opening};
+use crate::limits::{AUDIT_REPLAY_MAX_BYTES, KEY_BYTES};
+use crate::secret::Secret;
+use crate::server::error::ServerError;
+use crate::store::journal::Opened;
+use crate::store::{
+    AdminKey, DataDir, Head, Journal, MasterKey, Sealer, Store as _, StoreError, Witness, admin_key,
+    list_audit_streams, open_audit_stream, quoted, root,
+};
+
+/// The open store and what it held.
+#[derive(Debug)]
+pub(super) struct Vault {
+    pub(super) journal: Journal,
+    pub(super) sealer: Sealer,
+    pub(super) opening: Opening,
+    pub(super) registry: Registry,
+    pub(super) backup_key: Secret<KEY_BYTES>,
+    /// Changes that an earlier start began and told no end of.
+    pub(super) unfinished: Vec<Unfinished>,
+    /// The admin key that is kept in a file, if this start made the store.
+    pub(super) admin: Option<AdminKey>,
+}
+
+/// Opens the store, or makes it.
+pub(super) fn open(
+    config: &Config,
+    data_dir: &DataDir,
+    random: &mut Generator,
+) -> Result<Vault, ServerError> {
+    let replay = read_audit(data_dir)?;
+    let witness = Witness {
+        head: replay.head().map(|mark| Head { revision: mark.revision, tag: mark.tag }),
+        min_revision: config.min_store_revision.unwrap_or(0),
+        accept_rollback: config.accept_store_rollback,
+    };
+    let may_make = config.dev || config.init;
+    let exists = Journal::exists(data_dir)?;
+    if !exists {
+        if !may_make {
+            return Err(StoreError::NoStore { path: data_dir.path().to_owned() }.into());
+        }
+        // What the audit log knows of must not be replaced by nothing.
+        witness.check(Head::default())?;
+    }
+    let master = master_key(config, data_dir, random)?;
+    let mut admin = None;
+    if !exists {
+        admin = make(config, data_dir, &master, random)?;
+    }
+    let (mut opened, mut sealer, mut opening) = load(data_dir, &master, witness)?;
+    if opening.loaded.head.revision == 0 {
+        // A start that did not get through left it empty.
+        if !may_make {
+            return Err(ServerError::config("the store was never finished: start once with --init"));
+        }
+        drop(opened);
+        admin = make(config, data_dir, &master, random)?;
+        (opened, sealer, opening) = load(data_dir, &master, witness)?;
+    }
+    compact(&mut opened.journal, data_dir);
+    let mut registry = opened.root.pepper().map_err(StoreError::from)?.with(Registry::new);
+    opening.api_keys.drain(..).for_each(|key| registry.insert(key));
+    let backup_key = match &config.backup_key_file {
+        Some(path) => MasterKey::read_file(path)?.into_secret(),
+        None => opened.root.backup_key().map_err(StoreError::from)?,
+    };
+    tell(&opening);
+    let unfinished = replay.into_unfinished();
+    Ok(Vault { journal: opened.journal, sealer, opening, registry, backup_key, unfinished, admin })
+}
+
+/// Reads what earlier starts wrote, the newest first.
+fn read_audit(data_dir: &DataDir) -> Result<Replay, ServerError> {
+    let failed = |error: std::io::Error| ServerError::io("reading the audit log", &error);
+    let mut replay = Replay::new();
+    let mut streams = list_audit_streams(data_dir).map_err(failed)?;
+    streams.sort_by_cached_key(|stream| core::cmp::Reverse(replay::started(stream)));
+    let mut budget = AUDIT_REPLAY_MAX_BYTES;
+    for stream in streams {
+        if budget == 0 {
+            break;
+        }
+        if let Some(mut file) = open_audit_stream(data_dir, &stream).map_err(failed)? {
+            budget -= replay.read(&mut file, budget).map_err(failed)?;
+        }
+    }
+    Ok(replay)
+}
+
+fn master_key(config: &Config, data_dir: &DataDir, random: &mut Generator) -> Result<MasterKey, ServerError> {
+    if let Some(path) = &config.master_key_file {
+        return Ok(MasterKey::read_file(path)?);
+    }
+    if !config.dev {
+        return Err(ServerError::config(
+            "no master key: give --master-key-file FILE, set QUANTONIUM_MASTER_KEY_FILE, or hand over the systemd \
+             credential quantonium-master-key",
+        ));
+    }
+    let (key, _) = MasterKey::load_or_create(data_dir, random)?;
+    console::log(
+        Level::Warn,
+        format_args!(
+            "the master key lies beside the data, in {}: for development only",
+            quoted(&root::path(data_dir))
+        ),
+    );
+    Ok(key)
+}
+
+/// Makes the store with its first admin key. For development the key is kept in a file and returned; otherwise it is
+/// shown here and now, since what follows may fail.
+fn make(
+    config: &Config,
+    data_dir: &DataDir,
+    master: &MasterKey,
+    random: &mut Generator,
+) -> Result<Option<AdminKey>, ServerError> {
+    let admin = if config.dev {
+        let now = Moment::now();
+        let admin = admin_key::load_or_create(data_dir, || {
+            api_key::generate(|bytes| random.fill(now, bytes)).map_err(|error| error.to_string())
+        })?;
+        keeper::initialise_with(data_dir, master, random, &admin.text)?;
+        Some(admin)
+    } else {
+        let admin = keeper::initialise(data_dir, master, random)?;
+        let shown = format!("admin API key (shown once, nothing else keeps it): {}\n", &*admin);
+        console::out(&Zeroizing::new(shown));
+        None
+    };
+    console::log(Level::Info, format_args!("a new store was made in {}", quoted(data_dir.path())));
+    Ok(admin)
+}
+
+fn load(
+    data_dir: &DataDir,
+    master: &MasterKey,
+    witness: Witness,
+) -> Result<(Opened, Sealer, Opening), StoreError> {
+    let mut opened = Journal::open(data_dir, master, witness)?;
+    let sealer = opened.root.sealer(opened.ring)?;
+    let opening = keeper::load(&mut opened.journal, &sealer)?;
+    Ok((opened, sealer, opening))
+}
+
+fn compact(journal: &mut Journal, data_dir: &DataDir) {
+    match journal.compact_at_start(data_dir) {
+        Ok(None) => {}
+        Ok(Some(done)) => console::log(
+            Level::Info,
+            format_args!("store: compacted from {} to {} bytes", done.before_bytes, done.after_bytes),
+        ),
+        Err(error) => console::log(Level::Warn, format_args!("{error}")),
+    }
+    if !journal.standing().compacts_in_use {
+        console::log(
+            Level::Warn,
+            format_args!(
+                "store: this file system cannot exchange two names; the journal is compacted at starts alone"
+            ),
+        );
+    }
+}
+
+/// Tells the operator what was found.
+fn tell(opening: &Opening) {
+    let Opening { ring, loaded, .. } = opening;
+    console::log(Level::Info, format_args!("store: revision {}, {} keys", loaded.head.revision, ring.len()));
+    if let Some(torn) = loaded.torn {
+        console::log(
+            Level::Warn,
+            format_args!(
+                "store: {} bytes at offset {} were never finished by an earlier run, and cut off; nothing of them had \
+                 been acknowledged",
+                torn.bytes, torn.offset
+            ),
+        );
+    }
+    if loaded.rolled_back {
+        console::log(
+            Level::Warn,
+            format_args!("store: it has fallen behind what is known of it, which was accepted"),
+        );
+    }
+}
