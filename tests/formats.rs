@@ -10,7 +10,7 @@ use std::path::Path;
 
 use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 use quantonium::api::route::TABLE;
-use quantonium::audit::line::{self, Event, Outcome, Request};
+use quantonium::audit::line::{self, Event, Outcome, Request, StoreMark};
 use quantonium::auth::api_key;
 use quantonium::clock::WallTime;
 use quantonium::crypto::aead::{self, Algorithm, TAG_BYTES};
@@ -273,8 +273,8 @@ fn the_example_audit_line_is_what_is_written() {
         let request = Request {
             id: &id,
             principal: Some("cd5d575f"),
-            remote: "::ffff:127.0.0.1".parse().unwrap(),
-            route: "/api/decrypt",
+            remote: Some("::ffff:127.0.0.1".parse().unwrap()),
+            route: Some("/api/decrypt"),
             status: 400,
             elapsed_micros: 31,
             key: Some("orders"),
@@ -282,7 +282,15 @@ fn the_example_audit_line_is_what_is_written() {
         };
         let name = "decrypt";
         let code = Some("decryption_failed");
-        let event = Event { at, name, outcome: Outcome::Failure, code, count: None, request: Some(request) };
+        let event = Event {
+            at,
+            name,
+            outcome: Outcome::Failure,
+            code,
+            count: None,
+            store: None,
+            request: Some(request),
+        };
         let written = text(|target| line::write(target, "6b0320c6-32268f1d-w1", 7, &event));
         assert_eq!(written, format!("{}\n", example["audit"]));
     }
@@ -303,12 +311,12 @@ fn text(write: impl FnOnce(&mut [u8]) -> Option<usize>) -> String {
 #[test]
 fn every_member_of_an_audit_line_is_documented_in_its_order() {
     let id = RequestId::new(1, 1);
-    let remote = "2001:db8::1".parse().unwrap();
+    let remote = Some("2001:db8::1".parse().unwrap());
     let request = Request {
         id: &id,
         principal: Some("0a1b2c3d"),
         remote,
-        route: "/api/keys",
+        route: Some("/api/keys"),
         status: 409,
         elapsed_micros: 1,
         key: Some("orders"),
@@ -322,6 +330,7 @@ fn every_member_of_an_audit_line_is_documented_in_its_order() {
         outcome: Outcome::Failure,
         code,
         count: Some(2),
+        store: Some(StoreMark { revision: 1, tag: [0; 16] }),
         request: Some(request),
     };
     let mut wanted = members(&text(|target| line::write(target, "s", 1, &event)));

@@ -1,7 +1,9 @@
 //! `/api/health`: how the server is.
 //!
 //! Owns the form of the report. Invariants: it tells nothing of the host and nothing secret; 200 means that requests
-//! will be served, 503 that they will not, and the report says which part is the reason.
+//! will be served, 503 that they will not, and the report says which part is the reason. A store that takes no changes
+//! is told as `degraded` with 200: what exists can be used, and a probe that takes the server out of service for it
+//! would make a full disk an outage.
 
 use serde::Serialize;
 
@@ -11,13 +13,13 @@ use crate::build_info;
 use crate::http::media::ReplyForm;
 use crate::http::responder::Responder;
 use crate::http::status::Status;
-use crate::model::Health;
+use crate::model::{Health, StoreHealth};
 
 const WELL_BEFORE: &str =
     concat!("{\"status\":\"ok\",\"version\":\"", env!("CARGO_PKG_VERSION"), "\",\"uptime_seconds\":");
 const WELL_AFTER: &str = ",\"components\":{\
-    \"store\":{\"status\":\"ok\",\"detail\":\"Keys live in memory and end with the process.\"},\
-    \"audit\":{\"status\":\"ok\"},\"entropy\":{\"status\":\"ok\"},\"sandbox\":{\"status\":\"ok\"}}}";
+    \"store\":{\"status\":\"ok\"},\"audit\":{\"status\":\"ok\"},\
+    \"entropy\":{\"status\":\"ok\"},\"sandbox\":{\"status\":\"ok\"}}}";
 
 #[derive(Serialize)]
 struct Report {
@@ -54,7 +56,7 @@ struct Short {
 pub fn health(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
     call.query(&[])?;
     let health = call.health;
-    if health.is_good() {
+    if health.is_good() && health.store == StoreHealth::Good {
         return all_is_well(health.uptime_seconds, responder);
     }
     let report = report(health);
@@ -63,11 +65,16 @@ pub fn health(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
 
 fn report(health: &Health) -> Report {
     Report {
-        status: word(health.is_good()),
+        status: match health.store {
+            StoreHealth::Full | StoreHealth::Failing | StoreHealth::Poisoned if health.is_good() => {
+                "degraded"
+            }
+            _ => word(health.is_good()),
+        },
         version: build_info::VERSION,
         uptime_seconds: health.uptime_seconds,
         components: Components {
-            store: Component { status: "ok", detail: Some("Keys live in memory and end with the process.") },
+            store: component(health.store == StoreHealth::Good, health.store.detail()),
             audit: component(health.audit, "The audit log cannot be written: audited requests are refused."),
             entropy: component(health.entropy, "The system gives no random bytes: nothing can be encrypted."),
             sandbox: component(health.sandbox, "The lock-down is not complete."),
@@ -124,10 +131,24 @@ mod tests {
 
     #[test]
     fn the_usual_report_is_the_one_that_is_made_from_its_members() {
-        let health =
-            Health { uptime_seconds: 42, audit: true, entropy: true, sandbox: true, draining: false };
+        let health = Health {
+            uptime_seconds: 42,
+            store: StoreHealth::Good,
+            audit: true,
+            entropy: true,
+            sandbox: true,
+            draining: false,
+        };
         let made = serde_json::to_string(&report(&health)).unwrap();
         assert_eq!(made, format!("{WELL_BEFORE}42{WELL_AFTER}"));
+        for store in [StoreHealth::Full, StoreHealth::Failing, StoreHealth::Poisoned] {
+            let told = serde_json::to_string(&report(&Health { store, ..health })).unwrap();
+            assert!(told.starts_with(r#"{"status":"degraded","version""#), "{told}");
+            assert!(
+                told.contains(&format!(r#""store":{{"status":"failing","detail":"{}"}}"#, store.detail()))
+            );
+            assert!(Health { store, ..health }.is_good(), "what exists can be used");
+        }
         let bad = serde_json::to_string(&report(&Health { audit: false, ..health })).unwrap();
         assert!(
             bad.contains(r#""status":"failing","version""#) && bad.contains("audited requests are refused")

@@ -73,7 +73,7 @@ pub struct Request<'a> {
     pub route: Option<&'a str>,
     /// The status of the reply that is meant to be sent; zero in an attempt.
     pub status: u16,
-    /// Time from the first byte of the request to this line.
+    /// Time from the first byte of the request to this line; told of requests alone.
     pub elapsed_micros: u64,
     /// The key that was used.
     pub key: Option<&'a str>,
@@ -150,7 +150,9 @@ fn put_request(cursor: &mut Cursor<'_>, request: &Request<'_>) -> Option<()> {
     if request.status != 0 {
         put_number(cursor, b",\"status\":", u64::from(request.status))?;
     }
-    put_number(cursor, b",\"elapsed_us\":", request.elapsed_micros)?;
+    if request.remote.is_some() {
+        put_number(cursor, b",\"elapsed_us\":", request.elapsed_micros)?;
+    }
     // Anything that is no key name would need escaping, and no key has such a name: it is left out.
     if let Some(key) = request.key.filter(|key| KeyName::is_valid(key)) {
         put_text(cursor, b",\"key\":\"", key)?;

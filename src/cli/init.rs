@@ -21,6 +21,7 @@ use crate::console;
 use crate::crypto::random::{Generator, Kernel};
 use crate::encoding::hex_encode;
 use crate::exit::Exit;
+use crate::keeper;
 use crate::limits::KEY_BYTES;
 use crate::store::{DataDir, Journal, MasterKey, Owner, StoreError, quoted};
 
@@ -77,7 +78,7 @@ impl Plan {
             self.make_master_key(&mut random)?;
         }
         let master = MasterKey::read_file(&self.master_key_file)?;
-        let admin = initialise(&data_dir, &master, &mut random)?;
+        let admin = keeper::initialise(&data_dir, &master, &mut random)?;
         match admin_file {
             Some(file) => file.keep_or_show(&admin),
             None => console::out(&Zeroizing::new(format!("{}\n", &*admin))),
@@ -169,15 +170,4 @@ impl Drop for NewFile<'_> {
             let _ = std::fs::remove_file(self.path);
         }
     }
-}
-
-/// Makes the store and the first admin key in it.
-fn initialise(
-    data_dir: &DataDir,
-    master: &MasterKey,
-    random: &mut Generator,
-) -> Result<Zeroizing<String>, StoreError> {
-    Journal::create(data_dir, master, random)?;
-    let now = Moment::now();
-    crate::auth::api_key::generate(|bytes| random.fill(now, bytes)).map_err(StoreError::from)
 }

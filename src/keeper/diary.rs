@@ -44,11 +44,8 @@ impl Diary {
             let origin = of.request.to_bytes();
             let kept = recent.iter().filter(|recent| **recent == origin).count();
             let outcome = if kept > of.before { Outcome::Success } else { Outcome::Failure };
-            let about = Request {
-                principal: of.principal.as_deref(),
-                key: of.key.as_deref(),
-                ..about(&of.request)
-            };
+            let about =
+                Request { principal: of.principal.as_deref(), key: of.key.as_deref(), ..about(&of.request) };
             self.append(&of.event, outcome, Some("reconciled"), None, about, now)?;
         }
         self.sink.commit(now)
@@ -75,7 +72,14 @@ impl Diary {
     ) -> Result<(), WriteFailed> {
         let outcome = if error.is_some() { Outcome::Failure } else { Outcome::Success };
         let about = Request { key: Some(change.key().as_str()), key_version: version, ..about(id) };
-        self.append(change.name(), outcome, error.map(|error| crate::api::Rejection::from(error).code()), head, about, now)
+        self.append(
+            change.name(),
+            outcome,
+            error.map(|error| crate::api::Rejection::from(error).code()),
+            head,
+            about,
+            now,
+        )
     }
 
     /// Writes what was told.

@@ -11,18 +11,20 @@ use zeroize::Zeroizing;
 
 use crate::crypto;
 use crate::keyring::change::apply;
-use crate::keyring::{Change, ChangeError, Circumstances, Effect, Key, Outcome, Ring, encode_key, encode_uses};
+use crate::keyring::{
+    Change, ChangeError, Circumstances, Effect, Key, Outcome, Ring, encode_key, encode_uses,
+};
 use crate::limits::{STORE_APPEND_MAX_BYTES, STORE_RECORD_MAX_BYTES, STORE_RECORD_OVERHEAD_BYTES};
 use crate::model::KeyName;
 use crate::store::{Kind, Origin, Path, Record, SEAL_NONCE_BYTES, SEAL_OVERHEAD_BYTES, Sealer};
 
 /// A change, and who asked for it.
 #[derive(Debug)]
-pub struct Asked {
+pub(super) struct Asked {
     /// What is to be changed.
-    pub change: Change,
+    pub(super) change: Change,
     /// The request that asked.
-    pub origin: Origin,
+    pub(super) origin: Origin,
 }
 
 /// What is to be written at a path: the plaintext of a record, or that there is none any more.
@@ -175,7 +177,8 @@ impl<'a> Group<'a> {
 
     /// Takes all of `contents`, or none of it if they do not fit.
     fn take(&mut self, contents: Vec<(Path, Content)>) -> Result<(), Unfit> {
-        let sealed = |content: &Content| content.as_ref().map_or(0, |bytes| bytes.len() + SEAL_OVERHEAD_BYTES);
+        let sealed =
+            |content: &Content| content.as_ref().map_or(0, |bytes| bytes.len() + SEAL_OVERHEAD_BYTES);
         let weigh = |content: &Content| STORE_RECORD_OVERHEAD_BYTES + sealed(content);
         if contents.iter().any(|(_, content)| sealed(content) > STORE_RECORD_MAX_BYTES) {
             return Err(Unfit::Never);

@@ -14,9 +14,13 @@ mod ledger;
 mod queue;
 mod records;
 mod rounds;
+#[cfg(test)]
+mod shelf;
+#[cfg(test)]
+mod tests;
 
 pub use diary::Diary;
 pub use initial::{initialise, initialise_with};
 pub use ledger::{Ledger, Now, Parts};
-pub use queue::{Committed, Keeper, Pending};
+pub use queue::{Committed, Done, Keeper, Pending};
 pub use records::{Opening, load};

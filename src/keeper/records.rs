@@ -72,7 +72,9 @@ pub(super) fn take_in(ring: &mut Ring, sealer: &Sealer, news: Vec<Record>) -> Re
         match open(sealer, &record)? {
             Opened::Key(key) => {
                 let before = ring.get_any(key.name().as_str()).cloned();
-                ring.put(Arc::new(before.map_or_else(|| (*key).clone(), |before| key.with_figures_of(&before))));
+                ring.put(Arc::new(
+                    before.map_or_else(|| (*key).clone(), |before| key.with_figures_of(&before)),
+                ));
             }
             Opened::Uses(uses) => figures.push((record, uses)),
             Opened::ApiKey(_) => {}

@@ -49,7 +49,6 @@ impl Key {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::clock::WallTime;
     use crate::keyring::record::{decode_key, decode_uses, encode_key, encode_uses};
     use crate::keyring::trial::Trial;

@@ -12,6 +12,7 @@ mod service;
 mod shared;
 mod signals;
 mod startup;
+mod vault;
 mod worker;
 
 use core::time::Duration;
@@ -24,6 +25,7 @@ use crate::config::Config;
 use crate::console::{self, Level};
 use crate::crypto::random::{Generator, Kernel};
 use crate::exit::Exit;
+use crate::keeper::{Ledger, Parts};
 use crate::limits::THREAD_STACK_BYTES;
 use crate::sandbox;
 use crate::sandbox::seccomp::{self, Role};
@@ -52,11 +54,12 @@ pub fn run(config: &Config) -> Result<(), ServerError> {
         Exit::Config.leave();
     }
     console::log(Level::Info, format_args!("sandbox: every thread is locked in"));
-    if let Some(admin) = prepared.admin.take() {
-        startup::announce(config, &prepared, &admin);
-    }
+    let admin = prepared.admin.take();
+    startup::announce(config, &prepared, admin.as_ref());
+    drop(admin);
     shared.open_gate();
-    let ended = prepared.main.run(&shared, Duration::from_millis(config.drain_timeout_ms));
+    let keeper = Arc::clone(&prepared.common.keeper);
+    let ended = prepared.main.run(&shared, &keeper, Duration::from_millis(config.drain_timeout_ms));
     if let Err(error) = ended {
         console::log(Level::Error, format_args!("the main thread's poll failed: {error}"));
         Exit::Io.leave();
@@ -69,7 +72,8 @@ fn start_threads(prepared: &mut Prepared) -> Result<usize, ServerError> {
     let workers = core::mem::take(&mut prepared.workers);
     let threads = workers.len() + 1;
     let common = prepared.common.clone();
-    spawn("keeper", move || keep(&common))?;
+    let parts = prepared.keeper.take().ok_or_else(|| ServerError::defect("the keeper was started twice"))?;
+    spawn("keeper", move || keep(&common, parts))?;
     for worker in workers {
         let common = prepared.common.clone();
         spawn(&format!("worker-{}", worker.index), move || worker.run(&common))?;
@@ -84,16 +88,17 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), ServerE
 }
 
 /// The body of the keeper's thread.
-fn keep(common: &Common) {
+fn keep(common: &Common, parts: Parts) {
     let generator = Generator::new(Kernel, Moment::now());
     let locked = seccomp::enter(Role::Keeper).map_err(|failure| failure.to_string());
     match generator.map_err(|error| error.to_string()).and_then(|generator| locked.map(|()| generator)) {
-        Ok(mut generator) => {
+        Ok(generator) => {
             common.shared.arrive(Ok(()));
-            common.keeper.run(&mut generator)
+            common.keeper.run(&mut Ledger::new(parts, generator))
         }
         Err(reason) => {
             common.shared.arrive(Err(reason));
+            // What the thread holds is kept: to drop it would close descriptors that belong to their bands.
             loop {
                 std::thread::park();
             }

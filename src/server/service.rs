@@ -298,7 +298,7 @@ impl App {
             Ok(Verdict::Done) => return,
             Err(rejection) => rejection,
             // A handler that wants ever more changes: the version it wants to use is worn out again each time.
-            Ok(Verdict::Commit(_)) => crate::keyring::ChangeError::Unavailable.into(),
+            Ok(Verdict::Commit(_)) => ChangeError::Unavailable.into(),
         };
         subject.code = Some(rejection.code());
         rejection.write(responder);

@@ -1,9 +1,11 @@
-//! The main thread after the start: signals, the drain and the end.
+//! The main thread after the start: signals, the keeper's ticks, the drain and the end.
 //!
-//! Owns the signal descriptor, the drain's timer and the decision to leave. Invariants: signals are blocked in every
-//! thread and read here alone; the first SIGTERM or SIGINT drains, the second one, or the end of the drain's time,
-//! leaves at once; the process ends by its exit call alone, so that no descriptor is closed that a filter keeps.
+//! Owns the signal descriptor, the timers and the decision to leave. Invariants: signals are blocked in every thread
+//! and read here alone; the first SIGTERM or SIGINT drains, the second one leaves at once; after the drain, or at the
+//! end of its time, the keeper writes down what is only in memory, for which it has a bounded time; the process ends by
+//! its exit call alone, so that no descriptor is closed that a filter keeps.
 
+use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _};
@@ -17,7 +19,8 @@ use nix::sys::time::{TimeSpec, TimeValLike as _};
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
 use crate::console::{self, Level};
-use crate::limits::{FD_OWN_LAST_NUMBER, FD_SIGNAL_NUMBER};
+use crate::keeper::Keeper;
+use crate::limits::{FD_OWN_LAST_NUMBER, FD_SIGNAL_NUMBER, KEEPER_FLUSH_MILLIS, KEEPER_TICK_MILLIS};
 use crate::reactor::mailbox::Mailbox;
 use crate::reactor::run::Phase;
 use crate::sandbox::descriptors;
@@ -25,14 +28,28 @@ use crate::server::shared::Shared;
 
 const SIGNAL: Token = Token(0);
 const TIMER: Token = Token(1);
+const TICK: Token = Token(2);
 
 /// What the main thread waits on.
 #[derive(Debug)]
 pub(super) struct MainLoop {
     poll: Poll,
     signals: SignalFd,
+    /// The end of the drain, and then of the keeper's last writing.
     timer: TimerFd,
+    ticks: TimerFd,
     mailbox: Arc<Mailbox>,
+}
+
+/// How the main thread's wait goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Course {
+    /// It waits on.
+    On,
+    /// The time is over.
+    Over,
+    /// A second signal: at once.
+    Leave,
 }
 
 impl MainLoop {
@@ -49,50 +66,99 @@ impl MainLoop {
             SignalFd::with_flags(&wanted, flags).map_err(Into::into)
         })?;
         let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
-        let timer = descriptors::create_at(FD_OWN_LAST_NUMBER, || {
-            TimerFd::new(ClockId::CLOCK_MONOTONIC, flags).map_err(Into::into)
-        })?;
+        let timer = |number: i32| {
+            descriptors::create_at(number, || {
+                TimerFd::new(ClockId::CLOCK_MONOTONIC, flags).map_err(Into::into)
+            })
+        };
+        let (timer, ticks) = (timer(FD_OWN_LAST_NUMBER)?, timer(FD_OWN_LAST_NUMBER - 1)?);
+        ticks.set(
+            Expiration::Interval(TimeSpec::milliseconds(KEEPER_TICK_MILLIS.cast_signed())),
+            TimerSetTimeFlags::empty(),
+        )?;
         let registry = poll.registry();
-        registry.register(&mut SourceFd(&signals.as_fd().as_raw_fd()), SIGNAL, Interest::READABLE)?;
-        registry.register(&mut SourceFd(&timer.as_fd().as_raw_fd()), TIMER, Interest::READABLE)?;
-        Ok(Self { poll, signals, timer, mailbox })
+        for (fd, token) in [(signals.as_fd(), SIGNAL), (timer.as_fd(), TIMER), (ticks.as_fd(), TICK)] {
+            registry.register(&mut SourceFd(&fd.as_raw_fd()), token, Interest::READABLE)?;
+        }
+        Ok(Self { poll, signals, timer, ticks, mailbox })
     }
 
-    /// Serves signals until the workers have drained, or until they are to be cut off.
+    /// Serves signals and ticks until the workers have drained and the keeper has written down what was left, or until
+    /// they are to be cut off.
     ///
     /// # Errors
     /// A poll that fails for any other reason than an interruption.
-    pub(super) fn run(&mut self, shared: &Shared, drain: Duration) -> io::Result<()> {
+    pub(super) fn run(&mut self, shared: &Shared, keeper: &Arc<Keeper>, drain: Duration) -> io::Result<()> {
         let mut events = Events::with_capacity(8);
         loop {
-            match self.poll.poll(&mut events, None) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
+            let course = self.wait(&mut events, shared, keeper, drain)?;
+            if course != Course::On {
+                shared.enter(Phase::Stopping);
             }
-            self.mailbox.take(&mut Vec::new());
-            for event in &events {
-                let cut_off = match event.token() {
-                    SIGNAL => self.take_signals(shared, drain),
-                    TIMER => {
-                        console::log(
-                            Level::Warn,
-                            format_args!("the drain's time is over: cutting off what is left"),
-                        );
-                        true
-                    }
-                    _ => false,
-                };
-                if cut_off {
-                    shared.enter(Phase::Stopping);
+            match course {
+                Course::Leave => return Ok(()),
+                Course::Over => console::log(
+                    Level::Warn,
+                    format_args!("the drain's time is over: cutting off what is left"),
+                ),
+                Course::On if shared.all_ended() => {
+                    console::log(Level::Info, format_args!("drained: every request was answered"));
+                }
+                Course::On => continue,
+            }
+            return self.flush(&mut events, shared, keeper);
+        }
+    }
+
+    /// Has the keeper write down what is only in memory, and waits for it for a while.
+    fn flush(&mut self, events: &mut Events, shared: &Shared, keeper: &Arc<Keeper>) -> io::Result<()> {
+        let flushed = Arc::new(AtomicBool::new(false));
+        let (done, mailbox) = (Arc::clone(&flushed), Arc::clone(&self.mailbox));
+        self.start_timer(Duration::from_millis(KEEPER_FLUSH_MILLIS));
+        keeper.flush(Box::new(move || {
+            done.store(true, Ordering::Release);
+            mailbox.nudge();
+        }));
+        while !flushed.load(Ordering::Acquire) {
+            match self.wait(events, shared, keeper, Duration::ZERO)? {
+                Course::On => {}
+                Course::Leave => return Ok(()),
+                Course::Over => {
+                    console::log(
+                        Level::Warn,
+                        format_args!("the store did not take the last use figures in time"),
+                    );
                     return Ok(());
                 }
             }
-            if shared.all_ended() {
-                console::log(Level::Info, format_args!("drained: every request was answered"));
-                return Ok(());
+        }
+        Ok(())
+    }
+
+    /// Waits for something to happen and acts on it.
+    fn wait(
+        &mut self,
+        events: &mut Events,
+        shared: &Shared,
+        keeper: &Keeper,
+        drain: Duration,
+    ) -> io::Result<Course> {
+        match self.poll.poll(events, None) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(Course::On),
+            Err(error) => return Err(error),
+        }
+        self.mailbox.take(&mut Vec::new());
+        let mut course = Course::On;
+        for event in &*events {
+            match event.token() {
+                SIGNAL if self.take_signals(shared, drain) => course = Course::Leave,
+                TIMER if take_expirations(&self.timer) && course == Course::On => course = Course::Over,
+                TICK if take_expirations(&self.ticks) => keeper.tick(),
+                _ => {}
             }
         }
+        Ok(course)
     }
 
     /// Reads the signals that have come; returns whether to leave at once.
@@ -130,4 +196,10 @@ impl MainLoop {
             console::log(Level::Warn, format_args!("the drain has no deadline: {error}"));
         }
     }
+}
+
+/// Acknowledges a timer; tells whether it had expired: one that was set anew meanwhile has not.
+fn take_expirations(timer: &TimerFd) -> bool {
+    let mut count = [0; 8];
+    rustix::io::read(timer.as_fd(), &mut count).is_ok_and(|read| read == count.len())
 }

@@ -13,35 +13,34 @@ use std::sync::Arc;
 use mio::{Poll, Waker};
 use zeroize::Zeroizing;
 
-use crate::auth::registry::SALT_BYTES;
-use crate::auth::{Registry, api_key};
 use crate::build_info;
 use crate::clock::{Moment, WallTime};
 use crate::config::Config;
 use crate::console::{self, Level};
 use crate::crypto::random::{Generator, Kernel};
-use crate::crypto::selftest;
+use crate::crypto::{self, selftest};
 use crate::http::env::Bounds;
-use crate::keeper::Keeper;
-use crate::keyring::{Publication, Ring};
+use crate::keeper::{Diary, Keeper, Opening, Parts};
+use crate::keyring::Publication;
 use crate::limits::{
     DESCRIPTORS_SPARE_COUNT, FD_AUDIT_FIRST_NUMBER, FD_AUDIT_LAST_NUMBER, FD_CONNECTION_FIRST_NUMBER,
-    FD_EPOLL_FIRST_NUMBER, FD_EVENT_FIRST_NUMBER, FD_LISTENER_FIRST_NUMBER, FD_LISTENER_LAST_NUMBER,
-    FD_OWN_FIRST_NUMBER, FD_OWN_LAST_NUMBER,
+    FD_DATA_DIRECTORY_NUMBER, FD_EPOLL_FIRST_NUMBER, FD_EVENT_FIRST_NUMBER, FD_JOURNAL_NEXT_NUMBER,
+    FD_JOURNAL_NUMBER, FD_LISTENER_FIRST_NUMBER, FD_LISTENER_LAST_NUMBER, FD_OWN_FIRST_NUMBER,
+    FD_OWN_LAST_NUMBER,
 };
-use crate::model::Rights;
 use crate::reactor::mailbox::Mailbox;
 use crate::reactor::run::WAKE_TOKEN;
 use crate::reactor::{Budget, socket};
 use crate::sandbox::descriptors::{self, Fillers};
 use crate::sandbox::{self, Plan, rlimits};
-use crate::secret::Secret;
 use crate::server::census::Census;
 use crate::server::error::ServerError;
 use crate::server::shared::Shared;
 use crate::server::signals::MainLoop;
+use crate::server::vault::{self, Vault};
 use crate::server::worker::{Common, Worker};
-use crate::store::{AdminKey, DataDir, Owner, admin_key, open_audit_file, quoted};
+use crate::store::journal::Slot;
+use crate::store::{AdminKey, DataDir, Owner, open_audit_file, quoted};
 
 /// Everything that the threads will need, opened and in its place.
 #[derive(Debug)]
@@ -50,8 +49,10 @@ pub(super) struct Prepared {
     pub(super) common: Common,
     pub(super) workers: Vec<Worker>,
     pub(super) main: MainLoop,
+    /// What is moved into the keeper's thread.
+    pub(super) keeper: Option<Parts>,
     addresses: Vec<SocketAddr>,
-    /// Taken out and wiped once it was shown.
+    /// The admin key that is kept in a file, if this start made the store. Taken out and wiped once it was shown.
     pub(super) admin: Option<AdminKey>,
     /// Held for the life of the process: the lock on the data directory, and the numbers that stay taken.
     _lock: OwnedFd,
@@ -66,23 +67,39 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
     let inherited = |error: io::Error| ServerError::io("closing inherited descriptors", &error);
     descriptors::close_inherited(&[]).map_err(inherited)?;
     let descriptors_count = rlimits::raise_descriptors()?;
+    // The journal's numbers are kept for it; everything that is opened before it is placed lies above all bands.
+    let kept = fill(FD_DATA_DIRECTORY_NUMBER + 1)?;
     let mut plan = Plan::new()?;
     (plan.uid, plan.gid) = (config.user_id, config.group_id);
     let mut random = Generator::new(Kernel, Moment::now())
         .map_err(|_| ServerError::config("the system gives no random bytes (getrandom)"))?;
 
     let owner = rustix::process::geteuid().is_root().then_some(Owner { uid: plan.uid, gid: plan.gid });
+    let above = fill(FD_CONNECTION_FIRST_NUMBER)?;
     let data_dir = DataDir::open(&config.data_dir, owner)?;
-    let (admin, registry) = open_credentials(&data_dir, &mut random)?;
-    let audit = open_audit_files(&data_dir, config.workers, &mut random)?;
+    let vault = vault::open(config, &data_dir, &mut random)?;
+    drop((above, kept));
+    let Vault { journal, sealer, opening, registry, backup_key, unfinished, admin } = vault;
+    let Opening { ring, loaded, .. } = opening;
+    let placed = journal.into_placed(place_journal);
+    let journal = placed.map_err(|error| ServerError::io("placing the journal", &error))?;
+    let (audit, mut diary) = open_audit_files(&data_dir, config.workers, &mut random)?;
+    diary
+        .reconcile(&unfinished, &loaded.recent, WallTime::now())
+        .map_err(|_| ServerError::config("the audit log cannot be written: is the disk full?"))?;
     let placed = descriptors::place(data_dir.into_lock(), FD_OWN_FIRST_NUMBER, FD_OWN_LAST_NUMBER);
     let lock = placed.map_err(|error| ServerError::io("placing the lock", &error))?;
 
     let (addresses, listeners) = bind_all(config)?;
-    let publication = Publication::new(Ring::default());
-    // Until the store keeps it, what seals backups lives as long as the process.
-    let backup_key = Secret::try_fill(|bytes| random.fill(Moment::now(), bytes))
-        .map_err(|_| ServerError::config("the system gives no random bytes (getrandom)"))?;
+    let publication = Publication::new(ring);
+    let parts = Parts {
+        store: Box::new(journal),
+        sealer,
+        head: loaded.head,
+        publication: Arc::clone(&publication),
+        diary,
+        restore_window_seconds: config.restore_window_seconds,
+    };
     let common = Common {
         shared: Shared::new(config.workers),
         census: Census::new(
@@ -106,35 +123,30 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
         workers,
         main,
         addresses,
-        admin: Some(admin),
+        keeper: Some(parts),
+        admin,
         _lock: lock,
         _fillers: fillers,
     })
 }
 
 /// Says where the server is, and how to use it.
-pub(super) fn announce(config: &Config, prepared: &Prepared, admin: &AdminKey) {
+pub(super) fn announce(config: &Config, prepared: &Prepared, admin: Option<&AdminKey>) {
     for address in &prepared.addresses {
         console::out(&format!("listening on http://{address}\n"));
     }
-    console::log(
-        Level::Warn,
-        format_args!("keys are not durable yet: they live in memory and end with this process"),
-    );
+    let Some(address) = prepared.addresses.first().filter(|_| config.dev) else { return };
     let path = quoted(&config.data_dir.join("admin.key"));
-    if admin.created {
+    if let Some(admin) = admin.filter(|admin| admin.created) {
         let shown = Zeroizing::new(format!("admin API key (shown once, kept in {path}): {}\n", &*admin.text));
         console::out(&shown);
     }
-    let Some(address) = prepared.addresses.first() else { return };
-    if config.dev || admin.created {
-        console::out(&format!(
-            "try:\n  K=$(cat {path})\n  \
-             curl -sX POST http://{address}/api/keys -H \"X-API-Key: $K\" -d '{{\"name\":\"orders\"}}'\n  \
-             curl -sX POST http://{address}/api/encrypt -H \"X-API-Key: $K\" -d '{{\"key\":\"orders\",\"plaintext\":\"aGVsbG8=\"}}'\n  \
-             curl -s http://{address}/api/health\n"
-        ));
-    }
+    console::out(&format!(
+        "try:\n  K=$(cat {path})\n  \
+         curl -sX POST http://{address}/api/keys -H \"X-API-Key: $K\" -d '{{\"name\":\"orders\"}}'\n  \
+         curl -sX POST http://{address}/api/encrypt -H \"X-API-Key: $K\" -d '{{\"key\":\"orders\",\"plaintext\":\"aGVsbG8=\"}}'\n  \
+         curl -s http://{address}/api/health\n"
+    ));
 }
 
 fn check_binary() -> Result<(), ServerError> {
@@ -153,36 +165,41 @@ fn check_binary() -> Result<(), ServerError> {
     Ok(())
 }
 
-fn open_credentials(data_dir: &DataDir, random: &mut Generator) -> Result<(AdminKey, Registry), ServerError> {
-    let now = Moment::now();
-    let no_entropy = |_| ServerError::config("the system gives no random bytes (getrandom)");
-    let admin = admin_key::load_or_create(data_dir, || {
-        api_key::generate(|bytes| random.fill(now, bytes)).map_err(|error| error.to_string())
-    })?;
-    // Until the store keeps them, pepper and salt live as long as the process.
-    let pepper = Zeroizing::new(random.array::<32>(now).map_err(no_entropy)?);
-    let salt = random.array::<SALT_BYTES>(now).map_err(no_entropy)?;
-    let mut registry = Registry::new(&pepper);
-    registry.add(&admin.text, salt, Rights::Admin).map_err(|error| ServerError::config(error.to_string()))?;
-    Ok((admin, registry))
+fn fill(number: i32) -> Result<Fillers, ServerError> {
+    descriptors::fill_below(number).map_err(|error| ServerError::io("reserving descriptor numbers", &error))
 }
 
-/// Opens an audit file for each worker, under a name that no other start uses.
+/// Gives a descriptor of the journal the number that the keeper's filter knows.
+fn place_journal(fd: OwnedFd, slot: Slot) -> io::Result<OwnedFd> {
+    let number = match slot {
+        Slot::Journal => FD_JOURNAL_NUMBER,
+        Slot::Next => FD_JOURNAL_NEXT_NUMBER,
+        Slot::Directory => FD_DATA_DIRECTORY_NUMBER,
+    };
+    descriptors::place(fd, number, number)
+}
+
+/// Opens an audit file for each worker and, last, for the keeper, under a name that no other start uses.
 fn open_audit_files(
     data_dir: &DataDir,
     workers: usize,
     random: &mut Generator,
-) -> Result<Vec<(File, String)>, ServerError> {
-    let start = random.array::<4>(Moment::now()).map_err(|error| ServerError::config(error.to_string()))?;
+) -> Result<(Vec<(File, String)>, Diary), ServerError> {
+    let no_entropy = |error: crypto::Error| ServerError::config(error.to_string());
+    let start = random.array::<4>(Moment::now()).map_err(no_entropy)?;
     let name = format!("{:x}-{:08x}", WallTime::now().as_secs(), u32::from_be_bytes(start));
-    let open = |index: usize| {
-        let stream = format!("{name}-w{index}");
+    let open = |index: usize, stream: String| {
         let first = FD_AUDIT_FIRST_NUMBER + i32::try_from(index).map_err(io::Error::other)?;
         let file = descriptors::place(open_audit_file(data_dir, &stream)?, first, FD_AUDIT_LAST_NUMBER)?;
         Ok((File::from(file), stream))
     };
-    let opened: io::Result<Vec<_>> = (0..workers).map(open).collect();
-    opened.map_err(|error| ServerError::io("opening the audit log", &error))
+    let failed = |error: io::Error| ServerError::io("opening the audit log", &error);
+    let opened: io::Result<Vec<_>> =
+        (0..workers).map(|index| open(index, format!("{name}-w{index}"))).collect();
+    let opened = opened.map_err(failed)?;
+    let (file, stream) = open(workers, format!("{name}-k")).map_err(failed)?;
+    let first_id = random.array::<8>(Moment::now()).map_err(no_entropy)?;
+    Ok((opened, Diary::new(file, &stream, u64::from_be_bytes(first_id))))
 }
 
 type Listeners = Vec<Vec<mio::net::TcpListener>>;

@@ -4,17 +4,20 @@
 //! the file, whoever else writes; the reservation does not change the file's length, so that a reader never
 //! sees bytes that nobody wrote.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{FallocateFlags, OFlags};
+use rustix::fs::{Dir, FallocateFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::data_dir::DataDir;
 use super::entry::Entry;
 use super::error::StoreError;
 use crate::limits::{AUDIT_PREALLOCATED_BYTES, AUDIT_STREAM_NAME_MAX_BYTES};
+
+const SUFFIX: &str = ".jsonl";
 
 /// Opens the file of the audit stream `stream` (a-z, 0-9, hyphens), creating it if needed.
 ///
@@ -33,12 +36,47 @@ pub fn open_audit_file(data_dir: &DataDir, stream: &str) -> io::Result<OwnedFd> 
     })
 }
 
-fn open(data_dir: &DataDir, stream: &str) -> Result<OwnedFd, StoreError> {
+/// The streams of all audit files that are there, in no order.
+///
+/// # Errors
+/// What the system says.
+pub fn list_audit_streams(data_dir: &DataDir) -> io::Result<Vec<String>> {
+    let mut streams = Vec::new();
+    for entry in Dir::read_from(data_dir.audit_directory())? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        streams.extend(name.strip_suffix(SUFFIX).filter(|stream| is_stream(stream)).map(str::to_owned));
+    }
+    Ok(streams)
+}
+
+/// Opens the file of an audit stream to read it; nothing if it is gone, or no file.
+///
+/// # Errors
+/// What the system says.
+pub fn open_audit_stream(data_dir: &DataDir, stream: &str) -> io::Result<Option<File>> {
+    // Without NONBLOCK the open of a FIFO would wait for its other end.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let name = format!("{stream}{SUFFIX}");
+    match rustix::fs::openat(data_dir.audit_directory(), name, flags, Mode::empty()) {
+        Ok(file) => {
+            let file = File::from(file);
+            Ok(file.metadata()?.is_file().then_some(file))
+        }
+        Err(Errno::NOENT | Errno::LOOP) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+fn is_stream(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    if stream.is_empty() || stream.len() > AUDIT_STREAM_NAME_MAX_BYTES || !stream.bytes().all(plain) {
+    !name.is_empty() && name.len() <= AUDIT_STREAM_NAME_MAX_BYTES && name.bytes().all(plain)
+}
+
+fn open(data_dir: &DataDir, stream: &str) -> Result<OwnedFd, StoreError> {
+    if !is_stream(stream) {
         return Err(StoreError::StreamName);
     }
-    let name = format!("{stream}.jsonl");
+    let name = format!("{stream}{SUFFIX}");
     let path = data_dir.path().join("audit").join(&name);
     let entry = Entry { within: data_dir.audit_directory(), name: Path::new(&name), path: &path };
     let (file, created) = entry.open_or_create_file(OFlags::WRONLY | OFlags::APPEND, data_dir.owner())?;
@@ -74,13 +112,13 @@ mod tests {
         let data_dir = opened(&scratch);
         let path = data_dir.path().join("audit/worker-0.jsonl");
         for line in ["{\"seq\":0}\n", "{\"seq\":1}\n"] {
-            let mut file = fs::File::from(open_audit_file(&data_dir, "worker-0").unwrap());
+            let mut file = File::from(open_audit_file(&data_dir, "worker-0").unwrap());
             file.write_all(line.as_bytes()).unwrap();
         }
         assert_eq!(fs::read_to_string(&path).unwrap(), "{\"seq\":0}\n{\"seq\":1}\n");
         let found = fs::metadata(&path).unwrap();
         assert_eq!(found.mode() & 0o7777, 0o600);
-        let probe = fs::File::create(scratch.path().join("probe")).unwrap();
+        let probe = File::create(scratch.path().join("probe")).unwrap();
         match rustix::fs::fallocate(&probe, FallocateFlags::KEEP_SIZE, 0, 1) {
             Ok(()) => assert!(found.blocks() * 512 >= AUDIT_PREALLOCATED_BYTES, "{} blocks", found.blocks()),
             Err(errno) => println!("skipped: this file system reserves no room ({errno})"),

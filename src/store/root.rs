@@ -62,6 +62,12 @@ impl MasterKey {
         Self(Secret::take(bytes))
     }
 
+    /// The bytes of a file that has the form of a master key and is used for something else: a shared backup key.
+    #[must_use]
+    pub fn into_secret(self) -> Secret<KEY_BYTES> {
+        self.0
+    }
+
     /// Reads a key: exactly 32 bytes as they are, or 64 hexadecimal digits or 44 characters of padded base64,
     /// followed by at most one line end.
     #[must_use]

@@ -60,6 +60,8 @@ const ADD: i64 = libc::EPOLL_CTL_ADD as i64;
 const NOSIGNAL: i64 = libc::MSG_NOSIGNAL as i64;
 const READ_WRITE: i64 = (libc::PROT_READ | libc::PROT_WRITE) as i64;
 const ANONYMOUS: i64 = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as i64;
+const KEEP_SIZE: i64 = libc::FALLOC_FL_KEEP_SIZE as i64;
+const EXCHANGE: i64 = libc::RENAME_EXCHANGE as i64;
 const PRIVATE_WAIT: i64 = (libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG) as i64;
 const PRIVATE_WAKE: i64 = (libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG) as i64;
 const PRIVATE_WAIT_BITSET: i64 = (libc::FUTEX_WAIT_BITSET | libc::FUTEX_PRIVATE_FLAG) as i64;
@@ -111,8 +113,7 @@ fn never() -> Vec<Call> {
         call("symlinkat", libc::SYS_symlinkat, &[0, here, 0]),
         call("statx", libc::SYS_statx, &[here, 0, 0, 0, 0]),
         on("getdents64", libc::SYS_getdents64, 3, &[0, 0]),
-        on("ftruncate", libc::SYS_ftruncate, 3, &[-1]),
-        on("fallocate", libc::SYS_fallocate, -1, &[0, 0, 1]),
+        on("fallocate", libc::SYS_fallocate, -1, &[1, 0, 1]),
         on("lseek", libc::SYS_lseek, -1, &[0, 0]),
         on("pwrite64", libc::SYS_pwrite64, -1, &[0, 0, 0]),
         on("writev", libc::SYS_writev, -1, &[0, 0]),
@@ -223,10 +224,10 @@ fn never_by_worker() -> Vec<Call> {
         on("epoll_pwait", libc::SYS_epoll_pwait, epoll - 1, &[0, 1, 0, 0, 8]),
         on("epoll_pwait", libc::SYS_epoll_pwait, limits::FD_EPOLL_LAST_NUMBER + 1, &[0, 1, 0, 0, 8]),
         on("epoll_pwait with mask", libc::SYS_epoll_pwait, epoll, &[0, 1, 0, buffer(), 8]),
-        on("fdatasync", libc::SYS_fdatasync, limits::FD_JOURNAL_NUMBER, &[]),
         on("pread64", libc::SYS_pread64, limits::FD_OWN_FIRST_NUMBER, &[0, 0, 0]),
         on("timerfd_settime", libc::SYS_timerfd_settime, limits::FD_OWN_FIRST_NUMBER, &[0, 0, 0]),
     ];
+    all.extend(never_but_by_keeper());
     all.extend(outside("close", libc::SYS_close, &[(connection, i32::MAX)]));
     all.extend(outside("read", libc::SYS_read, &[EVENTS]));
     all.extend(outside("write", libc::SYS_write, &[(2, 2), AUDITS, EVENTS]));
@@ -242,11 +243,47 @@ fn never_by_keeper() -> Vec<Call> {
         on("close", libc::SYS_close, connection, &[]),
         on("shutdown", libc::SYS_shutdown, connection, &[1]),
         on("epoll_pwait", libc::SYS_epoll_pwait, limits::FD_EPOLL_FIRST_NUMBER, &[0, 1, 0, 0, 8]),
-        on("pread64", libc::SYS_pread64, limits::FD_OWN_FIRST_NUMBER, &[0, 0, 0]),
+        on("fallocate that lengthens", libc::SYS_fallocate, JOURNALS.0, &[0, 0, 1]),
+        on("fallocate that punches a hole", libc::SYS_fallocate, JOURNALS.0, &[3, 0, 1]),
+        on("fallocate before the band", libc::SYS_fallocate, JOURNALS.0 - 1, &[KEEP_SIZE, 0, 0]),
+        on("fallocate after the band", libc::SYS_fallocate, JOURNALS.1 + 1, &[KEEP_SIZE, 0, 0]),
     ];
+    let (directory, here) = (i64::from(DIRECTORY.0), i64::from(libc::AT_FDCWD));
+    for (name, from, to, flags) in [
+        ("renameat2 that replaces", directory, directory, 0),
+        ("renameat2 that does not replace", directory, directory, 1),
+        ("renameat2 with a whiteout", directory, directory, 6),
+        ("renameat2 out of the directory", directory, here, EXCHANGE),
+        ("renameat2 into the directory", here, directory, EXCHANGE),
+        ("renameat2 beside the directory", directory + 1, directory + 1, EXCHANGE),
+    ] {
+        all.push(call(name, libc::SYS_renameat2, &[from, 0, to, 0, flags]));
+    }
     all.extend(outside("fdatasync", libc::SYS_fdatasync, &[JOURNALS]));
+    all.extend(outside("fsync", libc::SYS_fsync, &[JOURNALS, DIRECTORY]));
+    all.extend(outside("ftruncate", libc::SYS_ftruncate, &[JOURNALS]));
+    all.extend(outside("pread64", libc::SYS_pread64, &[JOURNALS]));
     all.extend(outside("read", libc::SYS_read, &[EVENTS]));
     all.extend(outside("write", libc::SYS_write, &[(2, 2), JOURNALS, AUDITS, EVENTS]));
+    all
+}
+
+/// What the keeper alone may do, on the descriptors on which it may.
+fn never_but_by_keeper() -> Vec<Call> {
+    let directory = i64::from(DIRECTORY.0);
+    let mut all = vec![
+        call("renameat2 that exchanges", libc::SYS_renameat2, &[directory, 0, directory, 0, EXCHANGE]),
+        on("fsync of the directory", libc::SYS_fsync, DIRECTORY.0, &[]),
+    ];
+    for journal in [JOURNALS.0, JOURNALS.1] {
+        all.extend([
+            on("fdatasync", libc::SYS_fdatasync, journal, &[]),
+            on("fsync", libc::SYS_fsync, journal, &[]),
+            on("ftruncate", libc::SYS_ftruncate, journal, &[-1]),
+            on("fallocate", libc::SYS_fallocate, journal, &[KEEP_SIZE, 0, 0]),
+            on("pread64", libc::SYS_pread64, journal, &[0, 0, 0]),
+        ]);
+    }
     all
 }
 
@@ -260,9 +297,9 @@ fn never_by_main() -> Vec<Call> {
         on("close", libc::SYS_close, connection, &[]),
         on("epoll_ctl", libc::SYS_epoll_ctl, epoll, &[ADD, i64::from(connection), 0]),
         on("epoll_pwait", libc::SYS_epoll_pwait, epoll - 1, &[0, 1, 0, 0, 8]),
-        on("fdatasync", libc::SYS_fdatasync, limits::FD_JOURNAL_NUMBER, &[]),
         call("getrandom", libc::SYS_getrandom, &[buffer(), 1, 0]),
     ];
+    all.extend(never_but_by_keeper());
     let signal = (limits::FD_SIGNAL_NUMBER, limits::FD_SIGNAL_NUMBER);
     all.extend(outside("pread64", libc::SYS_pread64, &[OWN]));
     all.extend(outside("timerfd_settime", libc::SYS_timerfd_settime, &[OWN]));
@@ -273,6 +310,7 @@ fn never_by_main() -> Vec<Call> {
 
 type Band = (i32, i32);
 const JOURNALS: Band = (limits::FD_JOURNAL_NUMBER, limits::FD_JOURNAL_NEXT_NUMBER);
+const DIRECTORY: Band = (limits::FD_DATA_DIRECTORY_NUMBER, limits::FD_DATA_DIRECTORY_NUMBER);
 const OWN: Band = (limits::FD_OWN_FIRST_NUMBER, limits::FD_OWN_LAST_NUMBER);
 const AUDITS: Band = (limits::FD_AUDIT_FIRST_NUMBER, limits::FD_AUDIT_LAST_NUMBER);
 const EPOLLS: Band = (limits::FD_EPOLL_FIRST_NUMBER, limits::FD_EPOLL_LAST_NUMBER);
@@ -342,6 +380,13 @@ pub(crate) fn allowed(role: Role) -> Vec<Call> {
             all.extend(within("write", libc::SYS_write, JOURNALS, &[0, 0]));
             all.extend(within("write", libc::SYS_write, AUDITS, &[0, 0]));
             all.extend(within("fdatasync", libc::SYS_fdatasync, JOURNALS, &[]));
+            all.extend(within("fsync", libc::SYS_fsync, JOURNALS, &[]));
+            all.extend(within("ftruncate", libc::SYS_ftruncate, JOURNALS, &[-1]));
+            all.extend(within("fallocate", libc::SYS_fallocate, JOURNALS, &[KEEP_SIZE, 0, 0]));
+            all.extend(within("pread64", libc::SYS_pread64, JOURNALS, &[0, 0, 0]));
+            all.push(on("fsync", libc::SYS_fsync, DIRECTORY.0, &[]));
+            let directory = i64::from(DIRECTORY.0);
+            all.push(call("renameat2", libc::SYS_renameat2, &[directory, 0, directory, 0, EXCHANGE]));
             all.push(call("getrandom", libc::SYS_getrandom, &[buffer(), 8, 0]));
         }
         Role::Main => {

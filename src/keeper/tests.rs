@@ -1,0 +1,536 @@
+//! The keeper over a store in memory: groups, failures, others who write, ticks.
+
+use core::pin::pin;
+use core::task::{Context, Poll, Waker};
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+
+use super::group::Asked;
+use super::shelf::{Fault, Shelf};
+use super::*;
+use crate::clock::{Moment, WallTime};
+use crate::crypto::random::{Generator, Kernel};
+use crate::keyring::change::apply;
+use crate::keyring::publication::Publication;
+use crate::keyring::{Change, ChangeError, Circumstances, Effect, Key, Ring, encode_key};
+use crate::limits::{KEEPER_RETRY_MILLIS, SEALS_BLOCK_COUNT, STORE_APPEND_MAX_BYTES, USES_PERSIST_SECONDS};
+use crate::model::{KeyName, KeyOptions, KeyType, PolicyChange, RequestId, StoreHealth, VersionState};
+use crate::secret::SecretBytes;
+use crate::store::{AppendError, RootKey, Sealer, Store as _};
+
+const WINDOW_SECONDS: u64 = 100;
+
+fn sealer() -> Sealer {
+    RootKey::take(&mut [7; 32]).sealer([1; 16]).unwrap()
+}
+
+/// A keeper with its thread's state in hand, and a clock that stands.
+struct Desk {
+    keeper: Arc<Keeper>,
+    ledger: Ledger,
+    publication: Arc<Publication>,
+    now: Now,
+    diary: PathBuf,
+}
+
+impl Desk {
+    fn on(mut shelf: Shelf) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("quantonium-diary-{}-{number}.jsonl", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let file = File::options().create(true).append(true).open(&path).unwrap();
+        let opening = load(&mut shelf, &sealer()).unwrap();
+        let publication = Publication::new(opening.ring);
+        let parts = Parts {
+            store: Box::new(shelf),
+            sealer: sealer(),
+            head: opening.loaded.head,
+            publication: Arc::clone(&publication),
+            diary: Diary::new(file, "s-k", 5),
+            restore_window_seconds: WINDOW_SECONDS,
+        };
+        let moment = Moment::from_nanos(1_000_000_000);
+        let random = Generator::new(Kernel, Moment::now()).unwrap();
+        Self {
+            keeper: Keeper::new(Arc::clone(&publication)),
+            ledger: Ledger::new(parts, random),
+            publication,
+            now: Now { moment, wall: WallTime::from_millis(1_000_000) },
+            diary: path,
+        }
+    }
+
+    /// All of `changes` as one group, as far as they fit; their request identifiers count from 0.
+    fn commit(&mut self, changes: Vec<Change>) -> Vec<Committed> {
+        let numbered = changes.into_iter().zip(0..);
+        let mut pending: Vec<_> = numbered
+            .map(|(change, number)| self.keeper.submit(change, &RequestId::new(1, number)).unwrap())
+            .collect();
+        let work = self.keeper.next();
+        self.keeper.carry_out(work, &mut self.ledger, self.now);
+        let mut context = Context::from_waker(Waker::noop());
+        let answered = pending.iter_mut().map(|pending| match pin!(pending).poll(&mut context) {
+            Poll::Ready(committed) => committed,
+            Poll::Pending => panic!("every change is answered"),
+        });
+        answered.collect()
+    }
+
+    fn errors(&mut self, changes: Vec<Change>) -> Vec<Option<ChangeError>> {
+        self.commit(changes).into_iter().map(|committed| committed.outcome.err()).collect()
+    }
+
+    fn tick_after(&mut self, millis: u64) {
+        self.now.moment = self.now.moment.plus_millis(millis);
+        self.now.wall = WallTime::from_millis(self.now.wall.as_millis() + millis);
+        self.keeper.tick();
+        let work = self.keeper.next();
+        self.keeper.carry_out(work, &mut self.ledger, self.now);
+    }
+
+    fn ring(&self) -> Arc<Ring> {
+        self.publication.current()
+    }
+
+    fn latest(&self, name: &str) -> u32 {
+        self.ring().get(name).unwrap().latest_number()
+    }
+
+    fn told(&self) -> Vec<String> {
+        fs::read_to_string(&self.diary).unwrap().lines().map(str::to_owned).collect()
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.diary);
+    }
+}
+
+fn name(name: &str) -> KeyName {
+    KeyName::new(name).unwrap()
+}
+
+fn create_of(key: &str, kind: KeyType, policy: PolicyChange) -> Change {
+    Change::Create { name: name(key), options: KeyOptions::of(kind), policy }
+}
+
+fn create(key: &str) -> Change {
+    let policy = PolicyChange { deletion_allowed: Some(true), ..PolicyChange::default() };
+    create_of(key, KeyType::XChaCha20Poly1305, policy)
+}
+
+fn rotate(key: &str) -> Change {
+    Change::Rotate { name: name(key), only_if_latest: None }
+}
+
+fn disable(key: &str, version: u32) -> Change {
+    let versions = vec![(version, VersionState::Disabled)];
+    Change::Configure { name: name(key), policy: PolicyChange::default(), versions }
+}
+
+fn delete(key: &str) -> Change {
+    Change::Delete { name: name(key) }
+}
+
+/// Everything that a ring says of its keys, apart from figures.
+fn all(ring: &Ring) -> Vec<Vec<u8>> {
+    let mut keys: Vec<_> = ring.keys().map(|key| encode_key(key).to_vec()).collect();
+    keys.sort();
+    keys
+}
+
+#[test]
+fn a_group_is_one_append_and_each_change_sees_those_before_it() {
+    let shelf = Shelf::default();
+    let mut desk = Desk::on(shelf.another());
+    let other = create_of("a", KeyType::HmacSha256, PolicyChange::default());
+    let committed = desk.commit(vec![create("a"), other, rotate("a"), create("b"), create("b"), rotate("c")]);
+    let effects: Vec<_> =
+        committed.iter().map(|of| of.outcome.as_ref().map(|of| of.effect).map_err(|e| *e)).collect();
+    let (put, none) = (Ok(Effect::Put), Ok(Effect::None));
+    assert_eq!(effects, [put, Err(ChangeError::Exists), put, put, none, Err(ChangeError::Unknown)]);
+    assert_eq!(shelf.revision(), 1);
+    let heads: Vec<_> = committed.iter().map(|of| of.head.map(|head| head.revision)).collect();
+    assert_eq!(heads, [Some(1), None, Some(1), Some(1), None, None]);
+    {
+        let inner = shelf.inner();
+        let (records, origins) = &inner.appends[0];
+        assert_eq!(records.len(), 2, "two changes of one key make one record");
+        assert_eq!(*origins, [0, 2, 3].map(|number| RequestId::new(1, number).to_bytes()));
+    }
+    assert_eq!((desk.latest("a"), desk.latest("b"), desk.ring().len()), (2, 1, 2));
+    assert_eq!(all(&Desk::on(shelf.another()).ring()), all(&desk.ring()), "what was read back is the same");
+}
+
+#[test]
+fn a_change_is_answered_when_it_is_durable_and_published() {
+    let shelf = Shelf::default();
+    let mut desk = Desk::on(shelf.another());
+    let mut pending = pin!(desk.keeper.submit(create("a"), &RequestId::new(1, 1)).unwrap());
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(pending.as_mut().poll(&mut context).is_pending());
+    let work = desk.keeper.next();
+    assert!(desk.ring().is_empty() && shelf.revision() == 0);
+    desk.keeper.carry_out(work, &mut desk.ledger, desk.now);
+    assert!(desk.ring().get("a").is_some() && shelf.revision() == 1);
+    assert!(matches!(pending.poll(&mut context), Poll::Ready(Committed { outcome: Ok(_), .. })));
+}
+
+#[test]
+fn a_full_queue_refuses_at_once() {
+    let keeper = Keeper::new(Publication::new(Ring::default()));
+    let id = RequestId::new(1, 1);
+    for _ in 0..crate::limits::CHANGES_WAITING_MAX_COUNT {
+        keeper.submit(create("a"), &id).unwrap();
+    }
+    assert_eq!(keeper.submit(create("a"), &id).err(), Some(ChangeError::Unavailable));
+}
+
+#[test]
+fn of_a_failed_append_nothing_is_published_and_nobody_is_told_that_it_was() {
+    let shelf = Shelf::default();
+    let mut desk = Desk::on(shelf.another());
+    desk.commit(vec![create("a")]);
+    let before = all(&desk.ring());
+    for (fault, error) in [
+        (AppendError::Full, ChangeError::StoreFull),
+        (AppendError::Failed, ChangeError::StoreFailed),
+        (AppendError::Refused, ChangeError::StoreRefuses),
+        (AppendError::TooLarge, ChangeError::StoreFailed),
+    ] {
+        shelf.inner().faults.push_back(Fault::Fails(fault));
+        // The second "b" was judged against the first one, which is not there.
+        let other = create_of("b", KeyType::HmacSha256, PolicyChange::default());
+        let errors = desk.errors(vec![
+            create("b"),
+            create("b"),
+            other,
+            create("a"),
+            rotate("a"),
+            rotate("x"),
+            delete("a"),
+        ]);
+        let failed = Some(error);
+        let unknown = Some(ChangeError::Unknown);
+        assert_eq!(errors, [failed, failed, failed, None, failed, unknown, failed], "{fault:?}");
+        assert_eq!(all(&desk.ring()), before);
+    }
+    assert_eq!(desk.errors(vec![rotate("a")]), [None], "the next change tries again");
+    assert_eq!((shelf.revision(), desk.latest("a")), (2, 2));
+}
+
+#[test]
+fn after_an_unconfirmed_sync_restrictions_hold_and_new_secrets_are_not_used() {
+    for fault in [Fault::Kept, Fault::Lost] {
+        let shelf = Shelf::default();
+        let mut desk = Desk::on(shelf.another());
+        desk.commit(vec![create("a"), create("b"), rotate("b")]);
+        shelf.inner().faults.push_back(fault);
+        let epoch = desk.publication.epoch();
+        let committed = desk.commit(vec![create("c"), disable("a", 1), rotate("a"), delete("b")]);
+        let ambiguous = committed.iter().all(|of| of.outcome.as_ref().err() == Some(&ChangeError::Ambiguous));
+        assert!(ambiguous && committed.iter().all(|of| of.head.is_none()));
+        assert!(
+            committed.iter().all(|of| of.settle > Some(epoch)),
+            "the restrictions settle before the answer"
+        );
+        let ring = desk.ring();
+        assert!(ring.get("c").is_none() && ring.get("b").is_none());
+        let key = ring.get("a").unwrap();
+        assert_eq!((key.latest_number(), key.version(1).unwrap().state()), (1, VersionState::Disabled));
+        // What looks as if it were done already may be gone after a restart.
+        assert_eq!(desk.errors(vec![disable("a", 1)]), [Some(ChangeError::Ambiguous)]);
+        assert_eq!(desk.errors(vec![create("d")]), [Some(ChangeError::StoreRefuses)]);
+        assert_eq!(desk.keeper.store(), StoreHealth::Poisoned);
+        let kept = matches!(fault, Fault::Kept);
+        assert_eq!(Desk::on(shelf.another()).ring().get("c").is_some(), kept);
+    }
+}
+
+#[test]
+fn what_takes_a_right_away_or_is_said_to_be_so_already_has_to_settle() {
+    let mut desk = Desk::on(Shelf::default());
+    let committed = desk.commit(vec![create("a"), rotate("a")]);
+    assert!(committed.iter().all(|of| of.settle.is_none()));
+    for _ in 0..2 {
+        let committed = desk.commit(vec![disable("a", 1)]);
+        assert_eq!(committed[0].settle, Some(desk.publication.epoch()));
+    }
+}
+
+#[test]
+fn a_keeper_that_comes_second_judges_anew() {
+    let shelf = Shelf::default();
+    let mut first = Desk::on(shelf.same());
+    first.commit(vec![create("a")]);
+    let second = Arc::new(Mutex::new(Desk::on(shelf.another())));
+    let other = Arc::clone(&second);
+    shelf.interrupt(move || {
+        let hmac = create_of("b", KeyType::HmacSha256, PolicyChange::default());
+        let errors = other.lock().unwrap().errors(vec![hmac, rotate("a"), create("c"), delete("c")]);
+        assert_eq!(errors, [None; 4]);
+    });
+    let errors = first.errors(vec![create("b"), rotate("a"), create("d")]);
+    assert_eq!(errors, [Some(ChangeError::Exists), None, None], "the other one made b first");
+    assert_eq!(first.latest("a"), 3, "no rotation is lost");
+    assert!(first.ring().get_any("c").unwrap().deletion().is_some());
+    let mut second = second.lock().unwrap();
+    second.tick_after(1);
+    assert_eq!(all(&second.ring()), all(&first.ring()));
+    // A key that another one destroyed goes here, too.
+    first.tick_after(1_000 * WINDOW_SECONDS + 1);
+    assert!(first.ring().get_any("c").is_none());
+    second.tick_after(1);
+    assert!(second.ring().get_any("c").is_none());
+}
+
+#[test]
+fn two_keepers_at_once_lose_nothing() {
+    const CHANGES: u32 = 150;
+    let shelf = Shelf::default();
+    let work = |own: char| {
+        let shelf = shelf.another();
+        std::thread::spawn(move || {
+            let mut desk = Desk::on(shelf);
+            let mut rotations = 0;
+            for number in 0..CHANGES {
+                let changes = vec![create(&format!("{own}{number}")), create("shared"), rotate("shared")];
+                // Whoever is always second is told so, and has changed nothing.
+                match desk.errors(changes)[..] {
+                    [None, None, None] => rotations += 1,
+                    [Some(ChangeError::Unavailable), ..] => {}
+                    ref errors => panic!("{errors:?}"),
+                }
+            }
+            (desk, rotations)
+        })
+    };
+    let (one, other) = (work('a'), work('b'));
+    let ((mut one, rotated), (mut other, rotated_there)) = (one.join().unwrap(), other.join().unwrap());
+    one.tick_after(1);
+    other.tick_after(1);
+    assert_eq!(all(&one.ring()), all(&other.ring()));
+    assert_eq!(one.latest("shared"), 1 + rotated + rotated_there);
+    assert_eq!(one.ring().len(), 1 + usize::try_from(rotated + rotated_there).unwrap());
+    assert!(rotated > 0 && rotated_there > 0);
+    assert_eq!(all(&Desk::on(shelf.another()).ring()), all(&one.ring()));
+}
+
+#[test]
+fn seals_with_96_bit_nonces_are_set_aside_before_they_are_granted() {
+    let shelf = Shelf::default();
+    let mut desk = Desk::on(shelf.another());
+    let counted = || create_of("n", KeyType::ChaCha20Poly1305, PolicyChange::default());
+    desk.commit(vec![counted(), rotate("n")]);
+    assert_eq!(shelf.revision(), 1);
+    let uses = |desk: &Desk, version| {
+        let ring = desk.ring();
+        let key = Arc::clone(ring.get("n").unwrap());
+        move |work: &dyn Fn(&crate::keyring::Uses) -> u64| work(key.version(version).unwrap().uses())
+    };
+    assert_eq!(uses(&desk, 2)(&|uses| uses.reserved()), SEALS_BLOCK_COUNT, "with the rotation itself");
+    uses(&desk, 2)(&|uses| {
+        uses.count_seals(SEALS_BLOCK_COUNT).unwrap();
+        0
+    });
+    let reserve = || Change::ReserveSeals { name: name("n"), version: 2 };
+    shelf.inner().faults.push_back(Fault::Fails(AppendError::Full));
+    assert_eq!(desk.errors(vec![reserve()]), [Some(ChangeError::StoreFull)]);
+    assert_eq!(uses(&desk, 2)(&|uses| uses.reserved()), SEALS_BLOCK_COUNT, "not durable, not granted");
+    let committed = desk.commit(vec![reserve(), reserve(), reserve()]);
+    assert!(committed.iter().all(|of| of.outcome.is_ok()));
+    assert_eq!(shelf.inner().appends[1].0.len(), 1);
+    assert_eq!(uses(&desk, 2)(&|uses| uses.reserved()), 2 * SEALS_BLOCK_COUNT, "many who ask get one block");
+    let again = Desk::on(shelf.another());
+    uses(&again, 2)(&|uses| {
+        assert_eq!(uses.reserved(), 2 * SEALS_BLOCK_COUNT);
+        assert!(uses.count_seals(1).is_err(), "after a restart all of it counts as used");
+        0
+    });
+}
+
+/// A key with this many versions of imported material.
+fn large(versions: usize, bytes: usize) -> Box<Key> {
+    let mut ring = Ring::default();
+    let mut draw = |target: &mut [u8]| {
+        target.fill(3);
+        Ok(())
+    };
+    let mut at = Circumstances { now: WallTime::default(), restore_window_seconds: 0, draw: &mut draw };
+    for _ in 0..versions {
+        let material = SecretBytes::take(&mut vec![9; bytes]);
+        let options = KeyOptions::of(KeyType::HmacSha256);
+        let change = Change::Import { name: name("l"), options, policy: PolicyChange::default(), material };
+        apply(&mut ring, &change, &mut at).unwrap();
+    }
+    Box::new((**ring.get("l").unwrap()).clone())
+}
+
+#[test]
+fn what_does_not_fit_one_append_goes_into_the_next_and_what_fits_none_is_refused() {
+    let shelf = Shelf::default();
+    let mut desk = Desk::on(shelf.another());
+    let restore = |number: usize, key: &Key| Change::Restore {
+        name: name(&format!("k{number}")),
+        key: Box::new(key.clone()),
+        replace: false,
+    };
+    let fits = large(1_900, 512);
+    let weight = encode_key(&fits).len();
+    let count = STORE_APPEND_MAX_BYTES / weight + 1;
+    let mut changes: Vec<_> = (0..count).map(|number| restore(number, &fits)).collect();
+    changes.push(restore(count, &large(2_100, 512)));
+    let errors = desk.errors(changes);
+    assert!(errors[..count].iter().all(Option::is_none), "{errors:?}");
+    assert_eq!(errors[count], Some(ChangeError::VersionsFull));
+    assert_eq!((shelf.revision(), desk.ring().len()), (2, count));
+    assert_eq!(all(&Desk::on(shelf.another()).ring()), all(&desk.ring()));
+}
+
+#[test]
+fn what_is_due_is_made_at_a_tick_and_told_before_and_after() {
+    let shelf = Shelf::default();
+    let mut desk = Desk::on(shelf.another());
+    let policy = PolicyChange { auto_rotate_seconds: Some(10), ..PolicyChange::default() };
+    desk.commit(vec![create_of("r", KeyType::XChaCha20Poly1305, policy), create("d"), delete("d")]);
+    desk.tick_after(9_999);
+    assert_eq!((desk.latest("r"), shelf.revision(), desk.told().len()), (1, 1, 0));
+    desk.tick_after(1);
+    assert_eq!((desk.latest("r"), shelf.revision()), (2, 2));
+    let told = desk.told();
+    assert_eq!(told.len(), 2, "{told:?}");
+    let id = RequestId::new(5, 1);
+    let about =
+        format!("\"event\":\"key.rotate\",\"outcome\":\"attempt\",\"request_id\":\"{id}\",\"key\":\"r\"}}");
+    assert!(told[0].ends_with(&about), "{}", told[0]);
+    let about = format!(
+        "\"outcome\":\"success\",\"request_id\":\"{id}\",\"key\":\"r\",\"key_version\":2,\"store_revision\":2,"
+    );
+    assert!(told[1].contains(&about), "{}", told[1]);
+    assert_eq!(shelf.inner().appends[1].1, [id.to_bytes()]);
+    desk.tick_after(1_000 * WINDOW_SECONDS - 10_000);
+    assert!(desk.ring().get_any("d").is_none());
+    assert_eq!(desk.latest("r"), 3);
+    assert_eq!(desk.told().len(), 6);
+    assert_eq!(all(&Desk::on(shelf.another()).ring()), all(&desk.ring()));
+}
+
+#[test]
+fn nothing_due_and_nothing_used_means_nothing_written() {
+    let shelf = Shelf::default();
+    let mut desk = Desk::on(shelf.another());
+    desk.commit(vec![create("a"), delete("a"), create("b")]);
+    for _ in 0..WINDOW_SECONDS - 1 {
+        desk.tick_after(1_000);
+    }
+    assert_eq!((shelf.revision(), desk.told().len()), (1, 0));
+}
+
+#[test]
+fn what_is_due_waits_while_it_cannot_be_told_or_written() {
+    let shelf = Shelf::default();
+    let mut desk = Desk::on(shelf.another());
+    let policy = PolicyChange { auto_rotate_seconds: Some(10), ..PolicyChange::default() };
+    desk.commit(vec![create_of("r", KeyType::XChaCha20Poly1305, policy)]);
+    shelf.inner().faults.push_back(Fault::Fails(AppendError::Full));
+    desk.tick_after(10_000);
+    assert_eq!((desk.latest("r"), desk.told().len()), (1, 2));
+    assert!(desk.told()[1].contains("\"outcome\":\"failure\",\"code\":\"store_full\""), "{:?}", desk.told());
+    desk.tick_after(KEEPER_RETRY_MILLIS - 1);
+    assert_eq!(desk.told().len(), 2, "not again at once");
+    desk.ledger.diary = Diary::new(File::open("/dev/full").unwrap(), "s-k", 5);
+    desk.tick_after(1);
+    assert_eq!((desk.latest("r"), shelf.revision()), (1, 1), "an attempt that cannot be told is not made");
+    let file = File::options().append(true).open(&desk.diary).unwrap();
+    desk.ledger.diary = Diary::new(file, "s-k", 5);
+    desk.tick_after(KEEPER_RETRY_MILLIS);
+    assert_eq!((desk.latest("r"), shelf.revision()), (2, 2));
+}
+
+#[test]
+fn figures_are_written_once_in_a_while_and_at_the_end() {
+    let shelf = Shelf::default();
+    let mut desk = Desk::on(shelf.another());
+    desk.commit(vec![create("a"), create("b")]);
+    let operations = |desk: &Desk| desk.ring().get("a").unwrap().version(1).unwrap().uses().operations();
+    let note = |desk: &Desk| {
+        desk.ring().get("a").unwrap().version(1).unwrap().uses().note(desk.now.wall, 3);
+    };
+    note(&desk);
+    desk.tick_after(1_000);
+    assert_eq!(shelf.revision(), 1, "not at every tick");
+    shelf.inner().faults.push_back(Fault::Fails(AppendError::Failed));
+    desk.tick_after(1_000 * USES_PERSIST_SECONDS);
+    assert_eq!(shelf.revision(), 1);
+    desk.tick_after(1_000 * USES_PERSIST_SECONDS);
+    assert_eq!(shelf.revision(), 2, "what was not written is not forgotten");
+    assert_eq!(shelf.inner().appends[1].0.len(), 1, "only of keys that were used");
+    desk.tick_after(1_000 * USES_PERSIST_SECONDS);
+    assert_eq!(shelf.revision(), 2);
+    note(&desk);
+    let flushed = Arc::new(Mutex::new(false));
+    let done = Arc::clone(&flushed);
+    desk.keeper.flush(Box::new(move || *done.lock().unwrap() = true));
+    let work = desk.keeper.next();
+    desk.keeper.carry_out(work, &mut desk.ledger, desk.now);
+    assert!(*flushed.lock().unwrap());
+    let again = Desk::on(shelf.another());
+    assert_eq!((operations(&desk), operations(&again)), (6, 6));
+    assert!(!again.ring().get("a").unwrap().take_news(), "what was read is not news");
+}
+
+#[test]
+fn attempts_of_an_earlier_start_get_the_outcome_they_had() {
+    let shelf = Shelf::default();
+    let mut desk = Desk::on(shelf.another());
+    desk.commit(vec![create("a")]);
+    let recent = shelf.another().load(&mut |_| Ok(())).unwrap().recent;
+    let unfinished = |number, before| crate::audit::replay::Unfinished {
+        request: RequestId::new(1, number),
+        event: "key.create".to_owned(),
+        principal: Some("0a1b2c3d".to_owned()),
+        key: Some("a".to_owned()),
+        before,
+    };
+    let all = [unfinished(0, 0), unfinished(0, 1), unfinished(7, 0)];
+    desk.ledger.diary.reconcile(&all, &recent, desk.now.wall).unwrap();
+    let told = desk.told();
+    let outcomes: Vec<bool> =
+        told.iter().map(|line| line.contains("\"outcome\":\"success\",\"code\":\"reconciled\"")).collect();
+    assert_eq!(outcomes, [true, false, false], "{told:?}");
+    assert!(told[0].contains("\"principal\":\"0a1b2c3d\",\"key\":\"a\"}"), "{}", told[0]);
+}
+
+#[test]
+fn a_record_of_another_name_or_kind_is_not_read() {
+    let shelf = Shelf::default();
+    let mut desk = Desk::on(shelf.another());
+    desk.commit(vec![create("a"), create("b")]);
+    {
+        let mut inner = shelf.inner();
+        let records = &mut inner.appends[0].0;
+        let (one, other) = (records[0].sealed.clone(), records[1].sealed.clone());
+        (records[0].sealed, records[1].sealed) = (other, one);
+    }
+    let refused = load(&mut shelf.another(), &sealer()).unwrap_err().to_string();
+    assert!(refused.contains("not authentic"), "{refused}");
+}
+
+#[test]
+fn a_group_is_judged_without_its_refused_changes() {
+    let sealer = sealer();
+    let mut group = group::Group::new(&sealer, Ring::default());
+    let mut draw = |target: &mut [u8]| {
+        target.fill(3);
+        Ok(())
+    };
+    let mut at = Circumstances { now: WallTime::default(), restore_window_seconds: 0, draw: &mut draw };
+    assert!(group.judge(&Asked { change: rotate("a"), origin: [1; 16] }, &mut at));
+    assert!(group.is_empty() && group.origins.is_empty() && group.touched.is_empty());
+    assert!(group.judge(&Asked { change: create("a"), origin: [2; 16] }, &mut at));
+    assert_eq!((group.is_empty(), group.origins.len(), group.verdicts.len()), (false, 1, 2));
+}
