@@ -18,6 +18,8 @@ mod promises;
 mod random;
 #[path = "support/server.rs"]
 mod server;
+#[path = "support/trace.rs"]
+mod trace;
 
 use std::process::Command;
 use std::sync::Arc;
@@ -41,6 +43,7 @@ fn disk(exchanges: bool) -> Option<(Arc<Scratch>, Mount)> {
 /// What is left of the power's failures, from a store's making on.
 fn live(seed: u64, exchanges: bool, failures: usize) {
     let Some((outer, mut mount)) = disk(exchanges) else { return };
+    mount.write_short(seed);
     let scratch = Scratch::at(outer.path("disk"));
     let mut random = Random::new(seed);
     let mut clients: Vec<Promises> =
@@ -71,6 +74,28 @@ fn what_was_acknowledged_outlives_a_failure_of_the_power() {
     println!("seed {seed}");
     live(seed, true, 60);
     live(seed + 1, false, 20);
+}
+
+#[test]
+fn without_its_syncs_the_server_would_lose_what_it_acknowledged() {
+    if !trace::possible() {
+        return;
+    }
+    let Some((outer, mut mount)) = disk(true) else { return };
+    let scratch = Scratch::at(outer.path("disk"));
+    let Some(server) = Server::start_in(&scratch, &[]) else { return };
+    assert_eq!(server.stop().code, Some(0));
+    let Some(server) = trace::start(&scratch, &[], &["fdatasync:retval=0"]) else { return };
+    for number in 0..20 {
+        let made = server.ask(Request::post("/api/keys", format!("{{\"name\":\"k{number}\"}}")));
+        assert_eq!(made.status, 201, "{made:?}");
+    }
+    server.signal(Signal::SIGKILL);
+    let _ = server.wait();
+    mount.lose_power(Survives::Nothing, &mut Random::new(7));
+    let Some(server) = Server::start_in(&scratch, &[]) else { return };
+    let left = server.ask(Request::get("/api/keys"));
+    assert_eq!(left.text(), "{\"keys\":[]}", "a disk that loses nothing proves nothing");
 }
 
 /// Starts on what a first start left that was cut off. Only a directory or file that was made and not handed over yet

@@ -70,6 +70,8 @@ pub(super) struct Disk {
     unsynced: Vec<Naming>,
     /// Whether two names can be exchanged at once.
     pub(super) exchanges: bool,
+    /// Whether writes take less than they were given, now and then.
+    pub(super) short: Option<Random>,
     /// How many more changes there are before the power fails, if that is not when somebody says so.
     countdown: Option<usize>,
     /// The disk at that moment.
@@ -139,6 +141,7 @@ impl Disk {
             durable: BTreeMap::new(),
             unsynced: Vec::new(),
             exchanges,
+            short: None,
             countdown: None,
             failed: None,
         }

@@ -64,6 +64,11 @@ impl Mount {
         self.disk().fail_before(changes);
     }
 
+    /// From now on a write may take less than it was given.
+    pub(crate) fn write_short(&self, seed: u64) {
+        self.disk().short = Some(Random::new(seed));
+    }
+
     fn disk(&self) -> MutexGuard<'_, Disk> {
         self.disk.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -313,10 +318,14 @@ impl<'a> Request<'a> {
     }
 
     fn write(self, disk: &mut Disk) -> Answer {
-        let len = self.word(56);
-        let piece = &self.0[80..80 + usize::try_from(len).unwrap()];
-        disk.file(self.node()).ok_or(EINVAL)?.write(self.size(48), piece);
-        Ok(Out::default().word(len).word(0))
+        let mut len = usize::try_from(self.word(56)).unwrap();
+        if let Some(random) = disk.short.as_mut().filter(|_| len > 1)
+            && random.one_in(3)
+        {
+            len = random.between(1, len - 1);
+        }
+        disk.file(self.node()).ok_or(EINVAL)?.write(self.size(48), &self.0[80..80 + len]);
+        Ok(Out::default().word(u32::try_from(len).unwrap()).word(0))
     }
 
     fn read_names(self, disk: &mut Disk) -> Answer {
