@@ -72,6 +72,7 @@ pub(crate) struct Promises {
     keys: Vec<Known>,
     aside: Vec<Known>,
     random: Random,
+    counted: bool,
 }
 
 /// Without what goes on counting, and may be behind after a crash.
@@ -231,10 +232,21 @@ fn reply_text(reply: &Reply) -> String {
 impl Promises {
     /// A client that was promised nothing yet; its keys have names with this prefix.
     pub(crate) fn new(prefix: &str, seed: u64) -> Self {
-        let mut made =
-            Self { prefix: prefix.to_owned(), named: 0, keys: Vec::new(), aside: Vec::new(), random: Random::new(seed) };
+        let mut made = Self {
+            prefix: prefix.to_owned(),
+            named: 0,
+            keys: Vec::new(),
+            aside: Vec::new(),
+            random: Random::new(seed),
+            counted: true,
+        };
         made.fill_up();
         made
+    }
+
+    /// The same without keys whose seals are counted: those ask the store for a block of seals after each restart.
+    pub(crate) fn uncounted(prefix: &str, seed: u64) -> Self {
+        Self { counted: false, ..Self::new(prefix, seed) }
     }
 
     fn fill_up(&mut self) {
@@ -256,7 +268,7 @@ impl Promises {
         let change = if key.view.is_null() {
             match self.random.below(3) {
                 0 => Change::Import(self.material()),
-                1 => Change::Create("chacha20-poly1305"),
+                1 if self.counted => Change::Create("chacha20-poly1305"),
                 _ => Change::Create("xchacha20-poly1305"),
             }
         } else if key.is_deleted() {
@@ -280,7 +292,7 @@ impl Promises {
                 for number in open {
                     if self.random.one_in(3) {
                         let state = *self.random.pick(&["enabled", "decrypt-only", "disabled", "destroyed"]);
-                        states.push((number, state));
+                        states.extend((key.state(number) != state).then_some((number, state)));
                     }
                 }
                 if states.is_empty() { Change::Rotate } else { Change::States(states) }

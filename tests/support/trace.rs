@@ -3,8 +3,9 @@
 //! What works, and is relied on here: `--seccomp-bpf` stops for strace before our own filters judge, so that a call
 //! which is injected is not taken for a forbidden one; `-P` of the journal, its successor and the data directory leaves
 //! the calls on other files alone, the audit log's above all, and `when=` counts what is left, for each thread apart:
-//! the keeper's thread makes them all once the server serves. `retval=` suppresses a call; it does not make a short
-//! write, because nothing is written then.
+//! the keeper's thread makes them all once the server serves. The first call of a thread that strace meets must be left
+//! alone: there it stops behind our filter, which takes the injected call for a forbidden one. `retval=` suppresses a
+//! call; it does not make a short write, because nothing is written then.
 
 #![allow(dead_code, reason = "included by several test files, none of which uses all of it")]
 
