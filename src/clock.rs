@@ -42,6 +42,12 @@ impl Moment {
         Self(self.0.saturating_add(millis.saturating_mul(1_000_000)))
     }
 
+    /// The moment `nanos` nanoseconds later; [`Moment::NEVER`] if that is beyond all time.
+    #[must_use]
+    pub const fn plus_nanos(self, nanos: u64) -> Self {
+        Self(self.0.saturating_add(nanos))
+    }
+
     /// Nanoseconds from `earlier` to here; zero if `earlier` is later.
     #[must_use]
     pub const fn nanos_since(self, earlier: Self) -> u64 {

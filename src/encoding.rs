@@ -69,25 +69,36 @@ pub fn hex_encode(source: &[u8], target: &mut [u8]) -> Option<usize> {
 
 /// Decodes lower-case hexadecimal in place.
 ///
-/// Returns the length of the bytes that now stand at the front of `text`, or nothing if it is not of that form.
+/// Returns the length of the bytes that now stand at the front of `text`, or nothing if it was not canonical.
 pub fn hex_decode_in_place(text: &mut [u8]) -> Option<usize> {
-    if !text.len().is_multiple_of(2) {
-        return None;
-    }
     let len = text.len() / 2;
     for at in 0..len {
-        let &[high, low] = text.get(2 * at..)?.first_chunk()?;
-        *text.get_mut(at)? = hex_digit(high)? << 4 | hex_digit(low)?;
+        let pair = [*text.get(2 * at)?, *text.get(2 * at + 1)?];
+        *text.get_mut(at)? = hex_byte(pair)?;
     }
-    Some(len)
+    text.len().is_multiple_of(2).then_some(len)
 }
 
-const fn hex_digit(digit: u8) -> Option<u8> {
-    match digit {
+/// Decodes lower-case hexadecimal into the front of `target`.
+///
+/// Returns how many bytes were written, or nothing if the text is not canonical or `target` is too short.
+pub fn hex_decode(text: &[u8], target: &mut [u8]) -> Option<usize> {
+    let (pairs, rest) = text.as_chunks::<2>();
+    let target = target.get_mut(..pairs.len()).filter(|_| rest.is_empty())?;
+    for (byte, pair) in target.iter_mut().zip(pairs) {
+        *byte = hex_byte(*pair)?;
+    }
+    Some(target.len())
+}
+
+fn hex_byte(pair: [u8; 2]) -> Option<u8> {
+    let nibble = |digit: u8| match digit {
         b'0'..=b'9' => Some(digit - b'0'),
         b'a'..=b'f' => Some(digit - b'a' + 10),
         _ => None,
-    }
+    };
+    let [high, low] = pair;
+    Some(nibble(high)? << 4 | nibble(low)?)
 }
 
 fn decode(alphabet: &Base64, text: &[u8], target: &mut [u8]) -> Option<usize> {
@@ -142,14 +153,19 @@ mod tests {
     }
 
     #[test]
-    fn hex_is_read_in_one_form() {
-        let mut text = *b"00ff0fa9";
-        assert_eq!(hex_decode_in_place(&mut text), Some(4));
-        assert_eq!(&text[..4], [0x00, 0xff, 0x0f, 0xa9]);
-        assert_eq!(hex_decode_in_place(&mut []), Some(0));
-        for text in ["0", "0F", "0g", " 0", "0x00", "000"] {
+    fn hexadecimal_has_one_form() {
+        let mut bytes = *b"0fa0ff";
+        assert_eq!(hex_decode_in_place(&mut bytes), Some(3));
+        assert_eq!(&bytes[..3], &[0x0f, 0xa0, 0xff]);
+        let mut target = [0u8; 3];
+        assert_eq!(hex_decode(b"0fa0", &mut target), Some(2));
+        assert_eq!(&target[..2], &[0x0f, 0xa0]);
+        for text in ["0", "0F", "0g", " 0", "0x00", "000", "0:"] {
             assert_eq!(hex_decode_in_place(&mut text.as_bytes().to_vec()), None, "{text}");
+            assert_eq!(hex_decode(text.as_bytes(), &mut [0; 8]), None, "{text}");
         }
+        assert_eq!(hex_decode(b"00000000", &mut target), None);
+        assert_eq!(hex_decode_in_place(&mut []), Some(0));
     }
 
     #[test]

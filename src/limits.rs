@@ -55,14 +55,20 @@ pub const BODY_MEMBERS_MAX_BYTES: usize = 8 * 1024;
 /// Body limit of the routes that carry a payload: its largest legal encoding. Beyond it: 413.
 pub const BODY_PAYLOAD_MAX_BYTES: usize =
     (PLAINTEXT_MAX_BYTES + ENVELOPE_OVERHEAD_MAX_BYTES).div_ceil(3) * 4 + BODY_MEMBERS_MAX_BYTES;
-/// Most items of a batch, which take memory beside the lease. Beyond it: 413.
-pub const BATCH_ITEMS_MAX_COUNT: usize = 4_096;
-/// How much longer the result of an item may be than the item: its error, or nonce, tag and member names.
-pub const BATCH_ITEM_GROWTH_MAX_BYTES: usize = 128;
+/// Longest body of a reply that is made in memory: what the largest lease holds behind replies that wait in it and
+/// the reply's own head. Beyond it: 413.
+pub const REPLY_BODY_MAX_BYTES: usize =
+    LEASE_CLASSES_BYTES[3] - OUTPUT_FLUSH_BYTES - REPLY_PROBLEM_MAX_BYTES - REPLY_HEAD_MAX_BYTES;
 /// Body limit of every other route. Beyond it: 413.
 pub const BODY_SMALL_MAX_BYTES: usize = 64 * 1024;
 /// Longest associated data, decoded.
 pub const ASSOCIATED_DATA_MAX_BYTES: usize = 4 * 1024;
+/// Longest beginning of a streamed reply that is sent with its head: the header of a sealed stream fits.
+pub const STREAM_PREFIX_MAX_BYTES: usize = 64;
+/// Most bytes that are sent behind a streamed piece: its tag.
+pub const STREAM_SUFFIX_MAX_BYTES: usize = 16;
+/// How often a stream that waits for its client looks whether it is still allowed.
+pub const STREAM_RECHECK_MILLIS: u64 = 1_000;
 /// Most bytes read and dropped after a refusal whose request body is still on its way.
 pub const DISCARD_MAX_BYTES: usize = 256 * 1024;
 
@@ -74,8 +80,6 @@ pub const DISCARD_MAX_BYTES: usize = 256 * 1024;
 pub const LEASE_CLASSES_BYTES: [usize; 4] = [16 * 1024, 64 * 1024, 256 * 1024, 2 * 1024 * 1024];
 /// How many returned buffers of each class a worker keeps for the next lease.
 pub const LEASE_KEPT_COUNT: [usize; 4] = [256, 32, 8, 2];
-/// Largest body of a reply that is written as a whole: what the largest lease holds behind a head.
-pub const REPLY_BODY_MAX_BYTES: usize = LEASE_CLASSES_BYTES[3] - REPLY_HEAD_MAX_BYTES;
 /// Largest body that is held as a whole, and the limit of the route that takes backups: what the largest lease holds
 /// behind a head. Beyond it: 413.
 pub const BODY_BUFFERED_MAX_BYTES: usize = LEASE_CLASSES_BYTES[3] - HEAD_MAX_BYTES;
@@ -272,6 +276,12 @@ pub const AEAD_PIECE_BYTES: usize = 8 * 1024;
 pub const KDF_OUTPUT_MAX_BYTES: usize = 255 * 32;
 /// Longest keystream of one request.
 pub const KEYSTREAM_MAX_BYTES: usize = 1024 * 1024;
+/// Longest data key.
+pub const DATA_KEY_MAX_BYTES: usize = 64;
+/// Most random bytes of one request.
+pub const RANDOM_SAMPLE_MAX_BYTES: usize = 1024 * 1024;
+/// Bytes that are encoded at a time where they stand: they pass through the stack.
+pub const ENCODE_PIECE_BYTES: usize = 3 * 1024;
 /// Keystream that the generator draws at a time: its next key, and output for small requests.
 pub const RANDOM_POOL_BYTES: usize = 1024;
 /// A request of at least this size gets a keystream of its own instead of passing through the pool.
@@ -391,19 +401,18 @@ const _: () = {
     assert!(TRAILERS_MAX_BYTES < u16::MAX as usize, "trailers are counted in a u16");
     assert!(HEAD_MAX_BYTES + BODY_PAYLOAD_MAX_BYTES <= LEASE_CLASSES_BYTES[3]);
     assert!(HEAD_MAX_BYTES + BODY_SMALL_MAX_BYTES <= LEASE_CLASSES_BYTES[2]);
+    assert!(BODY_PAYLOAD_MAX_BYTES <= REPLY_BODY_MAX_BYTES, "the largest plaintext has room as a ciphertext");
+    assert!(RANDOM_SAMPLE_MAX_BYTES.div_ceil(3) * 4 + BODY_MEMBERS_MAX_BYTES <= REPLY_BODY_MAX_BYTES);
+    assert!(KEYSTREAM_MAX_BYTES.div_ceil(3) * 4 + BODY_MEMBERS_MAX_BYTES <= REPLY_BODY_MAX_BYTES);
     assert!(
-        OUTPUT_FLUSH_BYTES
-            + REPLY_PROBLEM_MAX_BYTES
-            + REPLY_HEAD_MAX_BYTES
-            + BODY_PAYLOAD_MAX_BYTES
-            + BATCH_ITEMS_MAX_COUNT * BATCH_ITEM_GROWTH_MAX_BYTES
-            <= LEASE_CLASSES_BYTES[3],
-        "the results of any batch fit the largest lease"
+        (ASSOCIATED_DATA_MAX_BYTES + CONTEXT_MAX_BYTES).div_ceil(3) * 4 + KEY_NAME_MAX_BYTES
+            < BODY_MEMBERS_MAX_BYTES
     );
     assert!(
         LEASE_CLASSES_BYTES[3] as u64 / 4 <= SEALS_BLOCK_COUNT / 2,
         "half a block is enough for the seals of any one request"
     );
+    assert!(ENCODE_PIECE_BYTES.is_multiple_of(3), "pieces of base64 join without padding");
     assert!(LEASE_BUDGET_FLOOR_BYTES >= 2 * LEASE_CLASSES_BYTES[3]);
     assert!(LEASE_BUDGET_FLOOR_BYTES <= LEASE_BUDGET_DEFAULT_BYTES);
     assert!(LEASE_BUDGET_DEFAULT_BYTES <= LEASE_BUDGET_CEILING_BYTES);

@@ -21,6 +21,8 @@ use std::fs::OpenOptions;
 
 use in_process::{InProcess, KEY, body_of, member, request};
 use quantonium::encoding::{base64_encode, base64_len};
+use quantonium::keyring::Change;
+use quantonium::model::{KeyName, KeyOptions, KeyType};
 
 struct Counting;
 
@@ -151,6 +153,72 @@ fn raw_encryption_and_decryption_allocate_nothing() {
 }
 
 #[test]
+fn derived_and_counted_keys_allocate_nothing() {
+    let mut worker = worker();
+    let credential = worker.credential.clone();
+    worker.create("tenants", KeyOptions { derived: true, ..KeyOptions::of(KeyType::ChaCha20Poly1305) });
+    worker.change(&Change::ReserveSeals { name: KeyName::new("tenants").unwrap(), version: 1 });
+    let plain = base64(&plaintext(1024));
+    let body = format!("{{\"key\":\"tenants\",\"plaintext\":\"{plain}\",\"context\":\"dGVuYW50\"}}");
+    let sealing = request(&credential, "/api/encrypt", "application/json", body.as_bytes());
+    let sealed = |reply: &[u8]| member(body_of(reply), "ciphertext").starts_with("quantonium:v1:");
+    assert_none("encrypt", &mut worker, &sealing, sealed);
+    let ciphertext = worker.exchange(&sealing, |reply| member(body_of(reply), "ciphertext").to_owned());
+    let body = format!("{{\"key\":\"tenants\",\"ciphertext\":\"{ciphertext}\",\"context\":\"dGVuYW50\"}}");
+    let opening = request(&credential, "/api/decrypt", "application/json", body.as_bytes());
+    let opened = |reply: &[u8]| body_of(reply) == format_opened(&plain, &mut [0; 32 * 1024]);
+    assert_none("decrypt", &mut worker, &opening, opened);
+    let moving = request(&credential, "/api/rewrap", "application/json", body.as_bytes());
+    assert_none("rewrap", &mut worker, &moving, sealed);
+    let octets = "application/octet-stream";
+    let target = "/api/encrypt?key=tenants&context=dGVuYW50";
+    let raw = request(&credential, target, octets, &plaintext(1024));
+    assert_none("raw", &mut worker, &raw, |reply| body_of(reply).len() > 1024);
+}
+
+#[test]
+fn signatures_and_hashes_allocate_nothing() {
+    let mut worker = worker();
+    let credential = worker.credential.clone();
+    worker.create("signer", KeyOptions::of(KeyType::HmacSha512));
+    for key in [KEY, "signer"] {
+        let input = base64(&plaintext(1024));
+        let body = format!("{{\"key\":\"{key}\",\"input\":\"{input}\"}}");
+        let signing = request(&credential, "/api/sign", "application/json", body.as_bytes());
+        let signed = |reply: &[u8]| member(body_of(reply), "signature").starts_with("quantonium:v1:");
+        assert_none("sign", &mut worker, &signing, signed);
+        let signature = worker.exchange(&signing, |reply| member(body_of(reply), "signature").to_owned());
+        let body = format!("{{\"key\":\"{key}\",\"input\":\"{input}\",\"signature\":\"{signature}\"}}");
+        let checking = request(&credential, "/api/verify", "application/json", body.as_bytes());
+        assert_none("verify", &mut worker, &checking, |reply| body_of(reply) == b"{\"valid\":true}");
+        let octets = "application/octet-stream";
+        let signing = request(&credential, &format!("/api/sign?key={key}"), octets, &plaintext(1024));
+        assert_none("sign raw", &mut worker, &signing, |reply| body_of(reply).starts_with(b"quantonium:"));
+        let url_safe = signature.replace('+', "-").replace('/', "_").replace('=', "");
+        let target = format!("/api/verify?key={key}&signature={url_safe}");
+        let checking = request(&credential, &target, octets, &plaintext(1024));
+        assert_none("verify raw", &mut worker, &checking, |reply| body_of(reply) == b"{\"valid\":true}");
+    }
+    let hashing = request(&credential, "/api/hash", "application/octet-stream", &plaintext(1024));
+    assert_none("hash", &mut worker, &hashing, |reply| body_of(reply).len() == 32);
+}
+
+#[test]
+fn the_items_of_a_batch_allocate_nothing_of_their_own() {
+    let mut worker = worker();
+    let credential = worker.credential.clone();
+    for count in [1, 100] {
+        let item = "{\"plaintext\":\"eA==\",\"associated_data\":\"eA==\",\"reference\":\"r\"}";
+        let body = format!("{{\"key\":\"{KEY}\",\"batch\":[{}]}}", vec![item; count].join(","));
+        let sealing = request(&credential, "/api/encrypt", "application/json", body.as_bytes());
+        let sealed = |reply: &[u8]| body_of(reply).starts_with(b"{\"results\":[{\"ciphertext\":");
+        // The parser's own stack, for the text of the batch; as much for one item as for many.
+        let allocations = allocations(&mut worker, &sealing, sealed);
+        assert!(allocations <= 4 * MEASURED, "{count} items: {allocations} allocations");
+    }
+}
+
+#[test]
 fn health_allocates_nothing() {
     let mut worker = worker();
     for path in ["/api/health", "/api/health/live", "/api/health/ready"] {
@@ -168,4 +236,62 @@ fn what_is_refused_without_a_credential_allocates_nothing() {
     assert_none("405", &mut worker, &method, |reply| reply.starts_with(b"HTTP/1.1 405 "));
     let key = request("qk_00000000.none", "/api/keys", "", b"");
     assert_none("401", &mut worker, &key, |reply| reply.starts_with(b"HTTP/1.1 401 "));
+}
+
+#[test]
+fn the_chunks_of_a_stream_allocate_nothing() {
+    const CHUNK: usize = 65_536;
+    let mut worker = worker();
+    let plain = plaintext(CHUNK);
+    for framing in ["Content-Length: 60000000", "Transfer-Encoding: chunked"] {
+        for path in ["encrypt", "decrypt"] {
+            let key = worker.credential.clone();
+            let head = |framing: &str, path: &str| {
+                let target = format!("/api/stream/{path}?key={KEY}");
+                format!("POST {target} HTTP/1.1\r\nHost: a\r\nX-API-Key: {key}\r\n{framing}\r\n\r\n")
+            };
+            let mut sealed = Vec::new();
+            if path == "decrypt" {
+                let length = format!("Content-Length: {}", 60 * CHUNK);
+                worker.more(head(&length, "encrypt").as_bytes(), <[u8]>::is_empty);
+                for index in 0..60 {
+                    let part = worker.more(&plain, <[u8]>::to_vec);
+                    let end = if index == 1 {
+                        part.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4
+                    } else {
+                        0
+                    };
+                    sealed.extend_from_slice(&part[end..]);
+                }
+            }
+            let chunked = framing.starts_with("Transfer");
+            let framed = |piece: &[u8]| {
+                let line = format!("{:x}\r\n", piece.len());
+                if chunked { [line.as_bytes(), piece, b"\r\n"].concat() } else { piece.to_vec() }
+            };
+            let body: &[u8] = if path == "encrypt" { &plain.repeat(60) } else { &sealed };
+            let pieces: Vec<Vec<u8>> = body.chunks(CHUNK).map(framed).collect();
+            let length = format!("Content-Length: {}", body.len());
+            let head = head(if chunked { framing } else { &length }, path);
+            worker.more(head.as_bytes(), |reply| assert!(reply.is_empty(), "{}", reply.escape_ascii()));
+            let mut sent = 0;
+            for piece in &pieces[..5] {
+                sent += worker.more(piece, <[u8]>::len);
+            }
+            assert!(sent > 3 * CHUNK, "{path} {framing}: the stream is on its way");
+            let before = ALLOCATIONS.get();
+            for piece in &pieces[5..55] {
+                sent += worker.more(piece, <[u8]>::len);
+            }
+            let count = ALLOCATIONS.get() - before;
+            assert_eq!(count, 0, "{path} {framing}: {count} allocations in 50 chunks");
+            assert!(sent > 50 * CHUNK);
+            for piece in &pieces[55..] {
+                worker.more(piece, <[u8]>::len);
+            }
+            if chunked {
+                worker.more(b"0\r\n\r\n", |reply| assert!(reply.ends_with(b"\r\n0\r\n\r\n")));
+            }
+        }
+    }
 }

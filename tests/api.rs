@@ -9,6 +9,9 @@
 //! - `batch`: many payloads in one request.
 //! - `raw`: encryption and decryption of octets and text.
 //! - `forgery`: ciphertexts that were tampered with.
+//! - `derived`: keys that derive a key of their own from each context.
+//! - `rewrap`, `datakey`, `sign`, `hash`, `entropy`, `keystream`: the other operations, in all their forms.
+//! - `format`: binary values in hexadecimal.
 //! - `access`: credentials.
 //! - `protocol`: paths, methods, and what every reply carries.
 
@@ -16,8 +19,18 @@
 mod access;
 #[path = "api/batch.rs"]
 mod batch;
+#[path = "api/datakey.rs"]
+mod datakey;
+#[path = "api/derived.rs"]
+mod derived;
+#[path = "api/entropy.rs"]
+mod entropy;
 #[path = "api/forgery.rs"]
 mod forgery;
+#[path = "api/format.rs"]
+mod format;
+#[path = "api/hash.rs"]
+mod hash;
 #[path = "api/json.rs"]
 mod json;
 #[path = "api/keys.rs"]
@@ -30,12 +43,18 @@ mod keys_deletion;
 mod keys_material;
 #[path = "api/keys_policy.rs"]
 mod keys_policy;
+#[path = "api/keystream.rs"]
+mod keystream;
 #[path = "api/protocol.rs"]
 mod protocol;
 #[path = "api/raw.rs"]
 mod raw;
+#[path = "api/rewrap.rs"]
+mod rewrap;
 #[path = "support/server.rs"]
 mod server;
+#[path = "api/sign.rs"]
+mod sign;
 
 use serde_json::{Value, json};
 use server::Server;
@@ -75,6 +94,20 @@ fn must_rotate(server: &Server) {
 /// Decrypts under `key`.
 fn decrypt(server: &Server, key: &str, ciphertext: &str) -> Reply {
     post(server, "/api/decrypt", &json!({ "key": key, "ciphertext": ciphertext }).to_string())
+}
+
+/// Sends a raw body of this content type, none if it is empty.
+fn raw(server: &Server, target: &str, kind: &str, body: &[u8]) -> Reply {
+    let request = Request::post(target, body);
+    server.ask(if kind.is_empty() { request } else { request.with("Content-Type", kind) })
+}
+
+/// The results of a batch.
+fn results(reply: &Reply) -> Vec<Value> {
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    let json = reply.json();
+    assert_eq!(json.as_object().map(serde_json::Map::len), Some(1), "{json}");
+    json.get("results").and_then(Value::as_array).cloned().unwrap_or_default()
 }
 
 /// Encrypts under `orders` and returns the ciphertext; `members` follow the key's name in the body.

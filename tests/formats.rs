@@ -10,7 +10,7 @@ use std::path::Path;
 
 use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 use quantonium::api::route::TABLE;
-use quantonium::audit::line::{self, Event, Outcome, Request, StoreMark};
+use quantonium::audit::line::{self, Bytes, Event, Outcome, Request, StoreMark};
 use quantonium::auth::api_key;
 use quantonium::clock::WallTime;
 use quantonium::crypto::aead::{self, Algorithm, TAG_BYTES};
@@ -19,7 +19,11 @@ use quantonium::crypto::mac::MacKey;
 use quantonium::crypto::stream::{self, Binding, Opener, Sealer};
 use quantonium::crypto::{hash, kdf, keystream, signature};
 use quantonium::encoding::base64_decode_to_vec;
-use quantonium::model::RequestId;
+use quantonium::keyring::{
+    decode_key, decode_uses, encode_key, encode_uses, open_backup, read_plain_backup, seal_backup,
+    write_plain_backup,
+};
+use quantonium::model::{KeyOptions, KeyType, Policy, RequestId, VersionState};
 
 const FORMATS: &str = include_str!("../docs/FORMATS.md");
 const API: &str = include_str!("../docs/API.md");
@@ -231,6 +235,70 @@ fn the_example_signatures_are_what_signing_gives() {
 }
 
 #[test]
+fn the_example_key_record_is_read_as_described_and_written_the_same() {
+    for example in examples("key_record") {
+        let record = hex(example["key_record"]);
+        let key = decode_key(&record).unwrap();
+        assert_eq!(*encode_key(&key), record);
+        assert_eq!(key.name().as_str(), example["name"]);
+        assert_eq!(key.created().as_millis().to_string(), example["created_millis"]);
+        assert_eq!(key.created().civil().to_string(), "2026-11-22T17:05:11.715Z");
+        let options = KeyOptions {
+            exportable: true,
+            plaintext_backup: true,
+            ..KeyOptions::of(KeyType::XChaCha20Poly1305)
+        };
+        let policy = Policy {
+            min_decryption_version: 2,
+            auto_rotate_seconds: 30 * 86_400,
+            deletion_allowed: true,
+            ..Policy::default()
+        };
+        assert_eq!((key.options(), key.policy(), key.deletion()), (&options, &policy, None));
+        let states: Vec<_> = key.versions().map(|version| (version.number(), version.state())).collect();
+        assert_eq!(states, [(1, VersionState::Destroyed), (2, VersionState::Enabled)]);
+        let second = key.version(2).unwrap();
+        assert_eq!(second.created().as_millis() - key.created().as_millis(), 3_600_000);
+        let of = |first: u8| core::array::from_fn(|index| first + u8::try_from(index).unwrap());
+        assert_eq!(second.with_encryption_key(|key| *key), Some(of(0)));
+        assert_eq!(second.with_sub_key(|key| *key), Some(of(64)));
+        let mac = MacKey::new(hash::Algorithm::Sha256, &of(32)).tag(&[b"message"]);
+        assert!(second.sign(key.kind(), b"message").unwrap().matches(mac.as_bytes()));
+    }
+}
+
+#[test]
+fn the_example_use_figures_belong_to_the_example_key() {
+    let key = decode_key(&hex(examples("key_record")[0]["key_record"])).unwrap();
+    for example in examples("use_figures") {
+        let record = hex(example["use_figures"]);
+        let key = key.with_uses(&decode_uses(&record).unwrap());
+        let uses = key.version(example["version"].parse().unwrap()).unwrap().uses();
+        assert_eq!(uses.reserved().to_string(), example["reserved"]);
+        assert_eq!(uses.operations().to_string(), example["operations"]);
+        assert_eq!(uses.last().unwrap().as_secs().to_string(), example["last_second"]);
+        assert_eq!(encode_uses(&key), record);
+    }
+}
+
+#[test]
+fn the_example_backups_hold_the_example_key() {
+    let record = hex(examples("key_record")[0]["key_record"]);
+    for example in examples("sealed_backup") {
+        let [backup_key, id, nonce] = ["backup_key", "backup_key_id", "nonce"].map(|name| hex(example[name]));
+        let backup_key: [u8; 32] = backup_key.try_into().unwrap();
+        let key = open_backup(example["sealed_backup"], &backup_key).unwrap();
+        assert_eq!(*encode_key(&key), record);
+        let sealed = seal_backup(&key, &backup_key, &nonce.try_into().unwrap()).unwrap();
+        assert_eq!(sealed, example["sealed_backup"]);
+        let bytes = base64_decode_to_vec(sealed.split(':').nth(2).unwrap().as_bytes()).unwrap();
+        assert_eq!(bytes[4..12], id);
+        assert_eq!(write_plain_backup(&key).unwrap().as_str(), example["plain_backup"]);
+        assert_eq!(*encode_key(&read_plain_backup(example["plain_backup"]).unwrap()), record);
+    }
+}
+
+#[test]
 fn the_example_api_key_is_of_the_form() {
     for example in examples("api_key") {
         let text = example["api_key"];
@@ -279,6 +347,7 @@ fn the_example_audit_line_is_what_is_written() {
             elapsed_micros: 31,
             key: Some("orders"),
             key_version: None,
+            bytes: None,
         };
         let name = "decrypt";
         let code = Some("decryption_failed");
@@ -321,6 +390,7 @@ fn every_member_of_an_audit_line_is_documented_in_its_order() {
         elapsed_micros: 1,
         key: Some("orders"),
         key_version: Some(1),
+        bytes: Some(Bytes { read: 1, written: 1 }),
     };
     let at = WallTime::from_millis(0);
     let code = Some("key_exists");
@@ -382,7 +452,7 @@ fn every_code_of_an_error_is_documented_and_no_other() {
     for folder in ["src/api", "src/http"] {
         codes_under(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut codes);
     }
-    for file in ["src/server/service.rs", "src/server/worker.rs"] {
+    for file in ["src/server/service.rs", "src/server/streaming.rs", "src/server/worker.rs"] {
         codes_of(&Path::new(env!("CARGO_MANIFEST_DIR")).join(file), &mut codes);
     }
     for known in ["decryption_failed", "key_exists", "malformed_json", "head_too_large", "body_timeout"] {

@@ -126,6 +126,9 @@ fn surroundings() -> impl Strategy<Value = Step> {
         1 => (name(), 1..6u32, 1..9u64).prop_map(|(name, version, count)| Step::Note(name, version, count)),
         1 => (name(), 0..2_000_000u64).prop_map(|(name, left)| Step::WearOut(name, left)),
         2 => (0..WINDOW_MILLIS).prop_map(Step::Wait),
+        // So that things happen in the very millisecond in which they become due.
+        2 => (1..=60u64).prop_map(|seconds| Step::Wait(seconds * 1_000)),
+        1 => Just(Step::Wait(WINDOW_MILLIS)),
         1 => Just(Step::Restart),
         2 => (1..4usize).prop_map(Step::Schedule),
     ]
@@ -145,7 +148,7 @@ struct Pair {
 fn fingerprint(version: &KeyVersion, kind: KeyType) -> Vec<u8> {
     let enc = version.with_encryption_key(|key| key.to_vec()).unwrap_or_default();
     let sub = version.with_sub_key(|key| key.to_vec()).unwrap_or_default();
-    let tag = version.mac_key(kind).map(|mac| mac.tag(&[b"m"]).as_bytes().to_vec()).unwrap_or_default();
+    let tag = version.sign(kind, b"m").map(|tag| tag.as_bytes().to_vec()).unwrap_or_default();
     [enc, sub, tag].concat()
 }
 

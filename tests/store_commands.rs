@@ -1,128 +1,18 @@
 //! `quantonium init` and `quantonium store` on the real binary: what they make, what they say, what they refuse.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by a panic, its helpers too")]
-
-#[path = "support/server.rs"]
-mod server;
+#[path = "support/place.rs"]
+mod place;
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::sync::Arc;
+use std::path::Path;
 
 use nix::fcntl::{Flock, FlockArg};
+use place::{KEY, Place, is_api_key, mode, server};
 use serde_json::Value;
-use server::{Scratch, binary};
 
-/// Thirty-two bytes that are easily found again wherever they should not be.
-const KEY: &[u8; 32] = b"master-key-of-the-tests-32-bytes";
 const KEY_HEX: &str = "6d61737465722d6b65792d6f662d7468652d74657374732d33322d6279746573";
 const KEY_BASE64: &str = "bWFzdGVyLWtleS1vZi10aGUtdGVzdHMtMzItYnl0ZXM=";
-
-/// A folder with a master key, and what is run in it.
-struct Place {
-    binary: PathBuf,
-    scratch: Arc<Scratch>,
-}
-
-impl Place {
-    /// Nothing where there is no binary to test.
-    fn new() -> Option<Self> {
-        let place = Self { binary: binary()?, scratch: Scratch::new() };
-        place.secret("master.key", KEY);
-        Some(place)
-    }
-
-    /// One with a store in it.
-    fn with_store() -> Option<Self> {
-        let place = Self::new()?;
-        place.run("init", &[]).must_be(0);
-        Some(place)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.scratch.path(name)
-    }
-
-    fn journal(&self) -> PathBuf {
-        self.path("data/journal")
-    }
-
-    fn secret(&self, name: &str, content: &[u8]) {
-        let path = self.path(name);
-        fs::write(&path, content).unwrap();
-        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
-    }
-
-    /// Runs `words` with data directory and master key of the folder.
-    fn run(&self, words: &str, flags: &[&str]) -> Ran {
-        self.run_with(
-            words,
-            &[&["--data-dir", "data", "--master-key-file", "master.key"], flags].concat(),
-            &[],
-        )
-    }
-
-    /// Runs `words` with these flags and variables only.
-    fn run_with(&self, words: &str, flags: &[&str], variables: &[(&str, &str)]) -> Ran {
-        let mut command = Command::new(&self.binary);
-        command.args(words.split(' ')).args(flags).env_clear().envs(variables.iter().copied());
-        Ran(command.current_dir(self.path("")).stdin(Stdio::null()).output().unwrap())
-    }
-}
-
-/// What a command left.
-struct Ran(Output);
-
-impl Ran {
-    fn code(&self) -> i32 {
-        self.0.status.code().unwrap()
-    }
-
-    fn out(&self) -> &str {
-        std::str::from_utf8(&self.0.stdout).unwrap()
-    }
-
-    fn err(&self) -> &str {
-        std::str::from_utf8(&self.0.stderr).unwrap()
-    }
-
-    #[track_caller]
-    fn must_be(&self, code: i32) -> &Self {
-        assert_eq!(self.code(), code, "{}{}", self.out(), self.err());
-        self
-    }
-
-    /// A refusal: this code, one line, and these words in it.
-    #[track_caller]
-    fn must_refuse(&self, code: i32, words: &[&str]) {
-        self.must_be(code);
-        assert_eq!(self.err().lines().count(), 1, "{}", self.err());
-        assert_eq!(self.out(), "");
-        for word in words {
-            assert!(self.err().contains(word), "{word:?} is missing: {}", self.err());
-        }
-    }
-
-    fn json(&self) -> Value {
-        serde_json::from_str(self.out()).unwrap()
-    }
-
-    /// The value behind `name:` of a text report.
-    fn value(&self, name: &str) -> &str {
-        let line = self.out().lines().find(|line| line.starts_with(name)).unwrap();
-        line[name.len()..].trim_start_matches(':').trim()
-    }
-}
-
-fn mode(path: &Path) -> u32 {
-    fs::metadata(path).unwrap().permissions().mode() & 0o7777
-}
-
-fn is_api_key(text: &str) -> bool {
-    text.len() == 55 && text.starts_with("qk_") && text.as_bytes()[11] == b'.'
-}
 
 #[test]
 fn init_makes_a_store_and_shows_the_admin_key_on_standard_output_alone() {
@@ -305,6 +195,7 @@ fn a_directory_in_use_is_refused() {
         "store inspect",
         "store compact",
         "store rekey --new-master-key-file next.key",
+        "store rotate-root",
     ] {
         place.run(words, &[]).must_refuse(78, &["data is in use by another quantonium; stop that one"]);
     }
@@ -350,7 +241,7 @@ fn reports_say_the_same_in_text_and_json() {
 
 #[test]
 fn verify_finds_every_changed_byte_and_changes_none() {
-    let Some(place) = Place::with_store() else { return };
+    let Some(place) = Place::with_compacted_store() else { return };
     let whole = fs::read(place.journal()).unwrap();
     for at in 0..whole.len() {
         let mut bytes = whole.clone();
@@ -365,7 +256,7 @@ fn verify_finds_every_changed_byte_and_changes_none() {
 
 #[test]
 fn verify_names_the_file_and_the_offset_of_damage() {
-    let Some(place) = Place::with_store() else { return };
+    let Some(place) = Place::with_compacted_store() else { return };
     let whole = fs::read(place.journal()).unwrap();
     let mut bytes = whole.clone();
     *bytes.last_mut().unwrap() ^= 1;
@@ -460,6 +351,40 @@ fn rekey_puts_the_store_under_another_master_key_at_once() {
     again.must_be(0);
     assert_eq!(again.out(), "the store is under the master key of new.key already; verified\n");
     place.run("store rekey --new-master-key-file none.key", &[]).must_refuse(78, &["cannot open none.key"]);
+}
+
+#[test]
+fn rotate_root_ends_every_api_key_and_makes_a_new_admin_key() {
+    let Some(place) = Place::with_store() else { return };
+    let before = place.run("store inspect", &["--json"]).must_be(0).json();
+    let old = before["api_keys"][0]["id"].as_str().unwrap();
+    let rotated = place.run("store rotate-root", &[]);
+    rotated.must_be(0);
+    assert!(is_api_key(rotated.out().strip_suffix('\n').unwrap()), "{}", rotated.out());
+    let said = rotated.err();
+    assert!(
+        said.starts_with("0 keys sealed anew under a new root key; verified\nended: API key qk_"),
+        "{said}"
+    );
+    assert!(said.contains(old), "{said}");
+    let after = place.run("store inspect", &["--json"]).must_be(0).json();
+    assert_eq!(after["api_keys"].as_array().unwrap().len(), 1);
+    assert!(rotated.out().starts_with(after["api_keys"][0]["id"].as_str().unwrap()));
+    assert_ne!(after["ring"], before["ring"]);
+    assert_eq!(after["master_key_id"], before["master_key_id"]);
+    assert!(after["revision"].as_u64() > before["revision"].as_u64(), "{after}");
+    assert!(!place.path("data/root.next").exists());
+    assert_eq!(fs::metadata(place.journal()).unwrap().uid(), fs::metadata(place.path("data")).unwrap().uid());
+    place.run("store verify", &[]).must_be(0);
+    // What a run left that was cut off is no hindrance.
+    fs::create_dir(place.path("data/root.next")).unwrap();
+    fs::write(place.path("data/root.next/journal"), "half").unwrap();
+    let ran = place.run("store rotate-root", &["--admin-key-file", "admin"]);
+    ran.must_be(0);
+    assert_eq!(ran.out(), "");
+    assert_eq!(mode(&place.path("admin")), 0o600);
+    let twice = place.run("store rotate-root", &["--admin-key-file", "admin"]);
+    twice.must_refuse(78, &["admin exists and is not overwritten"]);
 }
 
 #[test]

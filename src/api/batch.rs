@@ -1,111 +1,116 @@
 //! Many payloads in one request: results in the order of the items, errors beside results.
 //!
 //! Owns the reply `{"results": [...]}`. Invariants: one item's failure touches no other; the whole is 200 unless it is
-//! malformed as a whole; `reference` comes back as it was sent; the length of the reply is known before its first
-//! byte, although its items were worked on in place.
+//! malformed as a whole or its results are longer than any reply; `reference` comes back as it was sent; items are read
+//! one by one from a body that was checked whole, so that their number costs time and no memory.
 
-use crate::api::body::{Piece, Text};
-use crate::api::{Answer, Call, Rejection, Tools, Verdict, payload};
+use core::ops::Range;
+
+use crate::api::body::Piece;
+use crate::api::form::{Encoding, Form, Sink, measured};
+use crate::api::members;
+use crate::api::operation::{Operation, carry_out};
+use crate::api::payload::Bench;
+use crate::api::product::Product;
+use crate::api::{Answer, Rejection, Verdict};
 use crate::http::media::ReplyForm;
-use crate::http::responder::Responder;
+use crate::http::responder::{Fault, Responder};
 use crate::http::status::Status;
+use crate::limits::REPLY_BODY_MAX_BYTES;
 
-/// An item as it was sent.
-#[derive(Debug)]
-pub struct Item<'a> {
-    /// The plaintext or ciphertext.
-    pub payload: Text<'a>,
-    /// Its own associated data.
-    pub associated_data: Option<Text<'a>>,
-    /// Whether it has a context.
-    pub context: bool,
-    /// What the caller calls it.
-    pub reference: Option<Text<'a>>,
-}
+/// The refusal of a batch whose results are too long.
+const BATCH_TOO_LARGE: Fault<'static> = Fault::new(
+    Status::ContentTooLarge,
+    "batch_too_large",
+    "The results of this batch would be larger than a reply may be. Send it in parts.",
+);
 
-/// The result of an item: members of a JSON object without its closing brace.
-pub trait Members {
-    /// Length of [`write`](Self::write)'s output.
-    fn length(&self) -> usize;
-
-    /// Writes `{` and the members; `bytes` is what stands now where the payload stood.
-    fn write(&self, responder: &mut Responder<'_>, bytes: &[u8]);
-}
-
-/// Lets `each` work on every item and writes the results.
-///
-/// `each` gets the payload's bytes, to work on in place, and how much of the scratch memory its associated data fills.
+/// Works on every item of a checked batch, whose text stands at `place` in `body`, and writes the results.
 ///
 /// # Errors
-/// [`Rejection::Overloaded`] if the reply finds no room now.
-pub fn answer<'a, M: Members>(
-    call: &mut Call<'_>,
-    items: Vec<Piecewise>,
-    responder: &mut Responder<'a>,
-    mut each: impl FnMut(&mut Tools, &mut [u8], usize) -> Result<M, Rejection>,
+/// 413 if the results are longer than any reply, [`Rejection::Overloaded`] if they find no room now.
+pub fn answer(
+    operation: &Operation,
+    bench: &mut Bench<'_>,
+    (body, place): (&mut [u8], Range<usize>),
+    encoding: Encoding,
+    responder: &mut Responder<'_>,
 ) -> Answer {
-    let mut len = b"{\"results\":[]}".len() + items.len().saturating_sub(1);
-    let mut results = Vec::with_capacity(items.len());
-    for mut item in items {
-        let result = item
-            .associated_data(call.tools, call.body)
-            .and_then(|associated_data| each(call.tools, item.payload.bytes_mut(call.body), associated_data));
-        let result = result.map_err(|rejection| error_members(&rejection));
-        len += result.as_ref().map_or_else(String::len, Members::length) + item.reference.len() + b"}".len();
-        results.push((item, result));
-    }
-    responder.begin(Status::Ok, Some(ReplyForm::Json.content_type()), len, &[])?;
-    responder.append(b"{\"results\":[");
-    for (index, (item, result)) in results.iter().enumerate() {
-        if index > 0 {
-            responder.append(b",");
+    responder.begin_growing(Status::Ok, ReplyForm::Json.content_type())?;
+    let mut results = Results { responder, len: 0 };
+    results.put(&Plain(b"{\"results\":["))?;
+    let body = body.get_mut(..place.end).unwrap_or_default();
+    // Behind the bracket.
+    let mut at = place.start + 1;
+    let mut between: &[u8] = b"{";
+    while let Some((mut pieces, end)) = members::next_item(body, at) {
+        results.put(&Plain(between))?;
+        {
+            // The result lends from the body; it goes before the body is looked at again.
+            let result = carry_out(operation, bench, &mut pieces, body, encoding);
+            results.put(&Members(&result, encoding))?;
         }
-        match result {
-            Ok(members) => members.write(responder, item.payload.bytes(call.body)),
-            Err(members) => responder.append(members.as_bytes()),
+        if let Some(reference) = &pieces.reference {
+            results.put(&Reference(reference, body))?;
         }
-        responder.append(item.reference.as_bytes());
-        responder.append(b"}");
+        results.put(&Plain(b"}"))?;
+        between = b",{";
+        at = end;
     }
-    responder.append(b"]}");
+    results.put(&Plain(b"]}"))?;
     Ok(Verdict::Done)
 }
 
-/// An item that has let go of the body, so that the body can be worked on.
-#[derive(Debug)]
-pub struct Piecewise {
-    payload: Piece,
-    associated_data: Option<Piece>,
-    context: bool,
-    /// `,"reference":"…"`, escaped, or nothing.
-    reference: String,
+/// A reply that grows.
+struct Results<'a, 'b> {
+    responder: &'a mut Responder<'b>,
+    len: usize,
 }
 
-impl Piecewise {
-    /// Lets an item go of `body`.
-    #[must_use]
-    pub fn new(item: Item<'_>, body: &[u8]) -> Self {
-        let reference = item.reference.map(|text| format!(",\"reference\":{}", quoted(text.as_str())));
-        Self {
-            payload: item.payload.into_piece(body),
-            associated_data: item.associated_data.map(|text| text.into_piece(body)),
-            context: item.context,
-            reference: reference.unwrap_or_default(),
+impl Results<'_, '_> {
+    fn put(&mut self, form: &impl Form) -> Result<(), Rejection> {
+        let len = measured(form);
+        self.len = self.len.saturating_add(len);
+        if self.len > REPLY_BODY_MAX_BYTES {
+            return Err(BATCH_TOO_LARGE.into());
+        }
+        self.responder.announce(len)?;
+        form.write(self.responder);
+        Ok(())
+    }
+}
+
+struct Plain<'a>(&'a [u8]);
+
+impl Form for Plain<'_> {
+    fn write(&self, sink: &mut impl Sink) {
+        sink.put(self.0);
+    }
+}
+
+struct Members<'a, 'b>(&'a Result<Product<'b>, Rejection>, Encoding);
+
+impl Form for Members<'_, '_> {
+    fn write(&self, sink: &mut impl Sink) {
+        match self.0 {
+            Ok(product) => product.write_members(self.1, sink),
+            Err(rejection) => {
+                sink.put(b"\"error\":{\"code\":");
+                sink.put_json(rejection.code());
+                sink.put(b",\"detail\":");
+                sink.put_json(rejection.detail());
+                sink.put(b"}");
+            }
         }
     }
+}
 
-    fn associated_data(&self, tools: &mut Tools, body: &[u8]) -> Result<usize, Rejection> {
-        payload::refuse_context(self.context)?;
-        payload::read_associated_data(tools, self.associated_data.as_ref().map(|piece| piece.bytes(body)))
+struct Reference<'a>(&'a Piece, &'a [u8]);
+
+impl Form for Reference<'_> {
+    fn write(&self, sink: &mut impl Sink) {
+        sink.put(b",\"reference\":");
+        // What was a JSON text is text.
+        sink.put_json(str::from_utf8(self.0.bytes(self.1)).unwrap_or_default());
     }
-}
-
-fn error_members(rejection: &Rejection) -> String {
-    format!("{{\"error\":{{\"code\":\"{}\",\"detail\":{}}}", rejection.code(), quoted(rejection.detail()))
-}
-
-/// A text as JSON.
-fn quoted(text: &str) -> String {
-    // Text always has a JSON form.
-    serde_json::to_string(text).unwrap_or_else(|_| "\"\"".to_owned())
 }

@@ -9,55 +9,56 @@ use core::ops::Range;
 use std::borrow::Cow;
 
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 use zeroize::Zeroizing;
 
 use crate::api::Rejection;
-use crate::http::responder::Fault;
 use crate::http::status::Status;
-use crate::limits::BATCH_ITEMS_MAX_COUNT;
 
 /// Reads the body as the JSON object `T`.
 ///
 /// # Errors
-/// 400 `malformed_json`, with what is wrong and where; 413 `batch_too_large`.
+/// 400 `malformed_json`, with what is wrong and where.
 pub fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Rejection> {
     if body.is_empty() {
-        let detail = "The body is empty. This route takes a JSON object.".to_owned();
-        return Err(Rejection::Described { status: Status::BadRequest, code: "malformed_json", detail });
+        return Err(empty());
     }
     let read: Result<Object<T>, _> = serde_json::from_slice(body);
-    read.map(|object| object.0).map_err(|error| {
-        if error.to_string().starts_with(TOO_MANY_ITEMS) {
-            return BATCH_TOO_LARGE.into();
-        }
-        let detail = describe(&error);
-        Rejection::Described { status: Status::BadRequest, code: "malformed_json", detail }
-    })
+    read.map(|object| object.0).map_err(|error| malformed("The body", &error, None))
 }
 
-/// The refusal of a batch with too many items.
-pub const BATCH_TOO_LARGE: Fault<'static> = Fault::new(
-    Status::ContentTooLarge,
-    "batch_too_large",
-    "A batch has at most 4096 items. Send it in parts.",
-);
+/// The refusal of a body that is not there.
+#[must_use]
+pub fn empty() -> Rejection {
+    refusal("The body is empty. This route takes a JSON object.".to_owned())
+}
 
 /// What may be said of a parser's error: what the route knows, and where, but nothing that the caller sent.
-fn describe(error: &serde_json::Error) -> String {
+///
+/// `whole` is what was read, and `known` its members, unless the error itself names them.
+#[must_use]
+pub fn malformed(whole: &str, error: &serde_json::Error, known: Option<&[&str]>) -> Rejection {
     let text = error.to_string();
     let (line, column) = (error.line(), error.column());
     if text.starts_with("missing field") || text.starts_with("duplicate field") {
-        return format!("The body does not fit this route: {text}.");
+        let what = text.split(" at line ").next().unwrap_or_default();
+        return refusal(format!("{whole} does not fit this route: {what}."));
     }
-    if let Some((_, known)) = text.split_once(", expected ").filter(|_| text.starts_with("unknown field")) {
-        return format!("The body has a member that this route does not know: expected {known}.");
+    if text.starts_with("unknown field") {
+        let expected = text.rsplit_once(", expected ").map(|(_, names)| names.to_owned());
+        let known = known.map(|names| format!("one of `{}`", names.join("`, `"))).or(expected);
+        let known = known.unwrap_or_default();
+        return refusal(format!("{whole} has a member that this route does not know: expected {known}."));
     }
-    if error.is_data() {
+    refusal(if error.is_data() {
         format!("A member has another type than this route takes, at line {line} column {column}.")
     } else {
-        format!("The body is not valid JSON, at line {line} column {column}.")
-    }
+        format!("{whole} is not valid JSON, at line {line} column {column}.")
+    })
+}
+
+fn refusal(detail: String) -> Rejection {
+    Rejection::Described { status: Status::BadRequest, code: "malformed_json", detail }
 }
 
 /// A JSON string: borrowed if it stands in the body as it is, owned if it held escapes.
@@ -156,37 +157,6 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-/// The items of a batch, bounded while they are read: what they take is not part of any lease.
-#[derive(Debug)]
-pub struct Items<T>(pub Vec<T>);
-
-const TOO_MANY_ITEMS: &str = "too many items";
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Items<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ItemsVisitor<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for ItemsVisitor<T> {
-            type Value = Items<T>;
-
-            fn expecting(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-                f.write_str("an array of objects")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Self::Value, A::Error> {
-                let mut items = Vec::new();
-                while let Some(Object(item)) = sequence.next_element()? {
-                    if items.len() >= BATCH_ITEMS_MAX_COUNT {
-                        return Err(de::Error::custom(TOO_MANY_ITEMS));
-                    }
-                    items.push(item);
-                }
-                Ok(Items(items))
-            }
-        }
-        deserializer.deserialize_seq(ItemsVisitor(PhantomData))
-    }
-}
-
 /// For members that may be absent but not `null`: a `null` where data was meant to be bound must not pass for none.
 ///
 /// # Errors
@@ -252,23 +222,6 @@ mod tests {
         assert!(read::<Sample<'_>>(br#"["a","b",1]"#).is_err());
         assert!(read::<Sample<'_>>(br#"{"plain":"a","maybe":null}"#).is_err());
         assert!(read::<Sample<'_>>(br#"{"plain":"a","number":null}"#).is_err());
-        assert!(serde_json::from_str::<Items<Sample<'_>>>(r#"[["a"]]"#).is_err());
-    }
-
-    #[test]
-    fn a_batch_is_bounded_while_it_is_read() {
-        #[derive(Debug, Deserialize)]
-        struct Many {
-            batch: Items<Empty>,
-        }
-        #[derive(Debug, Deserialize)]
-        struct Empty {}
-        let body = |count: usize| format!("{{\"batch\":[{}]}}", vec!["{}"; count].join(","));
-        let most = body(BATCH_ITEMS_MAX_COUNT);
-        assert_eq!(read::<Many>(most.as_bytes()).unwrap().batch.0.len(), BATCH_ITEMS_MAX_COUNT);
-        let more = body(BATCH_ITEMS_MAX_COUNT + 1);
-        let more = read::<Many>(more.as_bytes());
-        assert!(matches!(more, Err(Rejection::Fault(BATCH_TOO_LARGE))), "{more:?}");
     }
 
     #[test]

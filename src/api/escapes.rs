@@ -3,13 +3,14 @@
 //! Some writers escape `/`, `+` and `=` in strings, so that base64 texts carry escapes. A parser would have to copy
 //! such a text into memory of its own, where the plaintext in it would outlive the lease. Invariants: only escapes
 //! of printable ASCII other than `"` and `\` are resolved, and only inside strings, so that a body means the same
-//! before and after, and one that is not JSON does not become JSON; the body only shrinks.
+//! before and after, and one that is not JSON does not become JSON; what the body loses in length is filled with
+//! blanks at its end, so that a second look at the same memory finds the same body.
 
 use memchr::memchr;
 
-/// Resolves what can be resolved; returns the new length of the body.
-pub fn resolve(body: &mut [u8]) -> usize {
-    let Some(first) = memchr(b'\\', body) else { return body.len() };
+/// Resolves what can be resolved, and fills with blanks what is left over at the end.
+pub fn resolve(body: &mut [u8]) {
+    let Some(first) = memchr(b'\\', body) else { return };
     // Whether a string is open there: quotes before the first backslash are all plain ones.
     let quotes = body.get(..first).unwrap_or_default().iter().filter(|byte| **byte == b'"').count();
     let mut in_string = !quotes.is_multiple_of(2);
@@ -32,7 +33,7 @@ pub fn resolve(body: &mut [u8]) -> usize {
         }
         from += taken;
     }
-    to
+    body.get_mut(to..).unwrap_or_default().fill(b' ');
 }
 
 fn put(body: &mut [u8], at: usize, byte: u8) {
@@ -64,8 +65,12 @@ mod tests {
 
     fn resolved(text: &str) -> String {
         let mut body = text.as_bytes().to_vec();
-        let len = resolve(&mut body);
-        String::from_utf8(body[..len].to_vec()).unwrap()
+        resolve(&mut body);
+        assert_eq!(body.len(), text.len());
+        let mut again = body.clone();
+        resolve(&mut again);
+        assert_eq!(again, body, "a second time changes nothing");
+        String::from_utf8(body).unwrap().trim_end_matches(' ').to_owned()
     }
 
     #[test]

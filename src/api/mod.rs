@@ -6,16 +6,30 @@
 //! [`Rejection`], never a panic and never a 500.
 
 pub mod batch;
+pub mod binding;
 pub mod body;
+pub mod datakey;
 pub mod decrypt;
 pub mod encrypt;
+pub mod entropy;
 pub mod escapes;
+pub mod form;
+pub mod hash;
 pub mod health;
 pub mod keys;
+pub mod keystream;
+pub mod made;
+pub mod members;
+pub mod operation;
 pub mod payload;
+pub mod product;
+pub mod raw;
+pub mod rewrap;
 pub mod route;
+pub mod sign;
+pub mod stream;
+pub mod verify;
 
-use std::io;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -29,8 +43,8 @@ use crate::http::responder::{Exhausted, Fault, OVERLOADED, Responder};
 use crate::http::service::Arrival;
 use crate::http::status::Status;
 use crate::keyring::{Change, ChangeError, Key, Outcome, Ring};
-use crate::limits::{ASSOCIATED_DATA_MAX_BYTES, KEY_BYTES};
-use crate::model::{Health, KeyName};
+use crate::limits::{ASSOCIATED_DATA_MAX_BYTES, CONTEXT_MAX_BYTES, KEY_BYTES};
+use crate::model::{Health, KeyName, Permission, Principal};
 use crate::secret::Secret;
 
 /// What a worker lends to its handlers, one after the other.
@@ -41,7 +55,9 @@ pub struct Tools {
     /// Whether the last draw from it succeeded.
     pub entropy: bool,
     /// Room for decoded associated data.
-    pub scratch: Box<[u8; ASSOCIATED_DATA_MAX_BYTES]>,
+    pub associated_data: Box<[u8; ASSOCIATED_DATA_MAX_BYTES]>,
+    /// Room for a decoded context.
+    pub context: Box<[u8; CONTEXT_MAX_BYTES]>,
     /// What seals backups of keys.
     pub backup_key: Arc<Secret<KEY_BYTES>>,
 }
@@ -50,7 +66,18 @@ impl Tools {
     /// Tools around a generator and the server's backup key.
     #[must_use]
     pub fn new(random: Generator, backup_key: Arc<Secret<KEY_BYTES>>) -> Self {
-        Self { random, entropy: true, scratch: Box::new([0; ASSOCIATED_DATA_MAX_BYTES]), backup_key }
+        let (associated_data, context) = (Box::new([0; _]), Box::new([0; _]));
+        Self { random, entropy: true, associated_data, context, backup_key }
+    }
+
+    /// Fills `target` with random bytes.
+    ///
+    /// # Errors
+    /// 503 if the system gives none; `target` is all zeros then.
+    pub fn draw(&mut self, now: Moment, target: &mut [u8]) -> Result<(), Rejection> {
+        let drawn = self.random.fill(now, target);
+        self.entropy = drawn.is_ok();
+        drawn.map_err(|_| NO_ENTROPY.into())
     }
 }
 
@@ -93,6 +120,8 @@ pub struct Call<'a> {
     pub body: &'a mut [u8],
     /// The variable part of the path.
     pub param: Option<&'a str>,
+    /// Who asks, where that has to be known.
+    pub principal: Option<Principal>,
     /// The keys as they are now.
     pub ring: &'a Ring,
     /// The worker's tools.
@@ -124,8 +153,7 @@ impl<'a> Call<'a> {
 
     /// Resolves needless escapes in a JSON body, so that its texts can be worked on where they stand.
     pub fn resolve_escapes(&mut self) {
-        let len = escapes::resolve(self.body);
-        self.body = core::mem::take(&mut self.body).get_mut(..len).unwrap_or_default();
+        escapes::resolve(self.body);
     }
 
     /// The query, whose parameters must all be among `known`.
@@ -147,56 +175,39 @@ impl<'a> Call<'a> {
         Err(Rejection::Described { status: Status::BadRequest, code: "unknown_parameter", detail })
     }
 
+    /// Whether who asks may do what `permission` names, beside what the route demands.
+    ///
+    /// # Errors
+    /// 403
+    pub fn demand(&self, permission: Permission) -> Result<(), Rejection> {
+        let may = self.principal.is_some_and(|principal| principal.may(permission));
+        if may { Ok(()) } else { Err(FORBIDDEN.into()) }
+    }
+
     /// The key of this name.
     ///
     /// # Errors
     /// 404 if there is none.
     pub fn key(&mut self, name: &str) -> Result<&'a Arc<Key>, Rejection> {
-        self.subject.note_key(name);
-        self.ring.get(name).ok_or(Rejection::Fault(UNKNOWN_KEY))
+        find_key(self.ring, self.subject, name)
     }
+}
+
+/// The key of this name; the audit line will say which it was.
+///
+/// # Errors
+/// 404 if there is none.
+pub fn find_key<'a>(ring: &'a Ring, subject: &mut Subject, name: &str) -> Result<&'a Arc<Key>, Rejection> {
+    subject.note_key(name);
+    ring.get(name).ok_or(Rejection::Fault(UNKNOWN_KEY))
 }
 
 /// Writes a whole reply of JSON.
 ///
 /// # Errors
-/// [`Rejection::Overloaded`] if it finds no room.
+/// 413 if it is longer than any reply, [`Rejection::Overloaded`] if it finds no room now.
 pub fn reply_json(responder: &mut Responder<'_>, status: Status, value: &impl Serialize) -> Answer {
-    // Written twice, the first time only to be measured: that costs less than memory for a copy. What cannot be
-    // written shows as a wrong length when the reply is finished.
-    let mut measure = Measure(0);
-    let _ = serde_json::to_writer(&mut measure, value);
-    responder.begin(status, Some(ReplyForm::Json.content_type()), measure.0, &[])?;
-    let _ = serde_json::to_writer(Appended(responder), value);
-    Ok(Verdict::Done)
-}
-
-/// Counts what is written to it.
-struct Measure(usize);
-
-impl io::Write for Measure {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0 += bytes.len();
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Appends what is written to it to a reply.
-struct Appended<'a, 'b>(&'a mut Responder<'b>);
-
-impl io::Write for Appended<'_, '_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.append(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+    form::reply(responder, status, ReplyForm::Json, &[], &form::Json(value))
 }
 
 /// What comes next.
@@ -252,6 +263,9 @@ impl Rejection {
         match self {
             Self::Fault(fault) if fault.status == Status::ServiceUnavailable => {
                 responder.fault(fault, &[("Retry-After", b"1")]);
+            }
+            Self::Fault(fault) if fault.code == FORBIDDEN.code => {
+                responder.fault(fault, &[("WWW-Authenticate", b"Bearer error=\"insufficient_scope\"")]);
             }
             Self::Fault(fault) => responder.fault(fault, &[]),
             Self::Described { status, code, detail } => {
@@ -358,6 +372,10 @@ pub type Answer = Result<Verdict, Rejection>;
 
 /// Serves one route.
 pub type Handler = fn(&mut Call<'_>, &mut Responder<'_>) -> Answer;
+
+/// The credential does not allow what was asked.
+pub const FORBIDDEN: Fault<'static> =
+    Fault::new(Status::Forbidden, "insufficient_scope", "The credential does not allow this.");
 
 /// No key of that name exists.
 pub const UNKNOWN_KEY: Fault<'static> = Fault::new(

@@ -1,26 +1,21 @@
-//! What encryption and decryption share: how a request brings its payload, its key and its associated data.
+//! Sealing, opening and signing with the versions of a key, under its rules.
 //!
-//! Owns the choice between JSON and raw calls and the sealing and opening in place. Invariants: query `key` present
-//! means raw, absent means JSON, and a content type that says otherwise is refused; associated data is decoded before
-//! anything is touched; a failed open has one code, whatever the reason.
+//! Owns [`Bench`] and what may be said when a version cannot be used. Invariants: everything happens in place; a failed
+//! open has one code, whatever the cryptographic reason; what the policy forbids is no secret and is named; uses of a
+//! version with 96-bit nonces are counted before they happen; whatever succeeded is counted once.
 
-use std::borrow::Cow;
-
-use crate::api::{Call, NO_ENTROPY, Rejection, Tools};
-use crate::clock::Moment;
+use crate::api::binding::Binding;
+use crate::api::{Rejection, Tools};
+use crate::clock::{Moment, WallTime};
 use crate::crypto::aead::{self, Algorithm, TAG_BYTES};
 use crate::crypto::envelope;
-use crate::encoding::{base64_decode, base64url_decode};
-use crate::http::media::ContentType;
-use crate::http::query::Query;
+use crate::crypto::mac::Tag;
+use crate::crypto::signature::Presented;
 use crate::http::responder::Fault;
 use crate::http::status::Status;
-use crate::keyring::{Key, KeyVersion};
+use crate::keyring::{Change, Key, KeyVersion, SealRefusal, UseError};
 use crate::limits::{NONCE_MAX_BYTES, PLAINTEXT_MAX_BYTES};
-use crate::model::KeyType;
-
-/// The query parameters of a raw call.
-pub const RAW_PARAMETERS: [&str; 4] = ["key", "associated_data", "context", "key_version"];
+use crate::model::{KeyType, VersionState};
 
 /// One answer to every ciphertext that does not open.
 pub const DECRYPTION_FAILED: Fault<'static> = Fault::new(
@@ -29,126 +24,95 @@ pub const DECRYPTION_FAILED: Fault<'static> = Fault::new(
     "The ciphertext could not be decrypted under this key with this associated data.",
 );
 
-const MIXED_FORMS: Fault<'static> = Fault::new(
-    Status::BadRequest,
-    "json_with_query_key",
-    "With ?key= the body is the payload itself. Drop the parameter to send JSON, or the JSON content type to send octets.",
-);
-const UNSUPPORTED_TYPE: Fault<'static> = Fault::new(
-    Status::UnsupportedMediaType,
-    "unsupported_media_type",
-    "Send JSON, or add ?key=NAME and send application/octet-stream or text/plain.",
-);
-const BAD_ASSOCIATED_DATA: Fault<'static> = Fault::new(
-    Status::BadRequest,
-    "malformed_associated_data",
-    "associated_data must be canonical base64 (in a query: base64url without padding) of at most 4096 bytes.",
-);
-const CONTEXT_NOT_ALLOWED: Fault<'static> = Fault::new(
-    Status::BadRequest,
-    "context_not_allowed",
-    "A context is only for derived keys, and this key is not one.",
-);
-const BAD_VERSION: Fault<'static> =
+const UNKNOWN_VERSION: Fault<'static> =
     Fault::new(Status::BadRequest, "unknown_key_version", "The key has no version of this number.");
-const BAD_PARAMETER: Fault<'static> = Fault::new(
-    Status::BadRequest,
-    "malformed_parameter",
-    "A query parameter is not of the form that this route takes.",
+const TOO_OLD: Fault<'static> = Fault::new(
+    Status::Conflict,
+    "key_version_too_old",
+    "The policy of the key forbids versions as old as this: see its version bounds.",
+);
+const WORN_OUT: Fault<'static> = Fault::new(
+    Status::Conflict,
+    "key_version_worn_out",
+    "This version has been used as often as its nonces allow. Encrypt with the latest version.",
 );
 const TOO_LARGE: Fault<'static> =
     Fault::new(Status::ContentTooLarge, "plaintext_too_large", "A plaintext may have at most 1048576 bytes.");
+const INPUT_TOO_LARGE: Fault<'static> =
+    Fault::new(Status::ContentTooLarge, "input_too_large", "An input may have at most 1048576 bytes.");
+const WRONG_TYPE: Fault<'static> = Fault::new(
+    Status::BadRequest,
+    "key_type_not_allowed",
+    "The key is one that only signs: it serves POST /api/sign and POST /api/verify.",
+);
 
-/// A raw call, by its query.
-#[derive(Debug)]
-pub struct Raw<'a> {
-    /// The name of the key.
-    pub key: Cow<'a, str>,
-    /// The version that was asked for.
-    pub version: Option<u32>,
-    /// How much of the scratch memory the associated data fills.
-    pub associated_data: usize,
-}
-
-/// Reads the query of a call. Nothing means that the call is JSON.
+/// Refuses keys that only sign.
 ///
 /// # Errors
-/// [`Rejection`] if query and content type contradict each other, or a parameter is malformed.
-pub fn read_raw<'a>(call: &mut Call<'a>) -> Result<Option<Raw<'a>>, Rejection> {
-    if call.arrival.head.coded_content {
-        return Err(UNSUPPORTED_TYPE.into());
-    }
-    let content_type = call.content_type();
-    let query = call.query(&RAW_PARAMETERS)?;
-    let Some(key) = query.find_unique("key")? else {
-        if query.pairs().next().is_some() {
-            return Err(BAD_PARAMETER.into());
-        }
-        let json = matches!(content_type, ContentType::Json | ContentType::None | ContentType::Form);
-        return if json { Ok(None) } else { Err(UNSUPPORTED_TYPE.into()) };
-    };
-    match content_type {
-        ContentType::Json => return Err(MIXED_FORMS.into()),
-        ContentType::Other => return Err(UNSUPPORTED_TYPE.into()),
-        ContentType::None | ContentType::Octets | ContentType::Text | ContentType::Form => {}
-    }
-    if query.find_unique("context")?.is_some() {
-        return Err(CONTEXT_NOT_ALLOWED.into());
-    }
-    let key = match key.to_cow() {
-        Cow::Borrowed(key) => str::from_utf8(key).ok().map(Cow::Borrowed),
-        Cow::Owned(key) => String::from_utf8(key).ok().map(Cow::Owned),
-    };
-    let key = key.ok_or(BAD_PARAMETER)?;
-    let version = read_version(query)?;
-    let associated_data = match query.find_unique("associated_data")? {
-        None => 0,
-        Some(text) => {
-            base64url_decode(&text.to_cow(), call.tools.scratch.as_mut_slice()).ok_or(BAD_ASSOCIATED_DATA)?
-        }
-    };
-    Ok(Some(Raw { key, version, associated_data }))
+/// 400 for one of them.
+pub fn require_encryption(key: &Key) -> Result<(), Rejection> {
+    if key.kind().encrypts() { Ok(()) } else { Err(WRONG_TYPE.into()) }
 }
 
-fn read_version(query: Query<'_>) -> Result<Option<u32>, Rejection> {
-    let Some(text) = query.find_unique("key_version")? else { return Ok(None) };
-    canonical_number(&text.to_cow()).map(Some).ok_or_else(|| BAD_PARAMETER.into())
-}
-
-/// A positive decimal number without sign or leading zeros.
-#[must_use]
-pub fn canonical_number(digits: &[u8]) -> Option<u32> {
-    let canonical = !digits.starts_with(b"0") && digits.iter().all(u8::is_ascii_digit);
-    str::from_utf8(digits).ok().filter(|_| canonical)?.parse().ok()
-}
-
-/// Decodes the associated data of a JSON call into the scratch memory; returns its length.
+/// Refuses an input that is too long to be hashed or signed.
 ///
 /// # Errors
-/// [`Rejection`] if it is not canonical base64 or too long.
-pub fn read_associated_data(tools: &mut Tools, text: Option<&[u8]>) -> Result<usize, Rejection> {
-    match text {
-        None => Ok(0),
-        Some(text) => {
-            base64_decode(text, tools.scratch.as_mut_slice()).ok_or_else(|| BAD_ASSOCIATED_DATA.into())
-        }
-    }
+/// 413
+pub fn check_input(input: &[u8]) -> Result<(), Rejection> {
+    if input.len() > PLAINTEXT_MAX_BYTES { Err(INPUT_TOO_LARGE.into()) } else { Ok(()) }
 }
 
-/// Refuses a `context`: no key is derived yet.
+/// The version to seal or sign with.
 ///
 /// # Errors
-/// 400 if there is one.
-pub fn refuse_context(present: bool) -> Result<(), Rejection> {
-    if present { Err(CONTEXT_NOT_ALLOWED.into()) } else { Ok(()) }
-}
-
-/// The version to encrypt with.
-///
-/// # Errors
-/// 400 if the key has no such version.
+/// 400 if the key has no such version, 409 if it may not be used for that.
 pub fn sealing_version(key: &Key, wanted: Option<u32>) -> Result<&KeyVersion, Rejection> {
-    key.sealing_version(wanted).map_err(|_| BAD_VERSION.into())
+    key.sealing_version(wanted).map_err(|error| refusal(error).into())
+}
+
+/// The version to make a keystream again with.
+///
+/// # Errors
+/// 400 if the key has no such version, 409 if it may not be used for that.
+pub fn opening_version(key: &Key, wanted: Option<u32>) -> Result<&KeyVersion, Rejection> {
+    let number = wanted.unwrap_or_else(|| key.latest_number());
+    key.opening_version(number).map_err(|error| refusal(error).into())
+}
+
+/// What may be said of a version that cannot be used. Numbers, states and bounds are no secret.
+fn refusal(error: UseError) -> Fault<'static> {
+    let detail = match error {
+        UseError::UnknownVersion => return UNKNOWN_VERSION,
+        UseError::TooOld => return TOO_OLD,
+        UseError::State(VersionState::Enabled | VersionState::DecryptOnly) => {
+            "The version is decrypt-only: it opens and verifies, but neither seals nor signs."
+        }
+        UseError::State(VersionState::Disabled) => "The version is disabled.",
+        UseError::State(VersionState::Destroyed) => {
+            "The version is destroyed: its secrets are gone for good."
+        }
+    };
+    Fault::new(Status::Conflict, "key_version_disabled", detail)
+}
+
+/// Counts seals before they happen; returns the change that must come first, if there is one.
+///
+/// # Errors
+/// 409 for an older version that is worn out.
+pub fn count_seals(key: &Key, version: &KeyVersion, seals: usize) -> Result<Option<Change>, Rejection> {
+    if !key.kind().counts_seals() {
+        return Ok(None);
+    }
+    // The name is copied only where a change needs it.
+    let (name, number) = (|| key.name().clone(), version.number());
+    match version.uses().count_seals(u64::try_from(seals).unwrap_or(u64::MAX)) {
+        Ok(()) => Ok(None),
+        Err(SealRefusal::NeedsBlock) => Ok(Some(Change::ReserveSeals { name: name(), version: number })),
+        Err(SealRefusal::WornOut) if number == key.latest_number() => {
+            Ok(Some(Change::Rotate { name: name(), only_if_latest: Some(number) }))
+        }
+        Err(SealRefusal::WornOut) => Err(WORN_OUT.into()),
+    }
 }
 
 /// The algorithm of a key's direct encryption.
@@ -180,50 +144,118 @@ impl Seal {
     }
 }
 
-/// Seals `data` in place, with the first `associated_data` bytes of the scratch memory bound to it.
-///
-/// # Errors
-/// 413 for a plaintext that is too long, 503 without random bytes.
-pub fn seal(
-    tools: &mut Tools,
-    now: Moment,
-    key: &Key,
-    version: &KeyVersion,
-    data: &mut [u8],
-    associated_data: usize,
-) -> Result<Seal, Rejection> {
-    if data.len() > PLAINTEXT_MAX_BYTES {
-        return Err(TOO_LARGE.into());
-    }
-    let algorithm = algorithm(key.kind());
-    let drawn = tools.random.array::<NONCE_MAX_BYTES>(now);
-    tools.entropy = drawn.is_ok();
-    let nonce = drawn.map_err(|_| NO_ENTROPY)?;
-    let mut seal = Seal { version: version.number(), algorithm, nonce, tag: [0; TAG_BYTES] };
-    let aad = tools.scratch.get(..associated_data).unwrap_or_default();
-    let sealed = version.with_encryption_key(|key| aead::seal(algorithm, key, seal.nonce(), aad, data));
-    seal.tag = sealed.ok_or(BAD_VERSION)?.map_err(|_| Rejection::from(TOO_LARGE))?;
-    Ok(seal)
+/// Where one key's work is done.
+#[derive(Debug)]
+pub struct Bench<'a> {
+    /// The worker's tools.
+    pub tools: &'a mut Tools,
+    /// This turn's time.
+    pub now: Moment,
+    /// This turn's civil time.
+    pub wall: WallTime,
+    /// The key.
+    pub key: &'a Key,
+    /// The version that seals and signs, if that is asked for.
+    pub sealing: Option<&'a KeyVersion>,
 }
 
-/// Opens nonce, ciphertext and tag in place and lends the plaintext.
-///
-/// # Errors
-/// 400 `decryption_failed`, whatever the reason; nothing of the plaintext remains.
-pub fn open<'a>(
-    tools: &Tools,
-    key: &Key,
-    version: u32,
-    body: &'a mut [u8],
-    associated_data: usize,
-) -> Result<&'a [u8], Rejection> {
-    let algorithm = algorithm(key.kind());
-    let version = key.opening_version(version).map_err(|_| DECRYPTION_FAILED)?;
-    let (nonce, data, tag) = envelope::split_body(algorithm, body).ok_or(DECRYPTION_FAILED)?;
-    let aad = tools.scratch.get(..associated_data).unwrap_or_default();
-    let opened = version.with_encryption_key(|key| aead::open(algorithm, key, nonce, aad, data, tag));
-    opened.ok_or(DECRYPTION_FAILED)?.map_err(|_| DECRYPTION_FAILED)?;
-    Ok(data)
+impl Bench<'_> {
+    /// Seals `data` in place.
+    ///
+    /// # Errors
+    /// 413 for a plaintext that is too long, 503 without random bytes, 400 for a wrong context.
+    pub fn seal(&mut self, binding: Binding, data: &mut [u8]) -> Result<Seal, Rejection> {
+        let version = self.sealing.ok_or(UNKNOWN_VERSION)?;
+        if data.len() > PLAINTEXT_MAX_BYTES {
+            return Err(TOO_LARGE.into());
+        }
+        let mut nonce = [0; NONCE_MAX_BYTES];
+        self.tools.draw(self.now, &mut nonce)?;
+        let algorithm = algorithm(self.key.kind());
+        let mut seal = Seal { version: version.number(), algorithm, nonce, tag: [0; TAG_BYTES] };
+        let aad = binding.associated_data(self.tools);
+        let sealed =
+            self.with_key(version, binding, |key| aead::seal(algorithm, key, seal.nonce(), aad, data))?;
+        seal.tag = sealed.ok_or(UNKNOWN_VERSION)?.map_err(|_| Rejection::from(TOO_LARGE))?;
+        version.uses().note(self.wall, 1);
+        Ok(seal)
+    }
+
+    /// Opens nonce, ciphertext and tag in place and lends the plaintext.
+    ///
+    /// # Errors
+    /// 400 `decryption_failed`, whatever the reason, and nothing of the plaintext remains; 409 for a version that
+    /// may not be used, 400 for a wrong context.
+    pub fn open<'b>(
+        &self,
+        version: u32,
+        binding: Binding,
+        body: &'b mut [u8],
+    ) -> Result<&'b mut [u8], Rejection> {
+        let version = self.key.opening_version(version).map_err(|error| match error {
+            UseError::UnknownVersion => DECRYPTION_FAILED,
+            other => refusal(other),
+        })?;
+        let algorithm = algorithm(self.key.kind());
+        let aad = binding.associated_data(self.tools);
+        let (nonce, data, tag) = envelope::split_body(algorithm, body).ok_or(DECRYPTION_FAILED)?;
+        let opened =
+            self.with_key(version, binding, |key| aead::open(algorithm, key, nonce, aad, data, tag))?;
+        opened.ok_or(DECRYPTION_FAILED)?.map_err(|_| DECRYPTION_FAILED)?;
+        version.uses().note(self.wall, 1);
+        Ok(data)
+    }
+
+    /// Signs `message`; gives the number of the version too.
+    ///
+    /// # Errors
+    /// 413 for a message that is too long.
+    pub fn sign(&self, message: &[u8]) -> Result<(u32, Tag), Rejection> {
+        check_input(message)?;
+        let version = self.sealing.ok_or(UNKNOWN_VERSION)?;
+        let tag = version.sign(self.key.kind(), message).ok_or(UNKNOWN_VERSION)?;
+        version.uses().note(self.wall, 1);
+        Ok((version.number(), tag))
+    }
+
+    /// Whether `presented` is the signature of `message` by this version. The comparison takes the same time whatever
+    /// the bytes are.
+    ///
+    /// # Errors
+    /// 413 for a message that is too long, 409 for a version that may not be used.
+    pub fn verify(&self, message: &[u8], version: u32, presented: &Presented) -> Result<bool, Rejection> {
+        check_input(message)?;
+        let version = match self.key.opening_version(version) {
+            Ok(version) => version,
+            Err(UseError::UnknownVersion) => return Ok(false),
+            Err(other) => return Err(refusal(other).into()),
+        };
+        let tag = version.sign(self.key.kind(), message).ok_or(UNKNOWN_VERSION)?;
+        version.uses().note(self.wall, 1);
+        Ok(tag.matches(presented.as_bytes()))
+    }
+
+    /// Lends the AEAD key: the version's own, or the one that is derived for the context.
+    fn with_key<R>(
+        &self,
+        version: &KeyVersion,
+        binding: Binding,
+        use_it: impl FnOnce(&[u8; aead::KEY_BYTES]) -> R,
+    ) -> Result<Option<R>, Rejection> {
+        let context = binding.context(self.tools, self.key)?;
+        Ok(if self.key.options().derived {
+            version.with_derived_key(context, use_it)
+        } else {
+            version.with_encryption_key(use_it)
+        })
+    }
+}
+
+/// A positive decimal number without sign or leading zeros.
+#[must_use]
+pub fn canonical_number(digits: &[u8]) -> Option<u32> {
+    let canonical = !digits.starts_with(b"0") && digits.iter().all(u8::is_ascii_digit);
+    str::from_utf8(digits).ok().filter(|_| canonical)?.parse().ok()
 }
 
 /// Decimal digits of a key version, for replies.

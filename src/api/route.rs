@@ -4,7 +4,11 @@
 //! a test names those; `HEAD` is served wherever `GET` is; what the table does not name does not exist.
 
 use crate::api::keys::{backup, configure, create, lifecycle, material, read};
-use crate::api::{Handler, decrypt, encrypt, health};
+use crate::api::stream::Direction;
+use crate::api::{
+    Handler, datakey, decrypt, encrypt, entropy, hash, health, keystream, rewrap, sign, verify,
+};
+use crate::http::service::Taking;
 use crate::http::target::Method;
 use crate::limits::{BODY_BUFFERED_MAX_BYTES, BODY_PAYLOAD_MAX_BYTES, BODY_SMALL_MAX_BYTES};
 use crate::model::Permission;
@@ -17,13 +21,31 @@ pub struct Route {
     /// The path, with `{name}` for its one variable part.
     pub pattern: &'static str,
     /// What serves it.
-    pub handler: Handler,
+    pub serving: Serving,
     /// What the caller must be allowed to do.
     pub permission: Option<Permission>,
     /// The event in the audit log; a route without one leaves no line.
     pub event: Option<&'static str>,
-    /// Largest body.
-    pub body_max_bytes: usize,
+}
+
+/// How a row is served.
+#[derive(Clone, Copy, Debug)]
+pub enum Serving {
+    /// By a handler that gets the whole body, of at most so many bytes.
+    Whole(Handler, usize),
+    /// Piece by piece, whatever the length of the body.
+    Streamed(Direction),
+}
+
+impl Route {
+    /// How the body is taken.
+    #[must_use]
+    pub const fn taking(&self) -> Taking {
+        match self.serving {
+            Serving::Whole(_, body_max_bytes) => Taking::Whole(body_max_bytes),
+            Serving::Streamed(_) => Taking::Streamed,
+        }
+    }
 }
 
 const fn row(
@@ -34,7 +56,18 @@ const fn row(
     event: &'static str,
     body_max_bytes: usize,
 ) -> Route {
-    Route { method, pattern, handler, permission: Some(permission), event: Some(event), body_max_bytes }
+    let serving = Serving::Whole(handler, body_max_bytes);
+    Route { method, pattern, serving, permission: Some(permission), event: Some(event) }
+}
+
+const fn stream(
+    pattern: &'static str,
+    direction: Direction,
+    permission: Permission,
+    event: &'static str,
+) -> Route {
+    let serving = Serving::Streamed(direction);
+    Route { method: Method::Post, pattern, serving, permission: Some(permission), event: Some(event) }
 }
 
 /// A route of the life of keys, whose bodies are small.
@@ -49,7 +82,7 @@ const fn key_row(
 }
 
 const fn public(pattern: &'static str, handler: Handler) -> Route {
-    Route { method: Method::Get, pattern, handler, permission: None, event: None, body_max_bytes: 0 }
+    Route { method: Method::Get, pattern, serving: Serving::Whole(handler, 0), permission: None, event: None }
 }
 
 /// Every route; those that are asked for most often stand first.
@@ -69,6 +102,27 @@ pub static TABLE: &[Route] = &[
         Permission::Decrypt,
         "decrypt",
         BODY_PAYLOAD_MAX_BYTES,
+    ),
+    row(Method::Post, "/api/rewrap", rewrap::rewrap, Permission::Rewrap, "rewrap", BODY_PAYLOAD_MAX_BYTES),
+    row(Method::Post, "/api/datakey", datakey::datakey, Permission::Datakey, "datakey", BODY_SMALL_MAX_BYTES),
+    row(Method::Post, "/api/sign", sign::sign, Permission::Sign, "sign", BODY_PAYLOAD_MAX_BYTES),
+    row(Method::Post, "/api/verify", verify::verify, Permission::Verify, "verify", BODY_PAYLOAD_MAX_BYTES),
+    row(Method::Post, "/api/hash", hash::hash, Permission::Hash, "hash", BODY_PAYLOAD_MAX_BYTES),
+    row(
+        Method::Post,
+        "/api/entropy/sample",
+        entropy::sample,
+        Permission::Entropy,
+        "entropy.sample",
+        BODY_SMALL_MAX_BYTES,
+    ),
+    row(
+        Method::Post,
+        "/api/keystream",
+        keystream::keystream,
+        Permission::Keystream,
+        "keystream",
+        BODY_SMALL_MAX_BYTES,
     ),
     public("/api/health", health::health),
     public("/api/health/live", health::live),
@@ -98,6 +152,8 @@ pub static TABLE: &[Route] = &[
         "key.restore",
         BODY_BUFFERED_MAX_BYTES,
     ),
+    stream("/api/stream/encrypt", Direction::Encrypt, Permission::Encrypt, "stream.encrypt"),
+    stream("/api/stream/decrypt", Direction::Decrypt, Permission::Decrypt, "stream.decrypt"),
 ];
 
 /// What the table says of a request.

@@ -16,6 +16,8 @@ use crate::model::{KeyName, RequestId};
 pub enum Outcome {
     /// A change is about to be made: its result follows in a line of its own.
     Attempt,
+    /// A stream is about to be answered: how it ended follows in a line of its own.
+    Begin,
     /// It was done.
     Success,
     /// It was refused or failed.
@@ -26,6 +28,7 @@ impl Outcome {
     const fn name(self) -> &'static str {
         match self {
             Self::Attempt => "attempt",
+            Self::Begin => "begin",
             Self::Success => "success",
             Self::Failure => "failure",
         }
@@ -79,6 +82,17 @@ pub struct Request<'a> {
     pub key: Option<&'a str>,
     /// The version that was used.
     pub key_version: Option<u32>,
+    /// How far a stream came that has ended.
+    pub bytes: Option<Bytes>,
+}
+
+/// How much of a stream has passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bytes {
+    /// Bytes of the request's body that were used.
+    pub read: u64,
+    /// Bytes of the reply's body that left.
+    pub written: u64,
 }
 
 /// Writes the line of `event` with the number `sequence` in `stream` to the front of `target`; returns its length.
@@ -159,6 +173,10 @@ fn put_request(cursor: &mut Cursor<'_>, request: &Request<'_>) -> Option<()> {
     }
     if let Some(version) = request.key_version {
         put_number(cursor, b",\"key_version\":", u64::from(version))?;
+    }
+    if let Some(bytes) = request.bytes {
+        put_number(cursor, b",\"bytes_in\":", bytes.read)?;
+        put_number(cursor, b",\"bytes_out\":", bytes.written)?;
     }
     Some(())
 }
@@ -256,6 +274,7 @@ mod tests {
                 elapsed_micros: 42,
                 key: Some("orders"),
                 key_version: Some(3),
+                bytes: None,
             }),
         };
         let line = written("s-w0", 7, &event);
@@ -287,6 +306,7 @@ mod tests {
                 elapsed_micros: u64::MAX,
                 key: Some("k\",\"outcome\":\"success"),
                 key_version: Some(u32::MAX),
+                bytes: Some(Bytes { read: u64::MAX, written: u64::MAX }),
             }),
         };
         let mut line = written("0123456789abcdef-w63", u64::MAX, &event);

@@ -224,6 +224,7 @@ mod tests {
                 elapsed_micros: 5,
                 key: Some("orders"),
                 key_version: None,
+                bytes: None,
             };
             let store = revision.map(|revision| StoreMark { revision, tag: [3; 16] });
             let event = Event {
@@ -314,7 +315,7 @@ mod tests {
         let len = file.bytes.len();
         file.tell("key.create", 1, Outcome::Success, Some(7));
         for cut in len..file.bytes.len() {
-            let whole = core::mem::replace(&mut file.bytes, Vec::new());
+            let whole = core::mem::take(&mut file.bytes);
             file.bytes = whole[..cut].to_vec();
             let replay = file.replayed();
             assert_eq!(replay.head(), None, "{cut}");

@@ -57,6 +57,8 @@ pub(super) struct StoreCommand {
     pub(super) json: bool,
     /// The master key that is to open the store from now on.
     pub(super) new_master_key_file: Option<PathBuf>,
+    /// Where a new admin key goes; else to standard output.
+    pub(super) admin_key_file: Option<PathBuf>,
 }
 
 /// The commands of `quantonium store`.
@@ -70,11 +72,14 @@ pub(super) enum Action {
     Compact,
     /// Put it under another master key.
     Rekey,
+    /// Seal everything anew under a new root key.
+    RotateRoot,
 }
 
 impl Action {
     /// All of them, in the order of the help.
-    pub(super) const ALL: [Self; 4] = [Self::Verify, Self::Inspect, Self::Compact, Self::Rekey];
+    pub(super) const ALL: [Self; 5] =
+        [Self::Verify, Self::Inspect, Self::Compact, Self::Rekey, Self::RotateRoot];
 
     /// The word on the command line.
     pub(super) const fn name(self) -> &'static str {
@@ -83,6 +88,7 @@ impl Action {
             Self::Inspect => "inspect",
             Self::Compact => "compact",
             Self::Rekey => "rekey",
+            Self::RotateRoot => "rotate-root",
         }
     }
 
@@ -93,8 +99,9 @@ impl Action {
     /// The settings that it takes.
     const fn settings(self) -> &'static [Id] {
         match self {
-            Self::Verify | Self::Inspect => &[Id::ConfigFile, Id::DataDir, Id::MasterKeyFile],
-            Self::Compact | Self::Rekey => &[
+            Self::Inspect => &[Id::ConfigFile, Id::DataDir, Id::MasterKeyFile],
+            Self::Verify => &[Id::ConfigFile, Id::DataDir, Id::MasterKeyFile, Id::MinStoreRevision],
+            Self::Compact | Self::Rekey | Self::RotateRoot => &[
                 Id::ConfigFile,
                 Id::DataDir,
                 Id::MasterKeyFile,
@@ -110,6 +117,7 @@ impl Action {
             Self::Verify | Self::Inspect => &[Own { name: "json", kind: Kind::Switch }],
             Self::Compact => &[],
             Self::Rekey => &[Own { name: NEW_MASTER_KEY_FILE, kind: Kind::Path }],
+            Self::RotateRoot => &[Own { name: ADMIN_KEY_FILE, kind: Kind::Path }],
         }
     }
 }
@@ -118,7 +126,8 @@ const NEW_MASTER_KEY_FILE: &str = "new-master-key-file";
 const GENERATE_MASTER_KEY: &str = "generate-master-key";
 const ADMIN_KEY_FILE: &str = "admin-key-file";
 
-const INIT_SETTINGS: [Id; 5] = [Id::ConfigFile, Id::DataDir, Id::MasterKeyFile, Id::UserId, Id::GroupId];
+const INIT_SETTINGS: [Id; 6] =
+    [Id::ConfigFile, Id::DataDir, Id::MasterKeyFile, Id::UserId, Id::GroupId, Id::AcceptStoreRollback];
 const INIT_OWN: [Own; 2] =
     [Own { name: GENERATE_MASTER_KEY, kind: Kind::Switch }, Own { name: ADMIN_KEY_FILE, kind: Kind::Path }];
 
@@ -251,7 +260,8 @@ fn store(mut parser: Parser) -> Result<Command, UsageError> {
         )));
     }
     let json = flags.take("json").is_some();
-    Ok(Command::Store(StoreCommand { raw: flags.raw, action, json, new_master_key_file }))
+    let admin_key_file = flags.take_path(ADMIN_KEY_FILE)?;
+    Ok(Command::Store(StoreCommand { raw: flags.raw, action, json, new_master_key_file, admin_key_file }))
 }
 
 fn healthcheck(parser: Parser) -> Result<Command, UsageError> {
@@ -518,8 +528,14 @@ mod tests {
             ("version serve", "unexpected argument serve; flags begin with --"),
             ("stroe", "unknown command stroe; did you mean `quantonium store`?"),
             ("store verfiy", "unknown store command verfiy; did you mean `quantonium store verify`?"),
-            ("store scrub", "unknown store command scrub; there are verify, inspect, compact, rekey"),
-            ("help store scrub", "unknown store command scrub; there are verify, inspect, compact, rekey"),
+            (
+                "store scrub",
+                "unknown store command scrub; there are verify, inspect, compact, rekey, rotate-root",
+            ),
+            (
+                "help store scrub",
+                "unknown store command scrub; there are verify, inspect, compact, rekey, rotate-root",
+            ),
             ("help init verify", "unexpected argument verify; flags begin with --"),
             (
                 "store --data-dir x",

@@ -5,20 +5,20 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::keyring::Key;
-use crate::keyring::record::{decode_key, decode_uses};
+use crate::auth::StoredKey;
+use crate::keyring::{Key, decode_key, decode_uses};
 use crate::limits::JOURNAL_DAMAGES_SHOWN_MAX_COUNT;
 use crate::store::{Kind, Path, Record, Sealer, Unreadable};
+
+const MALFORMED: &str = "it contradicts its format, or a newer version wrote it";
 
 /// What is in a store.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
     /// The keys, by name.
     pub(super) keys: BTreeMap<String, Key>,
-    /// Records of use counters.
-    pub(super) uses_count: u64,
-    /// Records of API keys.
-    pub(super) api_keys_count: u64,
+    /// The API keys, by identifier.
+    pub(super) api_keys: BTreeMap<String, StoredKey>,
     /// What cannot be read: the first ones.
     pub(super) unreadable: Vec<Unreadable>,
     /// How many records cannot be read.
@@ -68,7 +68,7 @@ impl Contents {
     /// Reads one record; of use counters it returns the identifier of their key, which may not have been read yet.
     fn read(&mut self, record: &Record, sealer: &Sealer) -> Result<Option<[u8; 16]>, Unreadable> {
         let unreadable = |why| Unreadable { path: record.path, revision: record.revision, why };
-        let malformed = |_| unreadable("it contradicts its format, or a newer version wrote it");
+        let malformed = |_| unreadable(MALFORMED);
         let plaintext = sealer.open(record)?;
         match plaintext.first().copied().and_then(Kind::of) {
             Some(Kind::Key) => {
@@ -78,10 +78,13 @@ impl Contents {
             }
             Some(Kind::Uses) => {
                 let uses = decode_uses(&plaintext).map_err(malformed)?;
-                self.uses_count += 1;
                 return Ok(Some(*uses.id()));
             }
-            Some(Kind::ApiKey) => self.api_keys_count += 1,
+            Some(Kind::ApiKey) => {
+                let key = StoredKey::decode(&plaintext).map_err(|_| unreadable(MALFORMED))?;
+                sealer.verify_path(record, Kind::ApiKey, key.name())?;
+                self.api_keys.insert(key.name().to_owned(), key);
+            }
             None => return Err(unreadable("it is of an unknown kind: a newer version may have written it")),
         }
         Ok(None)
@@ -92,5 +95,54 @@ impl Contents {
         if self.unreadable.len() < JOURNAL_DAMAGES_SHOWN_MAX_COUNT {
             self.unreadable.push(unreadable);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::WallTime;
+    use crate::keyring::encode_key;
+    use crate::keyring::{Change, Circumstances, Ring, change::apply};
+    use crate::model::{KeyName, KeyOptions, KeyType, PolicyChange};
+    use crate::store::RootKey;
+
+    fn key(name: &str) -> Key {
+        let mut ring = Ring::default();
+        let mut draw = |bytes: &mut [u8]| {
+            bytes.fill(7);
+            Ok(())
+        };
+        let mut at =
+            Circumstances { now: WallTime::from_millis(1), restore_window_seconds: 0, draw: &mut draw };
+        let options = KeyOptions::of(KeyType::XChaCha20Poly1305);
+        let create =
+            Change::Create { name: KeyName::new(name).unwrap(), options, policy: PolicyChange::default() };
+        let made = apply(&mut ring, &create, &mut at).unwrap();
+        (*made.key).clone()
+    }
+
+    fn record(sealer: &Sealer, name: &str, revision: u64, plaintext: &[u8]) -> Record {
+        let path = sealer.path(Kind::Key, name);
+        let sealed = Some(sealer.seal(path, revision, &[1; 24], plaintext).unwrap());
+        Record { path, revision, sealed }
+    }
+
+    #[test]
+    fn the_last_word_on_a_path_counts_and_one_bad_record_hides_no_other() {
+        let sealer = RootKey::take(&mut [3; 32]).sealer([4; 16]).unwrap();
+        let mut gathered = Gathered::default();
+        let orders = encode_key(&key("orders"));
+        gathered.take(record(&sealer, "orders", 1, &orders));
+        gathered.take(record(&sealer, "gone", 2, &encode_key(&key("gone"))));
+        gathered.take(Record { path: sealer.path(Kind::Key, "gone"), revision: 3, sealed: None });
+        // A key at the place of another, one that contradicts its format, one that was moved to another revision.
+        gathered.take(record(&sealer, "other", 4, &orders));
+        gathered.take(record(&sealer, "short", 5, b"K\x01"));
+        gathered.take(Record { revision: 7, ..record(&sealer, "moved", 6, &encode_key(&key("moved"))) });
+        let contents = gathered.read(&sealer);
+        assert_eq!(contents.keys.keys().collect::<Vec<_>>(), ["orders"]);
+        assert_eq!((contents.unreadable_count, contents.unreadable.len()), (3, 3));
+        assert!(contents.api_keys.is_empty());
     }
 }

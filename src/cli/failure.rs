@@ -10,7 +10,7 @@ use crate::console;
 use crate::crypto;
 use crate::exit::Exit;
 use crate::sandbox;
-use crate::store::{AppendError, StoreError};
+use crate::store::StoreError;
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -58,19 +58,7 @@ impl From<ConfigError> for Failure {
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        let text = error.to_string();
-        match error {
-            StoreError::Damaged { .. }
-            | StoreError::DamagedHeader { .. }
-            | StoreError::NotAJournal { .. }
-            | StoreError::Unreadable(_) => Self::damaged(text),
-            StoreError::NotCompacted(_)
-            | StoreError::NotAppended(AppendError::Full | AppendError::Failed | AppendError::Ambiguous) => {
-                Self::io(text)
-            }
-            StoreError::Io { action: "write" | "read" | "sync" | "reserve room for", .. } => Self::io(text),
-            _ => Self::config(text),
-        }
+        Self { exit: error.exit(), text: error.to_string() }
     }
 }
 

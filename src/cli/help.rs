@@ -21,7 +21,7 @@ First run:
 Commands:
   quantonium init [FLAG ...]             make data directory, store, master key and admin key
   quantonium serve [FLAG ...]            serve until SIGTERM; a second signal stops at once
-  quantonium store COMMAND [FLAG ...]    verify, inspect, compact or rekey a stopped server's store
+  quantonium store COMMAND [FLAG ...]    verify, inspect, rekey ... a stopped server's store
   quantonium healthcheck [--url URL]     ask a server (default: the one configured here) how it is
   quantonium version                     show version, commit, target, features, CPU flavour
   quantonium help [COMMAND]              show this; more with help init, help store, help store rekey
@@ -56,6 +56,7 @@ Flags:
   --generate-master-key    make that file too (mode 0600); it must not exist
   --admin-key-file PATH    write the admin key there (mode 0600) instead; it must not exist
   --user-id ID, --group-id ID   as root: who serves, and gets the data directory (1001)
+  --accept-store-rollback  make a new store though the audit files know of one that is gone
   --config PATH            take these settings from a TOML file
 
 Then serve it:
@@ -69,6 +70,7 @@ quantonium store: work on the store of a server that does not run.
   quantonium store inspect   show what the store is and, with the master key, the keys in it
   quantonium store compact   rewrite it without what was superseded or removed
   quantonium store rekey     put it under another master key
+  quantonium store rotate-root   seal everything anew; ends every API key
 
 Each takes --data-dir PATH and --master-key-file PATH, or their variables, as `quantonium serve`
 does; `quantonium help store verify` and so on show an example. Stop the server first: while it
@@ -83,13 +85,15 @@ quantonium store verify: read and check every byte of the store, every record an
       --master-key-file /etc/quantonium/master.key
 
 It changes nothing. Exit code 0: all is as it was written, apart from an unfinished change at the
-very end, which the next start cuts off. Exit code 65: damaged; the report says at which offsets.
+very end, which the next start cuts off. Exit code 65: damaged; the report says at which offsets. Exit
+code 78: sound, but older than the audit files or --min-store-revision say.
 Without the master key nothing can be checked but the form of the header: see `store inspect`.
 
 Flags:
   --data-dir PATH          the data directory, or a copy of one
   --master-key-file PATH   the master key that it was made with
   --json                   report in JSON
+  --min-store-revision N   the revision that it must have reached
   --config PATH            take these settings from a TOML file
 ";
 
@@ -143,6 +147,24 @@ Flags:
   --min-store-revision N, --accept-store-rollback, --config PATH   as for serve
 ";
 
+const ROTATE_ROOT: &str = "\
+quantonium store rotate-root: seal everything anew under a new root key.
+
+  quantonium store rotate-root --data-dir /var/lib/quantonium \\
+      --master-key-file /etc/quantonium/master.key > admin.key
+
+For when somebody may have had both a journal and its master key: rekey alone leaves the root key
+as it is. Rotate the keys in it too, for such a one has them. The keys and what they sealed stay
+as they are. What ends: every API key, the admin key too (they are listed, and a new admin key is
+made), and backups of keys that were not sealed under --backup-key-file.
+
+Flags:
+  --data-dir PATH          the data directory
+  --master-key-file PATH   the master key; it stays
+  --admin-key-file PATH    write the new admin key there (mode 0600) instead; it must not exist
+  --min-store-revision N, --accept-store-rollback, --config PATH   as for serve
+";
+
 /// What is asked about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Topic {
@@ -169,6 +191,7 @@ pub(super) fn text(topic: Topic) -> String {
         Topic::OfStore(Action::Inspect) => INSPECT,
         Topic::OfStore(Action::Compact) => COMPACT,
         Topic::OfStore(Action::Rekey) => REKEY,
+        Topic::OfStore(Action::RotateRoot) => ROTATE_ROOT,
     };
     let mut out = text.to_owned();
     exit_codes(&mut out);

@@ -5,15 +5,13 @@
 //! alone or in a file for its owner only; everything else goes to standard error.
 
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use zeroize::Zeroizing;
 
 use super::arguments::Init;
 use super::failure::Failure;
+use super::new_file::NewFile;
 use super::offline;
 use crate::clock::Moment;
 use crate::config::{self, Offline};
@@ -21,9 +19,9 @@ use crate::console;
 use crate::crypto::random::{Generator, Kernel};
 use crate::encoding::hex_encode;
 use crate::exit::Exit;
-use crate::keeper;
+use crate::keeper::initialise;
 use crate::limits::KEY_BYTES;
-use crate::store::{DataDir, Journal, MasterKey, Owner, StoreError, quoted};
+use crate::store::{DataDir, Head, Journal, MasterKey, Owner, StoreError, quoted};
 
 /// Makes what `init` asks for and says what to do next.
 pub(super) fn run(init: Init, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Exit {
@@ -69,8 +67,13 @@ impl Plan {
         let data_dir = DataDir::open(path, owner)?;
         // A store that is there is never touched. One whose making was cut off is made complete, but no new master key
         // would open it.
-        if self.generate_master_key && Journal::exists(&data_dir)? {
+        let exists = Journal::exists(&data_dir)?;
+        if self.generate_master_key && exists {
             return Err(StoreError::StoreExists { path: path.join("journal") }.into());
+        }
+        if !exists {
+            // What the audit files know of must not be replaced by nothing.
+            offline::witness(&self.settings, &data_dir)?.check(Head::default())?;
         }
         let admin_file = self.admin_key_file.as_deref().map(|path| NewFile::create(path, "admin key"));
         let admin_file = admin_file.transpose()?;
@@ -78,11 +81,8 @@ impl Plan {
             self.make_master_key(&mut random)?;
         }
         let master = MasterKey::read_file(&self.master_key_file)?;
-        let admin = keeper::initialise(&data_dir, &master, &mut random)?;
-        match admin_file {
-            Some(file) => file.keep_or_show(&admin),
-            None => console::out(&Zeroizing::new(format!("{}\n", &*admin))),
-        }
+        let admin = initialise(&data_dir, &master, &mut random)?;
+        NewFile::hand_over(admin_file, &admin);
         self.tell();
         Ok(())
     }
@@ -110,64 +110,5 @@ impl Plan {
              admin API key: {admin}; nothing else keeps it\n\
              next:\n  quantonium serve --data-dir {data_dir} --master-key-file {master}\n"
         ));
-    }
-}
-
-/// A file for its owner only that did not exist; removed again unless it was filled.
-struct NewFile<'a> {
-    path: &'a Path,
-    file: File,
-    filled: bool,
-}
-
-impl<'a> NewFile<'a> {
-    fn create(path: &'a Path, what: &str) -> Result<Self, Failure> {
-        let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-        let shown = quoted(path);
-        opened.map(|file| Self { path, file, filled: false }).map_err(|error| match error.kind() {
-            ErrorKind::AlreadyExists if what == "master key" => Failure::config(format!(
-                "{shown} exists and is not overwritten: leave out --generate-master-key to use it, or name another \
-                 file"
-            )),
-            ErrorKind::AlreadyExists => {
-                Failure::config(format!("{shown} exists and is not overwritten: name another file"))
-            }
-            ErrorKind::NotFound => Failure::config(format!(
-                "cannot make the file of the {what}, {shown}: the directory around it is missing; create it first"
-            )),
-            _ => Failure::config(format!("cannot make the file of the {what}, {shown}: {error}")),
-        })
-    }
-
-    /// Writes `text` and makes it durable, the name too.
-    fn fill(mut self, text: &[u8]) -> Result<(), Failure> {
-        let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let written = self
-            .file
-            .write_all(text)
-            .and_then(|()| self.file.sync_all())
-            .and_then(|()| File::open(parent.unwrap_or(Path::new(".")))?.sync_all());
-        self.filled = written.is_ok();
-        written.map_err(|error| Failure::io(format!("cannot write {}: {error}", quoted(self.path))))
-    }
-
-    /// Keeps the admin key here. Where that fails it is shown, because the store that knows it is made already.
-    fn keep_or_show(self, admin: &str) {
-        let line = Zeroizing::new(format!("{admin}\n"));
-        if let Err(failure) = self.fill(line.as_bytes()) {
-            console::err(&format!(
-                "quantonium: init: {failure}; the admin key is on standard output instead\n"
-            ));
-            console::out(&line);
-        }
-    }
-}
-
-impl Drop for NewFile<'_> {
-    fn drop(&mut self) {
-        if !self.filled {
-            // It is ours: it did not exist before. Should it stay, it is empty or refused when it is read.
-            let _ = std::fs::remove_file(self.path);
-        }
     }
 }

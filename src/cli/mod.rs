@@ -10,9 +10,11 @@ mod failure;
 mod healthcheck;
 mod help;
 mod init;
+mod new_file;
 mod offline;
 mod panic_hook;
 mod report;
+mod rotate_root;
 mod store;
 mod version;
 

@@ -1,4 +1,4 @@
-//! What the commands have in common that work without a server: the process made safe, the directory opened.
+//! What the commands share that work without a server: the process made safe, the directory opened, the witness.
 //!
 //! Owns nothing. Invariants: no secret is read before core files and debuggers are forbidden; a directory that does
 //! not exist is not made by a command that only looks at it.
@@ -11,8 +11,10 @@ use rustix::fs::Mode;
 
 use super::failure::Failure;
 use crate::build_info;
+use crate::config::Offline;
 use crate::sandbox;
-use crate::store::{DataDir, Owner, StoreError, quoted};
+use crate::server;
+use crate::store::{DataDir, Head, Owner, StoreError, Witness, quoted};
 
 /// Makes the process fit to hold secrets.
 pub(super) fn prepare() -> Result<(), Failure> {
@@ -42,6 +44,17 @@ pub(super) fn open_existing(path: &Path) -> Result<DataDir, Failure> {
     };
     let owner = Owner { uid: found.uid(), gid: found.gid() };
     DataDir::open(path, is_root().then_some(owner)).map_err(Failure::from)
+}
+
+/// How far the store has been: what its audit files tell, and what the settings say.
+pub(super) fn witness(settings: &Offline, data_dir: &DataDir) -> Result<Witness, Failure> {
+    let replay = server::read_audit(data_dir)
+        .map_err(|error| Failure::io(format!("cannot read the audit files: {error}")))?;
+    Ok(Witness {
+        head: replay.head().map(|mark| Head { revision: mark.revision, tag: mark.tag }),
+        min_revision: settings.min_store_revision.unwrap_or_default(),
+        accept_rollback: settings.accept_store_rollback,
+    })
 }
 
 /// The file of the master key: the one that the settings name, else the one that `--dev` keeps in the directory.

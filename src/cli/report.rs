@@ -9,9 +9,10 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::contents::Contents;
+use crate::auth::StoredKey;
 use crate::keyring::Key;
-use crate::store::journal::{Inspected, Report};
-use crate::store::quoted;
+use crate::store::journal::{Damage, Inspected, Report};
+use crate::store::{TornTail, Witness, quoted};
 
 /// What the header says to everybody.
 #[derive(Debug, Serialize)]
@@ -32,7 +33,7 @@ pub(super) struct Inspection {
     #[serde(skip_serializing_if = "Option::is_none")]
     revision: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    api_keys: Option<u64>,
+    api_keys: Option<Vec<ApiKeyLine>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     keys: Option<Vec<KeyLine>>,
 }
@@ -53,6 +54,7 @@ pub(super) struct Verification {
     damaged_count: u64,
     unreadable: Vec<String>,
     unreadable_count: u64,
+    rolled_back: bool,
     sound: bool,
 }
 
@@ -61,6 +63,12 @@ pub(super) struct Verification {
 struct Stretch {
     offset: u64,
     bytes: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct ApiKeyLine {
+    id: String,
+    created_at: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -104,15 +112,26 @@ impl Inspection {
         Self {
             header,
             revision: Some(revision),
-            api_keys: Some(contents.api_keys_count),
+            api_keys: Some(contents.api_keys.values().map(ApiKeyLine::new).collect()),
             keys: Some(contents.keys.values().map(KeyLine::new).collect()),
         }
     }
 }
 
 impl Verification {
-    pub(super) fn new(header: Header, report: &Report, contents: &Contents) -> Self {
-        let stretch = |offset, bytes| Stretch { offset, bytes };
+    /// What was found, judged by what is known from outside.
+    pub(super) fn new(header: Header, report: &Report, contents: &Contents, witness: &Witness) -> Self {
+        let rolled_back = witness.is_ahead(report.head);
+        let mut torn_tail = report.torn.map(|TornTail { offset, bytes }| Stretch { offset, bytes });
+        let damages = report.damages.iter();
+        let mut damaged: Vec<Stretch> =
+            damages.map(|&Damage { offset, bytes }| Stretch { offset, bytes }).collect();
+        let mut damaged_count = report.damages_count;
+        if rolled_back && let Some(tail) = torn_tail.take() {
+            // What was acknowledged was finished once: its end is damaged, not torn.
+            damaged.push(tail);
+            damaged_count += 1;
+        }
         Self {
             header,
             revision: report.head.revision,
@@ -120,19 +139,31 @@ impl Verification {
             frames: report.frames,
             live_records: report.live_records,
             keys: contents.keys.len() as u64,
-            api_keys: contents.api_keys_count,
-            torn_tail: report.torn.map(|torn| stretch(torn.offset, torn.bytes)),
-            damaged: report.damages.iter().map(|damage| stretch(damage.offset, damage.bytes)).collect(),
-            damaged_count: report.damages_count,
+            api_keys: contents.api_keys.len() as u64,
+            torn_tail,
+            damaged,
+            damaged_count,
             unreadable: contents.unreadable.iter().map(ToString::to_string).collect(),
             unreadable_count: contents.unreadable_count,
-            sound: report.damages_count == 0 && contents.unreadable_count == 0,
+            rolled_back,
+            sound: damaged_count == 0 && contents.unreadable_count == 0 && !rolled_back,
         }
     }
 
     /// Whether all is as it was written, apart from a torn end.
     pub(super) const fn is_sound(&self) -> bool {
         self.sound
+    }
+
+    /// Whether something is not as it was written.
+    pub(super) const fn is_damaged(&self) -> bool {
+        self.damaged_count > 0 || self.unreadable_count > 0
+    }
+}
+
+impl ApiKeyLine {
+    fn new(key: &StoredKey) -> Self {
+        Self { id: format!("qk_{}", key.name()), created_at: key.created.civil().to_string() }
     }
 }
 
@@ -175,11 +206,12 @@ impl fmt::Display for Header {
 impl fmt::Display for Inspection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.header)?;
-        let (Some(revision), Some(api_keys), Some(keys)) = (self.revision, self.api_keys, &self.keys) else {
+        let (Some(revision), Some(api_keys), Some(keys)) = (self.revision, &self.api_keys, &self.keys) else {
             return f.write_str("keys:          give --master-key-file to see them\n");
         };
         writeln!(f, "revision:      {revision}")?;
-        writeln!(f, "API keys:      {api_keys}")?;
+        writeln!(f, "API keys:      {}", api_keys.len())?;
+        api_keys.iter().try_for_each(|key| writeln!(f, "  {} made {}", key.id, key.created_at))?;
         writeln!(f, "keys:          {}", keys.len())?;
         keys.iter().try_for_each(|key| writeln!(f, "  {key}"))
     }
@@ -238,7 +270,12 @@ impl fmt::Display for Verification {
         if more > 0 {
             writeln!(f, "unreadable:    {more} records more")?;
         }
-        writeln!(f, "result:        {}", if self.sound { "sound" } else { "damaged" })
+        let result = match (self.is_damaged(), self.rolled_back) {
+            (true, _) => "damaged",
+            (false, true) => "rolled back",
+            (false, false) => "sound",
+        };
+        writeln!(f, "result:        {result}")
     }
 }
 
@@ -248,4 +285,63 @@ fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Head;
+
+    fn line(states: &[&'static str], deleted: bool) -> String {
+        let versions = (1..).zip(states).map(|(version, state)| VersionLine {
+            version,
+            state,
+            created_at: String::new(),
+        });
+        let deleted_at = deleted.then(String::new);
+        let (name, kind, created_at) = ("orders".to_owned(), "hmac-sha256", String::new());
+        KeyLine { name, kind, created_at, deleted_at, versions: versions.collect() }.to_string()
+    }
+
+    #[test]
+    fn neighbours_in_the_same_state_are_told_together() {
+        assert_eq!(line(&["enabled"], false), "orders hmac-sha256 v1 enabled");
+        assert_eq!(
+            line(&["destroyed", "destroyed", "decrypt-only", "enabled", "enabled", "enabled"], false),
+            "orders hmac-sha256 v1-v2 destroyed, v3 decrypt-only, v4-v6 enabled"
+        );
+        assert_eq!(line(&["disabled"], true), "orders hmac-sha256 (deleted) v1 disabled");
+    }
+
+    #[test]
+    fn a_torn_end_behind_a_witness_is_damage() {
+        let inspected =
+            Inspected { format: 1, ring: [0; 16], file: [0; 16], master_key: [0; 16], bytes: 500 };
+        let report = Report {
+            inspected,
+            frames: 3,
+            live_records: 0,
+            head: Head { revision: 4, tag: [0; 16] },
+            torn: Some(TornTail { offset: 400, bytes: 100 }),
+            damages: Vec::new(),
+            damages_count: 0,
+        };
+        let judge = |min_revision| {
+            let header = Header::new(Path::new("journal"), &inspected);
+            let witness = Witness { min_revision, ..Witness::default() };
+            Verification::new(header, &report, &Contents::default(), &witness)
+        };
+        let unknown = judge(4);
+        assert!(unknown.is_sound() && !unknown.is_damaged());
+        assert!(unknown.to_string().contains("torn tail:     100 bytes at offset 400"), "{unknown}");
+        let known = judge(5);
+        assert!(!known.is_sound() && known.is_damaged());
+        assert!(known.to_string().contains("damaged:       100 bytes at offset 400"), "{known}");
+        let sound = Report { torn: None, ..report.clone() };
+        let witness = Witness { min_revision: 5, ..Witness::default() };
+        let header = Header::new(Path::new("journal"), &inspected);
+        let behind = Verification::new(header, &sound, &Contents::default(), &witness);
+        assert!(!behind.is_sound() && !behind.is_damaged());
+        assert!(behind.to_string().ends_with("result:        rolled back\n"), "{behind}");
+    }
 }

@@ -1,4 +1,4 @@
-//! `quantonium store`: verify, inspect, compact and rekey the store of a server that does not run.
+//! `quantonium store`: verify, inspect, compact, rekey and rotate the root of the store of a server that does not run.
 //!
 //! Owns what each does and says. Invariants: the directory is locked, so that no server runs meanwhile; `verify` and
 //! `inspect` change nothing in the journal; a rewritten journal has been verified when success is said.
@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 use super::arguments::{Action, StoreCommand};
 use super::contents::{Contents, Gathered};
 use super::failure::Failure;
+use super::new_file::NewFile;
 use super::offline;
 use super::report::{self, Header, Inspection, Verification};
+use super::rotate_root::{self, Rotated};
 use crate::config::{self, Offline};
 use crate::console;
 use crate::exit::Exit;
@@ -22,7 +24,7 @@ pub(super) fn run(
     command: StoreCommand,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Exit {
-    let StoreCommand { raw, action, json, new_master_key_file } = command;
+    let StoreCommand { raw, action, json, new_master_key_file, admin_key_file } = command;
     let done = config::load_offline(raw, environment).map_err(Failure::from).and_then(|settings| {
         let desk = Desk::open(settings, json)?;
         match action {
@@ -30,6 +32,7 @@ pub(super) fn run(
             Action::Inspect => desk.inspect(),
             Action::Compact => desk.compact(),
             Action::Rekey => desk.rekey(&new_master_key_file.unwrap_or_default()),
+            Action::RotateRoot => desk.rotate_root(admin_key_file.as_deref()),
         }
     });
     match done {
@@ -50,19 +53,20 @@ impl Desk {
     fn open(settings: Offline, json: bool) -> Result<Self, Failure> {
         offline::prepare()?;
         let data_dir = offline::open_existing(&settings.data_dir)?;
-        let witness = Witness {
-            head: None,
-            min_revision: settings.min_store_revision.unwrap_or_default(),
-            accept_rollback: settings.accept_store_rollback,
-        };
+        let witness = offline::witness(&settings, &data_dir)?;
         let master_key_file = offline::master_key_file(settings.master_key_file, &data_dir);
         Ok(Self { data_dir, master_key_file, witness, json })
     }
 
     fn verify(&self) -> Result<Exit, Failure> {
-        let verification = self.verified(&self.master()?)?;
+        let (report, contents) = self.examine(&self.master()?)?;
+        let verification = self.judge(&report, &contents);
         self.say(&verification);
-        Ok(if verification.is_sound() { Exit::Success } else { Exit::Damaged })
+        if verification.is_damaged() {
+            return Ok(Exit::Damaged);
+        }
+        self.witness.check(report.head)?;
+        Ok(Exit::Success)
     }
 
     fn inspect(&self) -> Result<Exit, Failure> {
@@ -116,6 +120,22 @@ impl Desk {
         Ok(Exit::Success)
     }
 
+    fn rotate_root(&self, admin_key_file: Option<&Path>) -> Result<Exit, Failure> {
+        let admin_file = admin_key_file.map(|path| NewFile::create(path, "admin key")).transpose()?;
+        let Rotated { admin, ended, keys_count } =
+            rotate_root::rotate(&self.data_dir, &self.master()?, self.witness)?;
+        NewFile::hand_over(admin_file, &admin);
+        let mut said = format!("{keys_count} keys sealed anew under a new root key; verified\n");
+        for key in ended {
+            said.push_str(&format!("ended: API key qk_{}, made {}\n", key.name(), key.created.civil()));
+        }
+        let admin = admin_key_file
+            .map_or("on standard output, shown once".to_owned(), |path| format!("in {}", quoted(path)));
+        said.push_str(&format!("new admin API key: {admin}; nothing else keeps it\n"));
+        console::err(&said);
+        Ok(Exit::Success)
+    }
+
     fn journal(&self) -> PathBuf {
         self.data_dir.path().join("journal")
     }
@@ -137,13 +157,14 @@ impl Desk {
         Ok((report, gathered.read(&sealer)))
     }
 
-    fn verified(&self, master: &MasterKey) -> Result<Verification, Failure> {
-        let (report, contents) = self.examine(master)?;
-        Ok(Verification::new(Header::new(&self.journal(), &report.inspected), &report, &contents))
+    fn judge(&self, report: &Report, contents: &Contents) -> Verification {
+        let header = Header::new(&self.journal(), &report.inspected);
+        Verification::new(header, report, contents, &self.witness)
     }
 
     fn must_be_sound(&self, master: &MasterKey) -> Result<(), Failure> {
-        let verification = self.verified(master)?;
+        let (report, contents) = self.examine(master)?;
+        let verification = self.judge(&report, &contents);
         if verification.is_sound() {
             return Ok(());
         }

@@ -1,6 +1,6 @@
-//! Decoding of chunked bodies, in place (RFC 9112, section 7.1).
+//! Decoding of chunked bodies, in place, and the framing of chunks that are sent (RFC 9112, section 7.1).
 //!
-//! Owns [`ChunkedDecoder`]. Invariants: the result does not depend on how the input is split; decoded bytes never
+//! Owns [`ChunkedDecoder`] and [`ChunkFrame`]. Invariants: the result does not depend on how the input is split; decoded bytes never
 //! overtake raw ones, so they are moved to the front of the caller's buffer; nothing beyond the end of the body
 //! is consumed. Extensions are checked and skipped. Trailers are checked and dropped, whatever their names: no
 //! trailer, `Content-Length` and its like included, ever takes part in anything (RFC 9110, section 6.5.1).
@@ -162,6 +162,69 @@ impl ChunkedDecoder {
     }
 }
 
+/// Longest part of a chunk's frame: the digits of its size and a line end.
+pub const CHUNK_FRAME_MAX_BYTES: usize = CHUNK_SIZE_MAX_DIGITS as usize + b"\r\n".len();
+
+/// What stands around the data of a chunk that is sent.
+#[derive(Clone, Copy, Debug)]
+pub struct ChunkFrame {
+    line: [u8; CHUNK_FRAME_MAX_BYTES],
+    /// Where in `line` it begins.
+    from: usize,
+    after: &'static [u8],
+}
+
+impl ChunkFrame {
+    /// The frame of a chunk of `size` bytes, with the end of the body behind it if it is the last. A chunk without data
+    /// would be that end: of it only the end is written, and nothing if it is not the last.
+    #[must_use]
+    pub fn new(size: usize, last: bool) -> Self {
+        let after: &[u8] = match (size, last) {
+            (0, false) => b"",
+            (0, true) => b"0\r\n\r\n",
+            (_, false) => b"\r\n",
+            (_, true) => b"\r\n0\r\n\r\n",
+        };
+        let mut frame = Self { after, ..Self::none() };
+        if size == 0 {
+            return frame;
+        }
+        let mut rest = size;
+        for (place, byte) in frame.line.iter_mut().enumerate().rev() {
+            *byte = match CHUNK_FRAME_MAX_BYTES - place {
+                1 => b'\n',
+                2 => b'\r',
+                _ if rest == 0 => break,
+                _ => {
+                    let digit = b"0123456789abcdef".get(rest % 16).copied().unwrap_or_default();
+                    rest /= 16;
+                    digit
+                }
+            };
+            frame.from = place;
+        }
+        frame
+    }
+
+    /// No frame, for bodies whose length was announced.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self { line: [0; CHUNK_FRAME_MAX_BYTES], from: CHUNK_FRAME_MAX_BYTES, after: b"" }
+    }
+
+    /// What stands before the data.
+    #[must_use]
+    pub fn before(&self) -> &[u8] {
+        self.line.get(self.from..).unwrap_or_default()
+    }
+
+    /// What stands behind it.
+    #[must_use]
+    pub const fn after(&self) -> &'static [u8] {
+        self.after
+    }
+}
+
 /// Chunk extensions (RFC 9112, section 7.1.1), with the white space that they must be borne with.
 fn next_in_extension(step: Step, byte: u8) -> Result<Step, Refusal> {
     match (step, byte) {
@@ -212,6 +275,27 @@ mod tests {
         assert_eq!(body, b"hello, world!!!");
         assert!(progress.done);
         assert_eq!(progress.consumed, 34);
+    }
+
+    #[test]
+    fn framed_chunks_are_read_back() {
+        for sizes in [&[0][..], &[1], &[15, 16, 17], &[0, 4_096, 0, 65_552, 0], &[255, 0]] {
+            let mut body = Vec::new();
+            let mut data = 0;
+            for (place, size) in sizes.iter().enumerate() {
+                let frame = ChunkFrame::new(*size, place + 1 == sizes.len());
+                body.extend_from_slice(frame.before());
+                body.resize(body.len() + size, b'x');
+                body.extend_from_slice(frame.after());
+                data += size;
+            }
+            let (decoded, progress) = decode(&body).unwrap();
+            let read = (decoded.len(), progress.consumed, progress.done);
+            assert_eq!(read, (data, body.len(), true), "{sizes:?}");
+        }
+        let frame = ChunkFrame::new(usize::MAX, true);
+        assert_eq!((frame.before(), frame.after()), (&b"ffffffffffffffff\r\n"[..], &b"\r\n0\r\n\r\n"[..]));
+        assert!(ChunkFrame::none().before().is_empty() && ChunkFrame::none().after().is_empty());
     }
 
     #[test]

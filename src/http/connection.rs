@@ -7,6 +7,8 @@
 //!                          └──────────┴──────────┴─ refused: reply, then linger, then closed
 //! ```
 //!
+//! A request whose body is streamed leaves this line after `admitted`: see `stream`.
+//!
 //! Owns the order of these steps; the waits for bytes are in `intake` and `outlet`. Invariants: replies leave in
 //! the order of their requests, after the tick commit and never without it; before any wait for the peer everything
 //! that is owed to it is flushed; a connection whose framing is lost or whose body was not read is closed after its
@@ -23,7 +25,7 @@ use crate::http::refusal::Refusal;
 use crate::http::reply::Persistence;
 use crate::http::responder::{Fault, Responder, Terms};
 use crate::http::scan::HeadScan;
-use crate::http::service::{Arrival, Request, Service};
+use crate::http::service::{Arrival, Request, Service, Taking};
 use crate::http::target::{Method, Version};
 use crate::limits::{
     BODY_BUFFERED_MAX_BYTES, CONNECTION_LIFE_MAX_MILLIS, OUTPUT_FLUSH_BYTES, PIPELINE_MAX_COUNT,
@@ -98,11 +100,11 @@ pub(super) struct Busy<'a, T, S: Service> {
     pub(super) channel: &'a mut Channel<T>,
     pub(super) ws: &'a mut Workspace,
     pub(super) env: &'a Env<S>,
-    peer: IpAddr,
+    pub(super) peer: IpAddr,
     served: &'a mut u64,
     expiry: Moment,
     /// What the service remembers of the request in hand until its body is there.
-    admission: Option<S::Admission>,
+    pub(super) admission: Option<S::Admission>,
 }
 
 impl<T: Transport, S: Service> Busy<'_, T, S> {
@@ -143,8 +145,13 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
         if self.ws.output.reserve(REPLY_PROBLEM_MAX_BYTES).is_err() {
             return Err(self.send_no_memory().await);
         }
-        let Some((admission, body_max)) = self.admit(whole)? else { return Ok(()) };
+        let Some((admission, taking)) = self.admit(whole)? else { return Ok(()) };
         self.admission = Some(admission);
+        let body_max = match taking {
+            Taking::Whole(body_max) => body_max,
+            // In a box, so that a connection without a stream does not keep room for one.
+            Taking::Streamed => return Box::pin(self.stream()).await,
+        };
         let body = self.read_body(body_max, whole).await?;
         let Some(admission) = self.admission.take() else { return Err(End::Lost) };
         // A drain may have begun while the body was on its way.
@@ -163,7 +170,7 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
     }
 
     /// Asks the service whether it takes the request. A refusal has its reply written and its body dropped.
-    fn admit(&mut self, whole: bool) -> Result<Option<(S::Admission, usize)>, End> {
+    fn admit(&mut self, whole: bool) -> Result<Option<(S::Admission, Taking)>, End> {
         let Workspace { input, output, marks, current, .. } = &mut *self.ws;
         let Some(head) = &current.head else { return Err(End::Lost) };
         // A refusal whose body was not read ends the connection.
@@ -228,7 +235,7 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
 
     /// Drops the request in hand, and its `body` bytes, from the input. Returns how the connection ends if this was its
     /// last request: a peer that did not ask for the end may have sent more, which is not here yet.
-    fn forget(&mut self, body: usize) -> End {
+    pub(super) fn forget(&mut self, body: usize) -> End {
         let (length, goes_on) =
             self.ws.current.head.take().map_or((0, true), |head| (head.len, head.keep_alive));
         self.ws.input.consume(length.saturating_add(body));
@@ -239,7 +246,7 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
 }
 
 /// What a reply to the request in hand must say.
-fn terms(current: &Current, close: bool) -> Terms<'_> {
+pub(super) fn terms(current: &Current, close: bool) -> Terms<'_> {
     let (head_only, version) =
         current.head.map_or((false, Version::Http11), |head| (head.method == Method::Head, head.version));
     let persistence = match version {

@@ -18,9 +18,9 @@ use crate::reactor::{Failure, Transport};
 
 const HEAD_TOO_SLOW: Fault<'static> =
     Fault::new(Status::RequestTimeout, "head_timeout", "The request head did not arrive in time.");
-const BODY_TOO_SLOW: Fault<'static> =
+pub(super) const BODY_TOO_SLOW: Fault<'static> =
     Fault::new(Status::RequestTimeout, "body_timeout", "The request body did not arrive in time.");
-const BODY_CUT_SHORT: Fault<'static> =
+pub(super) const BODY_CUT_SHORT: Fault<'static> =
     Fault::new(Status::BadRequest, "incomplete_body", "The request body ended before its announced length.");
 const BODY_TOO_LARGE: Fault<'static> = Fault::new(
     Status::ContentTooLarge,

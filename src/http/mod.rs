@@ -26,4 +26,5 @@ pub mod scan;
 pub mod service;
 pub mod span;
 pub mod status;
+mod stream;
 pub mod target;

@@ -37,11 +37,17 @@ const MICROS_OF_MILLIS_AT: usize = "00000.".len();
 const SECONDS_AT: usize = STAMP_BYTES - "000.000000".len();
 const MICROS_OF_SECONDS_AT: usize = STAMP_BYTES - "000000".len();
 
+/// Width of a length that is filled in: enough for whatever a lease holds.
+const LENGTH_BYTES: usize = 10;
+
 /// The framing of a reply's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyLength {
     /// That many bytes. Not written for a status that has no body; for `HEAD` it is what `GET` would get.
     Known(u64),
+    /// Not known yet: blanks that [`fill_length`] fills in. They are white space before a value, which RFC 9112,
+    /// section 5 allows.
+    Later,
     /// Chunks; not for HTTP/1.0 clients.
     Chunked,
 }
@@ -83,6 +89,8 @@ pub struct Written {
     pub len: usize,
     /// Where its time stamp stands, for [`stamp`].
     pub stamp_at: usize,
+    /// Where the blanks stand that [`fill_length`] fills in, if there are any.
+    pub length_at: Option<usize>,
 }
 
 impl ReplyHead<'_> {
@@ -102,8 +110,14 @@ impl ReplyHead<'_> {
             cursor.put(b"\r\nContent-Type: ")?;
             cursor.put(content_type.as_bytes())?;
         }
+        let mut length_at = None;
         match self.body {
             _ if self.status.is_bodiless() => {}
+            BodyLength::Later => {
+                cursor.put(b"\r\nContent-Length: ")?;
+                length_at = Some(cursor.position());
+                cursor.put(&[b' '; LENGTH_BYTES])?;
+            }
             BodyLength::Known(len) => {
                 cursor.put(b"\r\nContent-Length: ")?;
                 cursor.put_number(len, 0)?;
@@ -125,8 +139,26 @@ impl ReplyHead<'_> {
             cursor.put(value)?;
         }
         cursor.put(b"\r\n\r\n")?;
-        (cursor.position() <= REPLY_HEAD_MAX_BYTES)
-            .then_some(Written { len: cursor.position(), stamp_at: frame_at + STAMP_AT })
+        (cursor.position() <= REPLY_HEAD_MAX_BYTES).then_some(Written {
+            len: cursor.position(),
+            stamp_at: frame_at + STAMP_AT,
+            length_at,
+        })
+    }
+}
+
+/// Fills in the length of a body that was [`BodyLength::Later`]; `length_at` is that of the same bytes' [`Written`].
+pub fn fill_length(target: &mut [u8], length_at: usize, length: usize) {
+    let Some(blanks) = target.get_mut(length_at..).and_then(<[u8]>::first_chunk_mut::<LENGTH_BYTES>) else {
+        return;
+    };
+    let mut rest = length as u64;
+    for place in blanks.iter_mut().rev() {
+        *place = digit(rest);
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
     }
 }
 
@@ -228,6 +260,20 @@ mod tests {
             let (text, _) = write(|head| head.body = BodyLength::Known(len)).unwrap();
             assert!(text.contains(&format!("\r\nContent-Length: {len}\r\n")));
         }
+    }
+
+    #[test]
+    fn a_length_is_filled_in_later() {
+        let (text, written) = write(|head| head.body = BodyLength::Later).unwrap();
+        for (length, shown) in [(0, "         0"), (1_204, "      1204"), (9_999_999_999, "9999999999")] {
+            let mut bytes = text.clone().into_bytes();
+            fill_length(&mut bytes, written.length_at.unwrap(), length);
+            let filled = String::from_utf8(bytes).unwrap();
+            assert!(filled.contains(&format!("\r\nContent-Length: {shown}\r\n")), "{filled}");
+            assert_eq!(filled.len(), text.len());
+        }
+        assert_eq!(write(|_| {}).unwrap().1.length_at, None);
+        fill_length(&mut [0; 8], 4, 1);
     }
 
     #[test]

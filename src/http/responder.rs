@@ -96,6 +96,8 @@ struct Begun {
     stamp_at: usize,
     /// Length of the body that was announced.
     body: usize,
+    /// Where that length is to be written when the reply is finished, if it was not known.
+    length_at: Option<usize>,
 }
 
 impl<'a> Responder<'a> {
@@ -134,6 +136,37 @@ impl<'a> Responder<'a> {
         body: usize,
         fields: &[(&str, &[u8])],
     ) -> Result<(), Exhausted> {
+        let length = BodyLength::Known(u64::try_from(body).map_err(|_| Exhausted)?);
+        self.write_head(status, content_type, body, length, fields)
+    }
+
+    /// Begins a reply whose length is not known yet: [`announce`](Self::announce) adds to it.
+    ///
+    /// # Errors
+    /// [`Exhausted`]: the head finds no room; nothing was written.
+    pub fn begin_growing(&mut self, status: Status, content_type: &'static str) -> Result<(), Exhausted> {
+        self.write_head(status, Some(content_type), 0, BodyLength::Later, &[])
+    }
+
+    /// Makes room for `count` more bytes of a reply that was begun as a growing one.
+    ///
+    /// # Errors
+    /// [`Exhausted`]: they find none.
+    pub fn announce(&mut self, count: usize) -> Result<(), Exhausted> {
+        self.output.reserve(count)?;
+        let begun = self.begun.as_mut().filter(|begun| begun.length_at.is_some()).ok_or(Exhausted)?;
+        begun.body = begun.body.checked_add(count).ok_or(Exhausted)?;
+        Ok(())
+    }
+
+    fn write_head(
+        &mut self,
+        status: Status,
+        content_type: Option<&'static str>,
+        body: usize,
+        length: BodyLength,
+        fields: &[(&str, &[u8])],
+    ) -> Result<(), Exhausted> {
         self.begun = None;
         self.output.truncate(self.start);
         self.output.reserve(REPLY_HEAD_MAX_BYTES.checked_add(body).ok_or(Exhausted)?)?;
@@ -142,13 +175,14 @@ impl<'a> Responder<'a> {
             date: self.terms.date,
             request_id: self.terms.id,
             content_type,
-            body: BodyLength::Known(u64::try_from(body).map_err(|_| Exhausted)?),
+            body: length,
             persistence: self.terms.persistence,
             fields,
         };
         let written = head.write(self.output.room_mut()).ok_or(Exhausted)?;
         self.output.advance(written.len);
-        self.begun = Some(Begun { status, head: written.len, stamp_at: written.stamp_at, body });
+        let reply::Written { len, stamp_at, length_at } = written;
+        self.begun = Some(Begun { status, head: len, stamp_at, body, length_at });
         Ok(())
     }
 
@@ -204,6 +238,9 @@ impl<'a> Responder<'a> {
             let elapsed = Moment::now().nanos_since(self.terms.started);
             if let Some(own) = self.output.filled_mut().get_mut(self.start..) {
                 reply::stamp(own, begun.stamp_at, elapsed);
+                if let Some(at) = begun.length_at {
+                    reply::fill_length(own, at, begun.body);
+                }
             }
         }
         let Terms { id, head_only, persistence, .. } = self.terms;

@@ -1,14 +1,15 @@
 //! What the connection asks of the application behind it.
 //!
 //! Owns the [`Service`] trait and the types that cross it. Invariants: a service sees a request only after its head
-//! was accepted, and its body only after it was admitted; it writes exactly one reply for each.
+//! was accepted, and its body only after it was admitted; it writes exactly one reply for each, or, for a streamed
+//! one ([`Exchange`]), begins one that is either finished or seen to be cut short.
 
 use core::future::Future;
 use std::net::IpAddr;
 
 use crate::clock::Moment;
 use crate::http::head::Head;
-use crate::http::responder::Responder;
+use crate::http::responder::{Fault, Responder};
 use crate::model::RequestId;
 
 /// A request whose head has arrived.
@@ -35,6 +36,99 @@ pub struct Request<'a> {
     pub body: &'a mut [u8],
 }
 
+/// How the body of an admitted request is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taking {
+    /// It is waited for as a whole, and may have at most so many bytes.
+    Whole(usize),
+    /// It is taken piece by piece, whatever its length: [`Service::stream`] serves the request.
+    Streamed,
+}
+
+/// What there is of a streamed body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gathered {
+    /// As much as was wanted, or more.
+    Enough,
+    /// All that is left: the body has ended, with less than was wanted.
+    Last,
+    /// Less than was wanted, and the time is up until which it was to be waited for.
+    Waiting,
+}
+
+/// Why a streamed exchange cannot go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// The body is malformed, too slow or cut short, or there is no memory for it.
+    Fault(Fault<'static>),
+    /// The peer does not take its reply.
+    Stalled,
+    /// The peer is gone.
+    Lost,
+}
+
+/// The head of a streamed reply.
+#[derive(Clone, Copy, Debug)]
+pub struct Opening<'a> {
+    /// The media type of the body.
+    pub content_type: &'static str,
+    /// The length of the body; nothing if it is sent in chunks.
+    pub length: Option<u64>,
+    /// Further fields.
+    pub fields: &'a [(&'a str, &'a [u8])],
+    /// The first bytes of the body, at most `limits::STREAM_PREFIX_MAX_BYTES`.
+    pub prefix: &'a [u8],
+}
+
+/// A piece of a streamed reply: bytes that were gathered and perhaps worked on in place, and what follows them.
+#[derive(Clone, Copy, Debug)]
+pub struct Piece<'a> {
+    /// So many of the gathered bytes are done with.
+    pub taken: usize,
+    /// So many of those, from the front, are sent.
+    pub sent: usize,
+    /// What is sent behind them, at most `limits::STREAM_SUFFIX_MAX_BYTES`.
+    pub suffix: &'a [u8],
+}
+
+/// A request whose body is taken, and whose reply is sent, piece by piece.
+///
+/// Until a piece was sent the request can be answered as any other ([`refuse`](Self::refuse)). A reply of which a piece
+/// has left and that is not brought to its [`finish`](Self::finish) ends the connection short of its announced length, or
+/// without its last chunk, so that no client can take it for complete.
+pub trait Exchange {
+    /// The request without its body.
+    fn arrival(&self) -> Arrival<'_>;
+
+    /// The length of the body, if it was announced.
+    fn length(&self) -> Option<u64>;
+
+    /// Waits until `wanted` bytes of the body are gathered, the body has ended, or it is `until`.
+    fn gather(&mut self, wanted: usize, until: Moment) -> impl Future<Output = Result<Gathered, Cut>>;
+
+    /// The bytes of the body that were gathered and not yet taken, to be worked on in place.
+    fn gathered(&mut self) -> &mut [u8];
+
+    /// Takes `count` of the gathered bytes and sends none.
+    fn skip(&mut self, count: usize);
+
+    /// Begins the reply, with status 200. It leaves with the first piece.
+    ///
+    /// # Errors
+    /// [`Cut`] if it finds no room; it can still be refused.
+    fn begin(&mut self, opening: &Opening<'_>) -> Result<(), Cut>;
+
+    /// Sends a piece of the reply, and lets others have their turn. The last byte of an announced length leaves only with
+    /// [`finish`](Self::finish).
+    fn send(&mut self, piece: Piece<'_>) -> impl Future<Output = Result<(), Cut>>;
+
+    /// Sends the last piece and completes the reply.
+    fn finish(&mut self, piece: Piece<'_>) -> impl Future<Output = Result<(), Cut>>;
+
+    /// Answers with a reply as any other, if nothing of another one has left. It leaves with its audit line.
+    fn refuse(&mut self, write: impl FnOnce(&Arrival<'_>, &mut Responder<'_>));
+}
+
 /// The application.
 pub trait Service {
     /// What the service remembers between the head and the body of a request.
@@ -45,9 +139,12 @@ pub trait Service {
 
     /// Judges a request by its head: route, credential, permission.
     ///
-    /// Returns what to remember and how large the body may be, or nothing after writing a refusal.
-    fn admit(&self, arrival: &Arrival<'_>, responder: &mut Responder<'_>)
-    -> Option<(Self::Admission, usize)>;
+    /// Returns what to remember and how the body is taken, or nothing after writing a refusal.
+    fn admit(
+        &self,
+        arrival: &Arrival<'_>,
+        responder: &mut Responder<'_>,
+    ) -> Option<(Self::Admission, Taking)>;
 
     /// Takes note of an admitted request that is refused by the connection: too long, too slow or malformed. The reply
     /// is written.
@@ -66,4 +163,8 @@ pub trait Service {
         request: Request<'_>,
         responder: &mut Responder<'_>,
     ) -> impl Future<Output = ()>;
+
+    /// Carries out an admitted request whose body is streamed. The audit line that tells of the beginning is with the
+    /// kernel before the reply is begun, that of the end before it is finished.
+    fn stream(&self, admission: Self::Admission, exchange: &mut impl Exchange) -> impl Future<Output = ()>;
 }

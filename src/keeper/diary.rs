@@ -127,5 +127,6 @@ const fn about(id: &RequestId) -> Request<'_> {
         elapsed_micros: 0,
         key: None,
         key_version: None,
+        bytes: None,
     }
 }

@@ -760,7 +760,8 @@ mod tests {
         trial.set(1, VersionState::Destroyed).unwrap();
         let version = trial.key().version(1).unwrap();
         assert!(version.material().is_none() && version.with_encryption_key(|_| ()).is_none());
-        assert!(version.mac_key(KeyType::XChaCha20Poly1305).is_none() && version.derived_key(b"c").is_none());
+        assert!(version.sign(KeyType::XChaCha20Poly1305, b"m").is_none());
+        assert!(version.with_derived_key(b"c", |_| ()).is_none());
         for state in [VersionState::Enabled, VersionState::DecryptOnly, VersionState::Disabled] {
             assert_eq!(trial.set(1, state).err(), Some(ChangeError::StateNotAllowed));
         }

@@ -7,14 +7,15 @@
 use core::ops::Deref;
 use std::sync::Arc;
 
+use zeroize::Zeroizing;
+
 use crate::clock::WallTime;
 use crate::crypto::kdf;
-use crate::crypto::mac::MacKey;
+use crate::crypto::mac::{self, Tag};
 use crate::keyring::material::Material;
 use crate::keyring::uses::Uses;
 use crate::limits::{KEY_BYTES, KEY_VERSIONS_MAX_COUNT};
 use crate::model::{KeyName, KeyOptions, KeyType, Policy, VersionState};
-use crate::secret::Secret;
 
 /// Length of the identifier of a key.
 pub const KEY_ID_BYTES: usize = 16;
@@ -104,10 +105,16 @@ impl KeyVersion {
         }
     }
 
-    /// Derives the AEAD key of `context`; nothing if there is none.
-    #[must_use]
-    pub fn derived_key(&self, context: &[u8]) -> Option<Secret<KEY_BYTES>> {
-        self.with_encryption_key(|enc| kdf::derive_secret(&[], enc, &[context]).ok())?
+    /// Derives the AEAD key of `context` and lends it to `use_it`; nothing if there is none.
+    pub fn with_derived_key<R>(
+        &self,
+        context: &[u8],
+        use_it: impl FnOnce(&[u8; KEY_BYTES]) -> R,
+    ) -> Option<R> {
+        let mut derived = Zeroizing::new([0; KEY_BYTES]);
+        let whole =
+            self.with_encryption_key(|enc| kdf::derive(&[], enc, &[context], derived.as_mut_slice()))?;
+        whole.ok().map(|()| use_it(&derived))
     }
 
     /// Lends the input key of stream and keystream to `use_it`; nothing if there is none.
@@ -118,13 +125,13 @@ impl KeyVersion {
         }
     }
 
-    /// The key that signs for a key of type `kind`; nothing if there is none.
+    /// Signs `message` as a version of a key of type `kind` does; nothing if there is no key for it.
     #[must_use]
-    pub fn mac_key(&self, kind: KeyType) -> Option<MacKey> {
+    pub fn sign(&self, kind: KeyType, message: &[u8]) -> Option<Tag> {
         let algorithm = Material::mac_algorithm(kind);
         Some(match self.material()? {
-            Material::Encryption { mac, .. } => mac.with(|key| MacKey::new(algorithm, key)),
-            Material::Mac(key) => key.with(|key| MacKey::new(algorithm, key)),
+            Material::Encryption { mac, .. } => mac.with(|key| mac::tag_once(algorithm, key, &[message])),
+            Material::Mac(key) => key.with(|key| mac::tag_once(algorithm, key, &[message])),
         })
     }
 
@@ -339,12 +346,13 @@ mod tests {
         let version = trial.key().version(1).unwrap();
         let enc = version.with_encryption_key(|key| *key).unwrap();
         let sub = version.with_sub_key(|key| *key).unwrap();
-        let signed_with_enc = MacKey::new(Material::mac_algorithm(KeyType::XChaCha20Poly1305), &enc);
-        let mac = version.mac_key(KeyType::XChaCha20Poly1305).unwrap();
+        let signed_with_enc =
+            mac::tag_once(Material::mac_algorithm(KeyType::XChaCha20Poly1305), &enc, &[b"m"]);
+        let signed = version.sign(KeyType::XChaCha20Poly1305, b"m").unwrap();
         assert_ne!(enc, sub);
-        assert!(!mac.tag(&[b"m"]).matches(signed_with_enc.tag(&[b"m"]).as_bytes()));
-        let derived = version.derived_key(b"context").unwrap();
-        assert!(!derived.matches(&enc) && !derived.matches(&sub));
+        assert!(!signed.matches(signed_with_enc.as_bytes()));
+        let derived = version.with_derived_key(b"context", |key| *key).unwrap();
+        assert!(derived != enc && derived != sub);
     }
 
     #[test]
@@ -353,8 +361,8 @@ mod tests {
             let trial = Trial::of(kind);
             let version = trial.key().version(1).unwrap();
             assert!(version.with_encryption_key(|_| ()).is_none() && version.with_sub_key(|_| ()).is_none());
-            assert!(version.derived_key(b"context").is_none());
-            assert_eq!(version.mac_key(kind).unwrap().tag(&[b"m"]).as_bytes().len(), len);
+            assert!(version.with_derived_key(b"context", |_| ()).is_none());
+            assert_eq!(version.sign(kind, b"m").unwrap().as_bytes().len(), len);
             assert!(matches!(version.material(), Some(Material::Mac(key)) if key.len() == len));
         }
     }

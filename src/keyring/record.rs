@@ -473,7 +473,7 @@ mod tests {
         let version = |version: &KeyVersion| {
             let (number, created, state) = (version.number(), version.created(), version.state());
             let enc = version.with_encryption_key(|key| *key);
-            let tag = version.mac_key(key.kind()).map(|mac| mac.tag(&[b"m"]).as_bytes().to_vec());
+            let tag = version.sign(key.kind(), b"m").map(|tag| tag.as_bytes().to_vec());
             let sub = version.with_sub_key(|key| *key);
             format!("{number} {created:?} {state:?} {} {enc:?} {tag:?} {sub:?}", version.is_imported())
         };

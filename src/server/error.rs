@@ -53,6 +53,6 @@ impl From<sandbox::Failure> for ServerError {
 
 impl From<StoreError> for ServerError {
     fn from(error: StoreError) -> Self {
-        Self::config(error.to_string())
+        Self { exit: error.exit(), text: error.to_string() }
     }
 }

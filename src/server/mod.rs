@@ -12,6 +12,7 @@ mod service;
 mod shared;
 mod signals;
 mod startup;
+mod streaming;
 mod vault;
 mod worker;
 
@@ -19,6 +20,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 pub use error::ServerError;
+pub use vault::read_audit;
 
 use crate::clock::Moment;
 use crate::config::Config;

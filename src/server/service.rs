@@ -8,14 +8,14 @@ use core::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::api::route::{self, Found, Route};
-use crate::api::{Answer, Call, Rejection, Subject, Tools, Verdict};
+use crate::api::route::{self, Found, Route, Serving};
+use crate::api::{Answer, Call, FORBIDDEN, Rejection, Subject, Tools, Verdict};
 use crate::audit::Sink;
 use crate::audit::line::{Event, Outcome, Request as AuditedRequest};
 use crate::auth::{self, CredentialFault, Registry};
 use crate::clock::Moment;
 use crate::http::responder::{Fault, Responder};
-use crate::http::service::{Arrival, Request, Service};
+use crate::http::service::{Arrival, Exchange, Request, Service, Taking};
 use crate::http::status::Status;
 use crate::http::target::Method;
 use crate::keeper::{Committed, Keeper, diary};
@@ -49,8 +49,6 @@ const BAD_CREDENTIAL: Fault<'static> =
     Fault::new(Status::Unauthorized, "credential_invalid", "The credential is not valid.");
 const TWO_CREDENTIALS: Fault<'static> =
     Fault::new(Status::BadRequest, "credential_repeated", "Send X-API-Key or Authorization, not both.");
-const FORBIDDEN: Fault<'static> =
-    Fault::new(Status::Forbidden, "insufficient_scope", "The credential does not allow this.");
 const AUDIT_FAILED: Fault<'static> = Fault::new(
     Status::ServiceUnavailable,
     "audit_unavailable",
@@ -95,11 +93,11 @@ impl Service for App {
         self.sink.has_room()
     }
 
-    fn admit(&self, arrival: &Arrival<'_>, responder: &mut Responder<'_>) -> Option<(Admission, usize)> {
+    fn admit(&self, arrival: &Arrival<'_>, responder: &mut Responder<'_>) -> Option<(Admission, Taking)> {
         let path = arrival.head.path(arrival.bytes);
         if arrival.head.method == Method::Options {
             if !route::allowed(path).is_empty() {
-                return Some((Admission::Options, 0));
+                return Some((Admission::Options, Taking::Whole(0)));
             }
             responder.fault(&NOT_FOUND, &[]);
             return None;
@@ -116,10 +114,10 @@ impl Service for App {
             }
         };
         let Some(permission) = route.permission else {
-            return Some((Admission::Route(route, None), route.body_max_bytes));
+            return Some((Admission::Route(route, None), route.taking()));
         };
         match self.identify(arrival, permission) {
-            Ok(principal) => Some((Admission::Route(route, Some(principal)), route.body_max_bytes)),
+            Ok(principal) => Some((Admission::Route(route, Some(principal)), route.taking())),
             Err((fault, challenge, principal)) => {
                 responder.fault(&fault, challenge);
                 if principal.is_none() && !self.refusals.admit(self.turn.wall()) {
@@ -165,8 +163,8 @@ impl Service for App {
             return;
         };
         let mut subject = self.subjects.borrow_mut().pop().unwrap_or_default();
-        let mut head = None;
-        let mut answer = self.handle(route, &arrival, body, None, &mut subject, responder);
+        let (asked, mut head) = ((route, principal), None);
+        let mut answer = self.handle(asked, &arrival, body, None, &mut subject, responder);
         for _ in 0..CHANGES_PER_REQUEST_MAX_COUNT {
             let Ok(Verdict::Commit(change)) = answer else { break };
             let own = route.event == Some(change.name());
@@ -179,7 +177,7 @@ impl Service for App {
                     match self.settle(committed.settle).await {
                         Ok(()) => {
                             let outcome = Some(committed.outcome);
-                            self.handle(route, &arrival, body, outcome, &mut subject, responder)
+                            self.handle(asked, &arrival, body, outcome, &mut subject, responder)
                         }
                         Err(rejection) => Err(rejection),
                     }
@@ -194,14 +192,26 @@ impl Service for App {
         subject.clear();
         self.subjects.borrow_mut().push(subject);
     }
+
+    async fn stream(&self, admission: Admission, exchange: &mut impl Exchange) {
+        if let Admission::Route(route, Some(principal)) = admission
+            && let Serving::Streamed(direction) = route.serving
+        {
+            self.run_stream(route, direction, principal, exchange).await;
+        }
+    }
 }
 
 /// A refusal with its challenge, and who it was, if that is known.
-type Refused = (Fault<'static>, &'static [(&'static str, &'static [u8])], Option<Principal>);
+pub(super) type Refused = (Fault<'static>, &'static [(&'static str, &'static [u8])], Option<Principal>);
 
 impl App {
     /// Finds out who asks and whether they may.
-    fn identify(&self, arrival: &Arrival<'_>, permission: Permission) -> Result<Principal, Refused> {
+    pub(super) fn identify(
+        &self,
+        arrival: &Arrival<'_>,
+        permission: Permission,
+    ) -> Result<Principal, Refused> {
         let head = arrival.head;
         let credential = auth::find(head.api_key(arrival.bytes), head.authorization(arrival.bytes));
         // RFC 6750, section 3.1: no error code for a request that brought no credential.
@@ -220,13 +230,29 @@ impl App {
     /// Runs the handler of `route`, which neither waits nor sees any other task's state.
     fn handle(
         &self,
-        route: &Route,
+        (route, principal): (&Route, Option<Principal>),
         arrival: &Arrival<'_>,
         body: &mut [u8],
         committed: Option<Result<ChangeOutcome, ChangeError>>,
         subject: &mut Subject,
         responder: &mut Responder<'_>,
     ) -> Answer {
+        self.with_call((arrival, principal), body, committed, subject, |call| match route.serving {
+            Serving::Whole(handler, _) => handler(call, responder),
+            // Such a row is admitted as one that is streamed, and never comes here.
+            Serving::Streamed(_) => Err(Rejection::Overloaded),
+        })
+    }
+
+    /// Lends `work` what a handler works with.
+    pub(super) fn with_call<R>(
+        &self,
+        (arrival, principal): (&Arrival<'_>, Option<Principal>),
+        body: &mut [u8],
+        committed: Option<Result<ChangeOutcome, ChangeError>>,
+        subject: &mut Subject,
+        work: impl FnOnce(&mut Call<'_>) -> R,
+    ) -> R {
         let param = match route::find(arrival.head.method, arrival.head.path(arrival.bytes)) {
             Found::Route(_, param) => param,
             Found::OtherMethods(_) | Found::Nothing => None,
@@ -238,6 +264,7 @@ impl App {
             arrival,
             body,
             param,
+            principal,
             ring: &ring,
             tools: &mut self.tools.borrow_mut(),
             health: &health,
@@ -246,7 +273,7 @@ impl App {
             committed,
             subject,
         };
-        let answer = (route.handler)(&mut call, responder);
+        let answer = work(&mut call);
         let entropy = call.tools.entropy;
         self.note_entropy(entropy);
         answer
@@ -312,7 +339,7 @@ impl App {
     }
 
     /// Appends the audit line of a request whose reply is written.
-    fn tell(
+    pub(super) fn tell(
         &self,
         route: &'static Route,
         arrival: &Arrival<'_>,
@@ -345,7 +372,7 @@ impl App {
         responder.audited(self.turn.round());
     }
 
-    fn append(
+    pub(super) fn append(
         &self,
         name: &'static str,
         outcome: Outcome,
@@ -369,7 +396,7 @@ impl App {
 }
 
 /// What every line of a request tells; the rest is filled in by what came of it.
-fn about<'a>(
+pub(super) fn about<'a>(
     route: &'static Route,
     arrival: &Arrival<'a>,
     principal: Option<&'a Principal>,
@@ -383,5 +410,6 @@ fn about<'a>(
         elapsed_micros: Moment::now().nanos_since(arrival.started) / 1_000,
         key: None,
         key_version: None,
+        bytes: None,
     }
 }

@@ -85,8 +85,11 @@ pub(super) fn open(
     Ok(Vault { journal: opened.journal, sealer, opening, registry, backup_key, unfinished, admin })
 }
 
-/// Reads what earlier starts wrote, the newest first.
-fn read_audit(data_dir: &DataDir) -> Result<Replay, ServerError> {
+/// Reads what earlier starts wrote, the newest first: how far the store was, and what has no outcome.
+///
+/// # Errors
+/// What the system says.
+pub fn read_audit(data_dir: &DataDir) -> Result<Replay, ServerError> {
     let failed = |error: std::io::Error| ServerError::io("reading the audit log", &error);
     let mut replay = Replay::new();
     let mut streams = list_audit_streams(data_dir).map_err(failed)?;

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use super::entry::Owner;
 use super::record::{AppendError, MaintainError, Unreadable};
 use crate::crypto;
+use crate::exit::Exit;
 use crate::limits::CREDENTIAL_FILE_MAX_BYTES;
 
 /// Why the data directory, or something in it, was refused.
@@ -221,6 +222,21 @@ impl fmt::Display for StoreError {
 }
 
 impl StoreError {
+    /// The exit code of a command or a start that ends with it: damage, a disk that fails, or something to change.
+    #[must_use]
+    pub const fn exit(&self) -> Exit {
+        match self {
+            Self::Damaged { .. }
+            | Self::DamagedHeader { .. }
+            | Self::NotAJournal { .. }
+            | Self::Unreadable(_) => Exit::Damaged,
+            Self::NotCompacted(_)
+            | Self::NotAppended(AppendError::Full | AppendError::Failed | AppendError::Ambiguous)
+            | Self::Io { errno: Errno::IO | Errno::NOSPC | Errno::DQUOT, .. } => Exit::Io,
+            _ => Exit::Config,
+        }
+    }
+
     fn about_master_key(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotAMasterKey { path } => write!(

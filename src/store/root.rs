@@ -275,3 +275,160 @@ fn hex_decode(text: &[u8], target: &mut [u8; KEY_BYTES]) -> Option<()> {
     }
     Some(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::super::scratch::Scratch;
+    use super::*;
+    use crate::crypto::random::Kernel;
+
+    const KEY: [u8; 32] = [0xA5; 32];
+    const HEX: &str = "a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5";
+    const BASE64: &str = "paWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaU=";
+
+    fn random() -> Generator {
+        Generator::new(Kernel, Moment::now()).unwrap()
+    }
+
+    fn opened(scratch: &Scratch) -> DataDir {
+        DataDir::open(&scratch.path().join("q"), None).unwrap()
+    }
+
+    #[test]
+    fn a_master_key_is_read_in_three_forms() {
+        let upper = HEX.to_uppercase();
+        let texts =
+            [HEX, upper.as_str(), BASE64].map(|text| ["", "\n", "\r\n"].map(|end| format!("{text}{end}")));
+        for text in texts.iter().flatten() {
+            assert!(MasterKey::parse(text.as_bytes()).unwrap().0.matches(&KEY), "{text:?}");
+        }
+        assert!(MasterKey::parse(&KEY).unwrap().0.matches(&KEY));
+        // Bytes are bytes, even where they look like a line.
+        let line = *b"0123456789abcdef0123456789abcde\n";
+        assert!(MasterKey::parse(&line).unwrap().0.matches(&line));
+    }
+
+    #[test]
+    fn what_is_no_master_key_is_refused() {
+        for text in [
+            String::new(),
+            HEX[1..].to_owned(),
+            format!("{HEX}0"),
+            format!("{HEX}\n\n"),
+            format!("{HEX}\r"),
+            format!(" {HEX}"),
+            HEX.replacen('a', "g", 1),
+            HEX.replacen("a5", "+5", 1),
+            BASE64.replace('=', ""),
+            BASE64.replace("U=", "V="),
+            BASE64.replace('p', "-"),
+            format!("{BASE64}\n\n"),
+            "a".repeat(33),
+        ] {
+            assert!(MasterKey::parse(text.as_bytes()).is_none(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_mounted_secret_is_read_through_its_links() {
+        let scratch = Scratch::new();
+        let (file, link) = (scratch.path().join("file"), scratch.path().join("link"));
+        fs::write(&file, HEX).unwrap();
+        symlink("file", &link).unwrap();
+        for mode in [0o600, 0o400, 0o440, 0o640] {
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+            assert!(MasterKey::read_file(&link).unwrap().0.matches(&KEY), "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn a_master_key_that_is_not_kept_is_refused_with_the_line_to_run() {
+        let scratch = Scratch::new();
+        let file = scratch.path().join("file");
+        fs::write(&file, HEX).unwrap();
+        for mode in [0o604, 0o602, 0o620, 0o666] {
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+            let refusal = MasterKey::read_file(&file).unwrap_err();
+            assert!(matches!(refusal, StoreError::MasterKeyMode { .. }), "{mode:o}: {refusal}");
+            assert!(refusal.to_string().ends_with(&format!("chmod 400 {}", file.display())), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn files_that_hold_no_master_key_are_refused_without_showing_them() {
+        let scratch = Scratch::new();
+        let file = scratch.path().join("file");
+        for text in [&HEX[1..], "", &HEX.repeat(65)] {
+            fs::write(&file, text).unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+            let refusal = MasterKey::read_file(&file).unwrap_err();
+            assert!(matches!(refusal, StoreError::NotAMasterKey { .. }), "{refusal}");
+            assert!(!format!("{refusal} {refusal:?}").contains("a5a5"));
+        }
+        assert!(matches!(MasterKey::read_file(scratch.path()), Err(StoreError::WrongKind { .. })));
+        assert!(matches!(
+            MasterKey::read_file(&scratch.path().join("none")),
+            Err(StoreError::Io { action: "open", .. })
+        ));
+        let fifo = scratch.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR).unwrap();
+        assert!(matches!(MasterKey::read_file(&fifo), Err(StoreError::WrongKind { .. })));
+    }
+
+    #[test]
+    fn the_master_key_of_development_is_made_once_and_never_beside_a_journal() {
+        let scratch = Scratch::new();
+        let data_dir = opened(&scratch);
+        let (first, created) = MasterKey::load_or_create(&data_dir, &mut random()).unwrap();
+        assert!(created);
+        let (second, created) = MasterKey::load_or_create(&data_dir, &mut random()).unwrap();
+        assert!(!created);
+        assert_eq!(first.id(), second.id());
+        let file = path(&data_dir);
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o600);
+        assert_eq!(fs::read(&file).unwrap().len(), 65);
+        fs::write(&file, HEX).unwrap();
+        assert!(MasterKey::load_or_create(&data_dir, &mut random()).unwrap().0.0.matches(&KEY));
+        fs::write(&file, "x").unwrap();
+        let refused = MasterKey::load_or_create(&data_dir, &mut random());
+        assert!(matches!(refused, Err(StoreError::NotAMasterKey { .. })));
+        fs::remove_file(&file).unwrap();
+        Journal::create(&data_dir, &first, &mut random()).unwrap();
+        let refused = MasterKey::load_or_create(&data_dir, &mut random());
+        assert!(matches!(refused, Err(StoreError::NoMasterKey { .. })));
+        assert!(!file.exists());
+    }
+
+    #[test]
+    fn a_root_key_unwraps_under_its_master_key_and_context_only() {
+        let (master, other) = (MasterKey::take(&mut [1; 32]), MasterKey::take(&mut [2; 32]));
+        let wrapped = master.wrap(&RootKey::take(&mut KEY.clone()), [3; 24], b"context").unwrap();
+        assert!(master.unwrap(&wrapped, b"context").unwrap().0.matches(&KEY));
+        assert!(other.unwrap(&wrapped, b"context").is_err());
+        assert!(master.unwrap(&wrapped, b"another").is_err());
+        assert_ne!(master.id(), other.id());
+        assert_ne!(wrapped.root, KEY);
+    }
+
+    #[test]
+    fn every_derived_key_is_another_one() {
+        let root = RootKey::take(&mut KEY.clone());
+        let mut keys = vec![root.pepper().unwrap(), root.backup_key().unwrap(), root.frame_key().unwrap()];
+        keys.extend([RECORD_LABEL, PATH_LABEL, FRAME_HEADER_LABEL].map(|label| root.derive(label).unwrap()));
+        let master = MasterKey::take(&mut KEY.clone());
+        keys.push(master.wrap_key().unwrap());
+        let shown: std::collections::BTreeSet<[u8; 32]> =
+            keys.iter().map(|key| key.with(|bytes| *bytes)).collect();
+        assert_eq!(shown.len(), keys.len());
+        assert!(!shown.contains(&KEY));
+    }
+
+    #[test]
+    fn debug_shows_no_byte_of_either_key() {
+        let shown = format!("{:?} {:?}", MasterKey::take(&mut KEY.clone()), RootKey::take(&mut KEY.clone()));
+        assert!(!shown.contains("165") && !shown.contains("a5") && shown.contains("redacted"), "{shown}");
+    }
+}

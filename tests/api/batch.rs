@@ -2,14 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::{base64, post, with_orders};
-
-fn results(reply: &crate::server::client::Reply) -> Vec<Value> {
-    assert_eq!(reply.status, 200, "{}", reply.text());
-    let json = reply.json();
-    assert_eq!(json.as_object().map(serde_json::Map::len), Some(1), "{json}");
-    json.get("results").and_then(Value::as_array).cloned().unwrap_or_default()
-}
+use crate::{base64, must_create, post, results, with_orders};
 
 #[test]
 fn results_stand_in_the_order_of_the_items_and_errors_beside_them() {
@@ -119,18 +112,19 @@ fn a_batch_that_is_malformed_as_a_whole_is_refused_as_a_whole() {
 }
 
 #[test]
-fn many_items_fit_and_too_many_are_the_callers_fault() {
+fn as_many_items_fit_as_their_results_and_more_are_the_callers_fault() {
     let Some(server) = with_orders() else { return };
     let body = |count: usize, payload: &str| {
         let items = vec![json!({ payload: "", "reference": "12345678" }); count];
         json!({ "key": "orders", "batch": items }).to_string()
     };
     for (route, payload) in [("/api/encrypt", "plaintext"), ("/api/decrypt", "ciphertext")] {
-        assert_eq!(results(&post(&server, route, &body(4_096, payload))).len(), 4_096);
+        let reply = post(&server, route, &body(12_000, payload));
+        assert_eq!(results(&reply).len(), 12_000);
+        let length = reply.field("Content-Length").and_then(|length| length.trim().parse().ok());
+        assert_eq!(length, Some(reply.body.len()));
         // A 503 would ask the caller to try again what can never be answered.
-        for count in [4_097, 30_000] {
-            post(&server, route, &body(count, payload)).assert_problem(413, "batch_too_large");
-        }
+        post(&server, route, &body(30_000, payload)).assert_problem(413, "batch_too_large");
         // The longest results that items can have, in a body that is as long as a body may be.
         let item = json!({ payload: "", "associated_data": "!", "reference": "r".repeat(286) });
         let worst = json!({ "key": "orders", "batch": vec![item; 4_096] }).to_string();
@@ -139,4 +133,53 @@ fn many_items_fit_and_too_many_are_the_callers_fault() {
     }
     let large = json!({ "key": "orders", "batch": vec![json!({ "plaintext": base64(&[7; 350_000]) }); 3] });
     assert_eq!(results(&post(&server, "/api/encrypt", &large.to_string())).len(), 3);
+}
+
+#[test]
+fn nothing_is_done_when_the_last_item_is_malformed() {
+    let Some(server) = with_orders() else { return };
+    let mut items = vec![json!({ "plaintext": "eA==" }); 100];
+    items.push(json!({ "plaintext": "eA==", "associated_date": "eA==" }));
+    let reply = post(&server, "/api/encrypt", &json!({ "key": "orders", "batch": items }).to_string());
+    reply.assert_problem(400, "malformed_json");
+    assert!(
+        reply.text().contains("`plaintext`, `associated_data`, `context`, `reference`"),
+        "{}",
+        reply.text()
+    );
+    assert!(!reply.text().contains("associated_date"), "{}", reply.text());
+    let deep = format!(r#"{{"key":"orders","batch":{}1{}}}"#, "[".repeat(300_000), "]".repeat(300_000));
+    post(&server, "/api/encrypt", &deep).assert_problem(400, "malformed_json");
+}
+
+#[test]
+fn blanks_and_commas_between_items_and_inside_texts_are_told_apart() {
+    let Some(server) = with_orders() else { return };
+    let body = "{\"batch\" : [ {\"plaintext\":\"eA==\",\"reference\":\"},{]\"}\n ,\t{\"reference\":\"[{\",\"plaintext\":\"eQ==\"} ] , \"key\":\"orders\"}";
+    let sealed = results(&post(&server, "/api/encrypt", body));
+    assert_eq!(
+        sealed.iter().map(|item| item["reference"].as_str()).collect::<Vec<_>>(),
+        [Some("},{]"), Some("[{")]
+    );
+    let items: Vec<Value> = sealed.iter().map(|item| json!({ "ciphertext": item["ciphertext"] })).collect();
+    // Escapes that can be resolved, and one that cannot: the item stands in memory of its own.
+    let body =
+        json!({ "key": "orders", "batch": items }).to_string().replace('/', "\\/").replace("v1", "v\\u0031");
+    let opened = results(&post(&server, "/api/decrypt", &body));
+    let texts: Vec<_> = opened.iter().map(|item| item["plaintext"].as_str()).collect();
+    assert_eq!(texts, [Some("eA=="), Some("eQ==")]);
+}
+
+#[test]
+fn a_batch_under_counted_nonces_waits_for_its_block() {
+    let Some(server) = with_orders() else { return };
+    must_create(&server, r#"{"name":"ietf","type":"chacha20-poly1305"}"#);
+    // The first use asks the keeper for seals, and the whole request is served a second time: escapes and all.
+    let body = r#"{"key":"ietf","batch":[{"plaintext":"\/+8=","reference":"\""},{"plaintext":"!"},{"plaintext":"eA=="}]}"#;
+    let sealed = results(&post(&server, "/api/encrypt", body));
+    assert_eq!(sealed.len(), 3);
+    let items = json!([{ "ciphertext": sealed[0]["ciphertext"] }, { "ciphertext": sealed[2]["ciphertext"] }]);
+    let opened =
+        results(&post(&server, "/api/decrypt", &json!({ "key": "ietf", "batch": items }).to_string()));
+    assert_eq!((&opened[0]["plaintext"], &opened[1]["plaintext"]), (&json!("/+8="), &json!("eA==")));
 }

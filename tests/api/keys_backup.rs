@@ -1,5 +1,7 @@
 //! Backups of keys, and keys from backups.
 
+#![expect(clippy::expect_used, reason = "a test fails by panicking, its helping functions too")]
+
 use quantonium::clock::{Moment, WallTime};
 use quantonium::crypto::random::{Generator, Kernel};
 use quantonium::keyring::backup::write_plain_backup;
@@ -25,7 +27,7 @@ fn backup(server: &Server, name: &str, body: &str) -> Reply {
 fn must_back_up(server: &Server) -> String {
     let reply = backup(server, "orders", "");
     assert_eq!(reply.status, 200, "{}", reply.text());
-    assert_eq!(reply.json()["name"], "orders");
+    assert_eq!(reply.member("name"), "orders");
     let text = reply.member("backup");
     assert!(text.starts_with(SEALED), "{text}");
     text
@@ -239,7 +241,7 @@ fn a_key_that_no_request_could_bring_back_is_not_backed_up() {
         backup(&server, "orders", body).assert_problem(409, "backup_too_large");
     }
     let all = server.ask(Request::post("/api/keys/orders/export", ""));
-    all.assert_problem(409, "export_too_large");
+    all.assert_problem(413, "reply_too_large");
     let one = server.ask(Request::post("/api/keys/orders/export", r#"{"version":"latest"}"#)).json();
     let secrets: Vec<&Value> =
         one["versions"].as_object().into_iter().flat_map(|versions| versions.values()).collect();

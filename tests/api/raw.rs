@@ -3,16 +3,10 @@
 use serde_json::json;
 
 use crate::server::Server;
-use crate::server::client::{Reply, Request};
-use crate::{must_encrypt, octets, post, with_orders};
+use crate::server::client::Request;
+use crate::{must_encrypt, octets, post, raw, with_orders};
 
 const OCTETS: &str = "application/octet-stream";
-
-/// A raw call; an empty type sends none.
-fn raw(server: &Server, target: &str, kind: &str, body: &[u8]) -> Reply {
-    let request = Request::post(target, body);
-    server.ask(if kind.is_empty() { request } else { request.with("Content-Type", kind) })
-}
 
 fn opened(server: &Server, body: &[u8]) -> Vec<u8> {
     let reply = raw(server, "/api/decrypt?key=orders", OCTETS, body);

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use crate::script::{Answer, Kind, Planned, Script};
+use crate::streamed::{self, Seen};
 use crate::wire::Wire;
 
 /// What is wrong.
@@ -75,6 +76,15 @@ fn take_reply<'a>(bytes: &mut &'a [u8], head_only: bool) -> Result<Option<Reply<
     Ok(Some(Reply { status, head, body, close }))
 }
 
+/// Takes a streamed reply of `length` bytes from the front of `bytes`; its body was judged.
+fn take_stream<'a>(bytes: &mut &'a [u8], length: usize) -> Reply<'a> {
+    let (reply, tail) = bytes.split_at(length);
+    *bytes = tail;
+    let end = reply.windows(4).position(|window| window == b"\r\n\r\n").unwrap();
+    let head = str::from_utf8(&reply[..end + 4]).unwrap();
+    Reply { status: 200, head, body: &[], close: head.contains("\r\nConnection: close\r\n") }
+}
+
 /// Judges one connection.
 pub(crate) fn judge(
     script: &Script,
@@ -91,6 +101,20 @@ pub(crate) fn judge(
             return Err(Violation::Bytes(format!("bytes after the last reply: {}", bytes.escape_ascii())));
         }
         let planned = script.requests.get(index);
+        let cut = script.cut && index + 1 == script.requests.len();
+        let streamed = planned.filter(|planned| planned.kind.is_some_and(Kind::is_streamed));
+        if let Some(planned) = streamed.filter(|_| bytes.starts_with(b"HTTP/1.1 200 ")) {
+            let Seen::Whole(length) = streamed::judge(planned, bytes, cut, wire, excuses, durable)? else {
+                return Ok(());
+            };
+            let head = take_stream(&mut bytes, length);
+            check_end(planned, &head, false, excuses)?;
+            if head.close {
+                ended = Some(planned);
+            }
+            index += 1;
+            continue;
+        }
         let Some(reply) = take_reply(&mut bytes, planned.is_some_and(|planned| planned.head_only))? else {
             break;
         };
@@ -106,7 +130,6 @@ pub(crate) fn judge(
             }
             continue;
         }
-        let cut = script.cut && index + 1 == script.requests.len();
         let forced = check_reply(planned, &reply, cut, wire, excuses)?;
         check_audit(planned, &reply, forced, durable)?;
         check_end(planned, &reply, forced, excuses)?;
@@ -169,6 +192,15 @@ fn check_reply(
         return Ok(true);
     }
     if reply.is_fault(503, "audit_unavailable") && excuses.commit_failed && planned.audited {
+        return Ok(true);
+    }
+    if planned.kind.is_some_and(Kind::is_streamed)
+        && reply.is_fault(503, "not_begun")
+        && excuses.commit_failed
+    {
+        return Ok(reply.close);
+    }
+    if planned.kind == Some(Kind::Broken) && reply.is_fault(500, "internal_error") {
         return Ok(true);
     }
     let commits = matches!(planned.kind, Some(Kind::Commit | Kind::Change));

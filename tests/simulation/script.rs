@@ -1,6 +1,7 @@
 //! What a peer sends, and what it must get for it.
 
 use crate::random::Random;
+use crate::streamed;
 
 /// What the simulated service does with a request, named by the first part of its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,9 +22,13 @@ pub(crate) enum Kind {
     Small,
     /// Is refused by its head.
     Refused,
+    /// Takes its body and sends its reply piece by piece.
+    Stream,
+    /// Begins such a reply and does not finish it.
+    Broken,
 }
 
-pub(crate) const KINDS: [(Kind, &str); 8] = [
+pub(crate) const KINDS: [(Kind, &str); 10] = [
     (Kind::Digest, "digest"),
     (Kind::Echo, "echo"),
     (Kind::Large, "large"),
@@ -32,7 +37,15 @@ pub(crate) const KINDS: [(Kind, &str); 8] = [
     (Kind::Change, "change"),
     (Kind::Small, "small"),
     (Kind::Refused, "refused"),
+    (Kind::Stream, "stream"),
+    (Kind::Broken, "broken"),
 ];
+
+impl Kind {
+    pub(crate) fn is_streamed(self) -> bool {
+        matches!(self, Self::Stream | Self::Broken)
+    }
+}
 
 /// Body limit of [`Kind::Small`] and of every other kind.
 pub(crate) const SMALL_BODY: usize = 64;
@@ -127,7 +140,7 @@ impl Script {
     fn cut(&mut self, random: &mut Random) {
         let start = self.requests.iter().rev().nth(1).map_or(0, |before| before.end);
         let last = self.requests.last().unwrap();
-        if matches!(last.kind, Some(Kind::Digest | Kind::Echo | Kind::Commit)) {
+        if matches!(last.kind, Some(Kind::Digest | Kind::Echo | Kind::Commit | Kind::Stream)) {
             self.bytes.truncate(random.between(start + 1, last.end - 1));
             self.cut = true;
         }
@@ -169,8 +182,10 @@ impl Script {
         let path = format!("/{name}/{tale}/{connection}/{index}/{size}");
         let method = *random.pick(&["GET", "HEAD", "POST", "POST", "POST", "BREW"]);
         let method = if method == "BREW" && !random.one_in(4) { "POST" } else { method };
+        let method = if method == "HEAD" && kind.is_streamed() { "POST" } else { method };
         let old = random.one_in(8);
-        let body = if method == "POST" { random_body(random) } else { Vec::new() };
+        let unmeasured = old && kind.is_streamed() && (method == "GET" || random.one_in(3));
+        let body = if method == "POST" && !unmeasured { random_body(random) } else { Vec::new() };
         let chunked = !old && method == "POST" && random.coin();
         let expects = !old && !body.is_empty() && random.one_in(4);
         let keep = old && random.coin();
@@ -193,7 +208,7 @@ impl Script {
         }
         match (chunked, method) {
             (true, _) => head.push_str("Transfer-Encoding: chunked\r\n"),
-            (false, "POST") => head.push_str(&format!("Content-Length: {}\r\n", body.len())),
+            (false, "POST") if !unmeasured => head.push_str(&format!("Content-Length: {}\r\n", body.len())),
             _ => {}
         }
         bytes.extend_from_slice(head.as_bytes());
@@ -209,17 +224,19 @@ impl Script {
         let answer = match kind {
             _ if method == "BREW" => Answer::Fault(501, "unknown_method"),
             Kind::Refused => Answer::Fault(403, "refused"),
+            _ if unmeasured => Answer::Fault(411, "length_required"),
+            Kind::Stream | Kind::Broken => Answer::Body(streamed::reply_body(&path, &body)),
             _ if too_large => Answer::Fault(413, "body_too_large"),
             _ => Answer::Body(reply_body(method, &path, &body)),
         };
         let refused = matches!(answer, Answer::Fault(..));
-        let ends = asks_end || too_large || (refused && chunked);
+        let ends = asks_end || too_large || (refused && chunked) || (unmeasured && method != "BREW");
         self.requests.push(Planned {
             path,
             head_only: method == "HEAD",
             kind: Some(kind).filter(|_| method != "BREW"),
             answer,
-            audited: audited && !too_large && method != "BREW",
+            audited: audited && !too_large && method != "BREW" && !kind.is_streamed(),
             has_body: end > head_end,
             expects: expects && (!refused || (too_large && chunked)),
             asks_end,

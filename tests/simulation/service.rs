@@ -7,11 +7,12 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 use quantonium::http::responder::{Fault, Responder};
-use quantonium::http::service::{Arrival, Request, Service};
+use quantonium::http::service::{Arrival, Exchange, Request, Service, Taking};
 use quantonium::http::status::Status;
 use quantonium::reactor::Turn;
 
 use crate::script::{Kind, LARGE_BODY, SMALL_BODY, read_path, reply_body};
+use crate::streamed;
 
 const REFUSED: Fault<'static> = Fault::new(Status::Forbidden, "refused", "By its head.");
 /// Seen only in a world that loses or doubles bytes.
@@ -22,7 +23,7 @@ const NOT_COMMITTED: Fault<'static> =
 /// What the service shares with the schedule.
 #[derive(Debug)]
 pub(crate) struct Stage {
-    turn: Rc<Turn>,
+    pub(crate) turn: Rc<Turn>,
     /// Audit lines of this turn, and those that are with the kernel.
     pub(crate) lines: RefCell<Vec<String>>,
     pub(crate) durable: RefCell<BTreeSet<String>>,
@@ -52,7 +53,7 @@ impl Stage {
         })
     }
 
-    fn tell(&self, path: &str, what: &str) {
+    pub(crate) fn tell(&self, path: &str, what: &str) {
         self.lines.borrow_mut().push(format!("{path} {what}"));
     }
 
@@ -87,7 +88,7 @@ impl Service for SimService {
         !self.0.crowded.get()
     }
 
-    fn admit(&self, arrival: &Arrival<'_>, responder: &mut Responder<'_>) -> Option<((Kind, bool), usize)> {
+    fn admit(&self, arrival: &Arrival<'_>, responder: &mut Responder<'_>) -> Option<((Kind, bool), Taking)> {
         let path = String::from_utf8(arrival.head.path(arrival.bytes).to_vec()).unwrap();
         let Some((kind, audited, _)) = read_path(&path) else {
             responder.fault(&UNKNOWN, &[]);
@@ -102,8 +103,9 @@ impl Service for SimService {
                 }
                 None
             }
-            Kind::Small => Some(((kind, audited), SMALL_BODY)),
-            _ => Some(((kind, audited), LARGE_BODY)),
+            Kind::Small => Some(((kind, audited), Taking::Whole(SMALL_BODY))),
+            _ if kind.is_streamed() => Some(((kind, audited), Taking::Streamed)),
+            _ => Some(((kind, audited), Taking::Whole(LARGE_BODY))),
         }
     }
 
@@ -136,5 +138,10 @@ impl Service for SimService {
             stage.tell(&path, "outcome");
             responder.audited(stage.turn.round());
         }
+    }
+
+    async fn stream(&self, (kind, _): (Kind, bool), exchange: &mut impl Exchange) {
+        // What a cut reply looks like is for the judge.
+        let _ = streamed::serve(&self.0, kind, exchange).await;
     }
 }

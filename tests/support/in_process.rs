@@ -3,6 +3,7 @@
 //! Included with `#[path]`. One connection, one peer: [`InProcess::exchange`] sends bytes and runs turns of the loop
 //! until nothing more happens.
 
+#![allow(dead_code, reason = "included by several files, not all of which use all of it")]
 #![allow(
     clippy::indexing_slicing,
     clippy::panic,
@@ -11,12 +12,13 @@
     reason = "a test fails by panicking, and says where"
 )]
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use quantonium::auth::registry::SALT_BYTES;
 use quantonium::auth::{Registry, api_key};
@@ -26,7 +28,7 @@ use quantonium::http::connection::{Idle, serve};
 use quantonium::http::env::{Bounds, Env};
 use quantonium::http::service::Service;
 use quantonium::keyring::change::apply;
-use quantonium::keyring::{Change, Circumstances, Publication, Ring};
+use quantonium::keyring::{Change, Circumstances, Effect, Key, Publication, Ring};
 use quantonium::limits::LEASE_BUDGET_DEFAULT_BYTES;
 use quantonium::model::{KeyName, KeyOptions, KeyType, PolicyChange, Rights};
 use quantonium::reactor::mailbox::Mailbox;
@@ -74,6 +76,9 @@ impl Transport for MemoryTransport {
 pub(crate) struct InProcess {
     wire: Rc<RefCell<Wire>>,
     turn: Box<dyn FnMut() -> bool>,
+    /// How far the worker's clock is ahead.
+    ahead_millis: Rc<Cell<u64>>,
+    publication: Arc<Publication>,
     /// An API key that may do everything.
     pub(crate) credential: String,
 }
@@ -81,27 +86,73 @@ pub(crate) struct InProcess {
 impl InProcess {
     /// A worker whose audit lines go to `audit`, with memory for messages of `most` bytes.
     pub(crate) fn new(audit: File, most: usize) -> Self {
+        Self::with_key(audit, most, KeyOptions::of(KeyType::XChaCha20Poly1305))
+    }
+
+    /// The same with another kind of key.
+    pub(crate) fn with_key(audit: File, most: usize, options: KeyOptions) -> Self {
         let now = Moment::now();
         let mut random = Generator::new(Kernel, now).unwrap();
         let credential = api_key::generate(|bytes| random.fill(now, bytes)).unwrap().as_str().to_owned();
         let mut registry = Registry::new(&random.array::<32>(now).unwrap());
         registry.add(&credential, random.array::<SALT_BYTES>(now).unwrap(), Rights::Admin).unwrap();
-        let options = KeyOptions::of(KeyType::XChaCha20Poly1305);
         let change =
             Change::Create { name: KeyName::new(KEY).unwrap(), options, policy: PolicyChange::default() };
-        let mut ring = Ring::default();
-        let mut draw = |bytes: &mut [u8]| random.fill(now, bytes);
-        let mut at = Circumstances { now: WallTime::now(), restore_window_seconds: 0, draw: &mut draw };
-        apply(&mut ring, &change, &mut at).unwrap();
+        let publication = Publication::new(Ring::default());
+        make(&publication, &change, &mut random);
         let turn = Turn::new(now);
-        let publication = Publication::new(ring);
         let backup_key = Secret::try_fill(|bytes| random.fill(now, bytes)).unwrap();
-        let parts = Parts { turn: Rc::clone(&turn), publication, registry, random, backup_key, audit };
+        let publication_of = Arc::clone(&publication);
+        let parts = Parts {
+            turn: Rc::clone(&turn),
+            publication: publication_of,
+            registry,
+            random,
+            backup_key,
+            audit,
+        };
         let (service, commit) = in_process::open(parts);
         let wire = Wire { inbound: Vec::with_capacity(most), taken: 0, outbound: Vec::with_capacity(most) };
         let wire = Rc::new(RefCell::new(wire));
-        let turn = start(service, commit, turn, Rc::clone(&wire));
-        Self { wire, turn, credential }
+        let ahead_millis = Rc::default();
+        let turn = start(service, commit, turn, Rc::clone(&wire), Rc::clone(&ahead_millis));
+        Self { wire, turn, ahead_millis, publication, credential }
+    }
+
+    /// Makes a key, as the keeper does.
+    pub(crate) fn create(&self, name: &str, options: KeyOptions) {
+        let name = KeyName::new(name).unwrap();
+        self.change(&Change::Create { name, options, policy: PolicyChange::default() });
+    }
+
+    /// The key of this name as it is now.
+    pub(crate) fn key(&self, name: &str) -> Arc<Key> {
+        Arc::clone(self.publication.current().get(name).unwrap())
+    }
+
+    /// Makes a change of the key ring, as the keeper does.
+    pub(crate) fn change(&self, change: &Change) {
+        make(&self.publication, change, &mut Generator::new(Kernel, Moment::now()).unwrap());
+    }
+
+    /// Lets time pass while the client sends nothing, and shows `look` what came in the meantime.
+    pub(crate) fn wait<R>(&mut self, millis: u64, look: impl FnOnce(&[u8]) -> R) -> R {
+        self.ahead_millis.set(self.ahead_millis.get() + millis);
+        self.more(&[], look)
+    }
+
+    /// Takes a key out of the ring, as the schedule does in the end.
+    pub(crate) fn remove(&self, name: &str) {
+        let mut ring = (*self.publication.current()).clone();
+        ring.remove(name);
+        self.publication.publish(Arc::new(ring));
+    }
+
+    /// Sends more of a request and shows `look` what came back since the last time.
+    pub(crate) fn more<R>(&mut self, bytes: &[u8], look: impl FnOnce(&[u8]) -> R) -> R {
+        // What the worker has not taken yet is what `exchange` would drop; here nothing is left between two calls.
+        assert_eq!(self.wire.borrow().taken, self.wire.borrow().inbound.len());
+        self.exchange(bytes, look)
     }
 
     /// Sends `request` and shows `look` what came back.
@@ -118,12 +169,24 @@ impl InProcess {
     }
 }
 
+fn make(publication: &Publication, change: &Change, random: &mut Generator) {
+    let mut ring = (*publication.current()).clone();
+    let mut draw = |bytes: &mut [u8]| random.fill(Moment::now(), bytes);
+    let mut at = Circumstances { now: WallTime::now(), restore_window_seconds: 3_600, draw: &mut draw };
+    let outcome = apply(&mut ring, change, &mut at).unwrap();
+    if let Effect::Reserved { version, seals } = outcome.effect {
+        outcome.key.version(version).unwrap().uses().grant(seals);
+    }
+    publication.publish(Arc::new(ring));
+}
+
 /// Makes the executor with its connection; what is returned runs one turn and says whether another is needed.
 fn start(
     service: impl Service + 'static,
     commit: impl Fn(WallTime) -> Result<(), CommitFailed> + 'static,
     turn: Rc<Turn>,
     wire: Rc<RefCell<Wire>>,
+    ahead_millis: Rc<Cell<u64>>,
 ) -> Box<dyn FnMut() -> bool> {
     let pool = Pool::new(Budget::new(LEASE_BUDGET_DEFAULT_BYTES));
     let env = Env::new(service, pool, Bounds { requests: u64::MAX, ..Bounds::default() }, 7);
@@ -133,17 +196,21 @@ fn start(
         Ok::<_, ()>(Idle::new(channel, IpAddr::V4(Ipv4Addr::LOCALHOST), env, ()))
     });
     let task = spawned.unwrap();
-    Box::new(move || run_turn(&mut executor, &turn, task, &commit))
+    Box::new(move || {
+        let now = Moment::now().plus_millis(ahead_millis.get());
+        run_turn(&mut executor, &turn, task, now, &commit)
+    })
 }
 
 fn run_turn<R: Resting, F: Future<Output = Option<R>>, M: FnMut(R) -> F>(
     executor: &mut Executor<R, F, M>,
     turn: &Turn,
     task: TaskId,
+    now: Moment,
     commit: &impl Fn(WallTime) -> Result<(), CommitFailed>,
 ) -> bool {
     let wall = WallTime::now();
-    executor.begin(Moment::now(), wall);
+    executor.begin(now, wall);
     turn.mark_ready(task, true, true, false);
     executor.poll(task);
     executor.poll_expired();

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::body::{Text, present, read};
 use crate::api::keys::{BAD_NAME, form, require_json};
-use crate::api::{Answer, Call, NO_ENTROPY, Rejection, Verdict, reply_json};
+use crate::api::{Answer, Call, Rejection, Verdict, reply_json};
 use crate::http::responder::{Fault, Responder};
 use crate::http::status::Status;
 use crate::keyring::backup::{
@@ -77,9 +77,8 @@ pub fn backup(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
         let backup = text::write_plain_backup(key).map_err(|_| PLAINTEXT_NOT_ALLOWED)?;
         return reply(responder, key, &backup);
     }
-    let drawn = call.tools.random.array::<BACKUP_NONCE_BYTES>(call.now);
-    call.tools.entropy = drawn.is_ok();
-    let nonce = drawn.map_err(|_| NO_ENTROPY)?;
+    let mut nonce = [0; BACKUP_NONCE_BYTES];
+    call.tools.draw(call.now, &mut nonce)?;
     let sealed = call.tools.backup_key.with(|backup_key| seal_backup(key, backup_key, &nonce));
     reply(responder, key, &sealed.map_err(|_| TOO_LARGE)?)
 }

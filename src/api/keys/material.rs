@@ -8,18 +8,17 @@ use core::fmt;
 
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
+use zeroize::Zeroize as _;
 
 use crate::api::body::{Text, present, read};
+use crate::api::form::{self, Encoding, Form, Sink};
 use crate::api::keys::settings::{Settings, settings_of};
-use crate::api::keys::{BAD_FORMAT, form, new_name, require_json};
-use crate::api::payload::Digits;
+use crate::api::keys::{form as key_form, new_name, require_json};
 use crate::api::{Answer, Call, Rejection, Verdict};
-use crate::encoding::{base64_decode_in_place, base64_encode, base64_len, hex_decode_in_place, hex_encode};
 use crate::http::media::{ContentType, ReplyForm};
 use crate::http::responder::{Fault, Responder};
 use crate::http::status::Status;
 use crate::keyring::{Change, Key, KeyVersion, Material, Outcome};
-use crate::limits::REPLY_BODY_MAX_BYTES;
 use crate::secret::SecretBytes;
 
 const BAD_MATERIAL: Fault<'static> = Fault::new(
@@ -52,12 +51,6 @@ const UNKNOWN_VERSION: Fault<'static> = Fault::new(
     "unknown_key_version",
     "The key has no version of this number, or its material was destroyed.",
 );
-const TOO_LARGE: Fault<'static> = Fault::new(
-    Status::Conflict,
-    "export_too_large",
-    "All versions together do not fit into one reply. Export them one by one.",
-);
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ImportBody<'a> {
@@ -92,23 +85,6 @@ struct ExportBody<'a> {
     version: Option<Wanted>,
     #[serde(borrow, default, deserialize_with = "present")]
     format: Option<Text<'a>>,
-}
-
-/// How bytes are written as text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Format {
-    Base64,
-    Hex,
-}
-
-impl Format {
-    fn named(name: Option<&Text<'_>>) -> Result<Self, Rejection> {
-        match name.map(Text::as_str) {
-            None | Some("base64") => Ok(Self::Base64),
-            Some("hex") => Ok(Self::Hex),
-            Some(_) => Err(BAD_FORMAT.into()),
-        }
-    }
 }
 
 /// `POST /api/keys/{name}/import`
@@ -147,18 +123,13 @@ pub fn import(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
 fn read_import(call: &mut Call<'_>) -> Result<(Settings, SecretBytes), Rejection> {
     call.resolve_escapes();
     let body: ImportBody<'_> = read(call.body)?;
-    let format = Format::named(body.format.as_ref())?;
+    let encoding = Encoding::of(body.format.as_ref())?;
     let settings = settings_of!(body)?;
-    let mut material = body.material.into_piece(call.body);
-    let text = material.bytes_mut(call.body);
-    let len = match format {
-        Format::Base64 => base64_decode_in_place(text),
-        Format::Hex => hex_decode_in_place(text),
-    };
-    // Half decoded or whole, what stands behind the bytes tells of them too.
-    let (bytes, rest) = text.split_at_mut_checked(len.ok_or(BAD_MATERIAL)?).ok_or(BAD_MATERIAL)?;
-    let material = SecretBytes::take(bytes);
-    rest.fill(0);
+    let mut text = body.material.into_piece(call.body);
+    let decoded = encoding.decode_in_place(text.bytes_mut(call.body)).ok_or(BAD_MATERIAL)?;
+    let material = SecretBytes::take(decoded);
+    // What stands behind the bytes tells of them too.
+    text.bytes_mut(call.body).zeroize();
     Ok((settings, material))
 }
 
@@ -168,7 +139,7 @@ fn imported(call: &mut Call<'_>, outcome: &Outcome, responder: &mut Responder<'_
     let of_new_key = if key.kind().counts_seals() { 2 } else { 1 };
     let status = if key.latest_number() <= of_new_key { Status::Created } else { Status::Ok };
     call.subject.version = Some(key.latest_number());
-    form::reply_done(responder, status, key)
+    key_form::reply_done(responder, status, key)
 }
 
 /// Which versions are asked for.
@@ -218,7 +189,7 @@ pub fn export(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
     call.subject.note_key(name);
     require_json(call)?;
     let body = if call.body.is_empty() { ExportBody::default() } else { read(call.body)? };
-    let (wanted, format) = (body.version.unwrap_or_default(), Format::named(body.format.as_ref())?);
+    let (wanted, encoding) = (body.version.unwrap_or_default(), Encoding::of(body.format.as_ref())?);
     let key = call.key(name)?;
     if !key.options().exportable {
         return Err(NOT_EXPORTABLE.into());
@@ -232,97 +203,52 @@ pub fn export(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
         key.version(number).and_then(KeyVersion::material).ok_or(UNKNOWN_VERSION)?;
         call.subject.version = Some(number);
     }
-    let mut measure = Measure { format, len: 0 };
-    write_export(&mut measure, key, only);
-    if measure.len > REPLY_BODY_MAX_BYTES {
-        return Err(TOO_LARGE.into());
-    }
-    responder.begin(Status::Ok, Some(ReplyForm::Json.content_type()), measure.len, &[])?;
-    write_export(&mut Written { format, responder }, key, only);
-    Ok(Verdict::Done)
+    form::reply(responder, Status::Ok, ReplyForm::Json, &[], &Export { key, only, encoding })
 }
 
-/// Where an export goes: first to be measured, then to be written.
-trait Target {
-    fn text(&mut self, text: &[u8]);
-    fn secret(&mut self, bytes: &[u8]);
+/// The versions that still have material, or the one that is asked for.
+struct Export<'a> {
+    key: &'a Key,
+    only: Option<u32>,
+    encoding: Encoding,
 }
 
-struct Measure {
-    format: Format,
-    len: usize,
-}
-
-impl Target for Measure {
-    fn text(&mut self, text: &[u8]) {
-        self.len += text.len();
-    }
-
-    fn secret(&mut self, bytes: &[u8]) {
-        self.len += encoded_len(self.format, bytes.len());
-    }
-}
-
-struct Written<'a, 'b> {
-    format: Format,
-    responder: &'a mut Responder<'b>,
-}
-
-impl Target for Written<'_, '_> {
-    fn text(&mut self, text: &[u8]) {
-        self.responder.append(text);
-    }
-
-    fn secret(&mut self, bytes: &[u8]) {
-        // A lack of room shows as a wrong length when the reply is finished.
-        if let Some(target) = self.responder.body(encoded_len(self.format, bytes.len())) {
-            let _ = match self.format {
-                Format::Base64 => base64_encode(bytes, target),
-                Format::Hex => hex_encode(bytes, target),
-            };
+impl Form for Export<'_> {
+    fn write(&self, sink: &mut impl Sink) {
+        sink.put(b"{\"name\":\"");
+        sink.put(self.key.name().as_str().as_bytes());
+        sink.put(b"\",\"type\":\"");
+        sink.put(self.key.kind().name().as_bytes());
+        sink.put(b"\",\"versions\":{");
+        let mut before: &[u8] = b"\"";
+        let wanted = |version: &&KeyVersion| self.only.is_none_or(|only| version.number() == only);
+        for version in self.key.versions().filter(wanted) {
+            let Some(material) = version.material() else { continue };
+            sink.put(before);
+            sink.put_number(version.number());
+            sink.put(b"\":{");
+            self.write_material(material, sink);
+            sink.put(b"}");
+            before = b",\"";
         }
+        sink.put(b"}}");
     }
 }
 
-const fn encoded_len(format: Format, len: usize) -> usize {
-    match format {
-        Format::Base64 => base64_len(len),
-        Format::Hex => len.saturating_mul(2),
-    }
-}
-
-/// Writes the reply: the versions that still have material, or the one that is asked for.
-fn write_export(target: &mut impl Target, key: &Key, only: Option<u32>) {
-    target.text(b"{\"name\":\"");
-    target.text(key.name().as_str().as_bytes());
-    target.text(b"\",\"type\":\"");
-    target.text(key.kind().name().as_bytes());
-    target.text(b"\",\"versions\":{");
-    let mut before: &[u8] = b"\"";
-    for version in key.versions().filter(|version| only.is_none_or(|only| version.number() == only)) {
-        let Some(material) = version.material() else { continue };
-        target.text(before);
-        target.text(Digits::of(version.number()).as_bytes());
-        target.text(b"\":{");
-        write_material(target, material);
-        target.text(b"}");
-        before = b",\"";
-    }
-    target.text(b"}}");
-}
-
-fn write_material(target: &mut impl Target, material: &Material) {
-    let mut member = |name: &[u8], bytes: &[u8]| {
-        target.text(name);
-        target.secret(bytes);
-        target.text(b"\"");
-    };
-    match material {
-        Material::Encryption { enc, mac, sub } => {
-            enc.with(|bytes| member(b"\"encryption_key\":\"", bytes));
-            mac.with(|bytes| member(b",\"hmac_key\":\"", bytes));
-            sub.with(|bytes| member(b",\"sub_key\":\"", bytes));
+impl Export<'_> {
+    fn write_material(&self, material: &Material, sink: &mut impl Sink) {
+        let mut member = |name: &[u8], bytes: &[u8]| {
+            sink.put(name);
+            sink.put_encoded(bytes, self.encoding);
+            sink.put(b"\"");
+        };
+        match material {
+            Material::Encryption { enc, mac, sub } => {
+                enc.with(|bytes| member(b"\"encryption_key\":\"", bytes));
+                mac.with(|bytes| member(b",\"hmac_key\":\"", bytes));
+                sub.with(|bytes| member(b",\"sub_key\":\"", bytes));
+            }
+            Material::Mac(key) => key.with(|bytes| member(b"\"hmac_key\":\"", bytes)),
         }
-        Material::Mac(key) => key.with(|bytes| member(b"\"hmac_key\":\"", bytes)),
     }
 }

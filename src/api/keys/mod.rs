@@ -36,8 +36,6 @@ const BAD_NAME: Fault<'static> = Fault::new(
 );
 const NOT_JSON: Fault<'static> =
     Fault::new(Status::UnsupportedMediaType, "unsupported_media_type", "This route takes application/json.");
-const BAD_FORMAT: Fault<'static> =
-    Fault::new(Status::BadRequest, "unknown_format", "format is base64 (the default) or hex, in lower case.");
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -242,7 +242,9 @@ impl<D: Disk> Core<D> {
         let Some(state) = &mut self.state else { return AppendError::Refused };
         // This gives back the room that was reserved as well.
         state.reserved = state.end;
-        if self.disk.truncate(Which::Journal, state.end).is_err() {
+        // Durably, because the disk could mix what is left of this frame with the next one in its place.
+        let cut = self.disk.truncate(Which::Journal, state.end).and_then(|()| self.disk.sync_change());
+        if cut.is_err() {
             // How much of the frame is there is unknown, and nothing may be written behind it.
             self.condition = Condition::Poisoned;
             return AppendError::Ambiguous;
@@ -371,6 +373,21 @@ impl Core<Files> {
     pub(super) fn placed(self, place: impl FnMut(OwnedFd, Slot) -> io::Result<OwnedFd>) -> io::Result<Self> {
         let disk = self.disk.placed(place)?;
         Ok(Self { disk, ..self })
+    }
+}
+
+#[cfg(test)]
+impl<D> Core<D> {
+    /// Reserves no room, so that the write itself is what fails.
+    pub(super) fn set_reserves(&mut self, reserves: bool) {
+        self.reserves = reserves;
+    }
+
+    /// As if the file were this long.
+    pub(super) fn set_end(&mut self, end: u64) {
+        if let Some(state) = &mut self.state {
+            state.end = end;
+        }
     }
 }
 

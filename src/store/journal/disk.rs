@@ -146,6 +146,19 @@ impl Files {
     }
 }
 
+#[cfg(test)]
+impl Files {
+    /// Puts another file in the place of the journal's, to see it fail.
+    pub(super) fn change_journal(&mut self, file: OwnedFd) -> OwnedFd {
+        core::mem::replace(&mut self.journal, file)
+    }
+
+    /// Puts another file in the place of the successor's.
+    pub(super) fn change_next(&mut self, file: Option<OwnedFd>) -> Option<OwnedFd> {
+        core::mem::replace(&mut self.next, file)
+    }
+}
+
 impl Disk for Files {
     fn size(&self) -> Result<u64, Errno> {
         u64::try_from(rustix::fs::fstat(&self.journal)?.st_size).map_err(|_| Errno::OVERFLOW)

@@ -1,0 +1,164 @@
+//! `quantonium store rotate-root`: everything sealed anew under a new root key, for when the old one may be known.
+//!
+//! Owns the new store until it takes the old one's place. Invariants: the new journal is whole, durable and verified
+//! before it gets its name, in one step, so that whenever the power fails the old or the new one is there; it stands at a
+//! later revision than the old one, so that it is not taken for an older one; no API key of the old root outlives it.
+
+use std::io::ErrorKind;
+use std::path::Path;
+
+use rustix::fs::AtFlags;
+use rustix::io::Errno;
+use zeroize::Zeroizing;
+
+use super::failure::Failure;
+use crate::auth::StoredKey;
+use crate::clock::Moment;
+use crate::crypto::random::{Generator, Kernel};
+use crate::keeper::{self, initialise};
+use crate::keyring::{Key, encode_key, encode_uses};
+use crate::limits::STORE_APPEND_MAX_BYTES;
+use crate::store::{
+    DataDir, Journal, Kind, MasterKey, Record, SEAL_NONCE_BYTES, Sealer, Store as _, StoreError, Witness,
+    quoted,
+};
+
+/// Where the new store is made: a directory in the data directory.
+const NEXT_NAME: &str = "root.next";
+const JOURNAL_NAME: &str = "journal";
+/// What a compaction may have left of the old root.
+const JOURNAL_NEXT_NAME: &str = "journal.next";
+
+/// What was done.
+pub(super) struct Rotated {
+    /// The new admin API key, which nothing else keeps.
+    pub(super) admin: Zeroizing<String>,
+    /// The API keys that ended.
+    pub(super) ended: Vec<StoredKey>,
+    /// Keys that were sealed anew.
+    pub(super) keys_count: usize,
+}
+
+/// Seals everything in `data_dir` anew under a new root key, which `master` wraps as it did the old one.
+pub(super) fn rotate(data_dir: &DataDir, master: &MasterKey, witness: Witness) -> Result<Rotated, Failure> {
+    let mut old = Journal::open(data_dir, master, witness)?;
+    let opening = keeper::load(&mut old.journal, &old.root.sealer(old.ring)?)?;
+    drop(old);
+
+    let mut random = Generator::new(Kernel, Moment::now())?;
+    let path = data_dir.path().join(NEXT_NAME);
+    remove_all(&path)?;
+    let next = DataDir::open(&path, Some(data_dir.owner()))?;
+    let admin = initialise(&next, master, &mut random)?;
+    // The new store begins beyond the old one's revision.
+    let after = opening.loaded.head.revision.saturating_add(1);
+    let witness = Witness { min_revision: after, accept_rollback: true, ..Witness::default() };
+    let mut opened = Journal::open(&next, master, witness)?;
+    let sealer = opened.root.sealer(opened.ring)?;
+    // It holds the admin key alone, which the sealer has to fit: this tells.
+    let loaded = keeper::load(&mut opened.journal, &sealer)?.loaded;
+    let mut copy = Copy {
+        journal: opened.journal,
+        sealer,
+        random,
+        revision: loaded.head.revision,
+        batch: Vec::new(),
+        weight: 0,
+    };
+    for key in opening.ring.keys() {
+        copy.add(key)?;
+    }
+    copy.flush()?;
+    drop(copy);
+    must_hold(&next, master, opening.ring.len())?;
+    replace(data_dir, &next)?;
+    drop(next);
+    remove_all(&path)?;
+    Ok(Rotated { admin, ended: opening.api_keys, keys_count: opening.ring.len() })
+}
+
+/// Writes records into the new store, as many at a time as it takes.
+struct Copy {
+    journal: Journal,
+    sealer: Sealer,
+    random: Generator,
+    revision: u64,
+    batch: Vec<Record>,
+    weight: usize,
+}
+
+impl Copy {
+    fn add(&mut self, key: &Key) -> Result<(), Failure> {
+        self.push(Kind::Key, key, &encode_key(key))?;
+        self.push(Kind::Uses, key, &encode_uses(key))
+    }
+
+    fn push(&mut self, kind: Kind, key: &Key, plaintext: &[u8]) -> Result<(), Failure> {
+        let mut record = self.seal(kind, key, plaintext)?;
+        if self.weight + record.weight() > STORE_APPEND_MAX_BYTES {
+            self.flush()?;
+            // It goes into the revision after.
+            record = self.seal(kind, key, plaintext)?;
+        }
+        self.weight += record.weight();
+        self.batch.push(record);
+        Ok(())
+    }
+
+    fn seal(&mut self, kind: Kind, key: &Key, plaintext: &[u8]) -> Result<Record, Failure> {
+        let nonce = self.random.array::<SEAL_NONCE_BYTES>(Moment::now())?;
+        let path = self.sealer.path(kind, key.name().as_str());
+        let revision = self.revision.saturating_add(1);
+        let sealed = Some(self.sealer.seal(path, revision, &nonce, plaintext)?);
+        Ok(Record { path, revision, sealed })
+    }
+
+    fn flush(&mut self) -> Result<(), Failure> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        let appended = self.journal.append(self.revision, &self.batch, &[]);
+        self.revision = appended.map_err(StoreError::NotAppended)?.revision;
+        self.batch.clear();
+        self.weight = 0;
+        Ok(())
+    }
+}
+
+/// Reads the new store back as a server would.
+fn must_hold(next: &DataDir, master: &MasterKey, keys_count: usize) -> Result<(), Failure> {
+    let report = Journal::verify(next, master)?;
+    let mut opened = Journal::open(next, master, Witness::default())?;
+    let opening = keeper::load(&mut opened.journal, &opened.root.sealer(opened.ring)?)?;
+    if report.damages_count == 0 && opening.ring.len() == keys_count {
+        return Ok(());
+    }
+    Err(Failure::damaged(format!(
+        "{} cannot be read back as it was written; the store is as it was: look at the disk",
+        quoted(&next.path().join(JOURNAL_NAME))
+    )))
+}
+
+/// Gives the new journal the old one's place.
+fn replace(data_dir: &DataDir, next: &DataDir) -> Result<(), Failure> {
+    let failed = |action, name: &str| {
+        let path = data_dir.path().join(name);
+        move |errno| StoreError::Io { action, path, errno }
+    };
+    let (to, from) = (data_dir.directory(), next.directory());
+    rustix::fs::renameat(from, JOURNAL_NAME, to, JOURNAL_NAME).map_err(failed("replace", JOURNAL_NAME))?;
+    rustix::fs::fsync(to).map_err(failed("sync the directory of", JOURNAL_NAME))?;
+    match rustix::fs::unlinkat(to, JOURNAL_NEXT_NAME, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(failed("remove", JOURNAL_NEXT_NAME)(errno).into()),
+    }
+}
+
+fn remove_all(path: &Path) -> Result<(), Failure> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(Failure::io(format!("cannot remove {}: {error}; remove it by hand", quoted(path))))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,128 @@
+//! Slow clients, and clients that leave. The server's limits are set short; each test waits for what the server does.
+
+use crate::peer::{self, Framing, Peer};
+use crate::server::Server;
+use crate::server::client::Request;
+use crate::{CHUNK, audit_lines, plaintext, sealed_len, start};
+
+const TARGET: &str = "/api/stream/encrypt?key=k";
+
+fn impatient(more: &[&str]) -> Option<Server> {
+    start(&[&["--body-gap-timeout-ms", "300", "--body-timeout-ms", "900"], more].concat())
+}
+
+/// A stream of which the first chunk was answered.
+fn begun(server: &Server, plain: &[u8], framing: Framing) -> (Peer, Vec<u8>) {
+    let mut stream = Peer::connect(server);
+    stream.send(peer::head(server, TARGET, framing, plain.len()).as_bytes());
+    let mut rest = peer::framed(plain, framing);
+    let later = rest.split_off(CHUNK + 1_000);
+    stream.send(&rest);
+    stream.wait_for(CHUNK);
+    (stream, later)
+}
+
+#[test]
+fn a_stream_that_stops_is_refused_at_its_beginning_and_cut_later() {
+    let Some(server) = impatient(&[]) else { return };
+    let plain = plaintext(3 * CHUNK);
+    for framing in [Framing::Length, Framing::Chunks(5_000)] {
+        for start in [0, 1, CHUNK] {
+            let mut stream = Peer::connect(&server);
+            stream.send(peer::head(&server, TARGET, framing, plain.len()).as_bytes());
+            stream.send(&peer::framed(&plain, framing)[..start]);
+            let reply = stream.finish(&[]);
+            assert!(reply.is_problem(408, "body_timeout"), "{framing:?} {start}: {reply:?}");
+        }
+        let reply = begun(&server, &plain, framing).0.finish(&[]);
+        assert!(reply.status == 200 && !reply.complete, "{framing:?}: {reply:?}");
+    }
+    let cut = audit_lines(&server, "\"code\":\"body_timeout\"");
+    assert_eq!(cut.iter().filter(|line| line["status"] == 200 && line["bytes_in"] == CHUNK).count(), 2);
+    assert_eq!(cut.iter().filter(|line| line["status"] == 408).count(), 6);
+}
+
+#[test]
+fn a_stream_that_drips_is_cut() {
+    let Some(server) = impatient(&[]) else { return };
+    let plain = plaintext(3 * CHUNK);
+    let (mut stream, later) = begun(&server, &plain, Framing::Length);
+    stream.wait_for(peer::head(&server, TARGET, Framing::Length, 0).len());
+    let mut dripped = 0;
+    while !stream.is_answered_within(50) {
+        stream.send(&later[dripped..=dripped]);
+        dripped += 1;
+        assert!(dripped < 400, "20 bytes a second are borne for ever");
+    }
+    let reply = stream.finish(&[]);
+    assert!(reply.status == 200 && !reply.complete, "{reply:?}");
+}
+
+#[test]
+fn a_stream_that_flows_may_take_its_time() {
+    let Some(server) = start(&["--body-gap-timeout-ms", "5000", "--body-timeout-ms", "900"]) else { return };
+    let plain = plaintext(3 * CHUNK);
+    // 12 pieces, each a good while after the one before: longer than any body may take that is not streamed.
+    let mut stream = Peer::connect(&server);
+    stream.send(peer::head(&server, TARGET, Framing::Length, plain.len()).as_bytes());
+    for piece in plain[..CHUNK].chunks(CHUNK / 12) {
+        assert!(!stream.is_answered_within(120), "the first chunk is not whole");
+        stream.send(piece);
+    }
+    let reply = stream.finish(&plain[CHUNK..]);
+    assert!(reply.complete && reply.body.len() == sealed_len(plain.len()), "{reply:?}");
+}
+
+#[test]
+fn the_clock_of_the_body_stands_still_while_the_client_does_not_read() {
+    let Some(server) = impatient(&["--write-timeout-ms", "20000"]) else { return };
+    let plain = plaintext(24 << 20);
+    let mut stream = Peer::connect(&server);
+    stream.send(peer::head(&server, TARGET, Framing::Length, plain.len()).as_bytes());
+    // Nothing is read, so that the server stops to take more, for longer than any gap.
+    let sent = stream.send_until_full(&plain);
+    assert!(sent < plain.len(), "the server takes what it cannot get rid of");
+    assert_eq!(server.call(&Request::get("/api/health")).status, 200);
+    let reply = stream.finish(&plain[sent..]);
+    assert!(reply.complete && reply.body.len() == sealed_len(plain.len()), "{reply:?}");
+}
+
+#[test]
+fn a_client_that_never_reads_is_given_up() {
+    let Some(server) = impatient(&["--write-timeout-ms", "300"]) else { return };
+    let plain = plaintext(24 << 20);
+    let mut stream = Peer::connect(&server);
+    stream.send(peer::head(&server, TARGET, Framing::Length, plain.len()).as_bytes());
+    let sent = stream.send_until_full(&plain);
+    let reply = stream.finish(&plain[sent..]);
+    assert!(!reply.complete, "{reply:?}");
+    assert_eq!(audit_lines(&server, "\"code\":\"write_timeout\"").len(), 1);
+}
+
+#[test]
+fn a_body_that_ends_early_never_makes_a_whole_stream() {
+    let Some(server) = start(&[]) else { return };
+    let plain = plaintext(2 * CHUNK);
+    for framing in [Framing::Length, Framing::Chunks(5_000)] {
+        let head = peer::head(&server, TARGET, framing, plain.len());
+        let body = peer::framed(&plain, framing);
+        for (len, refused) in [(100, true), (CHUNK + 5_000, false), (body.len() - 1, false)] {
+            let reply = peer::talk(&server, &[head.as_bytes(), &body[..len]].concat(), true);
+            let right = if refused { reply.is_problem(400, "incomplete_body") } else { !reply.complete };
+            assert!(right, "{framing:?} {len}: {reply:?}");
+        }
+    }
+    let lines = audit_lines(&server, "\"code\":\"incomplete_body\"");
+    assert_eq!(lines.iter().filter(|line| line["status"] == 200).count(), 4);
+}
+
+#[test]
+fn broken_chunks_cut_a_stream() {
+    let Some(server) = start(&[]) else { return };
+    let plain = plaintext(2 * CHUNK);
+    let reply = begun(&server, &plain, Framing::Chunks(CHUNK + 500)).0.finish(b"no size\r\n");
+    assert!(reply.status == 200 && !reply.complete, "{reply:?}");
+    let head = peer::head(&server, TARGET, Framing::Chunks(1), 0);
+    let reply = peer::talk(&server, format!("{head}no size\r\n").as_bytes(), false);
+    assert!(reply.is_problem(400, "malformed_chunk"), "{reply:?}");
+}
