@@ -10,12 +10,16 @@
 
 #[path = "crash/audit.rs"]
 mod audit;
+#[path = "crash/rewrite.rs"]
+mod rewrite;
 #[path = "support/promises.rs"]
 mod promises;
 #[path = "simulation/random.rs"]
 mod random;
 #[path = "support/server.rs"]
 mod server;
+#[path = "support/trace.rs"]
+mod trace;
 
 use std::sync::Arc;
 use std::thread;
@@ -27,7 +31,7 @@ use server::{Scratch, Server, binary};
 /// Lives of a store, each in a directory of its own.
 const LIVES: usize = 10;
 /// Kills in the life of a store.
-const KILLS: usize = 52;
+const KILLS: usize = 64;
 /// Clients at a time.
 const CLIENTS: usize = 3;
 
@@ -89,4 +93,5 @@ fn what_was_acknowledged_outlives_a_kill_and_nothing_else_is_found_by_half() {
     });
     println!("{} kills: {halves:?}", LIVES * KILLS);
     assert!(halves.iter().all(|tally| tally.open > KILLS), "hardly a kill met a change: {halves:?}");
+    assert!(halves.iter().any(|tally| tally.compacted > 0), "no journal was compacted in use: {halves:?}");
 }

@@ -86,6 +86,14 @@ impl Scratch {
         Arc::new(Self(path))
     }
 
+    /// Makes one with a copy of another one's data directory.
+    pub(crate) fn copy_of(other: &Self) -> Arc<Self> {
+        let made = Self::new_in(other.0.parent().expect("a parent"));
+        let copied = Command::new("cp").arg("-a").arg(other.data_dir()).arg(made.data_dir()).status();
+        assert!(copied.is_ok_and(|status| status.success()), "cp -a");
+        made
+    }
+
     /// The path of `name` in it.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
