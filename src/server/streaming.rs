@@ -21,6 +21,7 @@ use crate::http::media::ReplyForm;
 use crate::http::responder::Fault;
 use crate::http::service::{Cut, Exchange, Gathered, Opening, Piece, Service as _};
 use crate::http::status::Status;
+use crate::keyring::publication::Entered;
 use crate::limits::{
     HEAD_MAX_BYTES, LEASE_CLASSES_BYTES, STREAM_PREFIX_MAX_BYTES, STREAM_RECHECK_MILLIS,
     STREAM_SUFFIX_MAX_BYTES,
@@ -148,7 +149,7 @@ impl App {
     }
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
     async fn serve(&mut self, exchange: &mut impl Exchange) -> Result<(), Stop> {
         match self.direction {
             Direction::Encrypt => {
@@ -188,10 +189,12 @@ impl Run<'_> {
         let step = cipher.step();
         loop {
             let last = self.gather(exchange, step + 1).await? == Gathered::Last;
-            self.recheck(exchange)?;
+            // The look lasts until the chunk is done: whoever takes the right away is not answered in between.
+            let look = self.recheck(exchange)?;
             let gathered = exchange.gathered();
             let taken = if last { gathered.len() } else { step };
             let (sent, tag) = cipher.turn(gathered.get_mut(..taken).unwrap_or_default(), last)?;
+            drop(look);
             let piece = Piece { taken, sent, suffix: tag.as_ref().map_or(&[], <[u8; TAG_BYTES]>::as_slice) };
             if !self.begun {
                 self.begin(exchange, prefix).await?;
@@ -239,14 +242,14 @@ impl Run<'_> {
         loop {
             let until = self.checked.plus_millis(STREAM_RECHECK_MILLIS);
             match exchange.gather(wanted, until).await? {
-                Gathered::Waiting => self.recheck(exchange)?,
+                Gathered::Waiting => drop(self.recheck(exchange)?),
                 there => return Ok(there),
             }
         }
     }
 
-    /// Whether principal and key version may still do what the stream does.
-    fn recheck(&mut self, exchange: &impl Exchange) -> Result<(), Stop> {
+    /// Whether principal and key version may still do what the stream does; the look at the snapshot that says so.
+    fn recheck(&mut self, exchange: &impl Exchange) -> Result<Entered<'a>, Stop> {
         self.checked = self.app.turn.now();
         if let Some(permission) = self.route.permission {
             let asked = self.app.identify(&exchange.arrival(), permission);
@@ -257,7 +260,7 @@ impl Run<'_> {
         if self.in_use.as_ref().is_some_and(revoked) {
             return Err(Stop::Rejected(KEY_REVOKED.into()));
         }
-        Ok(())
+        Ok(ring)
     }
 
     /// Runs what handlers do, with the head of the request.
