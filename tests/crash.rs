@@ -10,12 +10,12 @@
 
 #[path = "crash/audit.rs"]
 mod audit;
-#[path = "crash/rewrite.rs"]
-mod rewrite;
 #[path = "support/promises.rs"]
 mod promises;
 #[path = "simulation/random.rs"]
 mod random;
+#[path = "crash/rewrite.rs"]
+mod rewrite;
 #[path = "support/server.rs"]
 mod server;
 #[path = "support/trace.rs"]
