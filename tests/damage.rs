@@ -3,7 +3,7 @@
 //! All of them are opened in this process, and a part of them by the binary itself, beside the audit log that the server
 //! wrote: there, what would lose an acknowledged change is refused too.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic, its functions too")]
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic, its functions too")]
 #![expect(clippy::indexing_slicing, reason = "a length that is wrong fails the test")]
 
 #[path = "support/server.rs"]
@@ -166,7 +166,7 @@ fn every_length_is_told_from_the_whole() {
         }
         match alone {
             Err(error) => {
-                assert!(whole <= store.snapshot && is_damage(&error, &store, len), "length {len}: {error}")
+                assert!(whole <= store.snapshot && is_damage(&error, &store, len), "length {len}: {error}");
             }
             Ok((head, torn)) => {
                 assert!(whole > store.snapshot, "length {len}: half a snapshot was taken for a whole one");
