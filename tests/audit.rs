@@ -5,6 +5,8 @@
 
 #[path = "support/server.rs"]
 mod server;
+#[path = "support/small_disk.rs"]
+mod small_disk;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -15,6 +17,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use server::client::{Client, Reply, Request};
 use server::{Scratch, Server, skip};
+use small_disk::SmallDisk;
 
 const ORDERS: &str = "{\"name\":\"orders\"}";
 const SEAL: &str = "{\"key\":\"orders\",\"plaintext\":\"aGVsbG8=\"}";
@@ -257,55 +260,6 @@ fn no_secret_stands_in_the_log_in_any_form() {
             let stands = memchr::memmem::find(&found, &form).is_some();
             assert!(!stands, "{:?}", String::from_utf8_lossy(&form));
         }
-    }
-}
-
-/// A small file system in memory in the place of a server's data directory, unmounted at the end.
-struct SmallDisk {
-    scratch: Arc<Scratch>,
-}
-
-impl SmallDisk {
-    /// Mounts one; says aloud why not.
-    fn mount(size: &str) -> Option<Self> {
-        if !nix::unistd::geteuid().is_root() {
-            skip("it needs root, to mount a file system");
-            return None;
-        }
-        let scratch = Scratch::new();
-        fs::create_dir(scratch.data_dir()).unwrap();
-        let options = format!("size={size},mode=0700,uid=1001,gid=1001");
-        let mut mount = Command::new("mount");
-        let output =
-            mount.args(["-t", "tmpfs", "-o", &options, "quantonium-test"]).arg(scratch.data_dir()).output();
-        let output = output.unwrap();
-        if !output.status.success() {
-            skip(&format!("no file system can be mounted here: {}", String::from_utf8_lossy(&output.stderr)));
-            return None;
-        }
-        Some(Self { scratch })
-    }
-
-    fn ballast(&self) -> PathBuf {
-        self.scratch.data_dir().join("ballast")
-    }
-
-    /// Takes all the room that is left.
-    fn fill(&self) {
-        let full = fs::write(self.ballast(), vec![0; 16 << 20]);
-        assert!(full.is_err(), "the disk holds 16 MiB");
-    }
-
-    /// Gives it back.
-    fn make_room(&self) {
-        fs::remove_file(self.ballast()).unwrap();
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // A server that is still alive keeps it busy until it ends.
-        let _ = Command::new("umount").arg("-l").arg(self.scratch.data_dir()).status();
     }
 }
 

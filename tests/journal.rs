@@ -12,6 +12,8 @@
 
 #[path = "journal/alterations.rs"]
 mod alterations;
+#[path = "journal/documented.rs"]
+mod documented;
 #[path = "journal/operation.rs"]
 mod operation;
 #[path = "journal/properties.rs"]

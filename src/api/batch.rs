@@ -25,14 +25,17 @@ const BATCH_TOO_LARGE: Fault<'static> = Fault::new(
     "The results of this batch would be larger than a reply may be. Send it in parts.",
 );
 
-/// Works on every item of a checked batch, whose text stands at `place` in `body`, and writes the results.
+const UNREADABLE: Fault<'static> =
+    Fault::new(Status::BadRequest, "malformed_json", "The batch could not be read a second time.");
+
+/// Works on the `count` items of a checked batch, whose text stands at `place` in `body`, and writes the results.
 ///
 /// # Errors
 /// 413 if the results are longer than any reply, [`Rejection::Overloaded`] if they find no room now.
 pub fn answer(
     operation: &Operation,
     bench: &mut Bench<'_>,
-    (body, place): (&mut [u8], Range<usize>),
+    (body, place, count): (&mut [u8], Range<usize>, usize),
     encoding: Encoding,
     responder: &mut Responder<'_>,
 ) -> Answer {
@@ -43,7 +46,9 @@ pub fn answer(
     // Behind the bracket.
     let mut at = place.start + 1;
     let mut between: &[u8] = b"{";
-    while let Some((mut pieces, end)) = members::next_item(body, at) {
+    for _ in 0..count {
+        // Each was read before; whatever cannot be read again must not make the results shorter unseen.
+        let (mut pieces, end) = members::next_item(body, at).ok_or(UNREADABLE)?;
         results.put(&Plain(between))?;
         {
             // The result lends from the body; it goes before the body is looked at again.

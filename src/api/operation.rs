@@ -189,7 +189,7 @@ fn serve_json(operation: &Operation, call: &mut Call<'_>, responder: &mut Respon
             return Ok(change);
         }
         let mut bench = Bench { tools: call.tools, now: call.now, wall: call.wall, key, sealing };
-        return batch::answer(operation, &mut bench, (call.body, place), encoding, responder);
+        return batch::answer(operation, &mut bench, (call.body, place, count), encoding, responder);
     }
     let mut pieces = members.into_pieces(call.body).ok_or(one_or_many)?;
     if let Some(change) = count_seals(operation, key, sealing, 1)? {

@@ -24,7 +24,7 @@ Commands:
   quantonium store COMMAND [FLAG ...]    verify, inspect, rekey ... a stopped server's store
   quantonium healthcheck [--url URL]     ask a server (default: the one configured here) how it is
   quantonium version                     show version, commit, target, features, CPU flavour
-  quantonium help [COMMAND]              show this; more with help init, help store, help store rekey
+  quantonium help [COMMAND]              show this; more on init, store, store rekey and so on
 
 Settings of serve. Each is a flag, an environment variable or a key in the TOML file, in this
 order of strength; the default comes last. An empty variable counts as not set. Secrets are not
@@ -85,8 +85,8 @@ quantonium store verify: read and check every byte of the store, every record an
       --master-key-file /etc/quantonium/master.key
 
 It changes nothing. Exit code 0: all is as it was written, apart from an unfinished change at the
-very end, which the next start cuts off. Exit code 65: damaged; the report says at which offsets. Exit
-code 78: sound, but older than the audit files or --min-store-revision say.
+very end, which the next start cuts off. Exit code 65: damaged; the report says at which offsets.
+Exit code 78: sound, but older than the audit files or --min-store-revision say.
 Without the master key nothing can be checked but the form of the header: see `store inspect`.
 
 Flags:
@@ -240,7 +240,7 @@ fn default(setting: &Setting) -> String {
         Fallback::Text(text) => return format!("default {text}"),
         Fallback::RequiredUnlessDev(text) => return format!("required; with --dev {text}"),
         Fallback::CredentialUnlessDev => {
-            return format!("required, or systemd's credential {MASTER_KEY_CREDENTIAL}; with --dev made");
+            return format!("required, or systemd's {MASTER_KEY_CREDENTIAL}; with --dev made");
         }
         Fallback::Number(number) => amount(setting.kind, number),
         Fallback::Processors => "the number of processors".to_owned(),

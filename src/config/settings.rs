@@ -265,7 +265,7 @@ pub const SETTINGS: [Setting; 24] = [
         Kind::Path,
         Fallback::Nothing,
         Group::Store,
-        "File with a key, in the forms of a master key, that seals backups for other servers that have it",
+        "File with a key, in the forms of a master key, that seals backups for all servers with it",
     ),
     row(
         Id::RestoreWindow,

@@ -38,8 +38,12 @@ impl Key {
     /// Whether something was done with it that was not written down; whoever asks writes it down.
     #[must_use]
     pub fn take_news(&self) -> bool {
-        // Of every version, not only of the first one with news.
-        self.versions.iter().filter(|version| version.uses.take_news()).count() > 0
+        let mut news = false;
+        for version in &self.versions {
+            // Each is asked, whatever the others said: asking takes the news.
+            news |= version.uses.take_news();
+        }
+        news
     }
 
     /// Notes that its figures were not written down after all.

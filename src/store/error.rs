@@ -125,6 +125,17 @@ pub enum StoreError {
         /// Where the first damaged frame begins.
         offset: u64,
     },
+    /// The end of the journal is damaged or cut, and what stood there is known to have been acknowledged.
+    DamagedEnd {
+        /// The journal.
+        path: PathBuf,
+        /// Where the damage begins.
+        offset: u64,
+        /// The revision that stands before it.
+        found: u64,
+        /// The revision that it had reached.
+        expected: u64,
+    },
     /// The store has fallen behind what is known of it.
     RolledBack {
         /// The revision at which it stands.
@@ -202,6 +213,7 @@ impl fmt::Display for StoreError {
             | Self::WrongMasterKey { .. }
             | Self::DamagedHeader { .. }
             | Self::Damaged { .. }
+            | Self::DamagedEnd { .. }
             | Self::RolledBack { .. } => self.about_journal(f),
             Self::Unreadable(record) => {
                 write!(
@@ -227,6 +239,7 @@ impl StoreError {
     pub const fn exit(&self) -> Exit {
         match self {
             Self::Damaged { .. }
+            | Self::DamagedEnd { .. }
             | Self::DamagedHeader { .. }
             | Self::NotAJournal { .. }
             | Self::Unreadable(_) => Exit::Damaged,
@@ -305,6 +318,12 @@ impl StoreError {
                 f,
                 "{} is damaged at offset {offset}; `quantonium store verify` shows more; put the journal from a \
                  backup there",
+                quoted(path)
+            ),
+            Self::DamagedEnd { path, offset, found, expected } => write!(
+                f,
+                "{} is damaged at offset {offset}, behind revision {found}, and had reached revision {expected}; put \
+                 the journal from a backup there, or accept the loss of its end with --accept-store-rollback",
                 quoted(path)
             ),
             Self::RolledBack { found, expected } => write!(

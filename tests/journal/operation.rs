@@ -121,7 +121,9 @@ fn a_torn_end_that_the_witness_saw_is_cut_only_if_the_loss_is_accepted() {
     let small = Small::new();
     let torn = &small.bytes[..small.bytes.len() - 1];
     let seen = Witness { head: Some(small.after.1), ..Witness::default() };
-    assert!(matches!(small.opened_as(torn, seen), Err(StoreError::Damaged { .. })));
+    let refusal = small.opened_as(torn, seen).unwrap_err();
+    assert!(matches!(refusal, StoreError::DamagedEnd { found: 4, expected: 5, .. }), "{refusal}");
+    assert!(refusal.to_string().contains("--accept-store-rollback"), "{refusal}");
     let (state, loaded) = small.opened_as(torn, Witness { accept_rollback: true, ..seen }).unwrap();
     assert_eq!(state, small.before.0);
     assert!(loaded.torn.is_some() && loaded.rolled_back && loaded.head.revision == 6);

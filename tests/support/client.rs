@@ -59,6 +59,11 @@ impl Request {
         Self { body: Some(body.as_ref().to_vec()), ..self }
     }
 
+    /// The same with any method.
+    pub(crate) fn with_body(method: &'static str, target: &str, body: impl AsRef<[u8]>) -> Self {
+        Self { body: Some(body.as_ref().to_vec()), ..Self::new(method, target) }
+    }
+
     /// Adds a field.
     pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
         self.fields.push((name.to_owned(), value.to_owned()));
@@ -179,11 +184,16 @@ pub(crate) struct Client {
 impl Client {
     /// Connects.
     pub(crate) fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap_or_else(|error| panic!("{address}: {error}"));
+        Self::try_connect(address).unwrap_or_else(|error| panic!("{address}: {error}"))
+    }
+
+    /// Connects to a server that may be gone.
+    pub(crate) fn try_connect(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(SILENCE)).expect("a read timeout");
         stream.set_write_timeout(Some(SILENCE)).expect("a write timeout");
         stream.set_nodelay(true).expect("no delay");
-        Self { stream, read: Vec::new() }
+        Ok(Self { stream, read: Vec::new() })
     }
 
     /// Sends these bytes and no others.
@@ -214,6 +224,26 @@ impl Client {
     pub(crate) fn call(&mut self, request: &Request) -> Reply {
         self.send(&request.bytes());
         if request.is_head() { self.reply_to_head() } else { self.reply() }
+    }
+
+    /// The same of a server that may be killed meanwhile: nothing if the reply does not arrive whole.
+    pub(crate) fn attempt(&mut self, request: &Request) -> Option<Reply> {
+        self.try_send(&request.bytes()).ok()?;
+        while !self.holds_reply() {
+            if !self.fill() {
+                return None;
+            }
+        }
+        Some(self.reply())
+    }
+
+    /// Whether a whole reply with a `Content-Length` was read.
+    fn holds_reply(&self) -> bool {
+        let Some(head) = memchr::memmem::find(&self.read, b"\r\n\r\n") else { return false };
+        let fields = self.read.get(..head).map(String::from_utf8_lossy).unwrap_or_default().into_owned();
+        let length = fields.lines().find_map(|line| line.strip_prefix("Content-Length: "));
+        let length: usize = length.and_then(|length| length.parse().ok()).unwrap_or_default();
+        self.read.len() >= head + 4 + length
     }
 
     /// The next reply, interim ones (1xx) included.

@@ -39,6 +39,21 @@ pub(crate) fn binary() -> Option<PathBuf> {
     path
 }
 
+/// Runs `quantonium` with these words and with the data directory of `--dev`; returns what it left.
+pub(crate) fn command(words: &[&str], data_dir: &Path) -> Option<Ended> {
+    let mut command = Command::new(binary()?);
+    command.args(words).arg("--data-dir").arg(data_dir).env_clear().stdin(Stdio::null());
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Some(Ended { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) })
+}
+
+/// Asserts that `quantonium store verify` finds nothing wrong in a data directory of `--dev`.
+pub(crate) fn assert_sound(data_dir: &Path) {
+    let verified = command(&["store", "verify"], data_dir).expect("the binary");
+    assert_eq!(verified.code, Some(0), "{verified:?}");
+}
+
 /// A folder of a test, removed when the test is done with it.
 #[derive(Debug)]
 pub(crate) struct Scratch(PathBuf);
@@ -46,13 +61,37 @@ pub(crate) struct Scratch(PathBuf);
 impl Scratch {
     /// Makes an empty one.
     pub(crate) fn new() -> Arc<Self> {
+        Self::new_in(&std::env::temp_dir())
+    }
+
+    /// Makes an empty one in memory, if there is a place for that: what ends with a process needs no disk.
+    pub(crate) fn in_memory() -> Arc<Self> {
+        let memory = Path::new("/dev/shm");
+        if memory.is_dir() { Self::new_in(memory) } else { Self::new() }
+    }
+
+    /// Makes an empty one in this directory.
+    pub(crate) fn new_in(parent: &Path) -> Arc<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("quantonium-test-{}-{number}", std::process::id()));
+        let path = parent.join(format!("quantonium-test-{}-{number}", std::process::id()));
         // What stands there under this process's number is left over from another process.
         let _ = fs::remove_dir_all(&path);
         fs::create_dir(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         Arc::new(Self(path))
+    }
+
+    /// Takes an existing one, whose content goes with it.
+    pub(crate) fn at(path: PathBuf) -> Arc<Self> {
+        Arc::new(Self(path))
+    }
+
+    /// Makes one with a copy of another one's data directory.
+    pub(crate) fn copy_of(other: &Self) -> Arc<Self> {
+        let made = Self::new_in(other.0.parent().expect("a parent"));
+        let copied = Command::new("cp").arg("-a").arg(other.data_dir()).arg(made.data_dir()).status();
+        assert!(copied.is_ok_and(|status| status.success()), "cp -a");
+        made
     }
 
     /// The path of `name` in it.
@@ -104,6 +143,12 @@ impl Server {
     /// Starts one in this folder: on port 0 of loopback unless the flags say where, for development unless they name
     /// a master key, and ready when this returns.
     pub(crate) fn start_in(scratch: &Arc<Scratch>, flags: &[&str]) -> Option<Self> {
+        let started = Self::try_start_in(scratch, flags)?;
+        Some(started.unwrap_or_else(|ended| panic!("the server ended before it listened: {ended:?}")))
+    }
+
+    /// The same of a server that may end before it listens.
+    pub(crate) fn try_start_in(scratch: &Arc<Scratch>, flags: &[&str]) -> Option<Result<Self, Ended>> {
         let mut command = Command::new(binary()?);
         command.arg("serve").arg("--data-dir").arg(scratch.data_dir());
         let listens = flags.iter().filter(|flag| flag.starts_with("--listen")).count();
@@ -114,14 +159,24 @@ impl Server {
             command.arg("--dev");
         }
         command.args(flags).env_clear();
-        Some(Self::spawn(command, scratch, listens.max(1)))
+        Some(Self::try_spawn(command, scratch, listens.max(1)))
     }
 
     /// Starts what `command` says, which announces `listens` addresses.
     ///
     /// # Panics
     /// It ends before it listens; its standard error is shown.
-    pub(crate) fn spawn(mut command: Command, scratch: &Arc<Scratch>, listens: usize) -> Self {
+    pub(crate) fn spawn(command: Command, scratch: &Arc<Scratch>, listens: usize) -> Self {
+        let started = Self::try_spawn(command, scratch, listens);
+        started.unwrap_or_else(|ended| panic!("the server ended before it listened: {ended:?}"))
+    }
+
+    /// The same of a server that may end before it listens.
+    pub(crate) fn try_spawn(
+        mut command: Command,
+        scratch: &Arc<Scratch>,
+        listens: usize,
+    ) -> Result<Self, Ended> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let mut stderr = child.stderr.take().expect("standard error");
@@ -142,13 +197,13 @@ impl Server {
             scratch: Arc::clone(scratch),
         };
         for _ in 0..listens {
-            let line = server.line_with("listening on http://");
+            let line = server.try_line_with("listening on http://")?;
             let address = line.trim_start_matches("listening on http://").trim_end();
             let address = address.parse().unwrap_or_else(|error| panic!("{line:?}: {error}"));
             server.addresses.push(address);
         }
         server.key = server.find_key();
-        server
+        Ok(server)
     }
 
     /// The admin key: in its file, or shown, or not known.
@@ -160,16 +215,20 @@ impl Server {
 
     /// The next line of standard output that begins with `start`.
     pub(crate) fn line_with(&mut self, start: &str) -> String {
+        let line = self.try_line_with(start);
+        line.unwrap_or_else(|ended| panic!("the server ended before it said {start:?}: {ended:?}"))
+    }
+
+    fn try_line_with(&mut self, start: &str) -> Result<String, Ended> {
         loop {
             let mut line = String::new();
             let stdout = self.stdout.as_mut().expect("standard output");
             if stdout.read_line(&mut line).expect("a line of standard output") == 0 {
-                let ended = self.collect();
-                panic!("the server ended before it said {start:?}: {ended:?}");
+                return Err(self.collect());
             }
             self.stdout_read.push_str(&line);
             if line.starts_with(start) {
-                return line;
+                return Ok(line);
             }
         }
     }

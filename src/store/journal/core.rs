@@ -140,9 +140,13 @@ impl<D: Disk> Core<D> {
             let tail = TornTail { offset: walk.offset, bytes: size.saturating_sub(walk.offset) };
             let unfinished = scan::judge(&self.disk, &self.keys, size, &walk, fault)
                 .map_err(|errno| self.failed("read", errno))?;
+            let (path, offset) = (self.path.clone(), tail.offset);
+            if !unfinished {
+                return Err(StoreError::Damaged { path, offset });
+            }
             // What the witness saw was acknowledged, so it was finished once.
-            if !unfinished || (self.witness.is_ahead(walk.head) && !self.witness.accept_rollback) {
-                return Err(StoreError::Damaged { path: self.path.clone(), offset: tail.offset });
+            if let Err(StoreError::RolledBack { found, expected }) = self.witness.check(walk.head) {
+                return Err(StoreError::DamagedEnd { path, offset, found, expected });
             }
             torn = Some(tail);
         }

@@ -253,6 +253,38 @@ fn a_process_that_ends_between_any_two_steps_of_a_compaction_loses_nothing() {
 }
 
 #[test]
+fn a_rekey_that_ends_between_any_two_steps_leaves_the_old_key_or_the_new_one() {
+    let new = MasterKey::take(&mut [2; 32]);
+    for steps in 0..=2 {
+        let scratch = Scratch::new();
+        let (data_dir, head) = with_history(&scratch);
+        let Opened { mut journal, root, ring } =
+            Journal::open_as(&data_dir, &master(), Witness::default(), false).unwrap();
+        journal.load(&mut |_| Ok(())).unwrap();
+        let header = Header::wrap(&new, &root, ring, [0; 16], [7; 24]).unwrap();
+        if steps >= 1 {
+            let successor = journal.0.fill_next(Some(header)).unwrap();
+            if steps >= 2 {
+                journal.0.replace(&successor).unwrap();
+                assert!(!path(&data_dir, "journal.next").exists());
+            }
+        }
+        drop(journal);
+        let by_new = Journal::open(&data_dir, &new, Witness::default());
+        if steps < 2 {
+            assert!(matches!(by_new, Err(StoreError::WrongMasterKey { .. })), "{steps}");
+            check_history(&data_dir, head);
+        } else {
+            let refused = Journal::open(&data_dir, &master(), Witness::default());
+            assert!(matches!(refused, Err(StoreError::WrongMasterKey { .. })));
+            let mut opened = by_new.unwrap();
+            assert_eq!(opened.journal.load(&mut |_| Ok(())).unwrap().head, head);
+            assert_eq!(opened.journal.standing().live_records, 2);
+        }
+    }
+}
+
+#[test]
 fn compaction_keeps_the_head_and_changes_go_on_across_many_of_them() {
     let scratch = Scratch::new();
     let (data_dir, head) = with_history(&scratch);

@@ -1,0 +1,120 @@
+//! A disk that fills up under the store: changes are refused, keys go on being used, and with room they go through again.
+//!
+//! Room is reserved ahead for the journal and for each audit file. Here changes are large, so that the journal's is used
+//! up long before that of the audit log; a server with small changes may find it the other way round, which is in
+//! `tests/audit.rs`.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic, its functions too")]
+
+#[path = "support/promises.rs"]
+mod promises;
+#[path = "simulation/random.rs"]
+mod random;
+#[path = "support/server.rs"]
+mod server;
+#[path = "support/small_disk.rs"]
+mod small_disk;
+
+use nix::sys::signal::Signal;
+use promises::{Promises, assert_kept};
+use server::client::{Client, Request};
+use server::{Server, assert_sound, binary};
+use small_disk::SmallDisk;
+
+/// Rotates a key of many versions; returns the status.
+fn rotate(client: &mut Client, key: &str) -> u16 {
+    let reply = client.call(&Request::post("/api/keys/big/rotate", "").key(key));
+    if reply.status != 200 {
+        reply.assert_problem(507, "store_full");
+    }
+    reply.status
+}
+
+/// Takes the room away and uses up what was reserved; returns how many more rotations there was room for.
+fn fill(disk: &SmallDisk, client: &mut Client, key: &str) -> u64 {
+    disk.fill();
+    let made = (0..1_000).take_while(|_| rotate(client, key) == 200).count();
+    assert!(made < 1_000, "the disk never became full");
+    made as u64
+}
+
+fn store_health(client: &mut Client) -> (u16, String) {
+    let reply = client.call(&Request::get("/api/health"));
+    let json = reply.json();
+    let status = json.pointer("/components/store/status").and_then(|status| status.as_str());
+    (reply.status, status.unwrap_or_else(|| panic!("{json}")).to_owned())
+}
+
+/// Waits until health says this of the store.
+fn assert_health(client: &mut Client, status: &str) {
+    let said = (0..100_000).any(|_| store_health(client) == (200, status.to_owned()));
+    assert!(said, "the store is never {status}");
+}
+
+/// What needs no change goes on while changes find no room.
+fn assert_used(client: &mut Client, key: &str) {
+    for _ in 0..10 {
+        let seal = Request::post("/api/encrypt", "{\"key\":\"big\",\"plaintext\":\"aGVsbG8=\"}").key(key);
+        let ciphertext = client.call(&seal).member("ciphertext");
+        let open = format!("{{\"key\":\"big\",\"ciphertext\":\"{ciphertext}\"}}");
+        let opened = client.call(&Request::post("/api/decrypt", open).key(key));
+        assert_eq!(opened.member("plaintext"), "aGVsbG8=");
+        assert_eq!(client.call(&Request::get("/api/keys").key(key)).status, 200);
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_changes_and_nothing_else_until_there_is_room_again() {
+    if binary().is_none() {
+        return;
+    }
+    let Some(disk) = SmallDisk::mount("3m") else { return };
+    let Some(server) = Server::start_in(&disk.scratch, &["--workers", "1"]) else { return };
+    let mut client = server.connect();
+    let key = server.key().to_owned();
+    let mut clients = [Promises::uncounted("f", 1)];
+    for _ in 0..20 {
+        assert!(clients[0].change(&mut client, &key).unwrap().status < 300);
+        clients[0].seal(&mut client, &key).unwrap();
+    }
+    assert_eq!(client.call(&Request::post("/api/keys", "{\"name\":\"big\"}").key(&key)).status, 201);
+    let mut versions = 1 + (0..100).filter(|_| rotate(&mut client, &key) == 200).count() as u64;
+    for _ in 0..2 {
+        versions += fill(&disk, &mut client, &key);
+        assert_health(&mut client, "failing");
+        let mut refused = 0;
+        for _ in 0..40 {
+            // What is small may still find room in what was reserved.
+            let reply = clients[0].change(&mut client, &key).unwrap();
+            if reply.status >= 300 {
+                reply.assert_problem(507, "store_full");
+                clients[0].refused();
+                refused += 1;
+            }
+        }
+        assert!(refused > 0, "there was room for 40 changes");
+        assert_used(&mut client, &key);
+        assert_kept(&server, &mut clients, true);
+        disk.make_room();
+        // Nobody restarts it.
+        assert_eq!(rotate(&mut client, &key), 200);
+        versions += 1;
+        assert_health(&mut client, "ok");
+        assert!(clients[0].change(&mut client, &key).unwrap().status < 300);
+    }
+    versions += fill(&disk, &mut client, &key);
+    server.signal(Signal::SIGKILL);
+    let _ = server.wait();
+    let refused = Server::try_start_in(&disk.scratch, &["--workers", "1"]).unwrap();
+    let refused = refused.expect_err("a start needs room for its audit files");
+    assert!([74, 78].contains(&refused.code.unwrap()), "{refused:?}");
+    assert!(refused.stderr.contains("free some space"), "{refused:?}");
+    disk.make_room();
+    let Some(server) = Server::start_in(&disk.scratch, &["--workers", "1"]) else { return };
+    assert_kept(&server, &mut clients, true);
+    let big = server.ask(Request::get("/api/keys/big")).json();
+    assert_eq!(big["latest_version"], versions);
+    let data_dir = server.data_dir();
+    assert_eq!(server.stop().code, Some(0));
+    assert_sound(&data_dir);
+}
