@@ -3,7 +3,7 @@
 //! All of them are opened in this process, and a part of them by the binary itself, beside the audit log that the server
 //! wrote: there, what would lose an acknowledged change is refused too.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic, its functions too")]
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic, its functions too")]
 #![expect(clippy::indexing_slicing, reason = "a length that is wrong fails the test")]
 
 #[path = "support/server.rs"]
@@ -165,7 +165,9 @@ fn every_length_is_told_from_the_whole() {
             other => assert!(is_damage(&other, &store, len), "length {len}: {other}"),
         }
         match alone {
-            Err(error) => assert!(whole <= store.snapshot && is_damage(&error, &store, len), "length {len}: {error}"),
+            Err(error) => {
+                assert!(whole <= store.snapshot && is_damage(&error, &store, len), "length {len}: {error}");
+            }
             Ok((head, torn)) => {
                 assert!(whole > store.snapshot, "length {len}: half a snapshot was taken for a whole one");
                 assert_eq!(torn, !store.frames.contains(&len), "length {len}");
@@ -227,7 +229,9 @@ fn frames_of_another_journal_are_found() {
             Err(error) => assert!(
                 matches!(
                     error,
-                    StoreError::Damaged { .. } | StoreError::DamagedEnd { .. } | StoreError::WrongMasterKey { .. }
+                    StoreError::Damaged { .. }
+                        | StoreError::DamagedEnd { .. }
+                        | StoreError::WrongMasterKey { .. }
                 ),
                 "{error}"
             ),

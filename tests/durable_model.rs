@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic, its functions too")]
 #![expect(clippy::indexing_slicing, reason = "a member that is missing fails the test")]
-#![expect(clippy::print_stdout, reason = "the seed is what it takes to run it again")]
+#![allow(clippy::print_stdout, reason = "the seed is what it takes to run it again")]
 
 #[path = "durable_model/model.rs"]
 mod model;
@@ -63,7 +63,17 @@ impl Life {
         let client = server.connect();
         let (model, random) = (Model::default(), Random::new(seed));
         let (made, seen) = (Vec::new(), BTreeMap::new());
-        Some(Self { scratch, server: Some(server), client, model, random, made, seen, master: None, masters: 0 })
+        Some(Self {
+            scratch,
+            server: Some(server),
+            client,
+            model,
+            random,
+            made,
+            seen,
+            master: None,
+            masters: 0,
+        })
     }
 
     fn ask(&mut self, request: Request) -> Reply {
@@ -154,7 +164,10 @@ impl Life {
 
     /// Seals or signs with a key.
     fn make(&mut self, name: &'static str) {
-        let Some((encrypts, derived)) = self.model.living(name).map(|key| (key.encrypts(), key.derived)) else { return };
+        let Some((encrypts, derived)) = self.model.living(name).map(|key| (key.encrypts(), key.derived))
+        else {
+            return;
+        };
         let signed = !encrypts || self.random.one_in(3);
         let version = self.random.one_in(3).then(|| self.number(name)).filter(|number| *number > 0);
         let mut body = if signed {

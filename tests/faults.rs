@@ -2,6 +2,7 @@
 //! can recover does so by itself, and after a failed sync nothing is pretended.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic, its functions too")]
+#![expect(clippy::indexing_slicing, reason = "a member that is missing fails the test")]
 
 #[path = "support/promises.rs"]
 mod promises;
@@ -166,7 +167,11 @@ fn what_was_only_interrupted_is_done_again_and_nobody_learns_of_it() {
         clients[0].refused();
         refused
     });
-    assert_eq!(refused.count(), 1, "the write that failed, and none of the interrupted reservations after it");
+    assert_eq!(
+        refused.count(),
+        1,
+        "the write that failed, and none of the interrupted reservations after it"
+    );
     assert_kept_by_the_next(server, &mut clients);
     assert_eq!(trace::calls(&scratch).iter().filter(|call| call.contains("(INJECTED)")).count(), 6);
 }
@@ -175,7 +180,11 @@ fn what_was_only_interrupted_is_done_again_and_nobody_learns_of_it() {
 fn a_file_system_that_reserves_no_room_is_written_to_without() {
     let Some((scratch, _)) = made() else { return };
     let mut clients = [Promises::uncounted("r", 3)];
-    let Some(server) = trace::start(&scratch, &[], &["write:error=EIO:when=1", "fallocate:error=EOPNOTSUPP:when=2"]) else { return };
+    let Some(server) =
+        trace::start(&scratch, &[], &["write:error=EIO:when=1", "fallocate:error=EOPNOTSUPP:when=2"])
+    else {
+        return;
+    };
     let mut client = server.connect();
     must_refuse(&mut clients[0], &mut client, server.key(), 503, "store_unavailable");
     clients[0].refused();

@@ -6,7 +6,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic, its functions too")]
 #![expect(clippy::indexing_slicing, reason = "a request that is too short fails the test")]
-#![expect(clippy::print_stdout, reason = "the seed is what it takes to run it again")]
+#![allow(clippy::print_stdout, reason = "the seed is what it takes to run it again")]
 
 #[path = "power_loss/disk.rs"]
 mod disk;
@@ -54,7 +54,8 @@ fn live(seed: u64, exchanges: bool, failures: usize) {
         assert_kept(&server, &mut clients, failure % 8 == 7);
         let ended = kill_at_work(server, &mut clients, &mut random);
         assert_eq!(ended.code, None, "it ended by itself: {ended:?}");
-        let told = ended.stderr.contains("cannot exchange two names; the journal is compacted at starts alone");
+        let told =
+            ended.stderr.contains("cannot exchange two names; the journal is compacted at starts alone");
         assert_eq!(told, !exchanges, "{ended:?}");
         open += clients.iter().filter(|promises| promises.is_open()).count();
         let survives = *random.pick(&[Survives::Nothing, Survives::Some, Survives::Some]);

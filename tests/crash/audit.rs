@@ -25,7 +25,8 @@ pub(crate) fn lines(data_dir: &Path) -> Vec<Value> {
 pub(crate) fn assert_paired(data_dir: &Path) {
     let mut balance: BTreeMap<(String, String), i64> = BTreeMap::new();
     let mut attempts = 0;
-    let text = |line: &Value, member: &str| line.get(member).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let text =
+        |line: &Value, member: &str| line.get(member).and_then(Value::as_str).unwrap_or_default().to_owned();
     for line in lines(data_dir) {
         let event = text(&line, "event");
         if !event.starts_with("key.") || ["key.read", "key.list"].contains(&event.as_str()) {

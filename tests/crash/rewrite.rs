@@ -38,7 +38,8 @@ fn store(missing: u64) -> Option<Store> {
     let mut client = server.connect();
     let made = client.call(&Request::post("/api/keys", "{\"name\":\"big\"}").key(server.key()));
     assert_eq!(made.status, 201, "{made:?}");
-    let seal = Request::post("/api/encrypt", "{\"key\":\"big\",\"plaintext\":\"aGVsbG8=\"}").key(server.key());
+    let seal =
+        Request::post("/api/encrypt", "{\"key\":\"big\",\"plaintext\":\"aGVsbG8=\"}").key(server.key());
     let ciphertext = client.call(&seal).member("ciphertext");
     let journal = server.data_dir().join("journal");
     let mut versions = 1;
@@ -92,13 +93,15 @@ impl Store {
         assert_eq!(ended.stderr.matches("store: compacted").count(), 3, "{ended:?}");
         let calls = trace::counted(&scratch);
         let last = calls.iter().rfind(|call| call.name == "renameat2").unwrap();
-        let (own, others): (Vec<&Call>, Vec<&Call>) = calls.iter().partition(|call| call.thread == last.thread);
+        let (own, others): (Vec<&Call>, Vec<&Call>) =
+            calls.iter().partition(|call| call.thread == last.thread);
         // A compaction begins and ends with the emptying of the file that is not the journal.
         let emptied = |call: &&Call| call.name == "ftruncate" && call.line.contains("journal.next>");
         let to = own.iter().rposition(emptied).unwrap();
         let from = own.iter().take(to).rposition(emptied).unwrap();
         let made: Vec<Call> = own[from..=to].iter().map(|call| (*call).clone()).collect();
-        let met = |call: &Call| others.iter().any(|other| other.name == call.name && other.ordinal >= call.ordinal);
+        let met =
+            |call: &Call| others.iter().any(|other| other.name == call.name && other.ordinal >= call.ordinal);
         assert!(!made.iter().any(met), "the main thread would be met too: {made:#?}");
         made
     }
@@ -174,7 +177,10 @@ fn sweep(store: &Store, words: &[&str], flags: &[&[&str]]) -> usize {
         let about = format!("{words:?} {fault} {ended:?}");
         let opening: Vec<&&[&str]> = flags
             .iter()
-            .filter(|flags| command(&[&["store", "verify"], **flags].concat(), &scratch.data_dir()).unwrap().code == Some(0))
+            .filter(|flags| {
+                command(&[&["store", "verify"], **flags].concat(), &scratch.data_dir()).unwrap().code
+                    == Some(0)
+            })
             .collect();
         assert_eq!(opening.len(), 1, "{about}: opened by {opening:?}");
         if ended.code == Some(0) {

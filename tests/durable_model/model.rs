@@ -130,7 +130,9 @@ impl Key {
         match self.versions.get(&number) {
             None => (400, "decryption_failed"),
             Some(_) if number < self.min_decryption => (409, "key_version_too_old"),
-            Some(version) if !["enabled", "decrypt-only"].contains(&version.state) => (409, "key_version_disabled"),
+            Some(version) if !["enabled", "decrypt-only"].contains(&version.state) => {
+                (409, "key_version_disabled")
+            }
             Some(_) => DONE,
         }
     }

@@ -118,7 +118,8 @@ impl File {
                     // Sectors are those of the disk, not of the write.
                     let mut from = 0;
                     while from < piece.len() {
-                        let end = piece.len().min((at + from) / SECTOR_BYTES * SECTOR_BYTES + SECTOR_BYTES - at);
+                        let end =
+                            piece.len().min((at + from) / SECTOR_BYTES * SECTOR_BYTES + SECTOR_BYTES - at);
                         if kept() {
                             put(&mut bytes, at + from, &piece[from..end]);
                         }
@@ -276,7 +277,8 @@ fn of_what_was_not_synced_any_sector_may_be_there() {
         found.insert((file.bytes.len(), file.bytes.first().copied(), file.bytes.get(SECTOR_BYTES).copied()));
     }
     let whole = 2 * SECTOR_BYTES;
-    for outcome in [(0, None, None), (SECTOR_BYTES, Some(1), None), (whole, Some(0), Some(1)), (whole, Some(1), Some(0))]
+    for outcome in
+        [(0, None, None), (SECTOR_BYTES, Some(1), None), (whole, Some(0), Some(1)), (whole, Some(1), Some(0))]
     {
         assert!(found.contains(&outcome), "{outcome:?} of {found:?}");
     }

@@ -87,7 +87,10 @@ impl Mount {
             .output()
             .map_err(|error| format!("mount: {error}"))?;
         if !mounted.status.success() {
-            return Err(format!("no file system can be mounted: {}", String::from_utf8_lossy(&mounted.stderr)));
+            return Err(format!(
+                "no file system can be mounted: {}",
+                String::from_utf8_lossy(&mounted.stderr)
+            ));
         }
         let disk = Arc::clone(&self.disk);
         self.server = Some(thread::spawn(move || serve(device, &disk)));
@@ -230,7 +233,12 @@ impl<'a> Request<'a> {
             15 => self.read(disk),
             16 => self.write(disk),
             // STATFS: room for all
-            17 => Ok((0..5).fold(Out::default(), |out, _| out.long(1 << 20)).word(4_096).word(255).word(4_096).zeros(28)),
+            17 => Ok((0..5)
+                .fold(Out::default(), |out, _| out.long(1 << 20))
+                .word(4_096)
+                .word(255)
+                .word(4_096)
+                .zeros(28)),
             // FSYNC, FSYNCDIR
             20 => disk.file(self.node()).map(File::sync).ok_or(EINVAL).and_then(|()| done()),
             30 => {
@@ -238,7 +246,15 @@ impl<'a> Request<'a> {
                 done()
             }
             // INIT: writes of more than a page
-            26 => Ok(Out::default().word(7).word(31).word(0).word(1 << 5).word(0).word(WRITE_BYTES as u32).word(1).zeros(36)),
+            26 => Ok(Out::default()
+                .word(7)
+                .word(31)
+                .word(0)
+                .word(1 << 5)
+                .word(0)
+                .word(WRITE_BYTES as u32)
+                .word(1)
+                .zeros(36)),
             28 => self.read_names(disk),
             // FALLOCATE, of room that is not seen
             43 if self.word(64) == 1 => done(),
@@ -284,7 +300,8 @@ impl<'a> Request<'a> {
             _ => Content::File(File::default()),
         };
         let mode = kind | self.word(mode) & 0o7777;
-        let number = disk.make(directory, name, Node { mode, uid: self.word(24), gid: self.word(28), content });
+        let number =
+            disk.make(directory, name, Node { mode, uid: self.word(24), gid: self.word(28), content });
         Ok(Out::default().entry(number, disk.node(number).ok_or(ENOENT)?))
     }
 
@@ -304,7 +321,9 @@ impl<'a> Request<'a> {
             0 => disk.rename(vec![(from, old, None), (to, new, Some(number))]),
             1 if there.is_some() => return Err(EEXIST),
             1 => disk.rename(vec![(from, old, None), (to, new, Some(number))]),
-            2 if disk.exchanges => disk.rename(vec![(from, old, Some(there.ok_or(ENOENT)?)), (to, new, Some(number))]),
+            2 if disk.exchanges => {
+                disk.rename(vec![(from, old, Some(there.ok_or(ENOENT)?)), (to, new, Some(number))])
+            }
             _ => return Err(EINVAL),
         }
         Ok(Out::default())

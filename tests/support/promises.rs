@@ -139,8 +139,10 @@ impl Known {
             }
             Change::Rotate => post(&format!("/{name}/rotate"), json!({})),
             Change::States(states) => {
-                let states: Vec<Value> =
-                    states.iter().map(|(version, state)| json!({ "version": version, "state": state })).collect();
+                let states: Vec<Value> = states
+                    .iter()
+                    .map(|(version, state)| json!({ "version": version, "state": state }))
+                    .collect();
                 let body = json!({ "versions": states }).to_string();
                 Request::with_body("PATCH", &format!("/api/keys/{name}"), body)
             }
@@ -217,7 +219,12 @@ impl Known {
             );
             self.view = found;
         }
-        assert_eq!(found_text(&self.view), reply_text(reply), "an acknowledged change is not there: {}", self.name);
+        assert_eq!(
+            found_text(&self.view),
+            reply_text(reply),
+            "an acknowledged change is not there: {}",
+            self.name
+        );
     }
 }
 
@@ -357,7 +364,8 @@ impl Promises {
             for sealed in &key.sealed {
                 let body = json!({ "key": key.name, "ciphertext": sealed.ciphertext }).to_string();
                 let reply = client.call(&Request::post("/api/decrypt", body).key(credential));
-                let opens = !key.is_deleted() && ["enabled", "decrypt-only"].contains(&key.state(sealed.version));
+                let opens =
+                    !key.is_deleted() && ["enabled", "decrypt-only"].contains(&key.state(sealed.version));
                 if opens {
                     assert_eq!(reply.status, 200, "{reply:?} {sealed:?} {key:?}");
                     assert_eq!(reply.member("plaintext"), sealed.plaintext);
@@ -394,7 +402,9 @@ pub(crate) fn kill_at_work(server: Server, clients: &mut [Promises], random: &mu
                 scope.spawn(move || work(promises, client, key, answers))
             })
             .collect();
-        while answers.load(Ordering::Relaxed) < wanted && !workers.iter().all(|worker| worker.is_finished()) {
+        while answers.load(Ordering::Relaxed) < wanted
+            && !workers.iter().all(thread::ScopedJoinHandle::is_finished)
+        {
             thread::yield_now();
         }
         (0..turns).for_each(|_| spin_loop());

@@ -18,8 +18,7 @@ use std::sync::Arc;
 use super::server::{Scratch, Server, binary, skip};
 
 /// The calls that are traced.
-const CALLS: &str =
-    "trace=write,fdatasync,fsync,ftruncate,fallocate,openat,renameat2,renameat,rename,pread64,unlinkat,lseek,read";
+const CALLS: &str = "trace=write,fdatasync,fsync,ftruncate,fallocate,openat,renameat2,renameat,rename,pread64,unlinkat,lseek,read";
 
 /// Whether the server can be traced here; says aloud why not.
 pub(crate) fn possible() -> bool {
