@@ -1,9 +1,8 @@
 //! Random lives of a server's keys against a plain model of them: the same answers, whatever restarts, kills,
 //! compactions and new master keys come in between.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic, its functions too")]
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic, its functions too")]
 #![expect(clippy::indexing_slicing, reason = "a member that is missing fails the test")]
-#![allow(clippy::print_stdout, reason = "the seed is what it takes to run it again")]
 
 #[path = "durable_model/model.rs"]
 mod model;
