@@ -331,6 +331,8 @@ pub const AUDIT_BUFFER_BYTES: usize = 256 * 1024;
 /// Audit lines of requests without a valid credential that a worker writes in a second; the others are counted, and
 /// the count is a line. Nobody who is not recognised can fill the disk.
 pub const REFUSAL_LINES_PER_SECOND_COUNT: u64 = 20;
+/// Longest name of a change of the key ring in an audit line.
+pub const AUDIT_CHANGE_NAME_MAX_BYTES: usize = 24;
 /// How much of what earlier starts wrote is read at the start, all files together, the newest first: far more than one
 /// start can leave unfinished.
 pub const AUDIT_REPLAY_MAX_BYTES: u64 = 64 * 1024 * 1024;

@@ -380,7 +380,7 @@ fn start_with_fault(fault: &str) -> Option<(Server, Arc<Scratch>)> {
         .arg(format!("inject=write:{fault}"));
     command.arg("-o").arg(scratch.path("trace")).arg(binary);
     command
-        .args(["serve", "--listen", "127.0.0.1:0", "--workers", "1", "--data-dir"])
+        .args(["serve", "--dev", "--listen", "127.0.0.1:0", "--workers", "1", "--data-dir"])
         .arg(scratch.data_dir());
     command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
     Some((Server::spawn(command, &scratch, 1), scratch))

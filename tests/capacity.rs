@@ -18,7 +18,7 @@ fn with_descriptors(count: u64, scratch: &Scratch) -> Option<Command> {
     let mut command = Command::new("sh");
     command.arg("-c").arg(format!("ulimit -n {count} && exec \"$0\" \"$@\"")).arg(server::binary()?);
     command
-        .args(["serve", "--listen", "127.0.0.1:0", "--workers", "2", "--data-dir"])
+        .args(["serve", "--dev", "--listen", "127.0.0.1:0", "--workers", "2", "--data-dir"])
         .arg(scratch.data_dir());
     command.env_clear();
     Some(command)

@@ -94,7 +94,7 @@ fn start_as_ordinary_user() -> Option<Server> {
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
     chown(scratch.path(""), Some(ORDINARY), Some(ORDINARY)).unwrap();
     let mut command = Command::new(copy);
-    command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(scratch.data_dir());
+    command.args(["serve", "--dev", "--listen", "127.0.0.1:0", "--data-dir"]).arg(scratch.data_dir());
     // Changing the user as root also drops every further group.
     command.env_clear().current_dir("/").uid(ORDINARY).gid(ORDINARY);
     Some(Server::spawn(command, &scratch, 1))

@@ -170,7 +170,7 @@ fn the_address_and_the_directory_are_free_for_the_next_start() {
 fn refuse(data_dir: &Path, flags: &[&str], answer: &str) {
     let Some(binary) = server::binary() else { return };
     let mut command = Command::new(binary);
-    command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data_dir).args(flags);
+    command.args(["serve", "--dev", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data_dir).args(flags);
     let output = command.env_clear().stdin(Stdio::null()).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(78), "{answer}: {said}");
@@ -199,7 +199,9 @@ fn a_port_in_use_is_refused_with_its_address() {
     for address in [strangers, server.address()] {
         let scratch = Scratch::new();
         let mut command = Command::new(&binary);
-        command.args(["serve", "--listen", &address.to_string(), "--data-dir"]).arg(scratch.data_dir());
+        command
+            .args(["serve", "--dev", "--listen", &address.to_string(), "--data-dir"])
+            .arg(scratch.data_dir());
         let output = command.env_clear().output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(78), "{said}");
@@ -216,7 +218,9 @@ fn data_directories_that_are_not_for_the_server_alone_are_refused_with_what_to_d
     assert_eq!(server.stop().code, Some(0));
     let data_dir = scratch.data_dir();
     let set_mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-    for (name, wrong, right) in [("", 0o750, 0o700), ("audit", 0o701, 0o700), ("admin.key", 0o644, 0o600)] {
+    for (name, wrong, right) in
+        [("", 0o750, 0o700), ("audit", 0o701, 0o700), ("master.key", 0o644, 0o600), ("journal", 0o640, 0o600)]
+    {
         let path = if name.is_empty() { data_dir.clone() } else { data_dir.join(name) };
         set_mode(&path, wrong);
         refuse(
@@ -226,10 +230,10 @@ fn data_directories_that_are_not_for_the_server_alone_are_refused_with_what_to_d
         );
         set_mode(&path, right);
     }
-    let key = fs::read(data_dir.join("admin.key")).unwrap();
-    fs::write(data_dir.join("admin.key"), "qk_short\n").unwrap();
-    refuse(&data_dir, &[], "does not hold an admin key");
-    fs::write(data_dir.join("admin.key"), key).unwrap();
+    let key = fs::read(data_dir.join("master.key")).unwrap();
+    fs::write(data_dir.join("master.key"), "short\n").unwrap();
+    refuse(&data_dir, &[], "does not hold a master key");
+    fs::write(data_dir.join("master.key"), key).unwrap();
     fs::write(scratch.path("file"), "").unwrap();
     refuse(&scratch.path("file"), &[], "is not a directory; move it away");
     refuse(&scratch.path("missing/data"), &[], "the directory around it is missing; create it: mkdir -p");

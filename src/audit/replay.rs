@@ -10,15 +10,13 @@ use std::io::{self, Read, Seek, SeekFrom};
 use memchr::memmem;
 
 use crate::audit::line::StoreMark;
-use crate::limits::{AUDIT_LINE_MAX_BYTES, AUDIT_REPLAY_PIECE_BYTES};
+use crate::limits::{AUDIT_CHANGE_NAME_MAX_BYTES, AUDIT_LINE_MAX_BYTES, AUDIT_REPLAY_PIECE_BYTES};
 use crate::model::{KeyName, RequestId};
 
 /// Changes of the key ring have names that begin with this.
 const CHANGES: &[u8] = b"key.";
 /// The code of an outcome after which nobody knew whether the change is durable: the next start knows.
 const AMBIGUOUS: &[u8] = b"store_ambiguous";
-/// Longest name of a change.
-const EVENT_MAX_BYTES: usize = 24;
 
 /// A change that was begun and whose end no line tells of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +43,7 @@ pub struct Replay {
 }
 
 /// The name of a change, filled up with zeros.
-type Event = [u8; EVENT_MAX_BYTES];
+type Event = [u8; AUDIT_CHANGE_NAME_MAX_BYTES];
 
 impl Replay {
     /// Nothing was read yet.
@@ -158,7 +156,7 @@ fn unfinished(line: &[u8], event: &[u8], request: RequestId) -> Option<Unfinishe
 
 /// The name of a change as a key of the table; nothing if it is not of the form that names of events have.
 fn event(name: &[u8]) -> Option<Event> {
-    let mut event = [0; EVENT_MAX_BYTES];
+    let mut event = [0; AUDIT_CHANGE_NAME_MAX_BYTES];
     let plain = name.iter().all(|byte| byte.is_ascii_lowercase() || matches!(byte, b'.' | b'_'));
     event.get_mut(..name.len()).filter(|_| plain)?.copy_from_slice(name);
     Some(event)

@@ -239,6 +239,7 @@ impl StoreError {
     pub const fn exit(&self) -> Exit {
         match self {
             Self::Damaged { .. }
+            | Self::DamagedEnd { .. }
             | Self::DamagedHeader { .. }
             | Self::NotAJournal { .. }
             | Self::Unreadable(_) => Exit::Damaged,
