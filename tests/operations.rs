@@ -90,7 +90,7 @@ const REFUSALS: [(usize, &str, &str); 3] = [
 ];
 
 #[test]
-fn what_a_version_may_not_do_is_named_whoever_asks() {
+fn what_a_version_may_not_do_is_named_to_whoever_chose_it() {
     let mut worker = worker();
     let (ciphertexts, signatures) = with_ages(&mut worker, KEY);
     for (version, code, word) in REFUSALS {
@@ -99,9 +99,10 @@ fn what_a_version_may_not_do_is_named_whoever_asks() {
         let chosen = |member: &str| json!({ "key": KEY, member: "eA==", "key_version": version });
         let keystream = json!({ "key": KEY, "bytes": 1, "key_version": version });
         let again = json!({ "key": KEY, "bytes": 1, "key_version": version, "nonce": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA" });
+        // A ciphertext that does not open is answered alike, whatever the reason.
+        refused(&mut worker, "decrypt", &ciphertext, 400, "decryption_failed");
+        refused(&mut worker, "rewrap", &ciphertext, 400, "decryption_failed");
         for (route, body) in [
-            ("decrypt", &ciphertext),
-            ("rewrap", &ciphertext),
             ("verify", &signature),
             ("encrypt", &chosen("plaintext")),
             ("sign", &chosen("input")),
@@ -112,9 +113,6 @@ fn what_a_version_may_not_do_is_named_whoever_asks() {
             let detail = refused(&mut worker, route, body, 409, code);
             assert!(detail.contains(word), "{route} {version}: {detail}");
         }
-        // A forgery is told no more than an honest ciphertext.
-        let forged = format!("quantonium:v{version}:{}", "AAAA".repeat(20));
-        refused(&mut worker, "decrypt", &json!({ "key": KEY, "ciphertext": forged }), 409, code);
     }
     let unknown = format!("quantonium:v6:{}", "AAAA".repeat(20));
     refused(&mut worker, "decrypt", &json!({ "key": KEY, "ciphertext": unknown }), 400, "decryption_failed");
@@ -156,7 +154,8 @@ fn items_of_a_batch_are_refused_one_by_one() {
     let items: Vec<Value> = ciphertexts.iter().map(|text| json!({ "ciphertext": text })).collect();
     for route in ["decrypt", "rewrap"] {
         let reply = good(&mut worker, route, &json!({ "key": KEY, "batch": items }));
-        assert_eq!(codes(&reply), expected, "{route}");
+        let failed = "decryption_failed";
+        assert_eq!(codes(&reply), [failed, failed, failed, "good", "good"], "{route}");
     }
     let items: Vec<Value> =
         signatures.iter().map(|text| json!({ "input": "eA==", "signature": text })).collect();

@@ -21,7 +21,7 @@ use crate::model::{KeyType, VersionState};
 pub const DECRYPTION_FAILED: Fault<'static> = Fault::new(
     Status::BadRequest,
     "decryption_failed",
-    "The ciphertext could not be decrypted under this key with this associated data.",
+    "The ciphertext could not be decrypted under this key with this associated data. GET /api/keys/{name} shows which versions may still be used.",
 );
 
 const UNKNOWN_VERSION: Fault<'static> =
@@ -184,18 +184,15 @@ impl Bench<'_> {
     /// Opens nonce, ciphertext and tag in place and lends the plaintext.
     ///
     /// # Errors
-    /// 400 `decryption_failed`, whatever the reason, and nothing of the plaintext remains; 409 for a version that
-    /// may not be used, 400 for a wrong context.
+    /// 400 `decryption_failed`, whatever the reason, and nothing of the plaintext remains; 400 for a context that is
+    /// missing or not allowed.
     pub fn open<'b>(
         &self,
         version: u32,
         binding: Binding,
         body: &'b mut [u8],
     ) -> Result<&'b mut [u8], Rejection> {
-        let version = self.key.opening_version(version).map_err(|error| match error {
-            UseError::UnknownVersion => DECRYPTION_FAILED,
-            other => refusal(other),
-        })?;
+        let version = self.key.opening_version(version).map_err(|_| DECRYPTION_FAILED)?;
         let algorithm = algorithm(self.key.kind());
         let aad = binding.associated_data(self.tools);
         let (nonce, data, tag) = envelope::split_body(algorithm, body).ok_or(DECRYPTION_FAILED)?;

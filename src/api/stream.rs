@@ -132,10 +132,7 @@ pub fn check_open(call: &mut Call<'_>) -> Result<(), Rejection> {
 pub fn open(call: &mut Call<'_>, header: &[u8; HEADER_BYTES]) -> Result<(Opener, InUse), Rejection> {
     let wanted = read(call, OPENING_PARAMETERS)?;
     let number = header_version(header).ok_or(DECRYPTION_FAILED)?;
-    if wanted.key.version(number).is_none() {
-        return Err(DECRYPTION_FAILED.into());
-    }
-    let version = payload::opening_version(wanted.key, Some(number))?;
+    let version = wanted.key.opening_version(number).map_err(|_| DECRYPTION_FAILED)?;
     let bound = wanted.bound(call)?;
     let begun = version.with_sub_key(|sub| Opener::new(sub, header, bound));
     let opener = begun.and_then(Result::ok).ok_or(DECRYPTION_FAILED)?;
