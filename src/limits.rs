@@ -295,8 +295,8 @@ pub const RESEED_AFTER_MILLIS: u64 = 1_000;
 // Store
 // ---------------------------------------------------------------------------------------------------------
 
-/// Largest sealed value of a record: a key with all its versions.
-pub const STORE_RECORD_MAX_BYTES: usize = 1024 * 1024;
+/// Largest sealed value of a record: room for any key with all the versions that it may have.
+pub const STORE_RECORD_MAX_BYTES: usize = 3 * 1024 * 1024;
 /// What a record carries beside its sealed value: path, revision, a flag and the length.
 pub const STORE_RECORD_OVERHEAD_BYTES: usize = 16 + 8 + 1 + 4;
 /// Most that the records of one append may weigh together.
@@ -472,6 +472,10 @@ const _: () = {
         FD_DATA_DIRECTORY_NUMBER >= FD_OWN_FIRST_NUMBER && FD_DATA_DIRECTORY_NUMBER <= FD_OWN_LAST_NUMBER
     );
     assert!(STORE_RECORD_MAX_BYTES + STORE_RECORD_OVERHEAD_BYTES <= STORE_APPEND_MAX_BYTES);
+    assert!(
+        KEY_VERSIONS_MAX_COUNT as usize * (MAC_KEY_MAX_BYTES + 64) + 1024 <= STORE_RECORD_MAX_BYTES,
+        "any key fits a record"
+    );
     assert!(
         JOURNAL_SNAPSHOT_PAYLOAD_BYTES + STORE_RECORD_MAX_BYTES + STORE_RECORD_OVERHEAD_BYTES
             <= STORE_APPEND_MAX_BYTES

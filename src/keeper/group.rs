@@ -202,3 +202,27 @@ fn first_block(key: &Key) -> Option<(u32, u64)> {
     let seals = fresh.then(|| latest.uses().promise_block()).flatten()?;
     Some((latest.number(), seals))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::RootKey;
+
+    #[test]
+    fn what_fits_no_append_is_told_from_what_fits_a_later_one_and_neither_is_taken() {
+        let sealer = RootKey::take(&mut [7; 32]).sealer([1; 16]).unwrap();
+        let mut group = Group::new(&sealer, Ring::default());
+        let content = |bytes: usize| Some(Zeroizing::new(vec![0; bytes]));
+        let path = |number: u8| Path::new([number; Path::BYTES]);
+        let most = STORE_RECORD_MAX_BYTES - SEAL_OVERHEAD_BYTES;
+        assert!(matches!(group.take(vec![(path(1), content(most + 1))]), Err(Unfit::Never)));
+        assert!(group.is_empty() && group.weight == 0);
+        assert!(group.take(vec![(path(1), content(most))]).is_ok());
+        let weight = group.weight;
+        let two = vec![(path(2), content(9)), (path(3), content(most))];
+        assert!(matches!(group.take(two), Err(Unfit::Later)));
+        assert_eq!((group.contents.len(), group.weight), (1, weight));
+        assert!(group.take(vec![(path(1), content(most))]).is_ok(), "what is replaced weighs nothing");
+        assert_eq!(group.weight, weight);
+    }
+}

@@ -371,7 +371,7 @@ fn large(versions: usize, bytes: usize) -> Box<Key> {
 }
 
 #[test]
-fn what_does_not_fit_one_append_goes_into_the_next_and_what_fits_none_is_refused() {
+fn what_does_not_fit_one_append_goes_into_the_next() {
     let shelf = Shelf::default();
     let mut desk = Desk::on(shelf.another());
     let restore = |number: usize, key: &Key| Change::Restore {
@@ -382,12 +382,18 @@ fn what_does_not_fit_one_append_goes_into_the_next_and_what_fits_none_is_refused
     let fits = large(1_900, 512);
     let weight = encode_key(&fits).len();
     let count = STORE_APPEND_MAX_BYTES / weight + 1;
-    let mut changes: Vec<_> = (0..count).map(|number| restore(number, &fits)).collect();
-    changes.push(restore(count, &large(2_100, 512)));
-    let errors = desk.errors(changes);
-    assert!(errors[..count].iter().all(Option::is_none), "{errors:?}");
-    assert_eq!(errors[count], Some(ChangeError::VersionsFull));
+    let errors = desk.errors((0..count).map(|number| restore(number, &fits)).collect());
+    assert!(errors.iter().all(Option::is_none), "{errors:?}");
     assert_eq!((shelf.revision(), desk.ring().len()), (2, count));
+    assert_eq!(all(&Desk::on(shelf.another()).ring()), all(&desk.ring()));
+}
+
+#[test]
+fn the_largest_key_that_there_may_be_fits_a_record() {
+    let shelf = Shelf::default();
+    let mut desk = Desk::on(shelf.another());
+    let key = large(usize::try_from(crate::limits::KEY_VERSIONS_MAX_COUNT).unwrap(), 512);
+    assert_eq!(desk.errors(vec![Change::Restore { name: name("l"), key, replace: false }]), [None]);
     assert_eq!(all(&Desk::on(shelf.another()).ring()), all(&desk.ring()));
 }
 

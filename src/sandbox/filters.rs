@@ -32,15 +32,19 @@ mod tests {
     const DOCUMENT: &str = include_str!("../../docs/SANDBOX.md");
 
     /// The calls whose first argument is a descriptor.
-    const ON_DESCRIPTORS: [&str; 13] = [
+    const ON_DESCRIPTORS: [&str; 17] = [
         "accept4",
         "close",
         "epoll_ctl",
         "epoll_pwait",
+        "fallocate",
         "fdatasync",
+        "fsync",
+        "ftruncate",
         "pread64",
         "read",
         "recvfrom",
+        "renameat2",
         "sendto",
         "shutdown",
         "timerfd_settime",
@@ -68,6 +72,7 @@ mod tests {
             "STDERR_FILENO" => 2,
             "FD_JOURNAL_NUMBER" => limits::FD_JOURNAL_NUMBER,
             "FD_JOURNAL_NEXT_NUMBER" => limits::FD_JOURNAL_NEXT_NUMBER,
+            "FD_DATA_DIRECTORY_NUMBER" => limits::FD_DATA_DIRECTORY_NUMBER,
             "FD_SIGNAL_NUMBER" => limits::FD_SIGNAL_NUMBER,
             "FD_OWN_FIRST_NUMBER" => limits::FD_OWN_FIRST_NUMBER,
             "FD_OWN_LAST_NUMBER" => limits::FD_OWN_LAST_NUMBER,
@@ -109,7 +114,7 @@ mod tests {
                 for condition in conditions(&rule) {
                     let name = text(condition, "comment");
                     let first = condition["index"] == 0 && ON_DESCRIPTORS.contains(&call);
-                    let second = condition["index"] == 2 && call == "epoll_ctl";
+                    let second = condition["index"] == 2 && ["epoll_ctl", "renameat2"].contains(&call);
                     if first || second {
                         assert_eq!(condition["val"].as_i64(), descriptor(name).map(i64::from), "{rule}");
                         let end =

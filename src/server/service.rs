@@ -308,15 +308,11 @@ impl App {
     /// Waits until no worker acts on what was before `epoch`: only then is a change answered that takes a right away.
     async fn settle(&self, epoch: Option<Epoch>) -> Result<(), Rejection> {
         let Some(epoch) = epoch else { return Ok(()) };
-        let deadline = self.turn.now().plus_millis(COMMIT_SETTLE_MILLIS);
-        while !self.keeper.settled(epoch) {
-            if self.turn.now() >= deadline {
-                return Err(COMMIT_PENDING.into());
-            }
-            // Whether the lines of others were written does not matter here.
-            let _ = self.turn.committed().await;
+        if settled(&self.turn, || self.keeper.settled(epoch)).await {
+            Ok(())
+        } else {
+            Err(COMMIT_PENDING.into())
         }
-        Ok(())
     }
 
     /// Writes the reply of a handler that wrote none, and notes why.
@@ -411,5 +407,67 @@ pub(super) fn about<'a>(
         key: None,
         key_version: None,
         bytes: None,
+    }
+}
+
+/// Waits, turn by turn, until it is so; gives up after a while and tells whether it is.
+async fn settled(turn: &Turn, is_so: impl Fn() -> bool) -> bool {
+    let deadline = turn.now().plus_millis(COMMIT_SETTLE_MILLIS);
+    while !is_so() {
+        if turn.now() >= deadline {
+            return false;
+        }
+        // Whether the lines of others were written does not matter here.
+        let _ = turn.committed().await;
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::WallTime;
+    use crate::reactor::executor::Look;
+    use crate::reactor::mailbox::Mailbox;
+    use crate::reactor::{Executor, Resting};
+
+    struct Once(bool);
+
+    impl Resting for Once {
+        fn look(&mut self) -> Look {
+            if core::mem::take(&mut self.0) { Look::Run } else { Look::Rest }
+        }
+    }
+
+    /// What a wait of so many milliseconds comes to, if it settles after `turns` turns.
+    fn waited(turns: usize, millis_per_turn: u64) -> Option<bool> {
+        let turn = Turn::new(Moment::default());
+        let (left, seen) = (Rc::new(Cell::new(turns)), Rc::new(Cell::new(None)));
+        let mut executor = Executor::new(Rc::clone(&turn), Mailbox::new(Box::new(|| {})), |_| {
+            let (turn, left, seen) = (Rc::clone(&turn), Rc::clone(&left), Rc::clone(&seen));
+            async move {
+                seen.set(Some(settled(&turn, || left.get() == 0).await));
+                None
+            }
+        });
+        let task = executor.spawn(|_| Ok::<_, ()>(Once(true))).unwrap();
+        executor.poll(task);
+        for number in 1..=10 {
+            if seen.get().is_some() {
+                break;
+            }
+            left.set(left.get().saturating_sub(1));
+            executor.begin(Moment::default().plus_millis(number * millis_per_turn), WallTime::default());
+            executor.commit(|| Ok(()));
+        }
+        seen.get()
+    }
+
+    #[test]
+    fn a_restriction_is_answered_when_it_has_settled_and_put_off_when_it_does_not() {
+        assert_eq!(waited(0, 1), Some(true), "at once");
+        assert_eq!(waited(5, 1), Some(true));
+        assert_eq!(waited(usize::MAX, COMMIT_SETTLE_MILLIS / 10 - 1), None, "it waits on");
+        assert_eq!(waited(usize::MAX, COMMIT_SETTLE_MILLIS / 10), Some(false));
     }
 }

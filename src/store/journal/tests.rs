@@ -159,7 +159,7 @@ fn what_the_store_does_not_take_is_refused_before_it_is_written() {
         assert_eq!(journal.append(1, &[record(1, revision)], &[]), Err(AppendError::Malformed));
     }
     assert_eq!(journal.append(1, &[of(STORE_RECORD_MAX_BYTES + 1)], &[]), Err(AppendError::TooLarge));
-    let many = vec![of(STORE_RECORD_MAX_BYTES); STORE_APPEND_MAX_BYTES / STORE_RECORD_MAX_BYTES];
+    let many = vec![of(STORE_RECORD_MAX_BYTES); STORE_APPEND_MAX_BYTES.div_ceil(STORE_RECORD_MAX_BYTES)];
     assert_eq!(journal.append(1, &many, &[]), Err(AppendError::TooLarge));
     let origins = vec![[0; 16]; STORE_ORIGINS_MAX_COUNT + 1];
     assert_eq!(journal.append(1, &[record(1, 2)], &origins), Err(AppendError::TooLarge));
