@@ -65,6 +65,7 @@ fn live(scratch: &Arc<Scratch>, seed: u64, tally: &mut Tally) -> Option<()> {
     assert_eq!(ended.code, Some(0), "{ended:?}");
     server::assert_sound(&data_dir);
     audit::assert_paired(&data_dir);
+    audit::assert_room_given_back(&data_dir, 3);
     Some(())
 }
 

@@ -281,7 +281,7 @@ fn a_journal_that_cannot_be_read_or_synced_stops_the_start_with_a_reason() {
         let Some(mut command) = trace::command(&scratch, &[fault]) else { return };
         command.args(["serve", "--dev", "--listen", "127.0.0.1:0", "--data-dir"]).arg(scratch.data_dir());
         let ended = Server::try_spawn(command, &scratch, 1).expect_err("a start on a disk that fails");
-        assert_eq!(ended.code, Some(78), "{fault}: {ended:?}");
+        assert_eq!(ended.code, Some(74), "{fault}: {ended:?}");
         assert!(ended.stderr.contains(word) && ended.stderr.contains("I/O error"), "{ended:?}");
         assert_eq!(fs::read(scratch.data_dir().join("journal")).unwrap(), before, "{fault}");
     }

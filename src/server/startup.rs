@@ -40,7 +40,7 @@ use crate::server::signals::MainLoop;
 use crate::server::vault::{self, Vault};
 use crate::server::worker::{Common, Worker};
 use crate::store::journal::Slot;
-use crate::store::{AdminKey, DataDir, Owner, open_audit_file, quoted};
+use crate::store::{AdminKey, DataDir, Owner, give_back_reserved, open_audit_file, quoted};
 
 /// Everything that the threads will need, opened and in its place.
 #[derive(Debug)]
@@ -194,6 +194,8 @@ fn open_audit_files(
         Ok((File::from(file), stream))
     };
     let failed = |error: io::Error| ServerError::io("opening the audit log", &error);
+    // Each start reserves room of its own: what earlier ones left of theirs must not add up.
+    give_back_reserved(data_dir).map_err(failed)?;
     let opened: io::Result<Vec<_>> =
         (0..workers).map(|index| open(index, format!("{name}-w{index}"))).collect();
     let opened = opened.map_err(failed)?;

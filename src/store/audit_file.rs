@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use rustix::fs::{Dir, FallocateFlags, Mode, OFlags};
@@ -18,6 +19,8 @@ use super::error::StoreError;
 use crate::limits::{AUDIT_PREALLOCATED_BYTES, AUDIT_STREAM_NAME_MAX_BYTES};
 
 const SUFFIX: &str = ".jsonl";
+/// The unit in which the system tells how much room a file takes, whatever the file system.
+const STAT_BLOCK_BYTES: u64 = 512;
 
 /// Opens the file of the audit stream `stream` (a-z, 0-9, hyphens), creating it if needed.
 ///
@@ -65,6 +68,29 @@ pub fn open_audit_stream(data_dir: &DataDir, stream: &str) -> io::Result<Option<
         Err(Errno::NOENT | Errno::LOOP) => Ok(None),
         Err(errno) => Err(errno.into()),
     }
+}
+
+/// Gives back the room that was reserved for audit files and not used. To be called before new ones are opened, with
+/// the directory locked: then nobody writes to those that are there.
+///
+/// # Errors
+/// What the system says of the directory. A file that keeps its room loses nothing by it.
+pub fn give_back_reserved(data_dir: &DataDir) -> io::Result<()> {
+    for stream in list_audit_streams(data_dir)? {
+        let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let name = format!("{stream}{SUFFIX}");
+        let Ok(file) = rustix::fs::openat(data_dir.audit_directory(), name, flags, Mode::empty()) else {
+            continue;
+        };
+        let file = File::from(file);
+        let Ok(found) = file.metadata() else { continue };
+        let used = found.len().next_multiple_of(found.blksize().max(1));
+        if found.is_file() && found.blocks().saturating_mul(STAT_BLOCK_BYTES) > used {
+            // The same length: what lies behind it is room and nothing else.
+            let _ = file.set_len(found.len());
+        }
+    }
+    Ok(())
 }
 
 fn is_stream(name: &str) -> bool {
@@ -123,6 +149,20 @@ mod tests {
             Ok(()) => assert!(found.blocks() * 512 >= AUDIT_PREALLOCATED_BYTES, "{} blocks", found.blocks()),
             Err(errno) => println!("skipped: this file system reserves no room ({errno})"),
         }
+    }
+
+    #[test]
+    fn room_that_was_reserved_and_not_used_is_given_back_and_no_line_with_it() {
+        let scratch = Scratch::new();
+        let data_dir = opened(&scratch);
+        let path = data_dir.path().join("audit/worker-0.jsonl");
+        let mut file = File::from(open_audit_file(&data_dir, "worker-0").unwrap());
+        file.write_all(b"{\"seq\":0}\n").unwrap();
+        let reserved = fs::metadata(&path).unwrap().blocks();
+        give_back_reserved(&data_dir).unwrap();
+        let left = fs::metadata(&path).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "{\"seq\":0}\n");
+        assert!(left.blocks() * STAT_BLOCK_BYTES <= left.blksize(), "{} of {reserved} blocks", left.blocks());
     }
 
     #[test]

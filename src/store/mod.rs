@@ -20,7 +20,7 @@ mod seal;
 mod small_file;
 
 pub use admin_key::AdminKey;
-pub use audit_file::{list_audit_streams, open_audit_file, open_audit_stream};
+pub use audit_file::{give_back_reserved, list_audit_streams, open_audit_file, open_audit_stream};
 pub use data_dir::DataDir;
 pub use entry::Owner;
 pub use error::{StoreError, quoted};

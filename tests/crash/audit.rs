@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use quantonium::limits::AUDIT_PREALLOCATED_BYTES;
 use serde_json::Value;
 
 /// Every line of every stream that is whole; what a crash left of a line at the end of a file is none.
@@ -19,6 +21,18 @@ pub(crate) fn lines(data_dir: &Path) -> Vec<Value> {
         }
     }
     lines
+}
+
+/// Asserts that the files take no more room than their lines, and what the last start reserved for `streams` of them.
+pub(crate) fn assert_room_given_back(data_dir: &Path, streams: u64) {
+    let (mut used, mut taken) = (0, 0);
+    for entry in fs::read_dir(data_dir.join("audit")).unwrap() {
+        let found = entry.unwrap().metadata().unwrap();
+        used += found.len().next_multiple_of(found.blksize());
+        taken += found.blocks() * 512;
+    }
+    let reserved = streams * (AUDIT_PREALLOCATED_BYTES + 4_096);
+    assert!(taken <= used + reserved, "{taken} bytes of the disk for {used}");
 }
 
 /// Asserts that each attempt of a change has one outcome, and each outcome of a change one attempt.

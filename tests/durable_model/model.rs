@@ -125,10 +125,10 @@ impl Key {
         }
     }
 
-    /// Whether this version opens and verifies.
-    fn opens(&self, number: u64) -> Answer {
+    /// Whether this version verifies, and opens.
+    fn verifies(&self, number: u64) -> Answer {
         match self.versions.get(&number) {
-            None => (400, "decryption_failed"),
+            None => (400, "unknown_key_version"),
             Some(_) if number < self.min_decryption => (409, "key_version_too_old"),
             Some(version) if !["enabled", "decrypt-only"].contains(&version.state) => {
                 (409, "key_version_disabled")
@@ -232,18 +232,21 @@ impl Model {
         }
     }
 
+    /// Whatever the reason why a version does not open a ciphertext, the answer is the same.
     pub(crate) fn open(&mut self, name: &str, version: u64) -> Answer {
-        match self.living(name) {
+        match self.living(name).map(|key| key.verifies(version)) {
             None => UNKNOWN,
-            Some(key) => key.opens(version),
+            Some(DONE) => DONE,
+            Some(_) => (400, "decryption_failed"),
         }
     }
 
     /// The answer, and whether the signature is right: one of a version that is gone is not.
     pub(crate) fn verify(&mut self, name: &str, version: u64) -> (Answer, bool) {
         match self.living(name) {
+            None => (UNKNOWN, false),
             Some(key) if !key.versions.contains_key(&version) => (DONE, false),
-            _ => (self.open(name, version), true),
+            Some(key) => (key.verifies(version), true),
         }
     }
 
