@@ -2,6 +2,7 @@
 //! can recover does so by itself, and after a failed sync nothing is pretended.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic, its functions too")]
+#![expect(clippy::indexing_slicing, reason = "a member that is missing fails the test")]
 
 #[path = "support/promises.rs"]
 mod promises;

@@ -6,7 +6,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic, its functions too")]
 #![expect(clippy::indexing_slicing, reason = "a request that is too short fails the test")]
-#![expect(clippy::print_stdout, reason = "the seed is what it takes to run it again")]
+#![allow(clippy::print_stdout, reason = "the seed is what it takes to run it again")]
 
 #[path = "power_loss/disk.rs"]
 mod disk;

@@ -15,7 +15,7 @@ use super::random::Random;
 use super::server::skip;
 
 /// The longest write that is taken.
-const WRITE_BYTES: usize = 128 * 1024;
+const WRITE_BYTES: u32 = 128 * 1024;
 /// Seconds for which the kernel may remember what it was told: it is the only one who changes it.
 const REMEMBERED: u64 = 3_600;
 
@@ -117,7 +117,7 @@ impl Drop for Mount {
 
 /// Answers the kernel until the file system is unmounted.
 fn serve(mut device: Device, disk: &Mutex<Disk>) {
-    let mut buffer = vec![0; WRITE_BYTES + 64 * 1024];
+    let mut buffer = vec![0; usize::try_from(WRITE_BYTES).unwrap() + 64 * 1024];
     loop {
         let Ok(read) = device.read(&mut buffer) else { return };
         let request = Request(&buffer[..read]);
@@ -252,7 +252,7 @@ impl<'a> Request<'a> {
                 .word(0)
                 .word(1 << 5)
                 .word(0)
-                .word(WRITE_BYTES as u32)
+                .word(WRITE_BYTES)
                 .word(1)
                 .zeros(36)),
             28 => self.read_names(disk),
@@ -322,7 +322,7 @@ impl<'a> Request<'a> {
             1 if there.is_some() => return Err(EEXIST),
             1 => disk.rename(vec![(from, old, None), (to, new, Some(number))]),
             2 if disk.exchanges => {
-                disk.rename(vec![(from, old, Some(there.ok_or(ENOENT)?)), (to, new, Some(number))])
+                disk.rename(vec![(from, old, Some(there.ok_or(ENOENT)?)), (to, new, Some(number))]);
             }
             _ => return Err(EINVAL),
         }

@@ -1,5 +1,8 @@
 //! A small generator of pseudo-random numbers, so that a seed is all that is needed to replay a schedule.
 
+#![allow(clippy::indexing_slicing, reason = "an empty choice fails the test")]
+#![allow(dead_code, reason = "included by several test files, none of which uses all of it")]
+
 /// SplitMix64.
 #[derive(Clone, Debug)]
 pub(crate) struct Random(u64);

@@ -402,7 +402,9 @@ pub(crate) fn kill_at_work(server: Server, clients: &mut [Promises], random: &mu
                 scope.spawn(move || work(promises, client, key, answers))
             })
             .collect();
-        while answers.load(Ordering::Relaxed) < wanted && !workers.iter().all(|worker| worker.is_finished()) {
+        while answers.load(Ordering::Relaxed) < wanted
+            && !workers.iter().all(thread::ScopedJoinHandle::is_finished)
+        {
             thread::yield_now();
         }
         (0..turns).for_each(|_| spin_loop());
