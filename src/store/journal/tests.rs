@@ -169,7 +169,7 @@ fn what_the_store_does_not_take_is_refused_before_it_is_written() {
     let most = many.split_last().unwrap().1;
     let mut most: Vec<Record> = most.to_vec();
     for (at, record) in most.iter_mut().enumerate() {
-        record.path = Path::new([u8::try_from(at).unwrap(); 16]);
+        record.path = Path::new([u8::try_from(at + 1).unwrap(); 16]);
     }
     journal.append(1, &most, &origins[1..]).unwrap();
     journal.0.compact(None).unwrap();
