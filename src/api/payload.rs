@@ -21,7 +21,7 @@ use crate::model::{KeyType, VersionState};
 pub const DECRYPTION_FAILED: Fault<'static> = Fault::new(
     Status::BadRequest,
     "decryption_failed",
-    "The ciphertext could not be decrypted under this key with this associated data. GET /api/keys/{name} shows which versions may still be used.",
+    "The ciphertext could not be decrypted under this key with this associated data.",
 );
 
 const UNKNOWN_VERSION: Fault<'static> =
