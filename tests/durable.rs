@@ -13,6 +13,8 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use nix::sys::signal::Signal;
+use quantonium::server::read_audit;
+use quantonium::store::DataDir;
 use serde_json::Value;
 use server::client::Request;
 use server::{Ended, Scratch, Server, binary};
@@ -238,6 +240,44 @@ fn a_store_that_falls_behind_the_audit_log_is_refused_until_that_is_accepted() {
 }
 
 #[test]
+fn traffic_does_not_push_the_witness_out() {
+    let scratch = Scratch::new();
+    let Some(server) = Server::start_in(&scratch, &["--workers=2"]) else { return };
+    post(&server, "/api/keys", r#"{"name":"a"}"#, 201);
+    let journal = scratch.data_dir().join("journal");
+    let earlier = fs::metadata(&journal).unwrap().len();
+    post(&server, "/api/keys/a/rotate", "", 200);
+    kill(server);
+    fs::File::options().write(true).open(&journal).unwrap().set_len(earlier).unwrap();
+    // As many lines as a start reads in all, and more.
+    let traffic = "{\"event\":\"encrypt\",\"outcome\":\"success\"}\n".repeat(1_600_000);
+    assert!(traffic.len() > 65 << 20);
+    for entry in fs::read_dir(scratch.data_dir().join("audit")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.to_string_lossy().ends_with("-w0.jsonl") || path.to_string_lossy().ends_with("-w1.jsonl") {
+            fs::File::options().append(true).open(&path).unwrap().write_all(traffic.as_bytes()).unwrap();
+        }
+    }
+    refuse(&scratch, &["--dev"], "it was rolled back");
+}
+
+#[test]
+fn one_worker_hides_nothing_of_another() {
+    let scratch = Scratch::new();
+    let Some(server) = Server::start_in(&scratch, &["--workers=2"]) else { return };
+    assert_eq!(server.stop().code, Some(0));
+    let data_dir = DataDir::open(&scratch.data_dir(), None).unwrap();
+    let audit = scratch.data_dir().join("audit");
+    let traffic = "{\"event\":\"encrypt\",\"outcome\":\"success\"}\n".repeat(1_600_000);
+    let attempt = "{\"event\":\"key.create\",\"outcome\":\"attempt\",\"request_id\":\"0123456789abcdef0123456789abcdef\"}\n";
+    // The latest of all starts: one worker with an attempt, beside others that wrote more than is read in all.
+    for (stream, text) in [("w0", &*traffic), ("w1", attempt), ("w2", &*traffic)] {
+        fs::write(audit.join(format!("7fffffff-00000000-{stream}.jsonl")), text).unwrap();
+    }
+    assert_eq!(read_audit(&data_dir).unwrap().into_unfinished().len(), 1);
+}
+
+#[test]
 fn a_torn_end_is_cut_off_and_nothing_that_was_answered_with_it() {
     let scratch = Scratch::new();
     let Some(server) = Server::start_in(&scratch, &[]) else { return };
@@ -323,10 +363,15 @@ fn each_change_has_an_attempt_and_an_outcome_that_says_where_the_store_stood() {
     post(&server, "/api/keys/a/rotate", "", 200);
     assert_eq!(server.stop().code, Some(0));
     let lines = audit_lines(&scratch.data_dir());
-    let changes: Vec<_> = lines.iter().filter(|line| line["outcome"] != "attempt").collect();
+    let told = |line: &&Value| line["outcome"] != "attempt" && line["event"] != "store.head";
+    let changes: Vec<_> = lines.iter().filter(told).collect();
     let mut revisions: Vec<_> = changes.iter().filter_map(|line| line["store_revision"].as_u64()).collect();
     revisions.sort_unstable();
     assert_eq!(revisions, [2, 3], "the first revision is the admin key; what changed nothing has none");
+    let heads = lines.iter().filter(|line| line["event"] == "store.head");
+    let mut heads: Vec<_> = heads.filter_map(|line| line["store_revision"].as_u64()).collect();
+    heads.sort_unstable();
+    assert_eq!(heads, [1, 2, 3], "what the start found, and each group of changes");
     for line in &changes {
         let same =
             |other: &&Value| other["request_id"] == line["request_id"] && other["outcome"] == "attempt";

@@ -116,14 +116,18 @@ impl Ledger {
             let sealer = Arc::clone(&self.sealer);
             let group = self.judge(&sealer, asked, now);
             if group.is_empty() {
-                return self.conclude(group, None);
+                return self.conclude(group, None, now);
             }
+            let revision = match self.next_revision() {
+                Ok(revision) => revision,
+                Err(error) => return self.abandon(group, meaning(error)),
+            };
             let draw = |bytes: &mut [u8]| self.random.fill(now.moment, bytes);
-            let Ok(records) = group.seal(self.head.revision + 1, draw) else {
+            let Ok(records) = group.seal(revision, draw) else {
                 return self.abandon(group, ChangeError::Entropy);
             };
             match self.store.append(self.head.revision, &records, &group.origins) {
-                Ok(head) => return self.conclude(group, Some(head)),
+                Ok(head) => return self.conclude(group, Some(head), now),
                 Err(AppendError::Conflict { .. }) => {}
                 Err(AppendError::Ambiguous) => return self.doubt(group, asked, now),
                 Err(error) => return self.abandon(group, meaning(error)),
@@ -202,10 +206,22 @@ impl Ledger {
         group
     }
 
+    /// What leads to `head` is durable.
+    pub(super) fn stand_at(&mut self, head: Head, now: Now) {
+        self.head = head;
+        // The line of the change tells it too: what could not be told here is told later.
+        let _ = self.diary.stand_at(head, now.wall);
+    }
+
+    /// The revision of the next append; nothing if there is none left, which no store reaches by itself.
+    pub(super) fn next_revision(&self) -> Result<u64, AppendError> {
+        self.head.revision.checked_add(1).ok_or(AppendError::Refused)
+    }
+
     /// The group is durable, or had nothing to write.
-    fn conclude(&mut self, group: Group<'_>, head: Option<Head>) -> Vec<Committed> {
+    fn conclude(&mut self, group: Group<'_>, head: Option<Head>, now: Now) -> Vec<Committed> {
         if let Some(head) = head {
-            self.head = head;
+            self.stand_at(head, now);
         }
         group.grant();
         let is_put = |effect| matches!(effect, Effect::Put | Effect::Removed);

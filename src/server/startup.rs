@@ -84,8 +84,10 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
     let placed = journal.into_placed(place_journal);
     let journal = placed.map_err(|error| ServerError::io("placing the journal", &error))?;
     let (audit, mut diary) = open_audit_files(&data_dir, config.workers, &mut random)?;
+    let now = WallTime::now();
     diary
-        .reconcile(&unfinished, &loaded.recent, WallTime::now())
+        .stand_at(loaded.head, now)
+        .and_then(|()| diary.reconcile(&unfinished, &loaded.recent, now))
         .map_err(|_| ServerError::config("the audit log cannot be written: is the disk full?"))?;
     let placed = descriptors::place(data_dir.into_lock(), FD_OWN_FIRST_NUMBER, FD_OWN_LAST_NUMBER);
     let lock = placed.map_err(|error| ServerError::io("placing the lock", &error))?;

@@ -14,7 +14,10 @@ use crate::config::Config;
 use crate::console::{self, Level};
 use crate::crypto::random::Generator;
 use crate::keeper::{self, Opening};
-use crate::limits::{AUDIT_REPLAY_MAX_BYTES, KEY_BYTES};
+use crate::limits::{
+    AUDIT_REPLAY_KEEPER_FILE_MAX_BYTES, AUDIT_REPLAY_KEEPER_MAX_BYTES, AUDIT_REPLAY_WORKER_FILE_MAX_BYTES,
+    AUDIT_REPLAY_WORKER_MAX_BYTES, KEY_BYTES,
+};
 use crate::secret::Secret;
 use crate::server::error::ServerError;
 use crate::store::journal::Opened;
@@ -85,25 +88,69 @@ pub(super) fn open(
     Ok(Vault { journal: opened.journal, sealer, opening, registry, backup_key, unfinished, admin })
 }
 
-/// Reads what earlier starts wrote, the newest first: how far the store was, and what has no outcome.
+/// Reads what earlier starts wrote, the newest first: how far the store was, and what has no outcome. The keepers'
+/// streams come first and have bounds of their own, so that traffic hides nothing of them.
 ///
 /// # Errors
 /// What the system says.
 pub fn read_audit(data_dir: &DataDir) -> Result<Replay, ServerError> {
     let failed = |error: std::io::Error| ServerError::io("reading the audit log", &error);
-    let mut replay = Replay::new();
     let mut streams = list_audit_streams(data_dir).map_err(failed)?;
-    streams.sort_by_cached_key(|stream| core::cmp::Reverse(replay::started(stream)));
-    let mut budget = AUDIT_REPLAY_MAX_BYTES;
-    for stream in streams {
-        if budget == 0 {
+    streams.sort_by_cached_key(|stream| core::cmp::Reverse((replay::started(stream), stream.clone())));
+    let (keepers, workers): (Vec<_>, Vec<_>) =
+        streams.into_iter().partition(|stream| replay::is_keepers(stream));
+    let mut replay = Replay::new();
+    let mut left = AUDIT_REPLAY_KEEPER_MAX_BYTES;
+    for stream in keepers {
+        let read = read_stream(&mut replay, data_dir, &stream, AUDIT_REPLAY_KEEPER_FILE_MAX_BYTES.min(left))?;
+        left = left.saturating_sub(read);
+    }
+    let mut left = AUDIT_REPLAY_WORKER_MAX_BYTES;
+    let mut start = None;
+    for stream in workers {
+        // A start that is begun is read to its end: no worker's lines are hidden by those of another.
+        let same = start.replace(replay::started(&stream)) == Some(replay::started(&stream));
+        if left > 0 || same {
+            let read = read_stream(&mut replay, data_dir, &stream, AUDIT_REPLAY_WORKER_FILE_MAX_BYTES)?;
+            left = left.saturating_sub(read);
+        } else {
             break;
         }
-        if let Some(mut file) = open_audit_stream(data_dir, &stream).map_err(failed)? {
-            budget -= replay.read(&mut file, budget).map_err(failed)?;
-        }
+    }
+    if replay.impossible() > 0 {
+        console::log(
+            Level::Warn,
+            format_args!(
+                "audit log: {} lines tell a revision that no store can have, and are no witness: the server did not \
+                 write them",
+                replay.impossible()
+            ),
+        );
     }
     Ok(replay)
+}
+
+/// Reads the end of a stream; returns how many bytes that were.
+fn read_stream(
+    replay: &mut Replay,
+    data_dir: &DataDir,
+    stream: &str,
+    budget: u64,
+) -> Result<u64, ServerError> {
+    let mut read = || match open_audit_stream(data_dir, stream)? {
+        Some(mut file) if budget > 0 => replay.read(&mut file, budget),
+        _ => Ok(0),
+    };
+    read().map_err(|error| {
+        let path = data_dir.path().join("audit").join(format!("{stream}.jsonl"));
+        let advice = match error.kind() {
+            std::io::ErrorKind::PermissionDenied => {
+                ": give the file to the user that runs the server (chown)"
+            }
+            _ => "",
+        };
+        ServerError::io(&format!("reading the audit log {}{advice}", quoted(&path)), &error)
+    })
 }
 
 fn master_key(config: &Config, data_dir: &DataDir, random: &mut Generator) -> Result<MasterKey, ServerError> {
