@@ -13,8 +13,10 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use nix::sys::signal::Signal;
+use quantonium::clock::Moment;
+use quantonium::crypto::random::{Generator, Kernel};
 use quantonium::server::read_audit;
-use quantonium::store::DataDir;
+use quantonium::store::{DataDir, Journal, MasterKey, Store as _, Witness};
 use serde_json::Value;
 use server::client::Request;
 use server::{Ended, Scratch, Server, binary};
@@ -185,6 +187,33 @@ fn without_dev_the_master_key_lies_elsewhere_and_the_admin_key_is_shown_once() {
     let reply = server.call(&Request::get("/api/keys/a").key(&key));
     assert_eq!(reply.status, 200, "{}", reply.text());
     assert!(!server.stop().stdout.contains("admin API key"));
+}
+
+#[test]
+fn a_store_without_an_api_key_is_finished_with_init_and_never_served() {
+    if binary().is_none() {
+        return;
+    }
+    let (scratch, master) = with_master_key();
+    let given = flag("master-key-file", &master);
+    {
+        // As a start leaves it that was cut off when it had raised the revision beyond what the audit files knew.
+        let data_dir = DataDir::open(&scratch.data_dir(), None).unwrap();
+        let master = MasterKey::read_file(&master).unwrap();
+        let mut random = Generator::new(Kernel, Moment::now()).unwrap();
+        Journal::create(&data_dir, &master, &mut random).unwrap();
+        let witness = Witness { head: None, min_revision: 7, accept_rollback: true };
+        let mut opened = Journal::open(&data_dir, &master, witness).unwrap();
+        assert_eq!(opened.journal.load(&mut |_| Ok(())).unwrap().head.revision, 8);
+    }
+    refuse(&scratch, &[&given], "has no API key, its making was cut off: start once with --init");
+    let server = Server::start_in(&scratch, &[&given, "--init"]).unwrap();
+    let key = server.key().to_owned();
+    post(&server, "/api/keys", r#"{"name":"a"}"#, 201);
+    assert_eq!(server.stop().stdout.matches(&key).count(), 1);
+    let server = Server::start_in(&scratch, &[&given, "--init"]).unwrap();
+    assert_eq!(server.call(&Request::get("/api/keys/a").key(&key)).status, 200);
+    assert!(!server.stop().stdout.contains("admin API key"), "shown once");
 }
 
 #[test]

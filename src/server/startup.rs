@@ -264,6 +264,8 @@ fn open_loops(
     }
     let (poll, mailbox) = open_loop(workers.len())?;
     common.shared.connect(mailboxes, Arc::clone(&mailbox));
+    let shared = Arc::clone(&common.shared);
+    common.publication.on_publish(move || shared.nudge_workers());
     Ok((workers, MainLoop::new(poll, mailbox)?))
 }
 
