@@ -13,7 +13,7 @@ use crate::keeper::group::Asked;
 use crate::keeper::ledger::{Ledger, Now};
 use crate::keeper::queue::Committed;
 use crate::keyring::publication::Epoch;
-use crate::keyring::{Key, encode_uses, schedule};
+use crate::keyring::{Change, Key, encode_uses, schedule};
 use crate::limits::{
     FIGURES_PER_APPEND_MAX_COUNT, KEEPER_RETRY_MILLIS, SCHEDULED_CHANGES_MAX_COUNT, STORE_APPEND_MAX_BYTES,
     USES_PERSIST_SECONDS,
@@ -87,6 +87,13 @@ impl Ledger {
             Condition::Poisoned => return,
         };
         let due = schedule::due(&self.publication.current(), now.wall, at_most);
+        if !self.make(due, now) {
+            self.rounds.changes_not_before = now.moment.plus_millis(KEEPER_RETRY_MILLIS);
+        }
+    }
+
+    /// Makes changes that nobody asked for; returns whether all of it was done and told.
+    pub(super) fn make(&mut self, due: Vec<Change>, now: Now) -> bool {
         let mut asked: Vec<(RequestId, Asked)> = Vec::with_capacity(due.len());
         let mut told = Ok(());
         for change in due {
@@ -96,9 +103,7 @@ impl Ledger {
             }
         }
         let told = told.and_then(|()| self.diary.commit(now.wall));
-        if told.is_err() || !self.carry_out_due(&asked, now) {
-            self.rounds.changes_not_before = now.moment.plus_millis(KEEPER_RETRY_MILLIS);
-        }
+        told.is_ok() && self.carry_out_due(&asked, now)
     }
 
     /// Returns whether all of it was done and told.

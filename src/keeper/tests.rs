@@ -55,6 +55,7 @@ impl Desk {
             publication: Arc::clone(&publication),
             diary: Diary::new(file, "s-k", 5),
             restore_window_seconds: WINDOW_SECONDS,
+            counts_set_back: false,
         };
         let moment = Moment::from_nanos(1_000_000_000);
         let random = Generator::new(Kernel, Moment::now()).unwrap();
@@ -247,6 +248,39 @@ fn the_last_revision_is_refused_and_not_passed() {
     desk.ring().get("a").unwrap().version(1).unwrap().uses().note(desk.now.wall, 3);
     desk.ledger.flush(desk.now);
     assert_eq!(shelf.revision(), 1);
+}
+
+#[test]
+fn after_an_accepted_rollback_nothing_seals_whose_counts_may_have_been_set_back() {
+    let shelf = Shelf::default();
+    let mut desk = Desk::on(shelf.another());
+    let counted = create_of("c", KeyType::ChaCha20Poly1305, PolicyChange::default());
+    desk.commit(vec![
+        counted,
+        create("x"),
+        create_of("d", KeyType::ChaCha20Poly1305, PolicyChange::default()),
+    ]);
+    desk.commit(vec![rotate("c")]);
+    let before = shelf.revision();
+    desk.ledger.begin(desk.now).unwrap();
+    assert_eq!(shelf.revision(), before, "not at every start");
+    desk.ledger.counts_set_back = true;
+    shelf.inner().faults.push_back(Fault::Fails(AppendError::Full));
+    assert_eq!(desk.ledger.begin(desk.now), Err(NotBegun));
+    desk.ledger.counts_set_back = true;
+    desk.ledger.begin(desk.now).unwrap();
+    assert_eq!(shelf.revision(), before + 1, "one append");
+    for ring in [desk.ring(), Desk::on(shelf.another()).ring()] {
+        let seals =
+            |key: &Key| key.versions().map(|of| key.sealing_version(Some(of.number())).is_ok()).collect();
+        let of = |name: &str| -> Vec<bool> { seals(ring.get(name).unwrap()) };
+        assert_eq!([of("c"), of("d"), of("x")], [vec![false, false, true], vec![false, true], vec![true]]);
+        assert_eq!(ring.get("c").unwrap().version(3).unwrap().uses().reserved(), SEALS_BLOCK_COUNT);
+    }
+    let told = desk.told();
+    let count =
+        |what: &str| told.iter().filter(|line| line.contains("key.distrust") && line.contains(what)).count();
+    assert_eq!((count("attempt"), count("\"failure\""), count("\"success\"")), (4, 2, 2), "{told:?}");
 }
 
 #[test]

@@ -101,6 +101,9 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
         publication: Arc::clone(&publication),
         diary,
         restore_window_seconds: config.restore_window_seconds,
+        // Also if it stands where it is known to have stood: an earlier start may have accepted it and been cut off,
+        // and of a restore without audit files nobody else tells.
+        counts_set_back: loaded.rolled_back || config.accept_store_rollback,
     };
     let common = Common {
         shared: Shared::new(config.workers),
