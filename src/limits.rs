@@ -333,9 +333,18 @@ pub const AUDIT_BUFFER_BYTES: usize = 256 * 1024;
 pub const REFUSAL_LINES_PER_SECOND_COUNT: u64 = 20;
 /// Longest name of a change of the key ring in an audit line.
 pub const AUDIT_CHANGE_NAME_MAX_BYTES: usize = 24;
-/// How much of what earlier starts wrote is read at the start, all files together, the newest first: far more than one
-/// start can leave unfinished.
-pub const AUDIT_REPLAY_MAX_BYTES: u64 = 64 * 1024 * 1024;
+/// How much is read at the start of each stream that a keeper wrote, from its end: far more than one start can leave
+/// unfinished, and what ordinary requests cannot fill.
+pub const AUDIT_REPLAY_KEEPER_FILE_MAX_BYTES: u64 = 1024 * 1024;
+/// How much is read of all such streams together, the newest starts first.
+pub const AUDIT_REPLAY_KEEPER_MAX_BYTES: u64 = 64 * 1024 * 1024;
+/// How much is read at the start of each stream that a worker wrote, from its end: what it writes in a second or two,
+/// which is longer than a change is on its way.
+pub const AUDIT_REPLAY_WORKER_FILE_MAX_BYTES: u64 = 8 * 1024 * 1024;
+/// Once so much of such streams was read, the newest starts first, no further start is begun.
+pub const AUDIT_REPLAY_WORKER_MAX_BYTES: u64 = 64 * 1024 * 1024;
+/// Largest revision of the store that an audit line is believed: beyond it there would be no room for changes.
+pub const AUDIT_REVISION_MAX_NUMBER: u64 = STORE_REVISION_CEILING_NUMBER - (1 << 32);
 /// Such a file is read in pieces of this size, from its end.
 pub const AUDIT_REPLAY_PIECE_BYTES: usize = 256 * 1024;
 /// Changes of the key ring that one request may cause before it is refused.

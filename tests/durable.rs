@@ -13,6 +13,10 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use nix::sys::signal::Signal;
+use quantonium::clock::Moment;
+use quantonium::crypto::random::{Generator, Kernel};
+use quantonium::server::read_audit;
+use quantonium::store::{DataDir, Journal, MasterKey, Store as _, Witness};
 use serde_json::Value;
 use server::client::Request;
 use server::{Ended, Scratch, Server, binary};
@@ -186,6 +190,33 @@ fn without_dev_the_master_key_lies_elsewhere_and_the_admin_key_is_shown_once() {
 }
 
 #[test]
+fn a_store_without_an_api_key_is_finished_with_init_and_never_served() {
+    if binary().is_none() {
+        return;
+    }
+    let (scratch, master) = with_master_key();
+    let given = flag("master-key-file", &master);
+    {
+        // As a start leaves it that was cut off when it had raised the revision beyond what the audit files knew.
+        let data_dir = DataDir::open(&scratch.data_dir(), None).unwrap();
+        let master = MasterKey::read_file(&master).unwrap();
+        let mut random = Generator::new(Kernel, Moment::now()).unwrap();
+        Journal::create(&data_dir, &master, &mut random).unwrap();
+        let witness = Witness { head: None, min_revision: 7, accept_rollback: true };
+        let mut opened = Journal::open(&data_dir, &master, witness).unwrap();
+        assert_eq!(opened.journal.load(&mut |_| Ok(())).unwrap().head.revision, 8);
+    }
+    refuse(&scratch, &[&given], "has no API key, its making was cut off: start once with --init");
+    let server = Server::start_in(&scratch, &[&given, "--init"]).unwrap();
+    let key = server.key().to_owned();
+    post(&server, "/api/keys", r#"{"name":"a"}"#, 201);
+    assert_eq!(server.stop().stdout.matches(&key).count(), 1);
+    let server = Server::start_in(&scratch, &[&given, "--init"]).unwrap();
+    assert_eq!(server.call(&Request::get("/api/keys/a").key(&key)).status, 200);
+    assert!(!server.stop().stdout.contains("admin API key"), "shown once");
+}
+
+#[test]
 fn stores_that_cannot_be_used_are_refused_with_what_to_do() {
     if binary().is_none() {
         return;
@@ -235,6 +266,44 @@ fn a_store_that_falls_behind_the_audit_log_is_refused_until_that_is_accepted() {
     fs::remove_file(&journal).unwrap();
     refuse(&scratch, &["--dev"], "it was rolled back");
     assert!(!journal.exists());
+}
+
+#[test]
+fn traffic_does_not_push_the_witness_out() {
+    let scratch = Scratch::new();
+    let Some(server) = Server::start_in(&scratch, &["--workers=2"]) else { return };
+    post(&server, "/api/keys", r#"{"name":"a"}"#, 201);
+    let journal = scratch.data_dir().join("journal");
+    let earlier = fs::metadata(&journal).unwrap().len();
+    post(&server, "/api/keys/a/rotate", "", 200);
+    kill(server);
+    fs::File::options().write(true).open(&journal).unwrap().set_len(earlier).unwrap();
+    // As many lines as a start reads in all, and more.
+    let traffic = "{\"event\":\"encrypt\",\"outcome\":\"success\"}\n".repeat(1_600_000);
+    assert!(traffic.len() > 65 << 20);
+    for entry in fs::read_dir(scratch.data_dir().join("audit")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.to_string_lossy().ends_with("-w0.jsonl") || path.to_string_lossy().ends_with("-w1.jsonl") {
+            fs::File::options().append(true).open(&path).unwrap().write_all(traffic.as_bytes()).unwrap();
+        }
+    }
+    refuse(&scratch, &["--dev"], "it was rolled back");
+}
+
+#[test]
+fn one_worker_hides_nothing_of_another() {
+    let scratch = Scratch::new();
+    let Some(server) = Server::start_in(&scratch, &["--workers=2"]) else { return };
+    assert_eq!(server.stop().code, Some(0));
+    let data_dir = DataDir::open(&scratch.data_dir(), None).unwrap();
+    let audit = scratch.data_dir().join("audit");
+    let traffic = "{\"event\":\"encrypt\",\"outcome\":\"success\"}\n".repeat(1_600_000);
+    let attempt = "{\"event\":\"key.create\",\"outcome\":\"attempt\",\"request_id\":\"0123456789abcdef0123456789abcdef\"}\n";
+    // The latest of all starts: one worker with an attempt, beside others that wrote more than is read in all.
+    for (stream, text) in [("w0", &*traffic), ("w1", attempt), ("w2", &*traffic)] {
+        fs::write(audit.join(format!("7fffffff-00000000-{stream}.jsonl")), text).unwrap();
+    }
+    assert_eq!(read_audit(&data_dir).unwrap().into_unfinished().len(), 1);
 }
 
 #[test]
@@ -323,10 +392,15 @@ fn each_change_has_an_attempt_and_an_outcome_that_says_where_the_store_stood() {
     post(&server, "/api/keys/a/rotate", "", 200);
     assert_eq!(server.stop().code, Some(0));
     let lines = audit_lines(&scratch.data_dir());
-    let changes: Vec<_> = lines.iter().filter(|line| line["outcome"] != "attempt").collect();
+    let told = |line: &&Value| line["outcome"] != "attempt" && line["event"] != "store.head";
+    let changes: Vec<_> = lines.iter().filter(told).collect();
     let mut revisions: Vec<_> = changes.iter().filter_map(|line| line["store_revision"].as_u64()).collect();
     revisions.sort_unstable();
     assert_eq!(revisions, [2, 3], "the first revision is the admin key; what changed nothing has none");
+    let heads = lines.iter().filter(|line| line["event"] == "store.head");
+    let mut heads: Vec<_> = heads.filter_map(|line| line["store_revision"].as_u64()).collect();
+    heads.sort_unstable();
+    assert_eq!(heads, [1, 2, 3], "what the start found, and each group of changes");
     for line in &changes {
         let same =
             |other: &&Value| other["request_id"] == line["request_id"] && other["outcome"] == "attempt";

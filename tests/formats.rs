@@ -413,6 +413,7 @@ fn every_event_is_documented() {
     for event in TABLE.iter().filter_map(|route| route.event) {
         assert!(FORMATS.contains(&format!("`{event}`")), "{event}");
     }
+    assert!(FORMATS.contains(&format!("`{}`", line::STORE_HEAD)));
 }
 
 #[test]

@@ -22,7 +22,12 @@ pub enum Outcome {
     Success,
     /// It was refused or failed.
     Failure,
+    /// Nobody can tell any more.
+    Unknown,
 }
+
+/// The event that tells where the store stands, apart from any request.
+pub const STORE_HEAD: &str = "store.head";
 
 impl Outcome {
     const fn name(self) -> &'static str {
@@ -31,6 +36,7 @@ impl Outcome {
             Self::Begin => "begin",
             Self::Success => "success",
             Self::Failure => "failure",
+            Self::Unknown => "unknown",
         }
     }
 }

@@ -9,8 +9,10 @@ use std::io::{self, Read, Seek, SeekFrom};
 
 use memchr::memmem;
 
-use crate::audit::line::StoreMark;
-use crate::limits::{AUDIT_CHANGE_NAME_MAX_BYTES, AUDIT_LINE_MAX_BYTES, AUDIT_REPLAY_PIECE_BYTES};
+use crate::audit::line::{STORE_HEAD, StoreMark};
+use crate::limits::{
+    AUDIT_CHANGE_NAME_MAX_BYTES, AUDIT_LINE_MAX_BYTES, AUDIT_REPLAY_PIECE_BYTES, AUDIT_REVISION_MAX_NUMBER,
+};
 use crate::model::{KeyName, RequestId};
 
 /// Changes of the key ring have names that begin with this.
@@ -31,13 +33,22 @@ pub struct Unfinished {
     pub key: Option<String>,
     /// How many changes of the same request were written down before it.
     pub before: usize,
+    /// The request of the last change in the same stream that was written down before it: if the store remembers that
+    /// one, it would remember this one too.
+    pub after: Option<RequestId>,
 }
 
 /// What was read until now.
 #[derive(Debug, Default)]
 pub struct Replay {
     head: Option<StoreMark>,
+    /// Lines whose revision no store can have.
+    impossible: u64,
     unfinished: Vec<Unfinished>,
+    /// From here on they are of the stream that is being read, and what was written down before them is still to come.
+    open_from: usize,
+    /// Of requests with an unfinished change, how many changes that were written down have been read since.
+    kept: BTreeMap<RequestId, usize>,
     /// Outcomes whose attempts are still to come.
     ended: BTreeMap<(RequestId, Event), usize>,
 }
@@ -58,10 +69,20 @@ impl Replay {
         self.head
     }
 
+    /// How many lines told a revision that no store can have: whoever wrote them was not the server.
+    #[must_use]
+    pub fn impossible(&self) -> u64 {
+        self.impossible
+    }
+
     /// The changes without an outcome, the newest first.
     #[must_use]
     pub fn into_unfinished(self) -> Vec<Unfinished> {
-        let Self { mut unfinished, mut ended, .. } = self;
+        let Self { mut unfinished, mut ended, kept, .. } = self;
+        for of in &mut unfinished {
+            // Until now: what had been read when the attempt was.
+            of.before = kept.get(&of.request).map_or(0, |kept| kept.saturating_sub(of.before));
+        }
         // Of starts within one second nobody can tell the order, so an outcome may have been read after its attempt.
         unfinished.retain(|of| {
             let left = event(of.event.as_bytes()).and_then(|event| ended.get_mut(&(of.request, event)));
@@ -82,6 +103,7 @@ impl Replay {
         // The beginning of the line that the last piece ended in, and what a crash left of a line at the end.
         let mut bytes = Vec::new();
         let mut torn = true;
+        self.open_from = self.unfinished.len();
         while at > stop {
             let len = usize::try_from(at - stop).unwrap_or(usize::MAX).min(AUDIT_REPLAY_PIECE_BYTES);
             at -= u64::try_from(len).unwrap_or(at);
@@ -115,12 +137,19 @@ impl Replay {
         if line.last() != Some(&b'}') || line.len() > AUDIT_LINE_MAX_BYTES {
             return None;
         }
-        let name = member(line, b",\"event\":\"").filter(|name| name.starts_with(CHANGES))?;
-        let mark = mark(line);
+        let name = member(line, b",\"event\":\"")?;
+        let is_head = name == STORE_HEAD.as_bytes();
+        if !is_head && !name.starts_with(CHANGES) {
+            return None;
+        }
+        let mark = self.mark(line);
         if let Some(mark) = mark
             && self.head.is_none_or(|head| head.revision < mark.revision)
         {
             self.head = Some(mark);
+        }
+        if is_head {
+            return None;
         }
         let outcome = member(line, b",\"outcome\":\"")?;
         let request = RequestId::parse(member(line, b",\"request_id\":\"")?)?;
@@ -129,16 +158,37 @@ impl Replay {
             match self.ended.get_mut(&(request, event)) {
                 Some(count) if *count > 1 => *count -= 1,
                 Some(_) => drop(self.ended.remove(&(request, event))),
-                None => self.unfinished.push(unfinished(line, name, request)?),
+                None => {
+                    let mut of = unfinished(line, name, request)?;
+                    of.before = *self.kept.entry(request).or_insert(0);
+                    self.unfinished.push(of);
+                }
             }
         } else if member(line, b",\"code\":\"") != Some(AMBIGUOUS) {
             *self.ended.entry((request, event)).or_insert(0) += 1;
             if mark.is_some() {
-                let same = self.unfinished.iter_mut().filter(|of| of.request == request);
-                same.for_each(|of| of.before += 1);
+                if let Some(kept) = self.kept.get_mut(&request) {
+                    *kept += 1;
+                }
+                let open = self.unfinished.get_mut(self.open_from..).unwrap_or_default();
+                open.iter_mut().for_each(|of| of.after = Some(request));
+                self.open_from = self.unfinished.len();
             }
         }
         Some(())
+    }
+
+    /// Where the store stood, if the line tells it and it can be so.
+    fn mark(&mut self, line: &[u8]) -> Option<StoreMark> {
+        const REVISION: &[u8] = b",\"store_revision\":";
+        memmem::find(line, REVISION)?;
+        let revision = number(line, REVISION).filter(|revision| *revision <= AUDIT_REVISION_MAX_NUMBER);
+        if revision.is_none() {
+            self.impossible += 1;
+        }
+        // Sixteen bytes in hexadecimal, as request identifiers are.
+        let tag = RequestId::parse(member(line, b",\"store_tag\":\"")?)?.to_bytes();
+        Some(StoreMark { revision: revision?, tag })
     }
 }
 
@@ -151,6 +201,7 @@ fn unfinished(line: &[u8], event: &[u8], request: RequestId) -> Option<Unfinishe
         principal: member(line, b",\"principal\":\"").and_then(text).filter(plain),
         key: member(line, b",\"key\":\"").and_then(text).filter(|key| KeyName::is_valid(key)),
         before: 0,
+        after: None,
     })
 }
 
@@ -160,13 +211,6 @@ fn event(name: &[u8]) -> Option<Event> {
     let plain = name.iter().all(|byte| byte.is_ascii_lowercase() || matches!(byte, b'.' | b'_'));
     event.get_mut(..name.len()).filter(|_| plain)?.copy_from_slice(name);
     Some(event)
-}
-
-fn mark(line: &[u8]) -> Option<StoreMark> {
-    let revision = number(line, b",\"store_revision\":")?;
-    // Sixteen bytes in hexadecimal, as request identifiers are.
-    let tag = RequestId::parse(member(line, b",\"store_tag\":\"")?)?.to_bytes();
-    Some(StoreMark { revision, tag })
 }
 
 /// The text behind `before`, up to its closing quote. No text in a line holds a quote.
@@ -179,6 +223,12 @@ fn number(line: &[u8], before: &[u8]) -> Option<u64> {
     let rest = line.get(memmem::find(line, before)? + before.len()..)?;
     let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
     str::from_utf8(rest.get(..digits)?).ok()?.parse().ok()
+}
+
+/// Whether a keeper wrote the stream of this name: it tells where the store stood, whatever else was going on.
+#[must_use]
+pub fn is_keepers(stream: &str) -> bool {
+    stream.ends_with("-k")
 }
 
 /// When the start was that wrote the stream of this name, in seconds; 0 for a name that no start gives.
@@ -241,6 +291,18 @@ mod tests {
             self
         }
 
+        fn tell_head(&mut self, revision: u64) -> &mut Self {
+            let store = Some(StoreMark { revision, tag: [3; 16] });
+            let (at, outcome) = (WallTime::default(), Outcome::Success);
+            let event =
+                Event { at, name: STORE_HEAD, outcome, code: None, count: None, store, request: None };
+            let mut target = [0; AUDIT_LINE_MAX_BYTES];
+            self.lines += 1;
+            let len = line::write(&mut target, "s-k", self.lines, &event).unwrap();
+            self.bytes.extend_from_slice(&target[..len]);
+            self
+        }
+
         fn replayed(&self) -> Replay {
             let mut replay = Replay::new();
             let read = replay.read(&mut Cursor::new(&self.bytes), u64::MAX).unwrap();
@@ -283,6 +345,47 @@ mod tests {
         assert_eq!(ids(file.replayed()), [(RequestId::new(7, 1), 2)]);
         file.tell("key.reserve", 1, Outcome::Success, Some(6));
         assert_eq!(ids(file.replayed()), []);
+    }
+
+    #[test]
+    fn a_line_that_tells_where_the_store_stands_is_a_witness() {
+        let mut file = File::default();
+        file.tell("key.create", 1, Outcome::Success, Some(2)).tell_head(3);
+        assert_eq!(file.replayed().head().unwrap().revision, 3);
+    }
+
+    #[test]
+    fn a_revision_that_no_store_can_have_is_no_witness_and_is_counted() {
+        const MOST: u64 = AUDIT_REVISION_MAX_NUMBER;
+        for revision in [MOST + 1, i64::MAX as u64, u64::MAX] {
+            let mut file = File::default();
+            file.tell("key.create", 1, Outcome::Success, Some(2)).tell_head(revision);
+            file.tell("key.create", 2, Outcome::Success, Some(revision));
+            let larger = str::from_utf8(&file.bytes).unwrap().replace(&revision.to_string(), &"9".repeat(30));
+            for bytes in [file.bytes, larger.into_bytes()] {
+                let replay = File { bytes, lines: 0 }.replayed();
+                assert_eq!((replay.head().unwrap().revision, replay.impossible()), (2, 2), "{revision}");
+            }
+        }
+        let mut file = File::default();
+        let replay = file.tell_head(MOST).replayed();
+        assert_eq!((replay.head().unwrap().revision, replay.impossible()), (MOST, 0));
+    }
+
+    #[test]
+    fn an_unfinished_change_names_the_last_one_that_was_kept_before_it() {
+        let mut older = File::default();
+        older.tell("key.create", 8, Outcome::Success, Some(2));
+        let mut file = File::default();
+        file.tell("key.create", 1, Outcome::Attempt, None).tell("key.create", 2, Outcome::Success, Some(3));
+        file.tell("key.create", 3, Outcome::Attempt, None).tell("key.create", 4, Outcome::Attempt, None);
+        let mut replay = Replay::new();
+        for file in [&file, &older] {
+            replay.read(&mut Cursor::new(&file.bytes), u64::MAX).unwrap();
+        }
+        let found: Vec<_> = replay.into_unfinished().into_iter().map(|of| (of.request, of.after)).collect();
+        let id = |number| RequestId::new(7, number);
+        assert_eq!(found, [(id(4), Some(id(2))), (id(3), Some(id(2))), (id(1), None)]);
     }
 
     #[test]

@@ -1,15 +1,18 @@
 //! The keeper's own audit stream: what the server does to keys by itself.
 //!
 //! Owns [`Diary`]. Invariants: a change that nobody asked for has its attempt in the log before it is made, and its
-//! outcome after; no attempt of an earlier start stays without an outcome.
+//! outcome after; no attempt of an earlier start stays without an outcome; where the store stands is told only of what
+//! is durable, and again if it could not be told.
 
+use std::collections::HashMap;
 use std::fs::File;
 
-use crate::audit::line::{Event, Outcome, Request};
+use crate::audit::line::{Event, Outcome, Request, STORE_HEAD};
 use crate::audit::replay::Unfinished;
 use crate::audit::{Sink, StoreMark, WriteFailed};
 use crate::clock::WallTime;
 use crate::keyring::{Change, ChangeError};
+use crate::limits::STORE_ORIGINS_MAX_COUNT;
 use crate::model::RequestId;
 use crate::store::{Head, Origin};
 
@@ -20,17 +23,51 @@ pub struct Diary {
     /// Random for each start: the first half of the identifiers.
     start: u64,
     count: u64,
+    /// Where the store stands, as long as it is not told.
+    untold: Option<Head>,
 }
 
 impl Diary {
     /// A diary in `file`, which appends, as the stream `stream`.
     #[must_use]
     pub fn new(file: File, stream: &str, start: u64) -> Self {
-        Self { sink: Sink::new(file, stream), start, count: 0 }
+        Self { sink: Sink::new(file, stream), start, count: 0, untold: None }
+    }
+
+    /// Tells where the store stands, durably: a store that is behind it later was rolled back. Here the traffic of the
+    /// workers cannot push it out of what a start reads.
+    ///
+    /// # Errors
+    /// [`WriteFailed`]: [`Diary::mend`] tells it again.
+    pub fn stand_at(&mut self, head: Head, now: WallTime) -> Result<(), WriteFailed> {
+        self.untold = Some(head);
+        self.tell_standing(now)
+    }
+
+    /// Makes good what could not be told, if it goes again.
+    pub(super) fn mend(&mut self, now: WallTime) {
+        if self.untold.is_some() {
+            let _ = self.tell_standing(now);
+        } else if self.sink.is_broken() {
+            // Says what is missing.
+            let _ = self.sink.commit(now);
+        }
+    }
+
+    fn tell_standing(&mut self, at: WallTime) -> Result<(), WriteFailed> {
+        let store = self.untold.map(mark);
+        if !self.sink.has_room() {
+            self.sink.commit(at)?;
+        }
+        let (name, outcome) = (STORE_HEAD, Outcome::Success);
+        self.sink.append(&Event { at, name, outcome, code: None, count: None, store, request: None });
+        self.sink.commit(at)?;
+        self.untold = None;
+        Ok(())
     }
 
     /// Gives the attempts of earlier starts that have no outcome the one they had: `recent` are the origins of what the
-    /// store took last.
+    /// store took last. If these do not reach back to an attempt, its outcome is unknown.
     ///
     /// # Errors
     /// [`WriteFailed`]: what was written counts, the rest is for the next start.
@@ -40,10 +77,17 @@ impl Diary {
         recent: &[Origin],
         now: WallTime,
     ) -> Result<(), WriteFailed> {
+        let mut kept: HashMap<Origin, usize> = HashMap::with_capacity(recent.len());
+        recent.iter().for_each(|origin| *kept.entry(*origin).or_insert(0) += 1);
         for of in unfinished {
-            let origin = of.request.to_bytes();
-            let kept = recent.iter().filter(|recent| **recent == origin).count();
-            let outcome = if kept > of.before { Outcome::Success } else { Outcome::Failure };
+            let of_request = |request: &RequestId| kept.get(&request.to_bytes()).copied().unwrap_or(0);
+            let reaches_back = recent.len() < STORE_ORIGINS_MAX_COUNT
+                || of.after.as_ref().is_some_and(|after| of_request(after) > 0);
+            let outcome = match of_request(&of.request) > of.before {
+                true => Outcome::Success,
+                false if reaches_back => Outcome::Failure,
+                false => Outcome::Unknown,
+            };
             let about =
                 Request { principal: of.principal.as_deref(), key: of.key.as_deref(), ..about(&of.request) };
             self.append(&of.event, outcome, Some("reconciled"), None, about, now)?;
@@ -87,9 +131,10 @@ impl Diary {
         self.sink.commit(now)
     }
 
-    /// Whether what was told last could not be written.
-    pub(super) fn is_broken(&self) -> bool {
-        self.sink.is_broken()
+    /// What `next` would be if it had taken over from this one.
+    #[cfg(test)]
+    pub(super) fn continued_by(&self, next: Self) -> Self {
+        Self { untold: self.untold, ..next }
     }
 
     fn append(

@@ -1,7 +1,7 @@
 //! The making of a store with its first admin key.
 //!
-//! Owns [`initialise`]. Invariant: a store whose making was cut off before its admin key was in it holds nothing at all,
-//! and is made complete by the next attempt.
+//! Owns [`initialise`]. Invariant: a store whose making was cut off before its admin key was in it has no API key, and is
+//! made complete by the next attempt.
 
 use std::io;
 
@@ -16,13 +16,14 @@ use crate::limits::KEY_BYTES;
 use crate::model::Rights;
 use crate::secret::Secret;
 use crate::store::{
-    DataDir, Journal, Kind, MasterKey, Record, SEAL_NONCE_BYTES, Sealer, Store, StoreError, Witness,
+    AppendError, DataDir, Journal, Kind, MasterKey, Record, SEAL_NONCE_BYTES, Sealer, Store, StoreError,
+    Witness,
 };
 
 /// Makes the store in `data_dir` and the first admin key in it; returns the key's text, which nothing else keeps.
 ///
 /// # Errors
-/// [`StoreError::StoreExists`] if there is a store with something in it; what the system refuses.
+/// [`StoreError::StoreExists`] if there is a store with an API key; what the system refuses.
 pub fn initialise(
     data_dir: &DataDir,
     master: &MasterKey,
@@ -30,11 +31,11 @@ pub fn initialise(
 ) -> Result<Zeroizing<String>, StoreError> {
     let now = Moment::now();
     let text = api_key::generate(|bytes| random.fill(now, bytes))?;
-    initialise_with(data_dir, master, random, &text)?;
+    initialise_with(data_dir, master, random, &text, Witness::default())?;
     Ok(text)
 }
 
-/// As [`initialise`], with an admin key that was made before.
+/// As [`initialise`], with an admin key that was made before, and beyond what `witness` has seen, if that is accepted.
 ///
 /// # Errors
 /// As for [`initialise`]; a text that is no API key.
@@ -43,27 +44,31 @@ pub fn initialise_with(
     master: &MasterKey,
     random: &mut Generator,
     admin: &str,
+    witness: Witness,
 ) -> Result<(), StoreError> {
     if !Journal::exists(data_dir)? {
         Journal::create(data_dir, master, random)?;
     }
-    let opened = Journal::open(data_dir, master, Witness::default())?;
+    let opened = Journal::open(data_dir, master, witness)?;
     let (mut journal, sealer) = (opened.journal, opened.root.sealer(opened.ring)?);
     let opening = load(&mut journal, &sealer)?;
-    if opening.loaded.head.revision > 0 {
+    if !opening.api_keys.is_empty() {
         return Err(StoreError::StoreExists { path: data_dir.path().join("journal") });
     }
-    let record = admin_record(&sealer, &opened.root.pepper()?, random, admin)?;
-    journal.append(0, &[record], &[]).map_err(StoreError::NotAppended)?;
+    let at = opening.loaded.head.revision;
+    let revision = at.checked_add(1).ok_or(StoreError::NotAppended(AppendError::TooLarge))?;
+    let record = admin_record(&sealer, &opened.root.pepper()?, random, admin, revision)?;
+    journal.append(at, &[record], &[]).map_err(StoreError::NotAppended)?;
     Ok(())
 }
 
-/// The record of the first API key, as the first revision.
+/// The record of the first API key.
 fn admin_record(
     sealer: &Sealer,
     pepper: &Secret<KEY_BYTES>,
     random: &mut Generator,
     text: &str,
+    revision: u64,
 ) -> Result<Record, StoreError> {
     let now = Moment::now();
     let registry = pepper.with(Registry::new);
@@ -71,7 +76,7 @@ fn admin_record(
     let key = registry
         .stored(text, salt, Rights::Admin, WallTime::now())
         .map_err(|error| StoreError::KeyNotMade(Box::new(io::Error::other(error))))?;
-    let (path, revision) = (sealer.path(Kind::ApiKey, key.name()), 1);
+    let path = sealer.path(Kind::ApiKey, key.name());
     let nonce = random.array::<SEAL_NONCE_BYTES>(now)?;
     let sealed = sealer.seal(path, revision, &nonce, &key.encode())?;
     Ok(Record { path, revision, sealed: Some(sealed) })

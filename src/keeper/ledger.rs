@@ -19,7 +19,7 @@ use crate::keeper::rounds::Rounds;
 use crate::keyring::change::apply;
 use crate::keyring::publication::Epoch;
 use crate::keyring::{Change, ChangeError, Circumstances, Effect, Publication, Ring};
-use crate::limits::COMMIT_CONFLICTS_MAX_COUNT;
+use crate::limits::{COMMIT_CONFLICTS_MAX_COUNT, SCHEDULED_CHANGES_MAX_COUNT};
 use crate::model::{KeyName, StoreHealth};
 use crate::store::{AppendError, Condition, Head, MaintainError, Record, Sealer, Store};
 
@@ -51,6 +51,8 @@ pub struct Ledger {
     pub(super) diary: Diary,
     pub(super) rounds: Rounds,
     restore_window_seconds: u64,
+    /// Whether keys are still to be distrusted.
+    pub(super) counts_set_back: bool,
     /// Keys with a change of which nobody knows whether it outlives a restart.
     doubtful: BTreeSet<KeyName>,
     /// What was said last of the store.
@@ -71,13 +73,29 @@ pub struct Parts {
     pub diary: Diary,
     /// How long a deleted key can be brought back.
     pub restore_window_seconds: u64,
+    /// Whether the store may have been set back, so that more was sealed than it knows of.
+    pub counts_set_back: bool,
+}
+
+/// The store or the audit log does not take what has to be done first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotBegun;
+
+impl fmt::Display for NotBegun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "keys whose seals may be more than the store knows got no fresh version: store or audit log cannot be \
+             written; free some space and start again with --accept-store-rollback",
+        )
+    }
 }
 
 impl Ledger {
     /// A ledger that draws what it needs from `random`.
     #[must_use]
     pub fn new(parts: Parts, random: Generator) -> Self {
-        let Parts { store, sealer, head, publication, diary, restore_window_seconds } = parts;
+        let Parts { store, sealer, head, publication, diary, restore_window_seconds, counts_set_back } =
+            parts;
         Self {
             store,
             sealer: Arc::new(sealer),
@@ -87,9 +105,41 @@ impl Ledger {
             diary,
             rounds: Rounds::default(),
             restore_window_seconds,
+            counts_set_back,
             doubtful: BTreeSet::new(),
             told: StoreHealth::Good,
         }
+    }
+
+    /// What has to be done before anything is served: where the store was set back, what counted its seals is not
+    /// believed.
+    ///
+    /// # Errors
+    /// [`NotBegun`]: nothing may be served.
+    pub fn begin(&mut self, now: Now) -> Result<(), NotBegun> {
+        if !core::mem::take(&mut self.counts_set_back) {
+            return Ok(());
+        }
+        let ring = self.publication.current();
+        let counted = ring.keys().filter(|key| key.kind().counts_seals());
+        let names: Vec<KeyName> = counted.map(|key| key.name().clone()).collect();
+        for some in names.chunks(SCHEDULED_CHANGES_MAX_COUNT) {
+            let changes = some.iter().map(|name| Change::Distrust { name: name.clone() });
+            if !self.make(changes.collect(), now) {
+                return Err(NotBegun);
+            }
+        }
+        if !names.is_empty() {
+            console::log(
+                Level::Warn,
+                format_args!(
+                    "store: {} keys with 96-bit nonces got a fresh version: their older ones only decrypt, since more \
+                     may have been sealed with them than the store knows",
+                    names.len()
+                ),
+            );
+        }
+        Ok(())
     }
 
     /// Carries out what waits, in as few groups as it fits into, and answers it.
@@ -116,14 +166,18 @@ impl Ledger {
             let sealer = Arc::clone(&self.sealer);
             let group = self.judge(&sealer, asked, now);
             if group.is_empty() {
-                return self.conclude(group, None);
+                return self.conclude(group, None, now);
             }
+            let revision = match self.next_revision() {
+                Ok(revision) => revision,
+                Err(error) => return self.abandon(group, meaning(error)),
+            };
             let draw = |bytes: &mut [u8]| self.random.fill(now.moment, bytes);
-            let Ok(records) = group.seal(self.head.revision + 1, draw) else {
+            let Ok(records) = group.seal(revision, draw) else {
                 return self.abandon(group, ChangeError::Entropy);
             };
             match self.store.append(self.head.revision, &records, &group.origins) {
-                Ok(head) => return self.conclude(group, Some(head)),
+                Ok(head) => return self.conclude(group, Some(head), now),
                 Err(AppendError::Conflict { .. }) => {}
                 Err(AppendError::Ambiguous) => return self.doubt(group, asked, now),
                 Err(error) => return self.abandon(group, meaning(error)),
@@ -202,10 +256,22 @@ impl Ledger {
         group
     }
 
+    /// What leads to `head` is durable.
+    pub(super) fn stand_at(&mut self, head: Head, now: Now) {
+        self.head = head;
+        // The line of the change tells it too: what could not be told here is told later.
+        let _ = self.diary.stand_at(head, now.wall);
+    }
+
+    /// The revision of the next append; nothing if there is none left, which no store reaches by itself.
+    pub(super) fn next_revision(&self) -> Result<u64, AppendError> {
+        self.head.revision.checked_add(1).ok_or(AppendError::Refused)
+    }
+
     /// The group is durable, or had nothing to write.
-    fn conclude(&mut self, group: Group<'_>, head: Option<Head>) -> Vec<Committed> {
+    fn conclude(&mut self, group: Group<'_>, head: Option<Head>, now: Now) -> Vec<Committed> {
         if let Some(head) = head {
-            self.head = head;
+            self.stand_at(head, now);
         }
         group.grant();
         let is_put = |effect| matches!(effect, Effect::Put | Effect::Removed);

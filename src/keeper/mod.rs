@@ -21,6 +21,6 @@ mod tests;
 
 pub use diary::Diary;
 pub use initial::{initialise, initialise_with};
-pub use ledger::{Ledger, Now, Parts};
+pub use ledger::{Ledger, NotBegun, Now, Parts};
 pub use queue::{Committed, Done, Keeper, Pending};
 pub use records::{Opening, load};

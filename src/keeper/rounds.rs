@@ -1,7 +1,7 @@
 //! What the keeper does by itself at a tick: rotations and destructions that are due, and use figures.
 //!
 //! Owns when each of them is next looked at ([`Rounds`]). Invariants: a tick at which nothing is due writes nothing and
-//! looks at no key; what failed is not tried again at once; a change that nobody asked for is told in the audit log
+//! looks at no key; figures are looked at once in a while, each key once, however busy it is; what failed is not tried again at once; a change that nobody asked for is told in the audit log
 //! before it is made, or is not made.
 
 use std::sync::Arc;
@@ -13,12 +13,12 @@ use crate::keeper::group::Asked;
 use crate::keeper::ledger::{Ledger, Now};
 use crate::keeper::queue::Committed;
 use crate::keyring::publication::Epoch;
-use crate::keyring::{Key, encode_uses, schedule};
+use crate::keyring::{Change, Key, encode_uses, schedule};
 use crate::limits::{
     FIGURES_PER_APPEND_MAX_COUNT, KEEPER_RETRY_MILLIS, SCHEDULED_CHANGES_MAX_COUNT, STORE_APPEND_MAX_BYTES,
     USES_PERSIST_SECONDS,
 };
-use crate::model::RequestId;
+use crate::model::{KeyName, RequestId};
 use crate::store::{AppendError, Condition, Kind, Record, SEAL_NONCE_BYTES};
 
 /// When the keeper looks at what.
@@ -29,6 +29,8 @@ pub(super) struct Rounds {
     next_due: Option<WallTime>,
     changes_not_before: Moment,
     figures_not_before: Option<Moment>,
+    /// Keys that were in use when the round of the figures began, and whose turn is still to come.
+    figures_left: Vec<KeyName>,
     pub(super) maintain_not_before: Moment,
 }
 
@@ -47,20 +49,24 @@ impl Ledger {
             return;
         }
         self.run_due(now);
-        if self.diary.is_broken() {
-            // Says what is missing, as soon as the file takes lines again.
-            let _ = self.diary.commit(now.wall);
-        }
+        self.diary.mend(now.wall);
         let persist = USES_PERSIST_SECONDS * 1_000;
         let figures = *self.rounds.figures_not_before.get_or_insert(now.moment.plus_millis(persist));
-        if figures <= now.moment && self.write_figures(now) != Ok(true) {
+        if self.rounds.figures_left.is_empty() && figures <= now.moment {
+            self.rounds.figures_not_before = Some(now.moment.plus_millis(persist));
+            self.begin_figures();
+        }
+        if !self.rounds.figures_left.is_empty() && self.write_figures(now).is_err() {
+            // What was not written is news still.
+            self.rounds.figures_left.clear();
             self.rounds.figures_not_before = Some(now.moment.plus_millis(persist));
         }
     }
 
     /// Writes down everything that is only in memory, if it can.
     pub(super) fn flush(&mut self, now: Now) {
-        while self.write_figures(now) == Ok(true) {}
+        self.begin_figures();
+        while !self.rounds.figures_left.is_empty() && self.write_figures(now).is_ok() {}
         let _ = self.diary.commit(now.wall);
     }
 
@@ -81,6 +87,13 @@ impl Ledger {
             Condition::Poisoned => return,
         };
         let due = schedule::due(&self.publication.current(), now.wall, at_most);
+        if !self.make(due, now) {
+            self.rounds.changes_not_before = now.moment.plus_millis(KEEPER_RETRY_MILLIS);
+        }
+    }
+
+    /// Makes changes that nobody asked for; returns whether all of it was done and told.
+    pub(super) fn make(&mut self, due: Vec<Change>, now: Now) -> bool {
         let mut asked: Vec<(RequestId, Asked)> = Vec::with_capacity(due.len());
         let mut told = Ok(());
         for change in due {
@@ -90,9 +103,7 @@ impl Ledger {
             }
         }
         let told = told.and_then(|()| self.diary.commit(now.wall));
-        if told.is_err() || !self.carry_out_due(&asked, now) {
-            self.rounds.changes_not_before = now.moment.plus_millis(KEEPER_RETRY_MILLIS);
-        }
+        told.is_ok() && self.carry_out_due(&asked, now)
     }
 
     /// Returns whether all of it was done and told.
@@ -123,21 +134,26 @@ impl Ledger {
         self.rounds.next_due.is_some_and(|due| due <= now)
     }
 
-    /// Writes down the figures of keys that were used since the last time, as many as one append takes; tells whether
-    /// there may be more.
-    fn write_figures(&mut self, now: Now) -> Result<bool, Unwritten> {
+    /// Notes which keys were used since their figures were written down.
+    fn begin_figures(&mut self) {
         let ring = self.publication.current();
+        let used = ring.keys().filter(|key| key.has_news());
+        self.rounds.figures_left = used.map(|key| key.name().clone()).collect();
+    }
+
+    /// Writes down the figures of keys whose turn it is, as many as one append takes.
+    fn write_figures(&mut self, now: Now) -> Result<(), Unwritten> {
+        let ring = self.publication.current();
+        let revision = self.next_revision().map_err(Unwritten::Append)?;
         let mut used: Vec<Arc<Key>> = Vec::new();
         let mut records: Vec<Record> = Vec::new();
         let mut weight = 0;
         let mut unsealed = None;
-        for key in ring.keys() {
-            if used.len() >= FIGURES_PER_APPEND_MAX_COUNT || weight >= STORE_APPEND_MAX_BYTES / 2 {
-                break;
-            }
-            if key.take_news() {
+        while used.len() < FIGURES_PER_APPEND_MAX_COUNT && weight < STORE_APPEND_MAX_BYTES / 2 {
+            let Some(name) = self.rounds.figures_left.pop() else { break };
+            if let Some(key) = ring.get_any(name.as_str()).filter(|key| key.take_news()) {
                 used.push(Arc::clone(key));
-                match self.figures(key, now) {
+                match self.figures(key, revision, now) {
                     Ok(record) => {
                         weight += record.weight();
                         records.push(record);
@@ -150,7 +166,7 @@ impl Ledger {
             }
         }
         if used.is_empty() {
-            return Ok(false);
+            return Ok(());
         }
         let written = match unsealed {
             Some(error) => Err(Unwritten::Crypto(error)),
@@ -158,8 +174,8 @@ impl Ledger {
         };
         match written {
             Ok(head) => {
-                self.head = head;
-                Ok(true)
+                self.stand_at(head, now);
+                Ok(())
             }
             Err(error) => {
                 used.iter().for_each(|key| key.keep_news());
@@ -168,9 +184,9 @@ impl Ledger {
         }
     }
 
-    /// The record of the figures of `key`, for the next revision.
-    fn figures(&mut self, key: &Key, now: Now) -> Result<Record, crypto::Error> {
-        let (path, revision) = (self.sealer.path(Kind::Uses, key.name().as_str()), self.head.revision + 1);
+    /// The record of the figures of `key`, for `revision`.
+    fn figures(&mut self, key: &Key, revision: u64, now: Now) -> Result<Record, crypto::Error> {
+        let path = self.sealer.path(Kind::Uses, key.name().as_str());
         let nonce = self.random.array::<SEAL_NONCE_BYTES>(now.moment)?;
         let sealed = self.sealer.seal(path, revision, &nonce, &encode_uses(key))?;
         Ok(Record { path, revision, sealed: Some(sealed) })

@@ -10,12 +10,16 @@ use std::sync::{Arc, Mutex};
 use super::group::Asked;
 use super::shelf::{Fault, Shelf};
 use super::*;
+use crate::audit::line::STORE_HEAD;
 use crate::clock::{Moment, WallTime};
 use crate::crypto::random::{Generator, Kernel};
 use crate::keyring::change::apply;
 use crate::keyring::publication::Publication;
 use crate::keyring::{Change, ChangeError, Circumstances, Effect, Key, Ring, encode_key};
-use crate::limits::{KEEPER_RETRY_MILLIS, SEALS_BLOCK_COUNT, STORE_APPEND_MAX_BYTES, USES_PERSIST_SECONDS};
+use crate::limits::{
+    FIGURES_PER_APPEND_MAX_COUNT, KEEPER_RETRY_MILLIS, SEALS_BLOCK_COUNT, STORE_APPEND_MAX_BYTES,
+    USES_PERSIST_SECONDS,
+};
 use crate::model::{KeyName, KeyOptions, KeyType, PolicyChange, RequestId, StoreHealth, VersionState};
 use crate::secret::SecretBytes;
 use crate::store::{AppendError, RootKey, Sealer, Store as _};
@@ -51,6 +55,7 @@ impl Desk {
             publication: Arc::clone(&publication),
             diary: Diary::new(file, "s-k", 5),
             restore_window_seconds: WINDOW_SECONDS,
+            counts_set_back: false,
         };
         let moment = Moment::from_nanos(1_000_000_000);
         let random = Generator::new(Kernel, Moment::now()).unwrap();
@@ -99,7 +104,22 @@ impl Desk {
         self.ring().get(name).unwrap().latest_number()
     }
 
+    /// What the keeper told, apart from where the store stands.
     fn told(&self) -> Vec<String> {
+        self.lines().into_iter().filter(|line| !line.contains(STORE_HEAD)).collect()
+    }
+
+    /// Where it told that the store stands.
+    fn heads(&self) -> Vec<u64> {
+        let heads = self.lines().into_iter().filter(|line| line.contains(STORE_HEAD));
+        let revision = |line: &str| {
+            let rest = line.split("\"store_revision\":").nth(1).unwrap();
+            rest.split(',').next().unwrap().parse().unwrap()
+        };
+        heads.map(|line| revision(&line)).collect()
+    }
+
+    fn lines(&self) -> Vec<String> {
         fs::read_to_string(&self.diary).unwrap().lines().map(str::to_owned).collect()
     }
 }
@@ -178,6 +198,89 @@ fn a_change_is_answered_when_it_is_durable_and_published() {
     desk.keeper.carry_out(work, &mut desk.ledger, desk.now);
     assert!(desk.ring().get("a").is_some() && shelf.revision() == 1);
     assert!(matches!(pending.poll(&mut context), Poll::Ready(Committed { outcome: Ok(_), .. })));
+}
+
+#[test]
+fn where_the_store_stands_is_told_before_the_answer_and_only_of_what_is_durable() {
+    let shelf = Shelf::default();
+    let mut desk = Desk::on(shelf.another());
+    desk.commit(vec![create("a"), create("b")]);
+    desk.commit(vec![create("a")]);
+    assert_eq!(desk.heads(), [1], "one line for each append");
+    shelf.inner().faults.push_back(Fault::Fails(AppendError::Full));
+    desk.commit(vec![rotate("a")]);
+    assert_eq!(desk.heads(), [1]);
+    desk.ring().get("a").unwrap().version(1).unwrap().uses().note(desk.now.wall, 3);
+    desk.ledger.flush(desk.now);
+    assert_eq!(desk.heads(), [1, 2], "figures move it, too");
+    shelf.inner().faults.push_back(Fault::Kept);
+    desk.commit(vec![rotate("a")]);
+    assert_eq!(
+        (desk.heads(), shelf.revision()),
+        (vec![1, 2], 3),
+        "of that nobody knows whether it is durable"
+    );
+}
+
+#[test]
+fn where_the_store_stands_is_told_later_if_it_cannot_be_told_at_once() {
+    let shelf = Shelf::default();
+    let mut desk = Desk::on(shelf.another());
+    desk.ledger.diary = Diary::new(File::open("/dev/full").unwrap(), "s-k", 5);
+    desk.commit(vec![create("a")]);
+    desk.commit(vec![create("b")]);
+    desk.tick_after(1_000);
+    assert_eq!(desk.heads(), Vec::<u64>::new());
+    let untold = Diary::new(File::options().append(true).open(&desk.diary).unwrap(), "s-k", 5);
+    desk.ledger.diary = desk.ledger.diary.continued_by(untold);
+    desk.tick_after(1_000);
+    desk.tick_after(1_000);
+    assert_eq!(desk.heads(), [2], "the latest, once");
+}
+
+#[test]
+fn the_last_revision_is_refused_and_not_passed() {
+    let shelf = Shelf::default();
+    let mut desk = Desk::on(shelf.another());
+    desk.commit(vec![create("a")]);
+    desk.ledger.head.revision = u64::MAX;
+    assert_eq!(desk.errors(vec![rotate("a")]), [Some(ChangeError::StoreRefuses)]);
+    desk.ring().get("a").unwrap().version(1).unwrap().uses().note(desk.now.wall, 3);
+    desk.ledger.flush(desk.now);
+    assert_eq!(shelf.revision(), 1);
+}
+
+#[test]
+fn after_an_accepted_rollback_nothing_seals_whose_counts_may_have_been_set_back() {
+    let shelf = Shelf::default();
+    let mut desk = Desk::on(shelf.another());
+    let counted = create_of("c", KeyType::ChaCha20Poly1305, PolicyChange::default());
+    desk.commit(vec![
+        counted,
+        create("x"),
+        create_of("d", KeyType::ChaCha20Poly1305, PolicyChange::default()),
+    ]);
+    desk.commit(vec![rotate("c")]);
+    let before = shelf.revision();
+    desk.ledger.begin(desk.now).unwrap();
+    assert_eq!(shelf.revision(), before, "not at every start");
+    desk.ledger.counts_set_back = true;
+    shelf.inner().faults.push_back(Fault::Fails(AppendError::Full));
+    assert_eq!(desk.ledger.begin(desk.now), Err(NotBegun));
+    desk.ledger.counts_set_back = true;
+    desk.ledger.begin(desk.now).unwrap();
+    assert_eq!(shelf.revision(), before + 1, "one append");
+    for ring in [desk.ring(), Desk::on(shelf.another()).ring()] {
+        let seals =
+            |key: &Key| key.versions().map(|of| key.sealing_version(Some(of.number())).is_ok()).collect();
+        let of = |name: &str| -> Vec<bool> { seals(ring.get(name).unwrap()) };
+        assert_eq!([of("c"), of("d"), of("x")], [vec![false, false, true], vec![false, true], vec![true]]);
+        assert_eq!(ring.get("c").unwrap().version(3).unwrap().uses().reserved(), SEALS_BLOCK_COUNT);
+    }
+    let told = desk.told();
+    let count =
+        |what: &str| told.iter().filter(|line| line.contains("key.distrust") && line.contains(what)).count();
+    assert_eq!((count("attempt"), count("\"failure\""), count("\"success\"")), (4, 2, 2), "{told:?}");
 }
 
 #[test]
@@ -490,6 +593,43 @@ fn figures_are_written_once_in_a_while_and_at_the_end() {
 }
 
 #[test]
+fn figures_of_a_busy_key_are_written_no_more_often_than_of_another() {
+    let shelf = Shelf::default();
+    let mut desk = Desk::on(shelf.same());
+    desk.commit(vec![create("a")]);
+    for _ in 0..5 * USES_PERSIST_SECONDS {
+        desk.ring().get("a").unwrap().version(1).unwrap().uses().note(desk.now.wall, 1);
+        desk.tick_after(1_000);
+    }
+    let written = shelf.revision() - 1;
+    assert!((4..=5).contains(&written), "{written} times in five rounds");
+}
+
+#[test]
+fn every_key_has_its_turn_however_busy_the_others_are() {
+    const KEYS: usize = 2 * FIGURES_PER_APPEND_MAX_COUNT + 1;
+    let shelf = Shelf::default();
+    let mut desk = Desk::on(shelf.same());
+    let mut numbers = (0..KEYS).map(|number| create(&format!("k{number}"))).peekable();
+    while numbers.peek().is_some() {
+        let some = numbers.by_ref().take(2_000).collect();
+        assert!(desk.commit(some).iter().all(|committed| committed.outcome.is_ok()));
+    }
+    let before = shelf.revision();
+    desk.tick_after(0);
+    let seconds = USES_PERSIST_SECONDS + 5;
+    for _ in 0..seconds {
+        desk.ring().keys().for_each(|key| key.version(1).unwrap().uses().note(desk.now.wall, 1));
+        desk.tick_after(1_000);
+    }
+    assert_eq!(shelf.revision() - before, 3, "a round takes as many appends as it needs, and no more");
+    // As after a crash.
+    let again = Desk::on(shelf.another()).ring();
+    let least = again.keys().map(|key| key.version(1).unwrap().uses().operations()).min().unwrap();
+    assert!(least >= USES_PERSIST_SECONDS, "{least}");
+}
+
+#[test]
 fn attempts_of_an_earlier_start_get_the_outcome_they_had() {
     let shelf = Shelf::default();
     let mut desk = Desk::on(shelf.another());
@@ -501,6 +641,7 @@ fn attempts_of_an_earlier_start_get_the_outcome_they_had() {
         principal: Some("0a1b2c3d".to_owned()),
         key: Some("a".to_owned()),
         before,
+        after: None,
     };
     let all = [unfinished(0, 0), unfinished(0, 1), unfinished(7, 0)];
     desk.ledger.diary.reconcile(&all, &recent, desk.now.wall).unwrap();
@@ -509,6 +650,28 @@ fn attempts_of_an_earlier_start_get_the_outcome_they_had() {
         told.iter().map(|line| line.contains("\"outcome\":\"success\",\"code\":\"reconciled\"")).collect();
     assert_eq!(outcomes, [true, false, false], "{told:?}");
     assert!(told[0].contains("\"principal\":\"0a1b2c3d\",\"key\":\"a\"}"), "{}", told[0]);
+}
+
+#[test]
+fn an_attempt_that_the_store_may_have_forgotten_has_an_unknown_outcome() {
+    let desk = Desk::on(Shelf::default());
+    let mut diary = Diary::new(File::options().append(true).open(&desk.diary).unwrap(), "s-k", 5);
+    let full: Vec<_> = (0..4_096).map(|number| RequestId::new(1, number).to_bytes()).collect();
+    let of = |number, after: Option<u64>| crate::audit::replay::Unfinished {
+        request: RequestId::new(1, number),
+        event: "key.create".to_owned(),
+        principal: None,
+        key: None,
+        before: 0,
+        after: after.map(|number| RequestId::new(1, number)),
+    };
+    let all = [of(7, None), of(9_000, None), of(9_000, Some(8_000)), of(9_000, Some(3))];
+    diary.reconcile(&all, &full, desk.now.wall).unwrap();
+    diary.reconcile(&all[1..2], &full[1..], desk.now.wall).unwrap();
+    let outcome =
+        |line: &String| line.split("\"outcome\":\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let outcomes: Vec<_> = desk.told().iter().map(outcome).collect();
+    assert_eq!(outcomes, ["success", "unknown", "unknown", "failure", "failure"]);
 }
 
 #[test]

@@ -81,6 +81,12 @@ pub enum Change {
         /// Whether it may take the place of a key of that name.
         replace: bool,
     },
+    /// Have nothing seal with 96-bit nonces any more whose counts may have been set back. Only an accepted rollback asks
+    /// for it.
+    Distrust {
+        /// The key.
+        name: KeyName,
+    },
     /// Set aside more seals with 96-bit nonces.
     ReserveSeals {
         /// The key.
@@ -103,6 +109,7 @@ impl Change {
             | Self::Undelete { name }
             | Self::Purge { name }
             | Self::Restore { name, .. }
+            | Self::Distrust { name }
             | Self::ReserveSeals { name, .. } => name,
         }
     }
@@ -119,6 +126,7 @@ impl Change {
             Self::Undelete { .. } => "key.undelete",
             Self::Purge { .. } => "key.purge",
             Self::Restore { .. } => "key.restore",
+            Self::Distrust { .. } => "key.distrust",
             Self::ReserveSeals { .. } => "key.reserve",
         }
     }
@@ -265,6 +273,7 @@ pub fn apply(ring: &mut Ring, change: &Change, at: &mut Circumstances<'_>) -> Re
         Change::Undelete { name } => undelete(ring, name, at.now),
         Change::Purge { name } => purge(ring, name, at.now),
         Change::Restore { name, key, replace } => outside::restore(ring, name, key, *replace, at),
+        Change::Distrust { name } => outside::distrust(ring, name, at),
         Change::ReserveSeals { name, version } => reserve(ring, name, *version),
     }
 }

@@ -35,7 +35,13 @@ impl Key {
         }
     }
 
-    /// Whether something was done with it that was not written down; whoever asks writes it down.
+    /// Whether something was done with it that was not written down.
+    #[must_use]
+    pub fn has_news(&self) -> bool {
+        self.versions.iter().any(|version| version.uses.has_news())
+    }
+
+    /// As [`Key::has_news`]; whoever asks writes it down.
     #[must_use]
     pub fn take_news(&self) -> bool {
         let mut news = false;
@@ -101,8 +107,8 @@ mod tests {
         let trial = Trial::of(KeyType::HmacSha256);
         assert!(!trial.key().take_news());
         trial.key().version(1).unwrap().uses().note(WallTime::from_millis(5_000), 1);
-        assert!(trial.key().take_news());
-        assert!(!trial.key().take_news());
+        assert!(trial.key().has_news() && trial.key().take_news());
+        assert!(!trial.key().has_news() && !trial.key().take_news());
         trial.key().keep_news();
         assert!(trial.key().take_news());
     }

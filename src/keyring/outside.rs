@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::keyring::Ring;
 use crate::keyring::change::{
-    ChangeError, Circumstances, Outcome, add, bare, check_policy, fresh, living, merged, put,
+    ChangeError, Circumstances, Effect, Outcome, add, bare, check_policy, fresh, living, merged, put,
 };
 use crate::keyring::key::{Key, KeyVersion};
 use crate::keyring::material::Material;
@@ -109,6 +109,35 @@ pub(super) fn restore(
     Ok(put(ring, key, replaces))
 }
 
+/// Has no version of a key seal any more whose counts may have been set back, as if it came from a backup, and adds a
+/// fresh version if the newest one sealed. A deleted key is changed, too: it may be brought back.
+pub(super) fn distrust(
+    ring: &mut Ring,
+    name: &KeyName,
+    at: &mut Circumstances<'_>,
+) -> Result<Outcome, ChangeError> {
+    let existing = ring.get_any(name.as_str()).ok_or(ChangeError::Unknown)?;
+    let mut key = (**existing).clone();
+    if !key.kind().counts_seals() {
+        return Ok(Outcome { key: Arc::clone(existing), effect: Effect::None, restricts: false });
+    }
+    let sealed = key.version(key.latest_number()).is_some_and(|latest| latest.state == VersionState::Enabled);
+    for version in &mut key.versions {
+        let mut next = (**version).clone();
+        next.imported = true;
+        if next.state == VersionState::Enabled {
+            next.state = VersionState::DecryptOnly;
+        }
+        *version = Arc::new(next);
+    }
+    if sealed && key.has_room(1) {
+        // As for a backup: nothing is dropped for it, and without room the key seals nothing until it is rotated.
+        let next = fresh(&key, at)?;
+        key.versions.push(Arc::new(next));
+    }
+    Ok(put(ring, key, true))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,6 +155,37 @@ mod tests {
 
     fn states(key: &Key) -> Vec<(u32, VersionState, bool)> {
         key.versions().map(|version| (version.number(), version.state(), version.is_imported())).collect()
+    }
+
+    #[test]
+    fn of_a_distrusted_key_a_fresh_version_seals_and_the_others_never_again() {
+        use VersionState::{DecryptOnly, Destroyed, Disabled, Enabled};
+        let mut trial = Trial::with(COUNTED, deletable());
+        for (number, state) in [(1, Disabled), (2, Destroyed), (3, Enabled), (4, Enabled)] {
+            if number > 1 {
+                trial.rotate().unwrap();
+            }
+            trial.set(number, state).unwrap();
+        }
+        trial.apply(&Change::Delete { name: name("k") }).unwrap();
+        let outcome = trial.apply(&Change::Distrust { name: name("k") }).unwrap();
+        assert!(outcome.restricts && outcome.changed());
+        trial.apply(&Change::Undelete { name: name("k") }).unwrap();
+        let old = [(1, Disabled, true), (2, Destroyed, true), (3, DecryptOnly, true), (4, DecryptOnly, true)];
+        assert_eq!(states(trial.key()), [&old[..], &[(5, Enabled, false)]].concat());
+        assert_eq!(trial.set(1, Enabled).err(), Some(ChangeError::StateNotAllowed));
+        assert!(decode_key(&encode_key(trial.key())).is_ok());
+    }
+
+    #[test]
+    fn a_key_that_sealed_nothing_does_not_seal_because_it_is_distrusted() {
+        let mut trial = Trial::with(COUNTED, PolicyChange::default());
+        trial.set(1, VersionState::Disabled).unwrap();
+        trial.apply(&Change::Distrust { name: name("k") }).unwrap();
+        assert_eq!(states(trial.key()), [(1, VersionState::Disabled, true)]);
+        let mut trial = Trial::with(PLAIN, PolicyChange::default());
+        let outcome = trial.apply(&Change::Distrust { name: name("k") }).unwrap();
+        assert!(!outcome.changed() && outcome.key.version(1).is_some());
     }
 
     #[test]

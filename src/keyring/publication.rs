@@ -11,10 +11,11 @@
 //! worker sees the new epoch.
 
 use core::cell::{Cell, RefCell};
+use core::fmt;
 use core::ops::Deref;
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::keyring::Ring;
 
@@ -31,6 +32,17 @@ pub struct Publication {
     current: Mutex<Arc<Ring>>,
     /// One for each view that there ever was.
     slots: Mutex<Vec<Arc<Slot>>>,
+    bell: Bell,
+}
+
+/// Tells those who may sleep that there is a new snapshot.
+#[derive(Default)]
+struct Bell(OnceLock<Box<dyn Fn() + Send + Sync>>);
+
+impl fmt::Debug for Bell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Bell").field(&self.0.get().is_some()).finish()
+    }
 }
 
 /// The epoch at which a worker looks, or [`IDLE`]. On a cache line of its own: its worker writes it twice for each
@@ -44,6 +56,12 @@ impl Publication {
     #[must_use]
     pub fn new(ring: Ring) -> Arc<Self> {
         Arc::new(Self { current: Mutex::new(Arc::new(ring)), ..Self::default() })
+    }
+
+    /// Has `ring` called after each publication: it is to have every [`View`] refreshed, also of who has nothing to do.
+    /// Once; a second call changes nothing.
+    pub fn on_publish(&self, ring: impl Fn() + Send + Sync + 'static) {
+        let _ = self.bell.0.set(Box::new(ring));
     }
 
     /// The current snapshot.
@@ -64,6 +82,9 @@ impl Publication {
         let epoch = self.epoch.fetch_add(1, Ordering::SeqCst) + 1;
         // Dropped after the lock was given back: the last owner of a key wipes it here.
         drop(old);
+        if let Some(ring) = self.bell.0.get() {
+            ring();
+        }
         epoch
     }
 
@@ -103,6 +124,17 @@ impl View {
         let epoch = publication.epoch();
         let ring = RefCell::new(Rc::new(publication.current()));
         Self { publication, slot, epoch: Cell::new(epoch), ring }
+    }
+
+    /// Lets go of a snapshot that was replaced: what it alone holds of secrets is wiped here, and not only when the
+    /// worker has something to do again.
+    pub fn refresh(&self) {
+        let epoch = self.publication.epoch();
+        if epoch != self.epoch.get() {
+            let old = self.ring.replace(Rc::new(self.publication.current()));
+            self.epoch.set(epoch);
+            drop(old);
+        }
     }
 
     /// Begins a look at the latest snapshot, which ends with the returned value. To be as short as one handler or one
@@ -199,6 +231,49 @@ mod tests {
         let new = busy.enter();
         assert!(publication.settled(epoch), "a look that began afterwards does not count");
         assert!(!publication.settled(publication.publish(with_key(&new, "b"))));
+    }
+
+    #[test]
+    fn destroyed_material_is_gone_when_every_view_was_refreshed_though_nobody_looked() {
+        let publication = Publication::new(Ring::default());
+        publication.publish(with_key(&publication.current(), "a"));
+        let views = [(); 2].map(|()| View::new(Arc::clone(&publication)));
+        let key = publication.current().get("a").cloned();
+        let material = Arc::downgrade(key.as_ref().unwrap().versions[0].material.as_ref().unwrap());
+        drop(key);
+        publication.publish(Arc::new(Ring::default()));
+        assert!(material.upgrade().is_some(), "the views hold what was");
+        views[0].refresh();
+        assert!(material.upgrade().is_some());
+        views[1].refresh();
+        assert!(material.upgrade().is_none());
+        assert!(views[0].enter().get("a").is_none());
+    }
+
+    #[test]
+    fn a_refresh_within_a_look_does_not_settle_it() {
+        let publication = Publication::new(Ring::default());
+        let view = View::new(Arc::clone(&publication));
+        let look = view.enter();
+        let epoch = publication.publish(with_key(&look, "a"));
+        view.refresh();
+        assert!(look.get("a").is_none() && !publication.settled(epoch));
+        drop(look);
+        assert!(publication.settled(epoch) && view.enter().get("a").is_some());
+    }
+
+    #[test]
+    fn each_publication_is_told_when_it_can_be_seen() {
+        let publication = Publication::new(Ring::default());
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let (told, of) = (Arc::clone(&seen), Arc::downgrade(&publication));
+        publication.on_publish(move || {
+            let publication = of.upgrade().unwrap();
+            told.lock().unwrap().push((publication.epoch(), publication.current().len()));
+        });
+        publication.publish(with_key(&publication.current(), "a"));
+        publication.publish(with_key(&publication.current(), "b"));
+        assert_eq!(*seen.lock().unwrap(), [(1, 1), (2, 2)]);
     }
 
     #[test]

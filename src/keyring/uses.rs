@@ -60,10 +60,16 @@ impl Uses {
         }
     }
 
+    /// Whether operations were counted that nobody has taken yet.
+    #[must_use]
+    pub fn has_news(&self) -> bool {
+        self.news.load(Ordering::Relaxed)
+    }
+
     /// Whether operations were counted since the last call; whoever asks writes the figures down.
     #[must_use]
     pub fn take_news(&self) -> bool {
-        self.news.load(Ordering::Relaxed) && self.news.swap(false, Ordering::AcqRel)
+        self.has_news() && self.news.swap(false, Ordering::AcqRel)
     }
 
     /// Notes that the figures were not written down after all.

@@ -27,7 +27,7 @@ use crate::config::Config;
 use crate::console::{self, Level};
 use crate::crypto::random::{Generator, Kernel};
 use crate::exit::Exit;
-use crate::keeper::{Ledger, Parts};
+use crate::keeper::{Ledger, Now, Parts};
 use crate::limits::THREAD_STACK_BYTES;
 use crate::sandbox;
 use crate::sandbox::seccomp::{self, Role};
@@ -95,15 +95,24 @@ fn keep(common: &Common, parts: Parts) {
     let locked = seccomp::enter(Role::Keeper).map_err(|failure| failure.to_string());
     match generator.map_err(|error| error.to_string()).and_then(|generator| locked.map(|()| generator)) {
         Ok(generator) => {
+            let mut ledger = Ledger::new(parts, generator);
+            if let Err(reason) = ledger.begin(Now::read()) {
+                common.shared.arrive(Err(reason.to_string()));
+                rest(&ledger)
+            }
             common.shared.arrive(Ok(()));
-            common.keeper.run(&mut Ledger::new(parts, generator))
+            common.keeper.run(&mut ledger)
         }
         Err(reason) => {
             common.shared.arrive(Err(reason));
-            // What the thread holds is kept: to drop it would close descriptors that belong to their bands.
-            loop {
-                std::thread::park();
-            }
+            rest(&parts)
         }
+    }
+}
+
+/// What `kept` holds is kept: to drop it would close descriptors that belong to their bands.
+fn rest<T>(_kept: &T) -> ! {
+    loop {
+        std::thread::park();
     }
 }

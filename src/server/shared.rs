@@ -78,6 +78,11 @@ impl Shared {
             Phase::Stopping => 2,
         };
         self.phase.fetch_max(number, Ordering::AcqRel);
+        self.nudge_workers();
+    }
+
+    /// Has every worker's loop go round once.
+    pub(super) fn nudge_workers(&self) {
         self.mailboxes.get().into_iter().flatten().for_each(|mailbox| mailbox.nudge());
     }
 

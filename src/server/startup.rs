@@ -84,8 +84,10 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
     let placed = journal.into_placed(place_journal);
     let journal = placed.map_err(|error| ServerError::io("placing the journal", &error))?;
     let (audit, mut diary) = open_audit_files(&data_dir, config.workers, &mut random)?;
+    let now = WallTime::now();
     diary
-        .reconcile(&unfinished, &loaded.recent, WallTime::now())
+        .stand_at(loaded.head, now)
+        .and_then(|()| diary.reconcile(&unfinished, &loaded.recent, now))
         .map_err(|_| ServerError::config("the audit log cannot be written: is the disk full?"))?;
     let placed = descriptors::place(data_dir.into_lock(), FD_OWN_FIRST_NUMBER, FD_OWN_LAST_NUMBER);
     let lock = placed.map_err(|error| ServerError::io("placing the lock", &error))?;
@@ -99,6 +101,9 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
         publication: Arc::clone(&publication),
         diary,
         restore_window_seconds: config.restore_window_seconds,
+        // Also if it stands where it is known to have stood: an earlier start may have accepted it and been cut off,
+        // and of a restore without audit files nobody else tells.
+        counts_set_back: loaded.rolled_back || config.accept_store_rollback,
     };
     let common = Common {
         shared: Shared::new(config.workers),
@@ -264,6 +269,8 @@ fn open_loops(
     }
     let (poll, mailbox) = open_loop(workers.len())?;
     common.shared.connect(mailboxes, Arc::clone(&mailbox));
+    let shared = Arc::clone(&common.shared);
+    common.publication.on_publish(move || shared.nudge_workers());
     Ok((workers, MainLoop::new(poll, mailbox)?))
 }
 

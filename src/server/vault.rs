@@ -4,6 +4,9 @@
 //! one that is gone; a store that has fallen behind its witness is refused before anything of it is changed; an admin
 //! key that is made here is shown or kept before anything else can fail.
 
+use std::io;
+use std::path::Path;
+
 use zeroize::Zeroizing;
 
 use crate::audit::Replay;
@@ -14,7 +17,10 @@ use crate::config::Config;
 use crate::console::{self, Level};
 use crate::crypto::random::Generator;
 use crate::keeper::{self, Opening};
-use crate::limits::{AUDIT_REPLAY_MAX_BYTES, KEY_BYTES};
+use crate::limits::{
+    AUDIT_REPLAY_KEEPER_FILE_MAX_BYTES, AUDIT_REPLAY_KEEPER_MAX_BYTES, AUDIT_REPLAY_WORKER_FILE_MAX_BYTES,
+    AUDIT_REPLAY_WORKER_MAX_BYTES, KEY_BYTES,
+};
 use crate::secret::Secret;
 use crate::server::error::ServerError;
 use crate::store::journal::Opened;
@@ -59,20 +65,26 @@ pub(super) fn open(
         witness.check(Head::default())?;
     }
     let master = master_key(config, data_dir, random)?;
+    let mut rolled_back = !exists && witness.is_ahead(Head::default());
     let mut admin = None;
     if !exists {
-        admin = make(config, data_dir, &master, random)?;
+        admin = make(config, data_dir, &master, random, witness)?;
     }
     let (mut opened, mut sealer, mut opening) = load(data_dir, &master, witness)?;
-    if opening.loaded.head.revision == 0 {
-        // A start that did not get through left it empty.
+    rolled_back |= opening.loaded.rolled_back;
+    if opening.api_keys.is_empty() {
+        // A start that did not get through left it so: without an API key nobody could ever use it.
         if !may_make {
-            return Err(ServerError::config("the store was never finished: start once with --init"));
+            return Err(ServerError::config(
+                "the store has no API key, its making was cut off: start once with --init, which makes an admin key and \
+                 shows it",
+            ));
         }
         drop(opened);
-        admin = make(config, data_dir, &master, random)?;
+        admin = make(config, data_dir, &master, random, witness)?;
         (opened, sealer, opening) = load(data_dir, &master, witness)?;
     }
+    opening.loaded.rolled_back |= rolled_back;
     compact(&mut opened.journal, data_dir);
     let mut registry = opened.root.pepper().map_err(StoreError::from)?.with(Registry::new);
     opening.api_keys.drain(..).for_each(|key| registry.insert(key));
@@ -85,25 +97,70 @@ pub(super) fn open(
     Ok(Vault { journal: opened.journal, sealer, opening, registry, backup_key, unfinished, admin })
 }
 
-/// Reads what earlier starts wrote, the newest first: how far the store was, and what has no outcome.
+/// Reads what earlier starts wrote, the newest first: how far the store was, and what has no outcome. The keepers'
+/// streams come first and have bounds of their own, so that traffic hides nothing of them.
 ///
 /// # Errors
 /// What the system says.
 pub fn read_audit(data_dir: &DataDir) -> Result<Replay, ServerError> {
-    let failed = |error: std::io::Error| ServerError::io("reading the audit log", &error);
-    let mut replay = Replay::new();
+    let failed = |error: io::Error| ServerError::io("listing the audit log", &error);
     let mut streams = list_audit_streams(data_dir).map_err(failed)?;
-    streams.sort_by_cached_key(|stream| core::cmp::Reverse(replay::started(stream)));
-    let mut budget = AUDIT_REPLAY_MAX_BYTES;
-    for stream in streams {
-        if budget == 0 {
+    streams.sort_by_cached_key(|stream| core::cmp::Reverse((replay::started(stream), stream.clone())));
+    let (keepers, workers): (Vec<_>, Vec<_>) =
+        streams.into_iter().partition(|stream| replay::is_keepers(stream));
+    let mut replay = Replay::new();
+    let mut left = AUDIT_REPLAY_KEEPER_MAX_BYTES;
+    for stream in keepers {
+        let read = read_stream(&mut replay, data_dir, &stream, AUDIT_REPLAY_KEEPER_FILE_MAX_BYTES.min(left))?;
+        left = left.saturating_sub(read);
+    }
+    let mut left = AUDIT_REPLAY_WORKER_MAX_BYTES;
+    let mut start = None;
+    for stream in workers {
+        // A start that is begun is read to its end: no worker's lines are hidden by those of another.
+        let same = start.replace(replay::started(&stream)) == Some(replay::started(&stream));
+        if left > 0 || same {
+            let read = read_stream(&mut replay, data_dir, &stream, AUDIT_REPLAY_WORKER_FILE_MAX_BYTES)?;
+            left = left.saturating_sub(read);
+        } else {
             break;
         }
-        if let Some(mut file) = open_audit_stream(data_dir, &stream).map_err(failed)? {
-            budget -= replay.read(&mut file, budget).map_err(failed)?;
-        }
+    }
+    if replay.impossible() > 0 {
+        console::log(
+            Level::Warn,
+            format_args!(
+                "audit log: {} lines tell a revision that no store can have, and are no witness: the server did not \
+                 write them",
+                replay.impossible()
+            ),
+        );
     }
     Ok(replay)
+}
+
+/// Reads the end of a stream; returns how many bytes that were.
+fn read_stream(
+    replay: &mut Replay,
+    data_dir: &DataDir,
+    stream: &str,
+    budget: u64,
+) -> Result<u64, ServerError> {
+    let mut read = || match open_audit_stream(data_dir, stream)? {
+        Some(mut file) if budget > 0 => replay.read(&mut file, budget),
+        _ => Ok(0),
+    };
+    let path = || data_dir.path().join("audit").join(format!("{stream}.jsonl"));
+    read().map_err(|error| unreadable(&path(), &error))
+}
+
+/// What is said of an audit file that cannot be read.
+fn unreadable(path: &Path, error: &io::Error) -> ServerError {
+    let advice = match error.kind() {
+        io::ErrorKind::PermissionDenied => " (chown it to the user that runs the server)",
+        _ => "",
+    };
+    ServerError::io(&format!("reading {}{advice}", quoted(path)), error)
 }
 
 fn master_key(config: &Config, data_dir: &DataDir, random: &mut Generator) -> Result<MasterKey, ServerError> {
@@ -134,21 +191,24 @@ fn make(
     data_dir: &DataDir,
     master: &MasterKey,
     random: &mut Generator,
+    witness: Witness,
 ) -> Result<Option<AdminKey>, ServerError> {
     let admin = if config.dev {
         let now = Moment::now();
         let admin = admin_key::load_or_create(data_dir, || {
             api_key::generate(|bytes| random.fill(now, bytes)).map_err(|error| error.to_string())
         })?;
-        keeper::initialise_with(data_dir, master, random, &admin.text)?;
+        keeper::initialise_with(data_dir, master, random, &admin.text, witness)?;
         Some(admin)
     } else {
-        let admin = keeper::initialise(data_dir, master, random)?;
+        let now = Moment::now();
+        let admin = api_key::generate(|bytes| random.fill(now, bytes)).map_err(StoreError::from)?;
+        keeper::initialise_with(data_dir, master, random, &admin, witness)?;
         let shown = format!("admin API key (shown once, nothing else keeps it): {}\n", &*admin);
         console::out(&Zeroizing::new(shown));
         None
     };
-    console::log(Level::Info, format_args!("a new store was made in {}", quoted(data_dir.path())));
+    console::log(Level::Info, format_args!("the store was made in {}", quoted(data_dir.path())));
     Ok(admin)
 }
 
@@ -201,5 +261,19 @@ fn tell(opening: &Opening) {
             Level::Warn,
             format_args!("store: it has fallen behind what is known of it, which was accepted"),
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_audit_file_that_cannot_be_read_is_named_with_what_to_do() {
+        let path = Path::new("/q/audit/1-2-w0.jsonl");
+        let told = unreadable(path, &io::ErrorKind::PermissionDenied.into()).to_string();
+        assert!(told.contains("/q/audit/1-2-w0.jsonl") && told.contains("chown"), "{told}");
+        let told = unreadable(path, &io::ErrorKind::InvalidData.into()).to_string();
+        assert!(told.contains("/q/audit/1-2-w0.jsonl") && !told.contains("chown"), "{told}");
     }
 }

@@ -183,6 +183,8 @@ impl Driver for WorkerDriver {
     }
 
     fn turned(&mut self) {
+        // Secrets that were destroyed are not to stay because this worker has nothing to do.
+        self.env.service.view.refresh();
         // Lines that tasks wait for are written by their commit, so that its result is theirs.
         let mending = self.sink.is_broken() || self.refusals.pending();
         if mending && !self.turn.commit_wanted() {
