@@ -143,6 +143,11 @@ pub enum StoreError {
         /// The revision that it had reached.
         expected: u64,
     },
+    /// A revision is named that no store reaches.
+    RevisionTooHigh {
+        /// Which.
+        revision: u64,
+    },
     /// A record was kept faithfully and still cannot be understood.
     Unreadable(Unreadable),
     /// A primitive failed: for want of random bytes, in practice.
@@ -214,7 +219,8 @@ impl fmt::Display for StoreError {
             | Self::DamagedHeader { .. }
             | Self::Damaged { .. }
             | Self::DamagedEnd { .. }
-            | Self::RolledBack { .. } => self.about_journal(f),
+            | Self::RolledBack { .. }
+            | Self::RevisionTooHigh { .. } => self.about_journal(f),
             Self::Unreadable(record) => {
                 write!(
                     f,
@@ -331,6 +337,12 @@ impl StoreError {
                 "the store stands at revision {found} and was at {expected} before, or went another way since: it \
                  was rolled back, by a restored backup or by somebody; put the latest one there, or accept the loss \
                  with --accept-store-rollback",
+            ),
+            Self::RevisionTooHigh { revision } => write!(
+                f,
+                "revision {revision} is named by an audit file or by --min-store-revision, and no store gets so far: \
+                 somebody altered that file; find it (grep -l {revision} audit/*.jsonl in the data directory), move \
+                 it away, and look for who did it",
             ),
             _ => Ok(()),
         }

@@ -7,7 +7,9 @@
 use core::fmt;
 
 use super::error::StoreError;
-use crate::limits::{STORE_RECORD_MAX_BYTES, STORE_RECORD_OVERHEAD_BYTES};
+use crate::limits::{
+    STORE_RECORD_MAX_BYTES, STORE_RECORD_OVERHEAD_BYTES, STORE_REVISION_BELIEVED_MAX_NUMBER,
+};
 
 /// Where a record stands: what is left of an HMAC over its kind and name, so that the store knows neither.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -96,12 +98,16 @@ impl Witness {
     ///
     /// # Errors
     /// [`StoreError::RolledBack`] if it is behind, or at the same revision by another history, and the operator did
-    /// not accept that.
+    /// not accept that; [`StoreError::RevisionTooHigh`], accepted or not, if it names what no store reaches.
     pub fn check(&self, head: Head) -> Result<(), StoreError> {
+        let revision = self.reached();
+        if revision > STORE_REVISION_BELIEVED_MAX_NUMBER {
+            return Err(StoreError::RevisionTooHigh { revision });
+        }
         if self.accept_rollback || !self.is_ahead(head) {
             return Ok(());
         }
-        Err(StoreError::RolledBack { found: head.revision, expected: self.reached() })
+        Err(StoreError::RolledBack { found: head.revision, expected: revision })
     }
 
     /// Whether the witness saw more than what led to `head`, or something else.
@@ -342,6 +348,27 @@ mod tests {
         assert!(matches!(floor.check(head(8, 9)), Err(StoreError::RolledBack { found: 8, expected: 9 })));
         assert!(floor.check(head(9, 9)).is_ok());
         assert!(Witness::default().check(Head::default()).is_ok());
+    }
+
+    #[test]
+    fn a_revision_that_no_store_reaches_is_not_believed_whatever_was_accepted() {
+        let most = STORE_REVISION_BELIEVED_MAX_NUMBER;
+        for revision in [most + 1, i64::MAX.unsigned_abs(), u64::MAX] {
+            for accept_rollback in [false, true] {
+                let seen =
+                    Witness { head: Some(Head { revision, tag: [1; 16] }), min_revision: 0, accept_rollback };
+                let floor = Witness { head: None, min_revision: revision, accept_rollback };
+                for witness in [seen, floor] {
+                    let refused = witness.check(Head::default());
+                    assert!(
+                        matches!(refused, Err(StoreError::RevisionTooHigh { revision: named }) if named == revision),
+                        "{revision}"
+                    );
+                }
+            }
+        }
+        let floor = Witness { min_revision: most, accept_rollback: true, ..Witness::default() };
+        assert!(floor.check(Head::default()).is_ok());
     }
 
     #[test]

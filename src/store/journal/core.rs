@@ -26,7 +26,7 @@ use crate::clock::Moment;
 use crate::crypto::random::Generator;
 use crate::limits::{
     JOURNAL_COMPACTION_FACTOR_COUNT, JOURNAL_COMPACTION_FLOOR_BYTES, JOURNAL_MAX_BYTES,
-    JOURNAL_RESERVED_BYTES, STORE_APPEND_MAX_BYTES, STORE_ORIGINS_MAX_COUNT,
+    JOURNAL_RESERVED_BYTES, STORE_APPEND_MAX_BYTES, STORE_ORIGINS_MAX_COUNT, STORE_REVISION_CEILING_NUMBER,
 };
 
 /// A journal over a disk.
@@ -151,6 +151,10 @@ impl<D: Disk> Core<D> {
             torn = Some(tail);
         }
         self.witness.check(walk.head)?;
+        // Nothing could be appended to it.
+        if walk.head.revision >= STORE_REVISION_CEILING_NUMBER {
+            return Err(StoreError::RevisionTooHigh { revision: walk.head.revision });
+        }
         if let Some(tail) = torn {
             self.disk
                 .truncate(Which::Journal, tail.offset)
@@ -189,7 +193,8 @@ impl<D: Disk> Core<D> {
         if at != expected {
             return Err(AppendError::Conflict { at });
         }
-        let revision = expected.checked_add(1).ok_or(AppendError::TooLarge)?;
+        let revision = expected.checked_add(1).filter(|next| *next <= STORE_REVISION_CEILING_NUMBER);
+        let revision = revision.ok_or(AppendError::TooLarge)?;
         if records.iter().any(|record| record.revision != revision) {
             return Err(AppendError::Malformed);
         }
