@@ -265,8 +265,8 @@ pub enum MaintainError {
         /// The system's number for the error.
         errno: i32,
     },
-    /// What was written earlier cannot be read back any more, from this place on. It is needed for the next start:
-    /// take a backup of the keys while the server runs.
+    /// What was written earlier cannot be read back any more, from this place on, and the next start would refuse it. The
+    /// store takes no change any more: take a backup of the keys while the server runs.
     Damaged {
         /// Where.
         offset: u64,
@@ -285,7 +285,8 @@ impl fmt::Display for MaintainError {
             }
             Self::Damaged { offset } => write!(
                 f,
-                "the store cannot be read back at offset {offset}: back up the keys while this server runs"
+                "the store cannot be read back at offset {offset}, and no start would take it: changes are refused; back \
+                 up the keys while this server runs, then look at the disk"
             ),
             Self::Ambiguous => f.write_str(
                 "the disk did not confirm the compaction of the store; changes are refused until a restart",
