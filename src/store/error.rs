@@ -16,7 +16,6 @@ use crate::exit::Exit;
 use crate::limits::CREDENTIAL_FILE_MAX_BYTES;
 
 /// Why the data directory, or something in it, was refused.
-#[derive(Debug)]
 pub enum StoreError {
     /// The directory that should hold the data directory does not exist.
     NoParent {
@@ -236,6 +235,13 @@ impl fmt::Display for StoreError {
                 f.write_str(advice(*errno))
             }
         }
+    }
+}
+
+/// The text that people read: it says all, and the derived form is long in the binary.
+impl fmt::Debug for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
