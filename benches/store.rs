@@ -90,6 +90,7 @@ fn opening(c: &mut Criterion, data_dir: &DataDir) {
 fn appending(c: &mut Criterion, data_dir: &DataDir) {
     let Ok((mut journal, sealer)) = open(data_dir) else { return };
     let Ok(loaded) = journal.load(&mut |_| Ok(())) else { return };
+    assert!(journal.compact_at_start(data_dir).is_ok());
     let mut revision = loaded.head.revision;
     let mut group = c.benchmark_group("store append");
     for count in [1, 64] {

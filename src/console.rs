@@ -7,8 +7,10 @@
 //! the admin key on the start that makes it.
 
 use core::fmt::{self, Write as _};
+use std::io;
 use std::os::fd::BorrowedFd;
 
+use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use crate::clock::WallTime;
@@ -38,12 +40,28 @@ impl Level {
 
 /// Writes `text` as it is to standard output.
 pub fn out(text: &str) {
-    write_all(rustix::stdio::stdout(), text.as_bytes());
+    let _ = write_all(rustix::stdio::stdout(), text.as_bytes());
+}
+
+/// As [`out`], for text that must not be lost.
+///
+/// # Errors
+/// What the system says, of a stream that was closed or leads to `/dev/null` too: at the start the standard library
+/// puts the one in the place of the other.
+pub fn deliver(text: &str) -> io::Result<()> {
+    let stdout = rustix::stdio::stdout();
+    let found = rustix::fs::fstat(stdout)?;
+    let null = FileType::from_raw_mode(found.st_mode) == FileType::CharacterDevice
+        && found.st_rdev == rustix::fs::makedev(1, 3);
+    if null {
+        return Err(io::Error::other("it is closed, or leads to /dev/null"));
+    }
+    Ok(write_all(stdout, text.as_bytes())?)
 }
 
 /// Writes `text` as it is to standard error.
 pub fn err(text: &str) {
-    write_all(rustix::stdio::stderr(), text.as_bytes());
+    let _ = write_all(rustix::stdio::stderr(), text.as_bytes());
 }
 
 /// Writes one log line to standard error: time in UTC, level, text.
@@ -74,14 +92,16 @@ impl fmt::Write for OneLine<'_> {
     }
 }
 
-fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) {
+fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<(), Errno> {
     while !bytes.is_empty() {
         match rustix::io::write(fd, bytes) {
             Ok(written @ 1..) => bytes = bytes.get(written..).unwrap_or_default(),
             Err(Errno::INTR) => {}
-            Ok(0) | Err(_) => return,
+            Ok(0) => return Err(Errno::IO),
+            Err(errno) => return Err(errno),
         }
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -114,7 +134,7 @@ mod tests {
             reader.read_to_end(&mut all).unwrap();
             all
         });
-        write_all(writer.as_fd(), &text);
+        write_all(writer.as_fd(), &text).unwrap();
         drop(writer);
         assert!(read.join().unwrap() == text, "the reader must get every byte");
     }
@@ -123,6 +143,6 @@ mod tests {
     fn a_closed_stream_is_borne() {
         let (reader, writer) = pipe().unwrap();
         drop(reader);
-        write_all(writer.as_fd(), b"nobody listens");
+        assert_eq!(write_all(writer.as_fd(), b"nobody listens"), Err(Errno::PIPE));
     }
 }

@@ -265,6 +265,9 @@ pub const RESTORE_WINDOW_CEILING_SECONDS: u64 = 10 * 366 * 86_400;
 pub const STORE_REVISION_FLOOR_NUMBER: u64 = 1;
 /// Largest such revision: the largest number that a TOML file can hold.
 pub const STORE_REVISION_CEILING_NUMBER: u64 = i64::MAX as u64;
+/// Largest revision that is believed of a store: a line that names a later one was never written by a server, and
+/// raising a store so far would leave it no revisions to go on with.
+pub const STORE_REVISION_BELIEVED_MAX_NUMBER: u64 = STORE_REVISION_CEILING_NUMBER - (1 << 32);
 /// Keys returned by one page of a listing.
 pub const LIST_PAGE_MAX_COUNT: usize = 1_000;
 /// Longest message of one seal: ChaCha20 counts 2^32 blocks of 64 bytes (RFC 8439 section 2.8), and the last
@@ -315,6 +318,12 @@ pub const JOURNAL_RESERVED_BYTES: u64 = 256 * 1024;
 pub const JOURNAL_PIECE_BYTES: usize = 1024 * 1024;
 /// A journal up to this length is not compacted while it is in use.
 pub const JOURNAL_COMPACTION_FLOOR_BYTES: u64 = 1024 * 1024;
+/// At a start, or where the last change found no room, this much is enough.
+pub const JOURNAL_COMPACTION_LOW_FLOOR_BYTES: u64 = 64 * 1024;
+/// Room that is kept for the next compaction, which a full disk needs most: a small store fits into it.
+pub const JOURNAL_NEXT_RESERVED_BYTES: u64 = 128 * 1024;
+/// How long what was removed or superseded stays in the journal of a running server, whatever its length.
+pub const JOURNAL_SUPERSEDED_MAX_SECONDS: u64 = 3_600;
 /// A journal is compacted when it is this many times as long as what is alive in it.
 pub const JOURNAL_COMPACTION_FACTOR_COUNT: u64 = 2;
 /// Damaged places that `quantonium store verify` lists before it only counts them.

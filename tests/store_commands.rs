@@ -1,5 +1,7 @@
 //! `quantonium init` and `quantonium store` on the real binary: what they make, what they say, what they refuse.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic, its helpers too")]
+
 #[path = "support/place.rs"]
 mod place;
 
@@ -385,6 +387,52 @@ fn rotate_root_ends_every_api_key_and_makes_a_new_admin_key() {
     assert_eq!(mode(&place.path("admin")), 0o600);
     let twice = place.run("store rotate-root", &["--admin-key-file", "admin"]);
     twice.must_refuse(78, &["admin exists and is not overwritten"]);
+}
+
+/// Runs `words` with standard output as `sh` leads it elsewhere.
+fn with_output(place: &Place, words: &str, flags: &str, output: &str) -> (i32, String) {
+    let line = format!("exec \"$QUANTONIUM\" {words} --data-dir data --master-key-file {flags} {output}");
+    let mut command = std::process::Command::new("sh");
+    let command = command.args(["-c", &line]).current_dir(place.path("")).env_clear();
+    let ran = command.env("QUANTONIUM", server::binary().unwrap()).output().unwrap();
+    (ran.status.code().unwrap(), String::from_utf8(ran.stderr).unwrap())
+}
+
+#[test]
+fn an_admin_key_that_cannot_be_handed_over_leaves_everything_as_it_was() {
+    let outputs = [">/dev/full", ">&-", ">/dev/null", "--admin-key-file /dev/shm/none/admin"];
+    let Some(place) = Place::new() else { return };
+    for output in outputs {
+        for flags in ["master.key", "new.key --generate-master-key"] {
+            let (code, said) = with_output(&place, "init", flags, output);
+            assert!([74, 78].contains(&code) && said.lines().count() == 1, "{output}: {code}: {said}");
+            assert!(!place.journal().exists() && !place.path("new.key").exists(), "{output}: {flags}");
+        }
+    }
+    place.run("init", &[]).must_be(0);
+    let before = fs::read(place.journal()).unwrap();
+    for output in outputs {
+        let (code, said) = with_output(&place, "store rotate-root", "master.key", output);
+        assert!([74, 78].contains(&code) && said.lines().count() == 1, "{output}: {code}: {said}");
+        assert_eq!(fs::read(place.journal()).unwrap(), before, "{output}");
+        assert!(!place.path("data/root.next").exists(), "{output}");
+    }
+    assert!(is_api_key(place.run("store rotate-root", &[]).must_be(0).out().trim_end()));
+}
+
+#[test]
+fn an_accepted_loss_of_the_whole_store_leaves_one_that_is_behind_nothing() {
+    let Some(place) = Place::new() else { return };
+    let floor = ["--min-store-revision", "7"];
+    place.run("init", &floor).must_refuse(78, &["was at 7 before", "--accept-store-rollback"]);
+    place.run("init", &[&floor[..], &["--accept-store-rollback"]].concat()).must_be(0);
+    place.run("store verify", &floor).must_be(0);
+    let beyond = i64::MAX.to_string();
+    for words in ["store compact", "store rotate-root", "store verify"] {
+        let flags = ["--min-store-revision", &beyond, "--accept-store-rollback"];
+        place.run(words, &flags).must_be(78);
+    }
+    place.run("store verify", &floor).must_be(0);
 }
 
 #[test]

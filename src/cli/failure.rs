@@ -35,6 +35,12 @@ impl Failure {
         Self { exit: Exit::Damaged, text: text.into() }
     }
 
+    /// The same with more to know.
+    pub(super) fn and(mut self, more: &str) -> Self {
+        self.text.push_str(more);
+        self
+    }
+
     /// Says why `command` failed and returns the exit code.
     pub(super) fn tell(&self, command: &str) -> Exit {
         console::err(&format!("quantonium: {command}: {self}\n"));

@@ -13,15 +13,16 @@ use super::arguments::Init;
 use super::failure::Failure;
 use super::new_file::NewFile;
 use super::offline;
+use crate::auth::api_key;
 use crate::clock::Moment;
 use crate::config::{self, Offline};
 use crate::console;
 use crate::crypto::random::{Generator, Kernel};
 use crate::encoding::hex_encode;
 use crate::exit::Exit;
-use crate::keeper::initialise;
+use crate::keeper::initialise_with;
 use crate::limits::KEY_BYTES;
-use crate::store::{DataDir, Head, Journal, MasterKey, Owner, StoreError, quoted};
+use crate::store::{DataDir, Head, Journal, MasterKey, Owner, Store as _, StoreError, Witness, quoted};
 
 /// Makes what `init` asks for and says what to do next.
 pub(super) fn run(init: Init, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Exit {
@@ -62,18 +63,18 @@ impl Plan {
     fn carry_out(&self) -> Result<(), Failure> {
         offline::prepare()?;
         let mut random = Generator::new(Kernel, Moment::now())?;
-        let Offline { data_dir: path, user_id: uid, group_id: gid, .. } = &self.settings;
-        let owner = offline::is_root().then_some(Owner { uid: *uid, gid: *gid });
-        let data_dir = DataDir::open(path, owner)?;
+        let path = &self.settings.data_dir;
+        let data_dir = self.open()?;
         // A store that is there is never touched. One whose making was cut off is made complete, but no new master key
         // would open it.
         let exists = Journal::exists(&data_dir)?;
         if self.generate_master_key && exists {
             return Err(StoreError::StoreExists { path: path.join("journal") }.into());
         }
+        // What the audit files know of must not be replaced by nothing.
+        let witness = offline::witness(&self.settings, &data_dir)?;
         if !exists {
-            // What the audit files know of must not be replaced by nothing.
-            offline::witness(&self.settings, &data_dir)?.check(Head::default())?;
+            witness.check(Head::default())?;
         }
         let admin_file = self.admin_key_file.as_deref().map(|path| NewFile::create(path, "admin key"));
         let admin_file = admin_file.transpose()?;
@@ -81,10 +82,36 @@ impl Plan {
             self.make_master_key(&mut random)?;
         }
         let master = MasterKey::read_file(&self.master_key_file)?;
-        let admin = initialise(&data_dir, &master, &mut random)?;
-        NewFile::hand_over(admin_file, &admin);
+        if exists {
+            let mut found = Journal::open(&data_dir, &master, Witness::default())?.journal;
+            if found.load(&mut |_| Ok(()))?.head.revision > 0 {
+                return Err(StoreError::StoreExists { path: path.join("journal") }.into());
+            }
+        }
+        let now = Moment::now();
+        let admin = api_key::generate(|bytes| random.fill(now, bytes))?;
+        NewFile::hand_over(admin_file, &admin).inspect_err(|_| self.take_back_master_key())?;
+        // After an accepted loss the new store begins behind what was lost, or no server would start on it.
+        initialise_with(&data_dir, &master, &mut random, &admin, witness).map_err(|error| {
+            Failure::from(error).and(
+                "; the admin key was handed over and is of no use unless `quantonium store inspect` shows it",
+            )
+        })?;
         self.tell();
         Ok(())
+    }
+
+    fn open(&self) -> Result<DataDir, Failure> {
+        let Offline { data_dir, user_id: uid, group_id: gid, .. } = &self.settings;
+        let owner = offline::is_root().then_some(Owner { uid: *uid, gid: *gid });
+        Ok(DataDir::open(data_dir, owner)?)
+    }
+
+    /// Removes a master key that was made for a store which is not made.
+    fn take_back_master_key(&self) {
+        if self.generate_master_key {
+            let _ = std::fs::remove_file(&self.master_key_file);
+        }
     }
 
     /// Makes the master key's file: 64 hexadecimal digits and a newline.

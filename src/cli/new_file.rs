@@ -53,18 +53,19 @@ impl<'a> NewFile<'a> {
         written.map_err(|error| Failure::io(format!("cannot write {}: {error}", quoted(self.path))))
     }
 
-    /// Puts the admin key into its file, else to standard output. Where the file fails it is shown too, because the store
-    /// that knows it is made already.
-    pub(super) fn hand_over(file: Option<Self>, admin: &str) {
+    /// Puts the admin key into its file, else to standard output: before the store that knows it takes effect, so that
+    /// no store is left whose key nobody has.
+    pub(super) fn hand_over(file: Option<Self>, admin: &str) -> Result<(), Failure> {
         let line = Zeroizing::new(format!("{admin}\n"));
-        let failure = match file {
-            None => return console::out(&line),
-            Some(file) => file.fill(line.as_bytes()).err(),
+        let handed = match file {
+            Some(file) => file.fill(line.as_bytes()),
+            None => console::deliver(&line).map_err(|error| {
+                Failure::io(format!("cannot write the admin key to standard output: {error}"))
+            }),
         };
-        if let Some(failure) = failure {
-            console::err(&format!("quantonium: {failure}; the admin key is on standard output instead\n"));
-            console::out(&line);
-        }
+        handed.map_err(|failure| {
+            failure.and("; nothing was changed: make room or give --admin-key-file, and run it again")
+        })
     }
 }
 

@@ -23,33 +23,35 @@ use crate::store::{
     quoted,
 };
 
-/// Where the new store is made: a directory in the data directory.
-const NEXT_NAME: &str = "root.next";
 const JOURNAL_NAME: &str = "journal";
 /// What a compaction may have left of the old root.
 const JOURNAL_NEXT_NAME: &str = "journal.next";
 
 /// What was done.
 pub(super) struct Rotated {
-    /// The new admin API key, which nothing else keeps.
-    pub(super) admin: Zeroizing<String>,
     /// The API keys that ended.
     pub(super) ended: Vec<StoredKey>,
     /// Keys that were sealed anew.
     pub(super) keys_count: usize,
 }
 
-/// Seals everything in `data_dir` anew under a new root key, which `master` wraps as it did the old one.
-pub(super) fn rotate(data_dir: &DataDir, master: &MasterKey, witness: Witness) -> Result<Rotated, Failure> {
+/// Seals everything in `data_dir` anew under a new root key, which `master` wraps as it did the old one. The new admin
+/// key, which nothing else keeps, goes to `hand_over` while the old store is still in place.
+pub(super) fn rotate(
+    data_dir: &DataDir,
+    master: &MasterKey,
+    witness: Witness,
+    hand_over: impl FnOnce(&str) -> Result<(), Failure>,
+) -> Result<Rotated, Failure> {
     let mut old = Journal::open(data_dir, master, witness)?;
     let opening = keeper::load(&mut old.journal, &old.root.sealer(old.ring)?)?;
     drop(old);
 
     let mut random = Generator::new(Kernel, Moment::now())?;
-    let path = data_dir.path().join(NEXT_NAME);
+    let path = data_dir.path().join(DataDir::ROOT_NEXT_NAME);
     remove_all(&path)?;
     let next = DataDir::open(&path, Some(data_dir.owner()))?;
-    let admin = initialise(&next, master, &mut random)?;
+    let admin: Zeroizing<String> = initialise(&next, master, &mut random)?;
     // The new store begins beyond the old one's revision.
     let after = opening.loaded.head.revision.saturating_add(1);
     let witness = Witness { min_revision: after, accept_rollback: true, ..Witness::default() };
@@ -71,10 +73,20 @@ pub(super) fn rotate(data_dir: &DataDir, master: &MasterKey, witness: Witness) -
     copy.flush()?;
     drop(copy);
     must_hold(&next, master, opening.ring.len())?;
-    replace(data_dir, &next)?;
+    if let Err(failure) = hand_over(&admin) {
+        drop(next);
+        remove_all(&path)?;
+        return Err(failure);
+    }
+    let replaced = replace(data_dir, &next);
+    replaced
+        .map_err(|failure| failure.and("; the old store is in place, and the new admin key is of no use"))?;
     drop(next);
-    remove_all(&path)?;
-    Ok(Rotated { admin, ended: opening.api_keys, keys_count: opening.ring.len() })
+    let settled = settle(data_dir).and_then(|()| remove_all(&path));
+    settled.map_err(|failure| {
+        failure.and("; the new store is in place, and the new admin key is its own: it was handed over")
+    })?;
+    Ok(Rotated { ended: opening.api_keys, keys_count: opening.ring.len() })
 }
 
 /// Writes records into the new store, as many at a time as it takes.
@@ -141,12 +153,18 @@ fn must_hold(next: &DataDir, master: &MasterKey, keys_count: usize) -> Result<()
 
 /// Gives the new journal the old one's place.
 fn replace(data_dir: &DataDir, next: &DataDir) -> Result<(), Failure> {
+    let renamed = rustix::fs::renameat(next.directory(), JOURNAL_NAME, data_dir.directory(), JOURNAL_NAME);
+    let path = || data_dir.path().join(JOURNAL_NAME);
+    Ok(renamed.map_err(|errno| StoreError::Io { action: "replace", path: path(), errno })?)
+}
+
+/// Makes the new name durable, and removes what could hold something of the old root.
+fn settle(data_dir: &DataDir) -> Result<(), Failure> {
     let failed = |action, name: &str| {
         let path = data_dir.path().join(name);
         move |errno| StoreError::Io { action, path, errno }
     };
-    let (to, from) = (data_dir.directory(), next.directory());
-    rustix::fs::renameat(from, JOURNAL_NAME, to, JOURNAL_NAME).map_err(failed("replace", JOURNAL_NAME))?;
+    let to = data_dir.directory();
     rustix::fs::fsync(to).map_err(failed("sync the directory of", JOURNAL_NAME))?;
     match rustix::fs::unlinkat(to, JOURNAL_NEXT_NAME, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),

@@ -122,9 +122,9 @@ impl Desk {
 
     fn rotate_root(&self, admin_key_file: Option<&Path>) -> Result<Exit, Failure> {
         let admin_file = admin_key_file.map(|path| NewFile::create(path, "admin key")).transpose()?;
-        let Rotated { admin, ended, keys_count } =
-            rotate_root::rotate(&self.data_dir, &self.master()?, self.witness)?;
-        NewFile::hand_over(admin_file, &admin);
+        let hand_over = |admin: &str| NewFile::hand_over(admin_file, admin);
+        let Rotated { ended, keys_count } =
+            rotate_root::rotate(&self.data_dir, &self.master()?, self.witness, hand_over)?;
         let mut said = format!("{keys_count} keys sealed anew under a new root key; verified\n");
         for key in ended {
             said.push_str(&format!("ended: API key qk_{}, made {}\n", key.name(), key.created.civil()));

@@ -24,10 +24,10 @@ const STAT_BLOCK_BYTES: u64 = 512;
 
 /// Opens the file of the audit stream `stream` (a-z, 0-9, hyphens), creating it if needed.
 ///
-/// On a file system that cannot reserve room the file is opened without.
+/// Where no room can be reserved the file is opened without.
 ///
 /// # Errors
-/// A [`StoreError`] inside, with what to do; a full disk is one.
+/// A [`StoreError`] inside, with what to do.
 pub fn open_audit_file(data_dir: &DataDir, stream: &str) -> io::Result<OwnedFd> {
     open(data_dir, stream).map_err(|error| {
         let kind = match &error {
@@ -109,7 +109,8 @@ fn open(data_dir: &DataDir, stream: &str) -> Result<OwnedFd, StoreError> {
     let written = rustix::fs::fstat(&file).map_err(|errno| entry.failed("look at", errno))?.st_size;
     let written = u64::try_from(written).unwrap_or_default();
     match rustix::fs::fallocate(&file, FallocateFlags::KEEP_SIZE, written, AUDIT_PREALLOCATED_BYTES) {
-        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
+        // What is written finds out whether there is room; a start may have nothing to write.
+        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::NOSPC | Errno::DQUOT) => {}
         Err(errno) => return Err(entry.failed("reserve room for", errno)),
     }
     if created {
@@ -197,6 +198,7 @@ mod tests {
             drop(open_audit_file(&data_dir, "w").unwrap());
             let path = data_dir.path().join("audit/w.jsonl");
             assert_eq!(fs::metadata(&path).unwrap().uid(), 1001);
+            fs::write(&path, "a line\n").unwrap();
             std::os::unix::fs::chown(&path, Some(0), None).unwrap();
             let refusal = open_audit_file(&data_dir, "w").unwrap_err().to_string();
             assert!(refusal.contains("chown -R 1001:1001"), "{refusal}");

@@ -54,6 +54,22 @@ impl DataDir {
         Ok(Self { path: path.to_owned(), owner, created, directory, audit, lock })
     }
 
+    /// The directory in it in which another root key's store is made, until that takes the place of the old one.
+    pub const ROOT_NEXT_NAME: &'static str = "root.next";
+
+    /// Removes what is left of the making of another root key's store that was cut off: every key, under a root key that
+    /// the same master key opens.
+    pub(super) fn remove_unfinished_root(&self) -> Result<(), StoreError> {
+        let path = self.path.join(Self::ROOT_NEXT_NAME);
+        match std::fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+                Err(StoreError::Io { action: "remove", path, errno })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The path, as it was given.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -284,6 +300,8 @@ mod tests {
             let owner = Owner { uid: 1001, gid: 1001 };
             drop(open(&path, Some(owner)).unwrap());
             for entry in [path.clone(), path.join("audit"), path.join("lock")] {
+                fs::write(path.join("lock"), "not as it was made").unwrap();
+                fs::write(path.join("audit/a.jsonl"), "").unwrap();
                 for stranger in [0, 1002] {
                     chown(&entry, Some(stranger), None).unwrap();
                     let refusal = open(&path, Some(owner)).unwrap_err().to_string();
@@ -294,6 +312,27 @@ mod tests {
                 chown(&entry, Some(1001), None).unwrap();
             }
             assert!(open(&path, Some(owner)).is_ok());
+        });
+    }
+
+    #[test]
+    fn a_start_as_root_finishes_what_one_that_was_killed_had_created() {
+        as_root(|| {
+            let scratch = Scratch::new();
+            let path = scratch.path().join("q");
+            let owner = Owner { uid: 1001, gid: 1001 };
+            fs::DirBuilder::new().mode(0o700).create(&path).unwrap();
+            drop(open(&path, Some(owner)).unwrap());
+            for entry in [path.join("audit"), path.join("lock")] {
+                chown(&entry, Some(0), Some(0)).unwrap();
+                drop(open(&path, Some(owner)).unwrap());
+                let found = fs::symlink_metadata(&entry).unwrap();
+                assert_eq!((found.uid(), found.gid()), (1001, 1001), "{}", entry.display());
+            }
+            // Not a file that has another name too.
+            fs::hard_link(path.join("lock"), scratch.path().join("elsewhere")).unwrap();
+            chown(path.join("lock"), Some(0), Some(0)).unwrap();
+            assert!(matches!(open(&path, Some(owner)), Err(StoreError::ForeignOwner { .. })));
         });
     }
 

@@ -59,6 +59,8 @@ impl Entry<'_> {
             // What was opened must be what was created, in case someone exchanged it in between.
             self.check(&fd, FileType::Directory, Owner::this_process(), DIRECTORY_MODE)?;
             self.give(&fd, owner)?;
+        } else {
+            self.adopt(&fd, owner)?;
         }
         self.check(&fd, FileType::Directory, owner, DIRECTORY_MODE)?;
         Ok((fd, created))
@@ -97,6 +99,7 @@ impl Entry<'_> {
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         match rustix::fs::openat(self.within, self.name, flags, Mode::empty()) {
             Ok(fd) => {
+                self.adopt(&fd, owner)?;
                 self.check(&fd, FileType::RegularFile, owner, FILE_MODE)?;
                 Ok(Some(fd))
             }
@@ -136,6 +139,28 @@ impl Entry<'_> {
         }
         rustix::fs::fchown(fd, Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)))
             .map_err(|errno| self.failed("hand over", errno))
+    }
+
+    /// Gives away what an earlier start as root created and was stopped before it gave it away: it is root's, for its
+    /// owner only, empty, and nowhere else.
+    fn adopt(self, fd: &OwnedFd, owner: Owner) -> Result<(), StoreError> {
+        if owner == Owner::this_process() || Owner::this_process().uid != 0 {
+            return Ok(());
+        }
+        let failed = |errno| self.failed("look at", errno);
+        let stat = rustix::fs::fstat(fd).map_err(failed)?;
+        let empty = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => stat.st_size == 0 && stat.st_nlink == 1,
+            FileType::Directory => {
+                let mut names = rustix::fs::Dir::read_from(fd).map_err(failed)?;
+                names.all(|entry| entry.is_ok_and(|entry| [c".", c".."].contains(&entry.file_name())))
+            }
+            _ => false,
+        };
+        if stat.st_uid == 0 && stat.st_mode & 0o077 == 0 && empty {
+            return self.give(fd, owner);
+        }
+        Ok(())
     }
 
     fn check(self, fd: impl AsFd, kind: FileType, owner: Owner, mode: u32) -> Result<(), StoreError> {

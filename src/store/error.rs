@@ -16,7 +16,6 @@ use crate::exit::Exit;
 use crate::limits::CREDENTIAL_FILE_MAX_BYTES;
 
 /// Why the data directory, or something in it, was refused.
-#[derive(Debug)]
 pub enum StoreError {
     /// The directory that should hold the data directory does not exist.
     NoParent {
@@ -143,6 +142,11 @@ pub enum StoreError {
         /// The revision that it had reached.
         expected: u64,
     },
+    /// A revision is named that no store reaches.
+    RevisionTooHigh {
+        /// Which.
+        revision: u64,
+    },
     /// A record was kept faithfully and still cannot be understood.
     Unreadable(Unreadable),
     /// A primitive failed: for want of random bytes, in practice.
@@ -214,7 +218,8 @@ impl fmt::Display for StoreError {
             | Self::DamagedHeader { .. }
             | Self::Damaged { .. }
             | Self::DamagedEnd { .. }
-            | Self::RolledBack { .. } => self.about_journal(f),
+            | Self::RolledBack { .. }
+            | Self::RevisionTooHigh { .. } => self.about_journal(f),
             Self::Unreadable(record) => {
                 write!(
                     f,
@@ -230,6 +235,13 @@ impl fmt::Display for StoreError {
                 f.write_str(advice(*errno))
             }
         }
+    }
+}
+
+/// The text that people read: it says all, and the derived form is long in the binary.
+impl fmt::Debug for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -331,6 +343,12 @@ impl StoreError {
                 "the store stands at revision {found} and was at {expected} before, or went another way since: it \
                  was rolled back, by a restored backup or by somebody; put the latest one there, or accept the loss \
                  with --accept-store-rollback",
+            ),
+            Self::RevisionTooHigh { revision } => write!(
+                f,
+                "revision {revision} is named by an audit file or by --min-store-revision, and no store gets so far: \
+                 somebody altered that file; find it (grep -l {revision} audit/*.jsonl in the data directory), move \
+                 it away, and look for who did it",
             ),
             _ => Ok(()),
         }

@@ -7,7 +7,9 @@
 use core::fmt;
 
 use super::error::StoreError;
-use crate::limits::{STORE_RECORD_MAX_BYTES, STORE_RECORD_OVERHEAD_BYTES};
+use crate::limits::{
+    STORE_RECORD_MAX_BYTES, STORE_RECORD_OVERHEAD_BYTES, STORE_REVISION_BELIEVED_MAX_NUMBER,
+};
 
 /// Where a record stands: what is left of an HMAC over its kind and name, so that the store knows neither.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -96,12 +98,16 @@ impl Witness {
     ///
     /// # Errors
     /// [`StoreError::RolledBack`] if it is behind, or at the same revision by another history, and the operator did
-    /// not accept that.
+    /// not accept that; [`StoreError::RevisionTooHigh`], accepted or not, if it names what no store reaches.
     pub fn check(&self, head: Head) -> Result<(), StoreError> {
+        let revision = self.reached();
+        if revision > STORE_REVISION_BELIEVED_MAX_NUMBER {
+            return Err(StoreError::RevisionTooHigh { revision });
+        }
         if self.accept_rollback || !self.is_ahead(head) {
             return Ok(());
         }
-        Err(StoreError::RolledBack { found: head.revision, expected: self.reached() })
+        Err(StoreError::RolledBack { found: head.revision, expected: revision })
     }
 
     /// Whether the witness saw more than what led to `head`, or something else.
@@ -259,8 +265,8 @@ pub enum MaintainError {
         /// The system's number for the error.
         errno: i32,
     },
-    /// What was written earlier cannot be read back any more, from this place on. It is needed for the next start:
-    /// take a backup of the keys while the server runs.
+    /// What was written earlier cannot be read back any more, from this place on, and the next start would refuse it. The
+    /// store takes no change any more: take a backup of the keys while the server runs.
     Damaged {
         /// Where.
         offset: u64,
@@ -279,7 +285,8 @@ impl fmt::Display for MaintainError {
             }
             Self::Damaged { offset } => write!(
                 f,
-                "the store cannot be read back at offset {offset}: back up the keys while this server runs"
+                "the store cannot be read back at offset {offset}, and no start would take it: changes are refused; back \
+                 up the keys while this server runs, then look at the disk"
             ),
             Self::Ambiguous => f.write_str(
                 "the disk did not confirm the compaction of the store; changes are refused until a restart",
@@ -342,6 +349,27 @@ mod tests {
         assert!(matches!(floor.check(head(8, 9)), Err(StoreError::RolledBack { found: 8, expected: 9 })));
         assert!(floor.check(head(9, 9)).is_ok());
         assert!(Witness::default().check(Head::default()).is_ok());
+    }
+
+    #[test]
+    fn a_revision_that_no_store_reaches_is_not_believed_whatever_was_accepted() {
+        let most = STORE_REVISION_BELIEVED_MAX_NUMBER;
+        for revision in [most + 1, i64::MAX.unsigned_abs(), u64::MAX] {
+            for accept_rollback in [false, true] {
+                let seen =
+                    Witness { head: Some(Head { revision, tag: [1; 16] }), min_revision: 0, accept_rollback };
+                let floor = Witness { head: None, min_revision: revision, accept_rollback };
+                for witness in [seen, floor] {
+                    let refused = witness.check(Head::default());
+                    assert!(
+                        matches!(refused, Err(StoreError::RevisionTooHigh { revision: named }) if named == revision),
+                        "{revision}"
+                    );
+                }
+            }
+        }
+        let floor = Witness { min_revision: most, accept_rollback: true, ..Witness::default() };
+        assert!(floor.check(Head::default()).is_ok());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use quantonium::limits::{STORE_REVISION_BELIEVED_MAX_NUMBER, STORE_REVISION_CEILING_NUMBER};
 use quantonium::store::{AppendError, Head, Journal, Loaded, Store, StoreError, Witness};
 
 use crate::scene::{Ring, Scene, Small, files, frames, master, origin, other_master};
@@ -114,6 +115,25 @@ fn another_history_at_the_same_revision_is_refused() {
     assert!(matches!(small.scene.open(seen), Err(StoreError::RolledBack { found: 5, expected: 5 })));
     let ring = small.scene.open(Witness { accept_rollback: true, ..seen }).unwrap();
     assert!(ring.loaded.rolled_back && ring.head.revision == 6);
+}
+
+#[test]
+fn a_witness_of_what_no_store_reaches_changes_nothing_and_the_greatest_that_is_believed_goes_on() {
+    let small = Small::new();
+    let named = |revision| Witness { min_revision: revision, accept_rollback: true, ..Witness::default() };
+    for revision in [STORE_REVISION_BELIEVED_MAX_NUMBER + 1, STORE_REVISION_CEILING_NUMBER, u64::MAX] {
+        let refused = small.opened_as(&small.bytes, named(revision));
+        assert!(matches!(refused, Err(StoreError::RevisionTooHigh { .. })), "{revision}");
+        let seen = Head { revision, tag: [9; 16] };
+        let seen = Witness { head: Some(seen), accept_rollback: true, ..Witness::default() };
+        let data_dir = small.scene.data_dir();
+        let refused = Journal::compact_offline(data_dir, &master(), seen);
+        assert!(matches!(refused, Err(StoreError::RevisionTooHigh { .. })), "{revision}");
+        assert_eq!(small.scene.bytes(), small.bytes);
+    }
+    let mut ring = small.scene.open(named(STORE_REVISION_BELIEVED_MAX_NUMBER)).unwrap();
+    assert_eq!(ring.head.revision, STORE_REVISION_BELIEVED_MAX_NUMBER + 1);
+    assert_eq!(ring.commit(&[("e", Some(b"e"))]).revision, STORE_REVISION_BELIEVED_MAX_NUMBER + 2);
 }
 
 #[test]

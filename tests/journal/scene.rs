@@ -121,6 +121,7 @@ impl Ring {
             values.insert(record.path, (name, plaintext[end + 1..].to_vec()));
             Ok(())
         })?;
+        journal.compact_at_start(data_dir)?;
         let (state, head) = (values.into_values().collect(), loaded.head);
         Ok(Self { journal, sealer, loaded, state, head, nonces: 0 })
     }

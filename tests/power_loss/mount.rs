@@ -12,7 +12,7 @@ use std::thread::{self, JoinHandle};
 
 use super::disk::{Content, Disk, File, Node, Survives};
 use super::random::Random;
-use super::server::skip;
+use super::server::{NO_MOUNT, skip};
 
 /// The longest write that is taken.
 const WRITE_BYTES: u32 = 128 * 1024;
@@ -36,14 +36,14 @@ impl Mount {
     /// Mounts an empty disk at `path`, which is made; says aloud why not.
     pub(crate) fn new(path: &Path, exchanges: bool) -> Option<Self> {
         if !nix::unistd::geteuid().is_root() {
-            skip("it needs root, to mount a file system");
+            skip(&format!("{NO_MOUNT}: it needs root"));
             return None;
         }
         fs::create_dir(path).unwrap();
         let disk = Arc::new(Mutex::new(Disk::new(exchanges)));
         let mut mount = Self { path: path.to_owned(), disk, server: None };
         if let Err(reason) = mount.attach() {
-            skip(&reason);
+            skip(&format!("{NO_MOUNT}: {reason}"));
             return None;
         }
         Some(mount)

@@ -60,7 +60,7 @@ fn a_stream_that_drips_is_cut() {
 
 #[test]
 fn a_stream_that_flows_may_take_its_time() {
-    let Some(server) = start(&["--body-gap-timeout-ms", "5000", "--body-timeout-ms", "900"]) else { return };
+    let Some(server) = start(&["--body-gap-timeout-ms", "900", "--body-timeout-ms", "900"]) else { return };
     let plain = plaintext(3 * CHUNK);
     // 12 pieces, each a good while after the one before: longer than any body may take that is not streamed.
     let mut stream = Peer::connect(&server);

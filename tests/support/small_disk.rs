@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 
-use super::server::{Scratch, skip};
+use super::server::{NO_MOUNT, Scratch, skip};
 
 /// A small file system in memory in the place of a server's data directory, unmounted at the end.
 pub(crate) struct SmallDisk {
@@ -21,7 +21,7 @@ impl SmallDisk {
     /// Mounts one; says aloud why not.
     pub(crate) fn mount(size: &str) -> Option<Self> {
         if !nix::unistd::geteuid().is_root() {
-            skip("it needs root, to mount a file system");
+            skip(&format!("{NO_MOUNT}: it needs root"));
             return None;
         }
         let scratch = Scratch::new();
@@ -32,7 +32,7 @@ impl SmallDisk {
             mount.args(["-t", "tmpfs", "-o", &options, "quantonium-test"]).arg(scratch.data_dir()).output();
         let output = output.unwrap();
         if !output.status.success() {
-            skip(&format!("no file system can be mounted here: {}", String::from_utf8_lossy(&output.stderr)));
+            skip(&format!("{NO_MOUNT}: {}", String::from_utf8_lossy(&output.stderr)));
             return None;
         }
         Some(Self { scratch })

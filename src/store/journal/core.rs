@@ -25,8 +25,9 @@ use super::snapshot::{self, SnapshotWriter};
 use crate::clock::Moment;
 use crate::crypto::random::Generator;
 use crate::limits::{
-    JOURNAL_COMPACTION_FACTOR_COUNT, JOURNAL_COMPACTION_FLOOR_BYTES, JOURNAL_MAX_BYTES,
-    JOURNAL_RESERVED_BYTES, STORE_APPEND_MAX_BYTES, STORE_ORIGINS_MAX_COUNT,
+    JOURNAL_COMPACTION_FACTOR_COUNT, JOURNAL_COMPACTION_FLOOR_BYTES, JOURNAL_COMPACTION_LOW_FLOOR_BYTES,
+    JOURNAL_MAX_BYTES, JOURNAL_NEXT_RESERVED_BYTES, JOURNAL_RESERVED_BYTES, JOURNAL_SUPERSEDED_MAX_SECONDS,
+    STORE_APPEND_MAX_BYTES, STORE_ORIGINS_MAX_COUNT, STORE_REVISION_CEILING_NUMBER,
 };
 
 /// A journal over a disk.
@@ -47,6 +48,11 @@ pub(super) struct Core<D> {
     reserves: bool,
     /// After a compaction that failed, the length at which the next one is tried.
     compact_from: u64,
+    /// Since when the journal has held what a compaction drops; after one that failed, since then.
+    superseded_since: Option<Moment>,
+    /// Whether the successor is known to be empty. Then it is not cut before it is filled, which would give back the
+    /// room that is reserved in it.
+    next_is_empty: bool,
     /// The frame that is being written; kept for its memory.
     frame: Vec<u8>,
 }
@@ -72,7 +78,8 @@ pub(super) struct Live {
 }
 
 impl Live {
-    pub(super) fn note(&mut self, item: &Item<'_>) {
+    /// Takes the last word on a path. Returns whether it leaves something dead behind.
+    pub(super) fn note(&mut self, item: &Item<'_>) -> bool {
         let weight = item.weight();
         let before = match item.sealed {
             Some(_) => self.records.insert(item.path, (item.revision, weight)),
@@ -81,6 +88,7 @@ impl Live {
         let gone = before.map_or(0, |(_, weight)| weight);
         let come = if item.sealed.is_some() { weight } else { 0 };
         self.bytes = self.bytes.saturating_sub(gone as u64).saturating_add(come as u64);
+        gone > 0 || come == 0
     }
 
     pub(super) fn count(&self) -> u64 {
@@ -114,6 +122,8 @@ impl<D: Disk> Core<D> {
             last_sync_micros: 0,
             reserves: true,
             compact_from: 0,
+            superseded_since: None,
+            next_is_empty: false,
             frame: Vec::new(),
         }
     }
@@ -127,8 +137,9 @@ impl<D: Disk> Core<D> {
         let size = self.disk.size().map_err(|errno| self.failed("look at", errno))?;
         let mut live = Live::default();
         let mut walk = Walk::new(&self.header);
+        let mut superseded = false;
         let walked = scan::walk(&self.disk, &self.keys, size, &mut walk, |item| {
-            live.note(&item);
+            superseded |= live.note(&item);
             each(item.to_record())
         });
         let fault = walked.map_err(|broken| match broken {
@@ -151,12 +162,17 @@ impl<D: Disk> Core<D> {
             torn = Some(tail);
         }
         self.witness.check(walk.head)?;
+        // Nothing could be appended to it.
+        if walk.head.revision >= STORE_REVISION_CEILING_NUMBER {
+            return Err(StoreError::RevisionTooHigh { revision: walk.head.revision });
+        }
         if let Some(tail) = torn {
             self.disk
                 .truncate(Which::Journal, tail.offset)
                 .and_then(|()| self.disk.sync_file(Which::Journal))
                 .map_err(|errno| self.failed("cut the torn end of", errno))?;
         }
+        self.superseded_since = superseded.then(Moment::now);
         let rolled_back = self.witness.is_ahead(walk.head);
         let Walk { place, offset: end, head, recent, .. } = walk;
         self.state = Some(State { place, end, reserved: end, head, recent, live });
@@ -189,7 +205,8 @@ impl<D: Disk> Core<D> {
         if at != expected {
             return Err(AppendError::Conflict { at });
         }
-        let revision = expected.checked_add(1).ok_or(AppendError::TooLarge)?;
+        let revision = expected.checked_add(1).filter(|next| *next <= STORE_REVISION_CEILING_NUMBER);
+        let revision = revision.ok_or(AppendError::TooLarge)?;
         if records.iter().any(|record| record.revision != revision) {
             return Err(AppendError::Malformed);
         }
@@ -236,7 +253,9 @@ impl<D: Disk> Core<D> {
         (state.place, state.end, state.head) = (place, end, head);
         state.reserved = state.reserved.max(end);
         Walk::remember(&mut state.recent, origins);
-        items.iter().for_each(|item| state.live.note(item));
+        if items.iter().fold(false, |superseded, item| superseded | state.live.note(item)) {
+            self.superseded_since.get_or_insert(before);
+        }
         self.condition = Condition::Good;
         Ok(head)
     }
@@ -273,33 +292,57 @@ impl<D: Disk> Core<D> {
     }
 
     /// See [`super::super::Store::maintain`].
-    pub(super) fn maintain(&mut self) -> Result<Option<Compacted>, MaintainError> {
-        if !self.disk.has_next() || !self.worth_compacting() {
-            return Ok(None);
+    pub(super) fn maintain(&mut self, now: Moment) -> Result<Option<Compacted>, MaintainError> {
+        let floor = if self.condition == Condition::Full {
+            JOURNAL_COMPACTION_LOW_FLOOR_BYTES
+        } else {
+            JOURNAL_COMPACTION_FLOOR_BYTES.max(self.compact_from)
+        };
+        if self.disk.has_next() && (self.worth_compacting(floor) || self.holds_the_past(now)) {
+            return self.compact(None).map(Some);
         }
-        self.compact(None).map(Some)
+        Ok(None)
     }
 
-    /// Whether a compaction is worth its work, and may be done.
-    pub(super) fn worth_compacting(&self) -> bool {
+    /// Whether the journal is longer than `floor` and mostly dead, and a compaction may be done.
+    pub(super) fn worth_compacting(&self, floor: u64) -> bool {
         let state = self.state.as_ref().filter(|_| self.condition != Condition::Poisoned);
         state.is_some_and(|state| {
-            state.end > JOURNAL_COMPACTION_FLOOR_BYTES.max(self.compact_from)
-                && state.end >= state.live.bytes.saturating_mul(JOURNAL_COMPACTION_FACTOR_COUNT)
+            let origins = state.recent.len().saturating_mul(size_of::<Origin>());
+            let alive = state.live.bytes.saturating_add(origins as u64);
+            state.end > floor && state.end >= alive.saturating_mul(JOURNAL_COMPACTION_FACTOR_COUNT)
         })
+    }
+
+    /// Whether something dead, destroyed material perhaps, has been in the journal for long enough.
+    fn holds_the_past(&self, now: Moment) -> bool {
+        let long = |since: Moment| since.plus_millis(JOURNAL_SUPERSEDED_MAX_SECONDS * 1_000) <= now;
+        self.condition != Condition::Poisoned && self.superseded_since.is_some_and(long)
     }
 
     /// Puts a file with nothing but what is alive in the place of the journal; under another header if there is one,
     /// whose file id is drawn anew.
     pub(super) fn compact(&mut self, header: Option<Header>) -> Result<Compacted, MaintainError> {
+        self.give_back();
         let done = self.fill_next(header).and_then(|successor| self.replace(&successor));
-        self.compact_from = match (&done, &self.state) {
-            (Err(_), Some(state)) => state.end.saturating_add(JOURNAL_COMPACTION_FLOOR_BYTES),
-            _ => 0,
-        };
+        if done.is_ok() {
+            (self.compact_from, self.superseded_since) = (0, None);
+            if self.condition == Condition::Full {
+                // There is room again: the next change will tell.
+                self.condition = Condition::Good;
+            }
+        } else {
+            let end = self.state.as_ref().map_or(0, |state| state.end);
+            self.compact_from = end.saturating_add(JOURNAL_COMPACTION_FLOOR_BYTES);
+            self.superseded_since = self.superseded_since.map(|_| Moment::now());
+        }
         // Unless it is unknown which of the two files the disk has for the journal.
         if self.condition != Condition::Poisoned {
             self.empty_next();
+        }
+        if matches!(done, Err(MaintainError::Damaged { .. })) {
+            // The next start would refuse this file: nothing more is promised on it.
+            self.condition = Condition::Poisoned;
         }
         done
     }
@@ -310,6 +353,11 @@ impl<D: Disk> Core<D> {
         let drawn = self.random.array(Moment::now());
         let file = drawn.map_err(|_| snapshot::failed("draw random bytes", Errno::AGAIN))?;
         let header = Header { file, ..header.unwrap_or(self.header) };
+        if !self.next_is_empty {
+            let emptied = self.disk.truncate(Which::Next, 0);
+            emptied.map_err(|errno| snapshot::failed("empty the new file", errno))?;
+        }
+        self.next_is_empty = false;
         let mut writer = SnapshotWriter::new(&self.disk, Which::Next, &self.keys, &mut self.random, &header)?;
         let mut walk = Walk::new(&self.header);
         let walked = scan::walk(&self.disk, &self.keys, state.end, &mut walk, |item| {
@@ -318,8 +366,8 @@ impl<D: Disk> Core<D> {
         let damaged = MaintainError::Damaged { offset: walk.offset };
         match walked {
             Ok(None) if walk.head == state.head => {}
-            Ok(_) => return Err(damaged),
-            Err(Broken::Read(_)) => return Err(damaged),
+            Ok(_) | Err(Broken::Read(Errno::IO)) => return Err(damaged),
+            Err(Broken::Read(errno)) => return Err(snapshot::failed("read the journal", errno)),
             Err(Broken::Refused(error)) => return Err(error),
         }
         if writer.records() != state.live.count() {
@@ -334,7 +382,15 @@ impl<D: Disk> Core<D> {
     pub(super) fn replace(&mut self, successor: &Successor) -> Result<Compacted, MaintainError> {
         let failed = |errno| snapshot::failed("rename the new file", errno);
         let state = self.state.as_mut().ok_or_else(|| failed(Errno::BADF))?;
-        self.disk.replace().map_err(failed)?;
+        match self.disk.replace() {
+            Ok(()) => {}
+            Err(errno) if is_refusal(errno) => return Err(failed(errno)),
+            Err(_) => {
+                // Which of the two files has the name is unknown, and each may be the journal at the next start.
+                self.condition = Condition::Poisoned;
+                return Err(MaintainError::Ambiguous);
+            }
+        }
         let before_bytes = state.end;
         self.header = successor.header;
         (state.place, state.end, state.reserved) = (successor.place, successor.end, successor.end);
@@ -346,11 +402,21 @@ impl<D: Disk> Core<D> {
         Ok(compacted)
     }
 
-    /// Third step: the old file, or one that was not finished, gives its room back. If that fails, the next
-    /// compaction begins with it.
-    pub(super) fn empty_next(&self) {
-        if self.disk.has_next() {
-            let _ = self.disk.truncate(Which::Next, 0);
+    /// Third step: the old file, or one that was not finished, gives its room back, but for what the next compaction
+    /// may need on a disk that is full by then. If that fails, the next compaction begins with it.
+    pub(super) fn empty_next(&mut self) {
+        if self.disk.has_next() && self.disk.truncate(Which::Next, 0).is_ok() {
+            self.next_is_empty = true;
+            let _ = self.disk.reserve(Which::Next, 0, JOURNAL_NEXT_RESERVED_BYTES);
+        }
+    }
+
+    /// Gives back the room that is reserved behind the last change, by an earlier run too: a compaction may need it.
+    fn give_back(&mut self) {
+        if let Some(state) = &mut self.state
+            && self.disk.truncate(Which::Journal, state.end).is_ok()
+        {
+            state.reserved = state.end;
         }
     }
 
@@ -417,11 +483,30 @@ fn reserve(disk: &impl Disk, reserved: u64, end: u64) -> Result<u64, Errno> {
         return Ok(reserved);
     };
     let ahead = missing.next_multiple_of(JOURNAL_RESERVED_BYTES);
-    match disk.reserve(reserved, ahead) {
+    match disk.reserve(Which::Journal, reserved, ahead) {
         Ok(()) => Ok(reserved.saturating_add(ahead)),
-        Err(errno) if snapshot::is_full(errno) => disk.reserve(reserved, missing).map(|()| end),
+        Err(errno) if snapshot::is_full(errno) => {
+            disk.reserve(Which::Journal, reserved, missing).map(|()| end)
+        }
         Err(errno) => Err(errno),
     }
+}
+
+/// Whether an error of a renaming says that nothing was done. Others can come from a file system that lost the answer.
+fn is_refusal(errno: Errno) -> bool {
+    snapshot::is_full(errno)
+        || matches!(
+            errno,
+            Errno::ACCESS
+                | Errno::BADF
+                | Errno::INVAL
+                | Errno::NOENT
+                | Errno::NOSYS
+                | Errno::OPNOTSUPP
+                | Errno::PERM
+                | Errno::ROFS
+                | Errno::XDEV
+        )
 }
 
 /// Writes all of `bytes` to the end of a file.

@@ -44,12 +44,12 @@ pub(super) trait Disk: Send {
     fn sync_file(&self, which: Which) -> Result<(), Errno>;
     /// Cuts a file.
     fn truncate(&self, which: Which, len: u64) -> Result<(), Errno>;
-    /// Reserves room in the journal without lengthening it.
-    fn reserve(&self, offset: u64, len: u64) -> Result<(), Errno>;
+    /// Reserves room in a file without lengthening it.
+    fn reserve(&self, which: Which, offset: u64, len: u64) -> Result<(), Errno>;
     /// Whether there is a successor.
     fn has_next(&self) -> bool;
-    /// Gives the successor the name of the journal: from then on it is [`Which::Journal`]. If it fails, nothing
-    /// happened.
+    /// Gives the successor the name of the journal: from then on it is [`Which::Journal`]. Only some errors say
+    /// that nothing happened.
     fn replace(&mut self) -> Result<(), Errno>;
     /// Makes the names durable.
     fn sync_names(&self) -> Result<(), Errno>;
@@ -186,8 +186,9 @@ impl Disk for Files {
         unless_interrupted(|| rustix::fs::ftruncate(file, len))
     }
 
-    fn reserve(&self, offset: u64, len: u64) -> Result<(), Errno> {
-        unless_interrupted(|| rustix::fs::fallocate(&self.journal, FallocateFlags::KEEP_SIZE, offset, len))
+    fn reserve(&self, which: Which, offset: u64, len: u64) -> Result<(), Errno> {
+        let file = self.file(which)?;
+        unless_interrupted(|| rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, offset, len))
     }
 
     fn has_next(&self) -> bool {

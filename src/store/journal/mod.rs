@@ -36,6 +36,7 @@ use super::root::{MasterKey, RootKey};
 use crate::clock::Moment;
 use crate::crypto::Error;
 use crate::crypto::random::{Generator, Kernel, SeedSource};
+use crate::limits::JOURNAL_COMPACTION_LOW_FLOOR_BYTES;
 
 /// The store of one server: a journal in its data directory.
 #[derive(Debug)]
@@ -102,25 +103,47 @@ impl Journal {
     /// # Errors
     /// Why it cannot be used, with what to do.
     pub fn open(data_dir: &DataDir, master: &MasterKey, witness: Witness) -> Result<Opened, StoreError> {
-        Self::open_as(data_dir, master, witness, true)
+        let files = Files::open(data_dir)?;
+        let (header, _) = read_header(data_dir, &files)?;
+        let root = unwrap(data_dir, &header, master)?;
+        let keys = FrameKeys::new(&root)?;
+        let random = Generator::new(Kernel, Moment::now())?;
+        let core = Core::new(files, Files::path(data_dir), header, keys, random, witness);
+        Ok(Opened { journal: Self(core), root, ring: header.ring })
     }
 
-    /// Compacts a journal that was just loaded, if it is worth it: on a file system that cannot exchange two names
-    /// this is the only time ([`Standing::compacts_in_use`] tells).
+    /// Clears away what a crash left beside a journal that was just loaded, makes its successor, and compacts it if that
+    /// is worth it: on a file system that cannot exchange two names this is the only time
+    /// ([`Standing::compacts_in_use`] tells).
     ///
     /// # Errors
-    /// What the system refuses. Whether the journal can be used is in [`Store::standing`].
+    /// What the system refuses. The journal is as it was then, and is not compacted while it is in use; whether it can
+    /// be used is in [`Store::standing`].
     pub fn compact_at_start(&mut self, data_dir: &DataDir) -> Result<Option<Compacted>, StoreError> {
-        if self.0.disk.has_next() {
-            return self.0.maintain().map_err(StoreError::NotCompacted);
+        let compacted = self.compact_before_use(data_dir, true)?;
+        data_dir.remove_unfinished_root()?;
+        Ok(compacted)
+    }
+
+    fn compact_before_use(
+        &mut self,
+        data_dir: &DataDir,
+        exchange: bool,
+    ) -> Result<Option<Compacted>, StoreError> {
+        let core = &mut self.0;
+        core.disk.prepare_next(data_dir, exchange)?;
+        let lasting = exchange && core.disk.has_next();
+        let worth = core.worth_compacting(JOURNAL_COMPACTION_LOW_FLOOR_BYTES);
+        if worth && !core.disk.has_next() {
+            core.disk.prepare_next(data_dir, false)?;
         }
-        if !self.0.worth_compacting() {
-            return Ok(None);
+        let done = worth.then(|| core.compact(None)).transpose();
+        if lasting {
+            core.empty_next();
+        } else {
+            core.disk.forget_next();
         }
-        self.0.disk.prepare_next(data_dir, false)?;
-        let done = self.0.compact(None);
-        self.0.disk.forget_next();
-        done.map(Some).map_err(StoreError::NotCompacted)
+        done.map_err(StoreError::NotCompacted)
     }
 
     /// Moves its descriptors, each by `place`, to the numbers that the filters know.
@@ -140,8 +163,9 @@ impl Journal {
         master: &MasterKey,
         witness: Witness,
     ) -> Result<Compacted, StoreError> {
-        let mut opened = Self::open_as(data_dir, master, witness, false)?;
+        let mut opened = Self::open(data_dir, master, witness)?;
         opened.journal.load(&mut |_| Ok(()))?;
+        opened.journal.0.disk.prepare_next(data_dir, false)?;
         opened.journal.0.compact(None).map_err(StoreError::NotCompacted)
     }
 
@@ -156,27 +180,12 @@ impl Journal {
         new: &MasterKey,
         witness: Witness,
     ) -> Result<Compacted, StoreError> {
-        let Opened { mut journal, root, ring } = Self::open_as(data_dir, master, witness, false)?;
+        let Opened { mut journal, root, ring } = Self::open(data_dir, master, witness)?;
         journal.load(&mut |_| Ok(()))?;
+        journal.0.disk.prepare_next(data_dir, false)?;
         let nonce = Generator::new(Kernel, Moment::now())?.array(Moment::now())?;
         let header = Header::wrap(new, &root, ring, journal.0.header().file, nonce)?;
         journal.0.compact(Some(header)).map_err(StoreError::NotCompacted)
-    }
-
-    fn open_as(
-        data_dir: &DataDir,
-        master: &MasterKey,
-        witness: Witness,
-        in_use: bool,
-    ) -> Result<Opened, StoreError> {
-        let mut files = Files::open(data_dir)?;
-        let (header, _) = read_header(data_dir, &files)?;
-        let root = unwrap(data_dir, &header, master)?;
-        let keys = FrameKeys::new(&root)?;
-        let random = Generator::new(Kernel, Moment::now())?;
-        files.prepare_next(data_dir, in_use)?;
-        let core = Core::new(files, Files::path(data_dir), header, keys, random, witness);
-        Ok(Opened { journal: Self(core), root, ring: header.ring })
     }
 }
 
@@ -227,7 +236,7 @@ impl Store for Journal {
     }
 
     fn maintain(&mut self) -> Result<Option<Compacted>, MaintainError> {
-        self.0.maintain()
+        self.0.maintain(Moment::now())
     }
 
     fn standing(&self) -> Standing {

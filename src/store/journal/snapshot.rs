@@ -31,7 +31,7 @@ pub(super) struct SnapshotWriter<'a, D, S> {
 }
 
 impl<'a, D: Disk, S: SeedSource> SnapshotWriter<'a, D, S> {
-    /// Empties the file and writes its header.
+    /// Writes the header into a file that is empty.
     pub(super) fn new(
         disk: &'a D,
         which: Which,
@@ -39,7 +39,6 @@ impl<'a, D: Disk, S: SeedSource> SnapshotWriter<'a, D, S> {
         random: &'a mut Generator<S>,
         header: &Header,
     ) -> Result<Self, MaintainError> {
-        disk.truncate(which, 0).map_err(|errno| failed("empty the new file", errno))?;
         let place = Place::first(header);
         let batch = Batch::new(Vec::new());
         let mut writer = Self { disk, which, keys, random, place, end: 0, batch, records: 0 };

@@ -44,7 +44,9 @@ fn opened(data_dir: &DataDir) -> (Journal, Loaded, Vec<Record>) {
         records.push(record);
         Ok(())
     });
-    (journal, loaded.unwrap(), records)
+    let loaded = loaded.unwrap();
+    journal.compact_at_start(data_dir).unwrap();
+    (journal, loaded, records)
 }
 
 fn record(path: u8, revision: u64) -> Record {
@@ -259,8 +261,9 @@ fn a_rekey_that_ends_between_any_two_steps_leaves_the_old_key_or_the_new_one() {
         let scratch = Scratch::new();
         let (data_dir, head) = with_history(&scratch);
         let Opened { mut journal, root, ring } =
-            Journal::open_as(&data_dir, &master(), Witness::default(), false).unwrap();
+            Journal::open(&data_dir, &master(), Witness::default()).unwrap();
         journal.load(&mut |_| Ok(())).unwrap();
+        journal.0.disk.prepare_next(&data_dir, false).unwrap();
         let header = Header::wrap(&new, &root, ring, [0; 16], [7; 24]).unwrap();
         if steps >= 1 {
             let successor = journal.0.fill_next(Some(header)).unwrap();
@@ -367,6 +370,88 @@ fn a_compaction_that_fails_changes_nothing_and_is_not_tried_at_once() {
 }
 
 #[test]
+fn a_full_disk_is_reason_enough_to_compact_and_so_is_a_start() {
+    let scratch = Scratch::new();
+    let data_dir = created(&scratch);
+    let grow = |journal: &mut Journal| {
+        for _ in 0..8 {
+            let revision = journal.0.head().unwrap().revision + 1;
+            let record = Record { sealed: Some(vec![0; 20_000]), ..record(1, revision) };
+            journal.append(revision - 1, &[record], &[]).unwrap();
+        }
+    };
+    let (mut journal, ..) = opened(&data_dir);
+    grow(&mut journal);
+    assert_eq!(journal.maintain(), Ok(None));
+    let end = journal.standing().bytes;
+    journal.0.set_end(crate::limits::JOURNAL_MAX_BYTES);
+    assert_eq!(append(&mut journal, 1), Err(AppendError::Full));
+    journal.0.set_end(end);
+    let done = journal.maintain().unwrap().unwrap();
+    assert!(done.after_bytes < 30_000 && done.before_bytes == end, "{done:?}");
+    assert_eq!(journal.standing().condition, Condition::Good);
+    append(&mut journal, 1).unwrap();
+    grow(&mut journal);
+    drop(journal);
+    let mut journal = Journal::open(&data_dir, &master(), Witness::default()).unwrap().journal;
+    journal.load(&mut |_| Ok(())).unwrap();
+    assert!(journal.compact_at_start(&data_dir).unwrap().is_some());
+    assert_eq!(journal.compact_at_start(&data_dir).unwrap(), None);
+}
+
+#[test]
+fn what_was_superseded_leaves_a_short_journal_too_after_a_while() {
+    let scratch = Scratch::new();
+    let data_dir = created(&scratch);
+    let (mut journal, ..) = opened(&data_dir);
+    let hour = crate::limits::JOURNAL_SUPERSEDED_MAX_SECONDS * 1_000;
+    append(&mut journal, 1).unwrap();
+    assert_eq!(journal.0.maintain(Moment::now().plus_millis(2 * hour)), Ok(None), "nothing is dead");
+    let before = Moment::now();
+    append(&mut journal, 1).unwrap();
+    assert_eq!(journal.0.maintain(before.plus_millis(hour - 1)), Ok(None));
+    drop(journal);
+    // Over a restart too.
+    let (mut journal, ..) = opened(&data_dir);
+    let later = Moment::now().plus_millis(hour);
+    assert_eq!(journal.0.maintain(later).unwrap().map(|done| done.records), Some(1));
+    assert_eq!(journal.0.maintain(later.plus_millis(hour)), Ok(None));
+    let at = journal.0.head().unwrap().revision;
+    journal.append(at, &[Record { sealed: None, ..record(1, at + 1) }], &[]).unwrap();
+    let later = Moment::now().plus_millis(hour);
+    assert_eq!(journal.0.maintain(later).unwrap().map(|done| done.records), Some(0));
+}
+
+#[test]
+fn a_journal_that_cannot_be_read_back_takes_no_change_any_more() {
+    let scratch = Scratch::new();
+    let (data_dir, _) = with_history(&scratch);
+    let (mut journal, ..) = opened(&data_dir);
+    let file = path(&data_dir, "journal");
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[400] ^= 1;
+    fs::write(&file, &bytes).unwrap();
+    assert!(matches!(journal.0.compact(None), Err(MaintainError::Damaged { .. })));
+    assert_eq!(journal.standing().condition, Condition::Poisoned);
+    assert_eq!(append(&mut journal, 1), Err(AppendError::Refused));
+    assert_eq!(fs::read(&file).unwrap(), bytes);
+}
+
+#[test]
+fn a_journal_that_is_refused_keeps_what_lies_beside_it() {
+    let scratch = Scratch::new();
+    let (data_dir, _) = with_history(&scratch);
+    let (file, next) = (path(&data_dir, "journal"), path(&data_dir, "journal.next"));
+    fs::copy(&file, &next).unwrap();
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[400] ^= 1;
+    fs::write(&file, &bytes).unwrap();
+    let mut journal = Journal::open(&data_dir, &master(), Witness::default()).unwrap().journal;
+    assert!(matches!(journal.load(&mut |_| Ok(())), Err(StoreError::Damaged { .. })));
+    assert!(fs::read(&next).unwrap().len() > 400, "it may be the only copy that is whole");
+}
+
+#[test]
 fn without_an_exchange_of_names_a_journal_is_compacted_at_the_start_only() {
     let scratch = Scratch::new();
     let data_dir = created(&scratch);
@@ -379,10 +464,11 @@ fn without_an_exchange_of_names_a_journal_is_compacted_at_the_start_only() {
     journal.0.disk.forget_next();
     assert!(!journal.standing().compacts_in_use);
     assert_eq!(journal.maintain(), Ok(None));
-    let done = journal.compact_at_start(&data_dir).unwrap().unwrap();
+    let done = journal.compact_before_use(&data_dir, false).unwrap().unwrap();
     assert!(done.after_bytes < 200_000, "{done:?}");
     assert!(!journal.standing().compacts_in_use && !path(&data_dir, "journal.next").exists());
-    assert_eq!(journal.compact_at_start(&data_dir).unwrap(), None);
+    assert_eq!(journal.compact_before_use(&data_dir, false).unwrap(), None);
+    assert!(!journal.standing().compacts_in_use);
     append(&mut journal, 7).unwrap();
     drop(journal);
     assert_eq!(opened(&data_dir).1.head.revision, 16);
@@ -409,7 +495,10 @@ fn what_a_crash_left_beside_the_journal_is_cleared_away() {
     for name in ["journal.next", "journal.probe"] {
         fs::write(path(&data_dir, name), "left behind").unwrap();
     }
+    fs::create_dir(path(&data_dir, "root.next")).unwrap();
+    fs::write(path(&data_dir, "root.next/journal"), "under a new root key").unwrap();
     check_history(&data_dir, head);
+    assert!(!path(&data_dir, "root.next").exists());
     assert_eq!(fs::metadata(path(&data_dir, "journal.next")).unwrap().len(), 0);
     assert!(!path(&data_dir, "journal.probe").exists());
     // A crash of the very first start leaves no journal, and the next one makes it.
