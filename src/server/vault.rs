@@ -203,9 +203,15 @@ fn make(
     } else {
         let now = Moment::now();
         let admin = api_key::generate(|bytes| random.fill(now, bytes)).map_err(StoreError::from)?;
-        keeper::initialise_with(data_dir, master, random, &admin, witness)?;
+        // Handed over first: a store whose only key nobody has seen would be of no use to anybody.
         let shown = format!("admin API key (shown once, nothing else keeps it): {}\n", &*admin);
-        console::out(&Zeroizing::new(shown));
+        console::deliver(&Zeroizing::new(shown)).map_err(|error| {
+            ServerError::config(format!(
+                "the admin key could not be shown on standard output ({error}): give it one, or run `quantonium init` \
+                 with --admin-key-file"
+            ))
+        })?;
+        keeper::initialise_with(data_dir, master, random, &admin, witness)?;
         None
     };
     console::log(Level::Info, format_args!("the store was made in {}", quoted(data_dir.path())));
