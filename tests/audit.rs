@@ -52,11 +52,15 @@ fn streams(data_dir: &Path) -> BTreeMap<String, Vec<Line>> {
         let stream = path.file_stem().unwrap().to_str().unwrap().to_owned();
         let text = fs::read_to_string(&path).unwrap();
         assert!(text.is_empty() || text.ends_with('\n'), "{stream} ends inside a line");
-        let lines: Vec<Line> = text
+        let mut lines: Vec<Line> = text
             .lines()
             .map(|line| Line(serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line:?}"))))
             .collect();
         assert!(lines.iter().all(|line| line.text("stream") == stream), "{stream}");
+        if stream.ends_with("-k") && lines.iter().all(|line| line.text("event") == "store.head") {
+            // Where the store stood is told apart from any request.
+            lines.clear();
+        }
         (stream, lines)
     };
     files.map(read).collect()
@@ -246,7 +250,8 @@ fn no_secret_stands_in_the_log_in_any_form() {
     assert_eq!(server.call(&Request::get("/api/keys/orders").key(&guess)).status, 401);
     let data_dir = server.data_dir();
     let secret = server.key().split_once('.').unwrap().1.to_owned();
-    let text = fs::read_to_string(files(&data_dir.join("audit")).first().unwrap()).unwrap();
+    let text: String =
+        files(&data_dir.join("audit")).iter().map(|file| fs::read_to_string(file).unwrap()).collect();
     assert!(text.lines().count() >= 5, "{text}");
     let output = server.stop();
     let envelope = ciphertext.rsplit(':').next().unwrap().as_bytes();
