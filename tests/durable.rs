@@ -16,7 +16,7 @@ use nix::sys::signal::Signal;
 use quantonium::clock::Moment;
 use quantonium::crypto::random::{Generator, Kernel};
 use quantonium::server::read_audit;
-use quantonium::store::{DataDir, Journal, MasterKey, Store as _, Witness};
+use quantonium::store::{DataDir, Journal, MasterKey, Owner, Store as _, Witness};
 use serde_json::Value;
 use server::client::Request;
 use server::{Ended, Scratch, Server, binary};
@@ -74,6 +74,11 @@ fn with_master_key() -> (Arc<Scratch>, PathBuf) {
     let path = scratch.path("master.key");
     write_key(&path, 7);
     (scratch, path)
+}
+
+/// Whom a server that is started by root gives its files to.
+fn owner() -> Option<Owner> {
+    nix::unistd::geteuid().is_root().then_some(Owner { uid: 1001, gid: 1001 })
 }
 
 fn write_key(path: &Path, byte: u8) {
@@ -198,7 +203,7 @@ fn a_store_without_an_api_key_is_finished_with_init_and_never_served() {
     let given = flag("master-key-file", &master);
     {
         // As a start leaves it that was cut off when it had raised the revision beyond what the audit files knew.
-        let data_dir = DataDir::open(&scratch.data_dir(), None).unwrap();
+        let data_dir = DataDir::open(&scratch.data_dir(), owner()).unwrap();
         let master = MasterKey::read_file(&master).unwrap();
         let mut random = Generator::new(Kernel, Moment::now()).unwrap();
         Journal::create(&data_dir, &master, &mut random).unwrap();
@@ -279,7 +284,7 @@ fn traffic_does_not_push_the_witness_out() {
     kill(server);
     fs::File::options().write(true).open(&journal).unwrap().set_len(earlier).unwrap();
     // As many lines as a start reads in all, and more.
-    let traffic = "{\"event\":\"encrypt\",\"outcome\":\"success\"}\n".repeat(1_600_000);
+    let traffic = "{\"event\":\"encrypt\",\"outcome\":\"success\"}\n".repeat(1_800_000);
     assert!(traffic.len() > 65 << 20);
     for entry in fs::read_dir(scratch.data_dir().join("audit")).unwrap() {
         let path = entry.unwrap().path();
@@ -295,10 +300,10 @@ fn one_worker_hides_nothing_of_another() {
     let scratch = Scratch::new();
     let Some(server) = Server::start_in(&scratch, &["--workers=2"]) else { return };
     assert_eq!(server.stop().code, Some(0));
-    let data_dir = DataDir::open(&scratch.data_dir(), None).unwrap();
+    let data_dir = DataDir::open(&scratch.data_dir(), owner()).unwrap();
     let audit = scratch.data_dir().join("audit");
-    let traffic = "{\"event\":\"encrypt\",\"outcome\":\"success\"}\n".repeat(1_600_000);
-    let attempt = "{\"event\":\"key.create\",\"outcome\":\"attempt\",\"request_id\":\"0123456789abcdef0123456789abcdef\"}\n";
+    let traffic = "{\"event\":\"encrypt\",\"outcome\":\"success\"}\n".repeat(1_800_000);
+    let attempt = "{\"seq\":1,\"event\":\"key.create\",\"outcome\":\"attempt\",\"request_id\":\"0123456789abcdef0123456789abcdef\"}\n";
     // The latest of all starts: one worker with an attempt, beside others that wrote more than is read in all.
     for (stream, text) in [("w0", &*traffic), ("w1", attempt), ("w2", &*traffic)] {
         fs::write(audit.join(format!("7fffffff-00000000-{stream}.jsonl")), text).unwrap();

@@ -21,12 +21,21 @@ use server::client::{Client, Request};
 use server::{Server, assert_sound, binary};
 use small_disk::SmallDisk;
 
-/// Imports one more large key, of which nothing is ever superseded; returns the status.
-fn grow(client: &mut Client, key: &str, number: &mut u32) -> u16 {
-    let material = "ab".repeat(512);
-    let body = format!("{{\"type\":\"hmac-sha512\",\"format\":\"hex\",\"material\":\"{material}\"}}");
-    let path = format!("/api/keys/large-{number}/import");
-    let reply = client.call(&Request::post(&path, body).key(key));
+/// Makes a key of many versions, and gives out its backup.
+fn large(client: &mut Client, key: &str) -> String {
+    let import =
+        format!("{{\"type\":\"hmac-sha512\",\"format\":\"hex\",\"material\":\"{}\"}}", "ab".repeat(512));
+    for _ in 0..40 {
+        let made = client.call(&Request::post("/api/keys/large/import", &import).key(key));
+        assert!(made.status == 200 || made.status == 201, "{made:?}");
+    }
+    client.call(&Request::post("/api/keys/large/backup", "").key(key)).member("backup")
+}
+
+/// Restores the backup under one more name, so that nothing is superseded; returns the status.
+fn grow(client: &mut Client, key: &str, backup: &str, number: &mut u32) -> u16 {
+    let body = format!("{{\"backup\":\"{backup}\",\"name\":\"large-{number}\"}}");
+    let reply = client.call(&Request::post("/api/keys/restore", &body).key(key));
     if reply.status == 201 {
         *number += 1;
     } else {
@@ -36,9 +45,9 @@ fn grow(client: &mut Client, key: &str, number: &mut u32) -> u16 {
 }
 
 /// Takes the room away and uses up what was reserved.
-fn fill(disk: &SmallDisk, client: &mut Client, key: &str, number: &mut u32) {
+fn fill(disk: &SmallDisk, client: &mut Client, key: &str, backup: &str, number: &mut u32) {
     disk.fill();
-    let full = (0..4_000).any(|_| grow(client, key, number) != 201);
+    let full = (0..400).any(|_| grow(client, key, backup, number) != 201);
     assert!(full, "the disk never became full");
 }
 
@@ -82,9 +91,10 @@ fn a_full_disk_refuses_changes_and_nothing_else_until_there_is_room_again() {
         clients[0].seal(&mut client, &key).unwrap();
     }
     assert_eq!(client.call(&Request::post("/api/keys", "{\"name\":\"big\"}").key(&key)).status, 201);
+    let backup = large(&mut client, &key);
     let mut number = 0;
     for _ in 0..2 {
-        fill(&disk, &mut client, &key, &mut number);
+        fill(&disk, &mut client, &key, &backup, &mut number);
         assert_health(&mut client, "failing");
         let mut refused = 0;
         for _ in 0..40 {
@@ -101,11 +111,11 @@ fn a_full_disk_refuses_changes_and_nothing_else_until_there_is_room_again() {
         assert_kept(&server, &mut clients, true);
         disk.make_room();
         // Nobody restarts it.
-        assert_eq!(grow(&mut client, &key, &mut number), 201);
+        assert_eq!(grow(&mut client, &key, &backup, &mut number), 201);
         assert_health(&mut client, "ok");
         assert!(clients[0].change(&mut client, &key).unwrap().status < 300);
     }
-    fill(&disk, &mut client, &key, &mut number);
+    fill(&disk, &mut client, &key, &backup, &mut number);
     server.signal(Signal::SIGKILL);
     let _ = server.wait();
     // A start writes nothing that it could do without.

@@ -126,8 +126,15 @@ const NEW_MASTER_KEY_FILE: &str = "new-master-key-file";
 const GENERATE_MASTER_KEY: &str = "generate-master-key";
 const ADMIN_KEY_FILE: &str = "admin-key-file";
 
-const INIT_SETTINGS: [Id; 6] =
-    [Id::ConfigFile, Id::DataDir, Id::MasterKeyFile, Id::UserId, Id::GroupId, Id::AcceptStoreRollback];
+const INIT_SETTINGS: [Id; 7] = [
+    Id::ConfigFile,
+    Id::DataDir,
+    Id::MasterKeyFile,
+    Id::UserId,
+    Id::GroupId,
+    Id::MinStoreRevision,
+    Id::AcceptStoreRollback,
+];
 const INIT_OWN: [Own; 2] =
     [Own { name: GENERATE_MASTER_KEY, kind: Kind::Switch }, Own { name: ADMIN_KEY_FILE, kind: Kind::Path }];
 

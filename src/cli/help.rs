@@ -56,6 +56,7 @@ Flags:
   --generate-master-key    make that file too (mode 0600); it must not exist
   --admin-key-file PATH    write the admin key there (mode 0600) instead; it must not exist
   --user-id ID, --group-id ID   as root: who serves, and gets the data directory (1001)
+  --min-store-revision N   the revision that a store here had reached: there must be none, then
   --accept-store-rollback  make a new store though the audit files know of one that is gone
   --config PATH            take these settings from a TOML file
 
