@@ -428,10 +428,11 @@ fn an_accepted_loss_of_the_whole_store_leaves_one_that_is_behind_nothing() {
     place.run("init", &[&floor[..], &["--accept-store-rollback"]].concat()).must_be(0);
     place.run("store verify", &floor).must_be(0);
     let beyond = i64::MAX.to_string();
-    for words in ["store compact", "store rotate-root", "store verify"] {
+    for words in ["store compact", "store rotate-root"] {
         let flags = ["--min-store-revision", &beyond, "--accept-store-rollback"];
         place.run(words, &flags).must_be(78);
     }
+    place.run("store verify", &["--min-store-revision", &beyond]).must_be(78);
     place.run("store verify", &floor).must_be(0);
 }
 
