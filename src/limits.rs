@@ -268,6 +268,8 @@ pub const STORE_REVISION_CEILING_NUMBER: u64 = i64::MAX as u64;
 /// Largest revision that is believed of a store: a line that names a later one was never written by a server, and
 /// raising a store so far would leave it no revisions to go on with.
 pub const STORE_REVISION_BELIEVED_MAX_NUMBER: u64 = STORE_REVISION_CEILING_NUMBER - (1 << 32);
+/// Latest moment that a record may name: the end of the year 9999.
+pub const TIME_MAX_MILLIS: u64 = 253_402_300_799_999;
 /// Keys returned by one page of a listing.
 pub const LIST_PAGE_MAX_COUNT: usize = 1_000;
 /// Longest message of one seal: ChaCha20 counts 2^32 blocks of 64 bytes (RFC 8439 section 2.8), and the last

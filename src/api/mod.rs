@@ -261,7 +261,8 @@ impl Rejection {
     /// Writes the reply.
     pub fn write(&self, responder: &mut Responder<'_>) {
         match self {
-            Self::Fault(fault) if fault.status == Status::ServiceUnavailable => {
+            // Whoever repeats a change by itself must not be asked to where it was made, or may have been.
+            Self::Fault(fault) if fault.status == Status::ServiceUnavailable && !fault.is_of_a_change() => {
                 responder.fault(fault, &[("Retry-After", b"1")]);
             }
             Self::Fault(fault) if fault.code == FORBIDDEN.code => {
@@ -394,6 +395,18 @@ pub const NO_ENTROPY: Fault<'static> = Fault::new(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_repeats_by_himself_is_not_asked_to_where_a_change_was_made() {
+        let of = |error: ChangeError| match Rejection::from(error) {
+            Rejection::Fault(fault) => fault.is_of_a_change(),
+            other => panic!("{other:?}"),
+        };
+        assert!(of(ChangeError::Ambiguous));
+        assert!(
+            !of(ChangeError::StoreFailed) && !of(ChangeError::Unavailable) && !of(ChangeError::StoreRefuses)
+        );
+    }
 
     #[test]
     fn only_what_could_name_a_key_is_noted() {

@@ -34,6 +34,14 @@ impl<'a> Fault<'a> {
     }
 }
 
+impl Fault<'_> {
+    /// Whether the change that was asked for was made, or may have been: it must not be repeated unseen.
+    #[must_use]
+    pub fn is_of_a_change(&self) -> bool {
+        matches!(self.code, "commit_pending" | "store_ambiguous")
+    }
+}
+
 impl From<Refusal> for Fault<'static> {
     fn from(refusal: Refusal) -> Self {
         Self::new(refusal.status(), refusal.code(), refusal.detail())

@@ -12,7 +12,7 @@ use crate::clock::WallTime;
 use crate::keyring::key::{Deletion, KEY_ID_BYTES, Key, KeyId, KeyVersion};
 use crate::keyring::material::Material;
 use crate::keyring::uses::Uses;
-use crate::limits::{KEY_BYTES, KEY_RECORD_MAX_BYTES, KEY_VERSIONS_MAX_COUNT};
+use crate::limits::{KEY_BYTES, KEY_RECORD_MAX_BYTES, KEY_VERSIONS_MAX_COUNT, TIME_MAX_MILLIS};
 use crate::model::{KeyName, KeyOptions, KeyType, Policy, VersionState};
 use crate::secret::{Secret, SecretBytes};
 
@@ -419,7 +419,9 @@ impl<'a> Rest<'a> {
     }
 
     fn time(&mut self) -> Result<WallTime, Malformed> {
-        self.u64().map(WallTime::from_millis)
+        // What no calendar of four digits can show was never a time of this server.
+        let millis = self.u64()?;
+        if millis <= TIME_MAX_MILLIS { Ok(WallTime::from_millis(millis)) } else { Err(Malformed::Content) }
     }
 
     fn flag(&mut self) -> Result<bool, Malformed> {
@@ -503,6 +505,15 @@ mod tests {
                 assert_eq!(shown(&back), shown(trial.key()));
                 assert_eq!(*encode_key(&back), *record);
             }
+        }
+    }
+
+    #[test]
+    fn a_time_that_no_calendar_shows_is_refused() {
+        let mut key = (**rich(KeyType::XChaCha20Poly1305).key()).clone();
+        for (millis, reads) in [(TIME_MAX_MILLIS, true), (TIME_MAX_MILLIS + 1, false), (u64::MAX, false)] {
+            key.created = WallTime::from_millis(millis);
+            assert_eq!(decode_key(&encode_key(&key)).is_ok(), reads, "{millis}");
         }
     }
 

@@ -58,7 +58,7 @@ const AUDIT_FAILED: Fault<'static> = Fault::new(
 const COMMIT_PENDING: Fault<'static> = Fault::new(
     Status::ServiceUnavailable,
     "commit_pending",
-    "The change was made, but a request that began before it has not ended yet. Send it again to see when it has.",
+    "The change was made; a request that began before it has not ended yet. Do not repeat it: GET the key to see it.",
 );
 
 /// One worker's application.
