@@ -7,6 +7,8 @@
 mod server;
 #[path = "support/small_disk.rs"]
 mod small_disk;
+#[path = "audit/told.rs"]
+mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

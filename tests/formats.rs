@@ -10,7 +10,7 @@ use std::path::Path;
 
 use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 use quantonium::api::route::TABLE;
-use quantonium::audit::line::{self, Bytes, Event, Outcome, Request, StoreMark};
+use quantonium::audit::line::{self, Bytes, Detail, Event, Items, Outcome, Request, StoreMark};
 use quantonium::auth::api_key;
 use quantonium::clock::WallTime;
 use quantonium::crypto::aead::{self, Algorithm, TAG_BYTES};
@@ -347,6 +347,8 @@ fn the_example_audit_line_is_what_is_written() {
             elapsed_micros: 31,
             key: Some("orders"),
             key_version: None,
+            detail: None,
+            items: None,
             bytes: None,
         };
         let name = "decrypt";
@@ -390,6 +392,8 @@ fn every_member_of_an_audit_line_is_documented_in_its_order() {
         elapsed_micros: 1,
         key: Some("orders"),
         key_version: Some(1),
+        detail: Some(Detail::Invalid),
+        items: Some(Items { count: 2, failed: 1, invalid: 1 }),
         bytes: Some(Bytes { read: 1, written: 1 }),
     };
     let at = WallTime::from_millis(0);

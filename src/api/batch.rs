@@ -12,7 +12,8 @@ use crate::api::members;
 use crate::api::operation::{Operation, carry_out};
 use crate::api::payload::Bench;
 use crate::api::product::Product;
-use crate::api::{Answer, Rejection, Verdict};
+use crate::api::{Answer, Rejection, Subject, Verdict};
+use crate::audit::line::{Detail, Items};
 use crate::http::media::ReplyForm;
 use crate::http::responder::{Fault, Responder};
 use crate::http::status::Status;
@@ -28,7 +29,8 @@ const BATCH_TOO_LARGE: Fault<'static> = Fault::new(
 const UNREADABLE: Fault<'static> =
     Fault::new(Status::BadRequest, "malformed_json", "The batch could not be read a second time.");
 
-/// Works on the `count` items of a checked batch, whose text stands at `place` in `body`, and writes the results.
+/// Works on the `count` items of a checked batch, whose text stands at `place` in `body`, writes the results and notes
+/// in `subject` how the items fared.
 ///
 /// # Errors
 /// 413 if the results are longer than any reply, [`Rejection::Overloaded`] if they find no room now.
@@ -37,8 +39,10 @@ pub fn answer(
     bench: &mut Bench<'_>,
     (body, place, count): (&mut [u8], Range<usize>, usize),
     encoding: Encoding,
+    subject: &mut Subject,
     responder: &mut Responder<'_>,
 ) -> Answer {
+    let (items, mut first) = (subject.items.insert(Items::default()), None);
     responder.begin_growing(Status::Ok, ReplyForm::Json.content_type())?;
     let mut results = Results { responder, len: 0 };
     results.put(&Plain(b"{\"results\":["))?;
@@ -53,6 +57,8 @@ pub fn answer(
         {
             // The result lends from the body; it goes before the body is looked at again.
             let result = carry_out(operation, bench, &mut pieces, body, encoding);
+            note(items, &result);
+            first = first.or(result.as_ref().err().map(Rejection::code));
             results.put(&Members(&result, encoding))?;
         }
         if let Some(reference) = &pieces.reference {
@@ -63,7 +69,18 @@ pub fn answer(
         at = end;
     }
     results.put(&Plain(b"]}"))?;
+    subject.detail = (items.invalid > 0).then_some(Detail::Invalid);
+    subject.code = first.filter(|_| items.failed == items.count);
     Ok(Verdict::Done)
+}
+
+/// Counts an item that was worked on.
+fn note(items: &mut Items, result: &Result<Product<'_>, Rejection>) {
+    items.count = items.count.saturating_add(1);
+    match result {
+        Ok(product) => items.invalid = items.invalid.saturating_add(u32::from(product.is_invalid())),
+        Err(_) => items.failed = items.failed.saturating_add(1),
+    }
 }
 
 /// A reply that grows.

@@ -13,6 +13,7 @@ use crate::api::payload::{self, Bench};
 use crate::api::product::{Product, Replies};
 use crate::api::raw::{self, Raw};
 use crate::api::{Answer, Call, Rejection, Verdict, find_key};
+use crate::audit::line::Detail;
 use crate::http::media::ReplyForm;
 use crate::http::responder::{Fault, Responder};
 use crate::http::status::Status;
@@ -75,6 +76,7 @@ fn datakey_json(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
     let binding = Binding::read(call.tools, encoding, associated_data, context)?;
     let order = Order { key, version: body.key_version, bytes: size(body.bits)?, binding };
     let shows = body.plaintext.unwrap_or(true);
+    call.subject.detail = shows.then_some(Detail::Plaintext);
     make(call, &order, |product, plaintext| {
         let plaintext = Some(plaintext).filter(|_| shows);
         reply(responder, Status::Ok, ReplyForm::Json, &[], &Pair { product, plaintext, encoding })

@@ -11,12 +11,14 @@ use crate::api::body::{Text, present, read};
 use crate::api::form::{Encoding, acceptable};
 use crate::api::made::{Made, count};
 use crate::api::payload::{self, Digits};
-use crate::api::raw::{self, Raw};
+use crate::api::raw;
 use crate::api::{Answer, Call, Rejection, find_key};
+use crate::audit::line::Detail;
 use crate::crypto::keystream::{self, NONCE_BYTES};
 use crate::cursor::Cursor;
 use crate::encoding::{base64url_decode, base64url_encode};
 use crate::http::media::ReplyForm;
+use crate::http::query::Query;
 use crate::http::responder::{Fault, Responder};
 use crate::http::status::Status;
 use crate::keyring::Key;
@@ -72,16 +74,30 @@ struct Order<'a> {
 /// # Errors
 /// [`Rejection`]
 pub fn keystream(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
-    let order = match raw::read(call, &PARAMETERS)? {
-        Some(raw) => order_raw(call, &raw)?,
-        None => order_json(call)?,
-    };
+    let order = order(call)?;
     make(call, &order, responder)
+}
+
+/// Reads what is asked for.
+fn order<'a>(call: &mut Call<'a>) -> Result<Order<'a>, Rejection> {
+    match raw::choose(call, &PARAMETERS, "key")? {
+        Some((query, key)) => order_raw(call, query, &key),
+        None => order_json(call),
+    }
+}
+
+/// Refuses a nonce of the caller's to whoever may not bring one, before it is told whether there is such a key and before
+/// anything of the request is decoded.
+fn admit(call: &Call<'_>, brings_nonce: bool) -> Result<(), Rejection> {
+    if brings_nonce { call.demand(Permission::KeystreamRederive) } else { Ok(()) }
 }
 
 fn order_json<'a>(call: &mut Call<'a>) -> Result<Order<'a>, Rejection> {
     call.resolve_escapes();
     let body: Body<'_> = read(call.body)?;
+    call.subject.note_key(body.key.as_str());
+    admit(call, body.nonce.is_some())?;
+    call.subject.detail = body.nonce.as_ref().map(|_| Detail::Rederived);
     let key = find_key(call.ring, call.subject, body.key.as_str())?;
     let encoding = Encoding::of(body.format.as_ref())?;
     let nonce = body.nonce.as_ref().map(|text| {
@@ -98,18 +114,24 @@ fn order_json<'a>(call: &mut Call<'a>) -> Result<Order<'a>, Rejection> {
     Ok(Order { key, version, count, nonce, binding, form, encoding })
 }
 
-fn order_raw<'a>(call: &mut Call<'a>, raw: &Raw<'_>) -> Result<Order<'a>, Rejection> {
+fn order_raw<'a>(call: &mut Call<'a>, query: Query<'_>, name: &str) -> Result<Order<'a>, Rejection> {
+    call.subject.note_key(name);
+    let brings_nonce = query.pairs().any(|(name, _)| name.is(b"nonce"));
+    admit(call, brings_nonce)?;
+    call.subject.detail = brings_nonce.then_some(Detail::Rederived);
+    let version = raw::number(query, "key_version")?;
+    let binding = Binding::from_query(call.tools, query)?;
     raw::require_empty_body(call)?;
-    let key = call.key(&raw.key)?;
-    let nonce = raw.query.find_unique("nonce")?.map(|text| {
+    let key = call.key(name)?;
+    let nonce = query.find_unique("nonce")?.map(|text| {
         let mut nonce = [0; NONCE_BYTES];
         let whole = base64url_decode(&text.to_cow(), &mut nonce) == Some(NONCE_BYTES);
         if whole { Ok(nonce) } else { Err(BAD_NONCE) }
     });
     let offers = [ReplyForm::Octets, ReplyForm::Text, ReplyForm::Json];
     let form = acceptable(call.arrival.head.accept(call.arrival.bytes), &offers)?;
-    let count = count(raw::number(raw.query, "bytes")?, KEYSTREAM_MAX_BYTES)?;
-    let (version, nonce, binding) = (raw.version, nonce.transpose()?, raw.binding);
+    let count = count(raw::number(query, "bytes")?, KEYSTREAM_MAX_BYTES)?;
+    let nonce = nonce.transpose()?;
     Ok(Order { key, version, count, nonce, binding, form, encoding: Encoding::Base64 })
 }
 
@@ -117,10 +139,7 @@ fn make(call: &mut Call<'_>, order: &Order<'_>, responder: &mut Responder<'_>) -
     let key = order.key;
     payload::require_encryption(key)?;
     let (version, nonce) = match order.nonce {
-        Some(nonce) => {
-            call.demand(Permission::KeystreamRederive)?;
-            (payload::opening_version(key, order.version)?, nonce)
-        }
+        Some(nonce) => (payload::opening_version(key, order.version)?, nonce),
         None => {
             let mut nonce = [0; NONCE_BYTES];
             call.tools.draw(call.now, &mut nonce)?;
@@ -164,4 +183,70 @@ fn after<'r>(
     cursor.put(b"}")?;
     let len = cursor.position();
     room.get(..len)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::api::{Subject, Tools};
+    use crate::clock::{Moment, WallTime};
+    use crate::crypto::random::{Generator, Kernel};
+    use crate::http::head::Head;
+    use crate::http::service::Arrival;
+    use crate::keyring::Ring;
+    use crate::model::{Health, RequestId, StoreHealth};
+    use crate::secret::Secret;
+
+    /// The code with which a caller without any right is refused who sends `body` to `target`, where no key exists.
+    fn refused(target: &str, body: &str) -> (&'static str, String) {
+        let bytes = format!("POST /api/keystream{target} HTTP/1.1\r\nHost: a\r\n\r\n");
+        let head = Head::parse(bytes.as_bytes()).unwrap().unwrap();
+        let (now, id) = (Moment::now(), RequestId::new(1, 1));
+        let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let arrival = Arrival { head: &head, bytes: bytes.as_bytes(), peer, id: &id, started: now };
+        let backup_key = Arc::new(Secret::try_fill(|_| Ok::<(), ()>(())).unwrap());
+        let mut tools = Tools::new(Generator::new(Kernel, now).unwrap(), backup_key);
+        let (mut body, mut subject) = (body.as_bytes().to_vec(), Subject::default());
+        let store = StoreHealth::default();
+        let health =
+            Health { uptime_seconds: 0, store, audit: true, entropy: true, sandbox: true, draining: false };
+        let mut call = Call {
+            arrival: &arrival,
+            body: &mut body,
+            param: None,
+            principal: None,
+            ring: &Ring::default(),
+            tools: &mut tools,
+            health: &health,
+            now,
+            wall: WallTime::default(),
+            committed: None,
+            subject: &mut subject,
+        };
+        let code = order(&mut call).err().map_or("none", |rejection| rejection.code());
+        (code, subject.key)
+    }
+
+    #[test]
+    fn a_nonce_needs_its_permission_before_a_key_is_looked_up_or_anything_decoded() {
+        for (target, body) in [
+            ("", r#"{"key":"k","bytes":1,"nonce":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}"#),
+            ("", r#"{"key":"k","bytes":1,"nonce":"!"}"#),
+            ("", r#"{"key":"k","bytes":0,"nonce":"","context":"!","format":"octal"}"#),
+            ("?key=k&bytes=1&nonce=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", ""),
+            ("?key=k&bytes=x&key_version=x&context=!&nonce=!&nonce=", "x"),
+        ] {
+            assert_eq!(refused(target, body), ("insufficient_scope", "k".to_owned()), "{target} {body}");
+        }
+        for (target, body) in [("", r#"{"key":"k","bytes":1}"#), ("?key=k&bytes=1", "")] {
+            assert_eq!(
+                refused(target, body).0,
+                "unknown_key",
+                "{target}: the route's own permission is enough"
+            );
+        }
+    }
 }

@@ -34,6 +34,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::audit::line::{Detail, Items};
 use crate::clock::{Moment, WallTime};
 use crate::crypto::random::Generator;
 use crate::http::media::{ContentType, ReplyForm};
@@ -88,8 +89,12 @@ pub struct Subject {
     pub key: String,
     /// The version that was used.
     pub version: Option<u32>,
-    /// The code of the refusal.
+    /// The code of the refusal; of a batch that was answered, that of its first item if every item was refused.
     pub code: Option<&'static str>,
+    /// What the line says beside it, unless nothing comes of the request.
+    pub detail: Option<Detail>,
+    /// How the items of a batch fared.
+    pub items: Option<Items>,
     /// Whether a change was made: whatever the reply says, the line says so.
     pub changed: bool,
 }
@@ -100,7 +105,18 @@ impl Subject {
         self.key.clear();
         self.version = None;
         self.code = None;
+        self.detail = None;
+        self.items = None;
         self.changed = false;
+    }
+
+    /// Notes what became of the change that was asked for.
+    pub fn note_change(&mut self, outcome: &Result<Outcome, ChangeError>) {
+        self.changed |= outcome.is_ok();
+        // A key took the place of another only if something is forbidden now that was allowed before.
+        if !outcome.as_ref().is_ok_and(|outcome| outcome.restricts) {
+            self.detail = None;
+        }
     }
 
     /// Notes which key is meant, if a key could have that name.

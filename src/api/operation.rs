@@ -11,7 +11,8 @@ use crate::api::members::{self, Members, Pieces, Shape};
 use crate::api::payload::{self, Bench, DECRYPTION_FAILED};
 use crate::api::product::{Product, Replies};
 use crate::api::raw::{self, Raw};
-use crate::api::{Answer, Call, Rejection, Verdict, find_key};
+use crate::api::{Answer, Call, Rejection, Subject, Verdict, find_key};
+use crate::audit::line::Detail;
 use crate::crypto::envelope::{self, Form as Envelope};
 use crate::crypto::signature::{self, Presented};
 use crate::encoding::base64_decode_in_place;
@@ -189,7 +190,8 @@ fn serve_json(operation: &Operation, call: &mut Call<'_>, responder: &mut Respon
             return Ok(change);
         }
         let mut bench = Bench { tools: call.tools, now: call.now, wall: call.wall, key, sealing };
-        return batch::answer(operation, &mut bench, (call.body, place, count), encoding, responder);
+        let items = (&mut *call.body, place, count);
+        return batch::answer(operation, &mut bench, items, encoding, call.subject, responder);
     }
     let mut pieces = members.into_pieces(call.body).ok_or(one_or_many)?;
     if let Some(change) = count_seals(operation, key, sealing, 1)? {
@@ -197,7 +199,7 @@ fn serve_json(operation: &Operation, call: &mut Call<'_>, responder: &mut Respon
     }
     let mut bench = Bench { tools: call.tools, now: call.now, wall: call.wall, key, sealing };
     let product = carry_out(operation, &mut bench, &mut pieces, call.body, encoding)?;
-    call.subject.version = Some(product.version());
+    note(call.subject, &product);
     product.reply(responder, ReplyForm::Json, encoding)
 }
 
@@ -220,8 +222,14 @@ fn serve_raw(
     let mut bench = Bench { tools: call.tools, now: call.now, wall: call.wall, key, sealing };
     let (version, data) = operation.payload.take(call.body)?;
     let product = (operation.work)(&mut bench, Input { data, version, binding: raw.binding, signature })?;
-    call.subject.version = Some(product.version());
+    note(call.subject, &product);
     product.reply(responder, form, Encoding::Base64)
+}
+
+/// Notes for the audit line what came of the one payload of a request.
+fn note(subject: &mut Subject, product: &Product<'_>) {
+    subject.version = product.version();
+    subject.detail = product.is_invalid().then_some(Detail::Invalid);
 }
 
 /// Checks the type of the key, and finds the version that seals or signs.

@@ -38,8 +38,8 @@ pub enum Product<'b> {
     },
     /// Whether a signature is right.
     Verdict {
-        /// The version that it names.
-        version: u32,
+        /// The version that it names, if the key has it.
+        version: Option<u32>,
         /// Whether it is.
         valid: bool,
     },
@@ -90,15 +90,20 @@ impl Replies {
 }
 
 impl Product<'_> {
-    /// The number of the version that was used.
+    /// The number of the version that was used; nothing if a verdict needed none.
     #[must_use]
-    pub const fn version(&self) -> u32 {
+    pub const fn version(&self) -> Option<u32> {
         match self {
-            Self::Ciphertext { seal, .. } => seal.version,
-            Self::Plaintext { version, .. }
-            | Self::Signature { version, .. }
-            | Self::Verdict { version, .. } => *version,
+            Self::Ciphertext { seal, .. } => Some(seal.version),
+            Self::Plaintext { version, .. } | Self::Signature { version, .. } => Some(*version),
+            Self::Verdict { version, .. } => *version,
         }
+    }
+
+    /// Whether it says that a signature is wrong.
+    #[must_use]
+    pub const fn is_invalid(&self) -> bool {
+        matches!(self, Self::Verdict { valid: false, .. })
     }
 
     /// Writes the whole reply.
@@ -110,32 +115,36 @@ impl Product<'_> {
         if form == ReplyForm::Json {
             return reply(responder, Status::Ok, form, &[], &shown);
         }
-        let digits = Digits::of(self.version());
+        let Some(version) = self.version() else { return reply(responder, Status::Ok, form, &[], &shown) };
+        let digits = Digits::of(version);
         reply(responder, Status::Ok, form, &[("X-Key-Version", digits.as_bytes())], &shown)
     }
 
     /// Writes the members of its JSON form, without braces.
     pub fn write_members(&self, encoding: Encoding, sink: &mut impl Sink) {
-        match self {
+        let version = match self {
             Self::Ciphertext { seal, data } => {
                 sink.put(b"\"ciphertext\":\"");
                 write_envelope(sink, seal, data);
+                seal.version
             }
-            Self::Plaintext { data, .. } => {
+            Self::Plaintext { version, data } => {
                 sink.put(b"\"plaintext\":\"");
                 sink.put_encoded(data, encoding);
+                *version
             }
             Self::Signature { version, tag } => {
                 sink.put(b"\"signature\":\"");
                 write_signature(sink, *version, tag);
+                *version
             }
             Self::Verdict { valid, .. } => {
                 sink.put(if *valid { b"\"valid\":true" } else { b"\"valid\":false" });
                 return;
             }
-        }
+        };
         sink.put(b"\",\"key_version\":");
-        sink.put_number(self.version());
+        sink.put_number(version);
     }
 
     fn write_text(&self, sink: &mut impl Sink) {

@@ -10,6 +10,7 @@ use crate::api::product::{Product, Replies};
 use crate::api::{Answer, Call, Rejection};
 use crate::http::responder::{Fault, Responder};
 use crate::http::status::Status;
+use crate::keyring::KeyVersion;
 
 const SIGNATURE_MISSING: Fault<'static> = Fault::new(
     Status::BadRequest,
@@ -40,5 +41,7 @@ fn verify_one<'b>(bench: &mut Bench<'_>, input: Input<'b>) -> Result<Product<'b>
     let Input { data, signature, .. } = input;
     let (version, presented) = signature.ok_or(SIGNATURE_MISSING)?;
     let valid = bench.verify(data, version, &presented)?;
+    // Whatever a signature names: only a version that exists can have been used.
+    let version = bench.key.version(version).map(KeyVersion::number);
     Ok(Product::Verdict { version, valid })
 }

@@ -60,6 +60,41 @@ pub struct Event<'a> {
     pub request: Option<Request<'a>>,
 }
 
+/// What the event and its outcome leave open, in one word. What came to nothing has none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// Key material left in the open: a backup, or a data key.
+    Plaintext,
+    /// A keystream was made for a nonce of the caller's.
+    Rederived,
+    /// A key was restored in the place of another, which is gone.
+    Replaced,
+    /// A signature was found wrong; in a batch at least one.
+    Invalid,
+}
+
+impl Detail {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Plaintext => "plaintext",
+            Self::Rederived => "rederived",
+            Self::Replaced => "replaced",
+            Self::Invalid => "invalid",
+        }
+    }
+}
+
+/// How the items of a batch fared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Items {
+    /// How many were worked on.
+    pub count: u32,
+    /// How many of them were refused.
+    pub failed: u32,
+    /// How many of them were signatures that were found wrong.
+    pub invalid: u32,
+}
+
 /// Where the store stood: whoever opens it later must find it there or further on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoreMark {
@@ -88,6 +123,10 @@ pub struct Request<'a> {
     pub key: Option<&'a str>,
     /// The version that was used.
     pub key_version: Option<u32>,
+    /// What else has to be known of it.
+    pub detail: Option<Detail>,
+    /// How the items fared, if it was a batch.
+    pub items: Option<Items>,
     /// How far a stream came that has ended.
     pub bytes: Option<Bytes>,
 }
@@ -179,6 +218,14 @@ fn put_request(cursor: &mut Cursor<'_>, request: &Request<'_>) -> Option<()> {
     }
     if let Some(version) = request.key_version {
         put_number(cursor, b",\"key_version\":", u64::from(version))?;
+    }
+    if let Some(detail) = request.detail {
+        put_text(cursor, b",\"detail\":\"", detail.name())?;
+    }
+    if let Some(items) = request.items {
+        put_number(cursor, b",\"items\":", u64::from(items.count))?;
+        put_number(cursor, b",\"failed\":", u64::from(items.failed))?;
+        put_number(cursor, b",\"invalid\":", u64::from(items.invalid))?;
     }
     if let Some(bytes) = request.bytes {
         put_number(cursor, b",\"bytes_in\":", bytes.read)?;
@@ -280,6 +327,8 @@ mod tests {
                 elapsed_micros: 42,
                 key: Some("orders"),
                 key_version: Some(3),
+                detail: Some(Detail::Plaintext),
+                items: Some(Items { count: 5, failed: 2, invalid: 0 }),
                 bytes: None,
             }),
         };
@@ -289,6 +338,7 @@ mod tests {
             "{\"seq\":7,\"ts\":\"2001-09-09T01:46:40.123Z\",\"stream\":\"s-w0\",\"event\":\"encrypt\",\"outcome\":\"success\",\
              \"request_id\":\"00000000000000010000000000000002\",\"principal\":\"0a1b2c3d\",\"remote\":\"192.0.2.7\",\
              \"route\":\"/api/encrypt\",\"status\":200,\"elapsed_us\":42,\"key\":\"orders\",\"key_version\":3,\
+             \"detail\":\"plaintext\",\"items\":5,\"failed\":2,\"invalid\":0,\
              \"store_revision\":9,\"store_tag\":\"a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5\"}\n"
         );
     }
@@ -312,6 +362,8 @@ mod tests {
                 elapsed_micros: u64::MAX,
                 key: Some("k\",\"outcome\":\"success"),
                 key_version: Some(u32::MAX),
+                detail: Some(Detail::Rederived),
+                items: Some(Items { count: u32::MAX, failed: u32::MAX, invalid: u32::MAX }),
                 bytes: Some(Bytes { read: u64::MAX, written: u64::MAX }),
             }),
         };

@@ -272,6 +272,8 @@ mod tests {
                 elapsed_micros: 5,
                 key: Some("orders"),
                 key_version: None,
+                detail: None,
+                items: None,
                 bytes: None,
             };
             let store = revision.map(|revision| StoreMark { revision, tag: [3; 16] });

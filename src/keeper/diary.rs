@@ -172,6 +172,8 @@ const fn about(id: &RequestId) -> Request<'_> {
         elapsed_micros: 0,
         key: None,
         key_version: None,
+        detail: None,
+        items: None,
         bytes: None,
     }
 }

@@ -171,7 +171,7 @@ impl Service for App {
             answer = match self.commit(route, &arrival, principal, change).await {
                 Ok(committed) => {
                     if own {
-                        subject.changed |= committed.outcome.is_ok();
+                        subject.note_change(&committed.outcome);
                         head = committed.head;
                     }
                     match self.settle(committed.settle).await {
@@ -357,11 +357,15 @@ impl App {
         head: Option<Head>,
     ) {
         let status = responder.status().unwrap_or(Status::InternalServerError).code();
-        let outcome = if status < 400 || subject.changed { Outcome::Success } else { Outcome::Failure };
+        // A batch of which every item was refused has a code and status 200.
+        let good = subject.changed || (status < 400 && subject.code.is_none());
+        let outcome = if good { Outcome::Success } else { Outcome::Failure };
         let about = AuditedRequest {
             status,
             key: Some(subject.key.as_str()).filter(|key| !key.is_empty()),
             key_version: subject.version,
+            detail: subject.detail.filter(|_| good),
+            items: subject.items,
             ..about(route, arrival, principal.as_ref())
         };
         self.append_change(route.event.unwrap_or(route.pattern), outcome, subject.code, head, about);
@@ -406,6 +410,8 @@ pub(super) fn about<'a>(
         elapsed_micros: Moment::now().nanos_since(arrival.started) / 1_000,
         key: None,
         key_version: None,
+        detail: None,
+        items: None,
         bytes: None,
     }
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::api::body::{Text, present, read};
 use crate::api::keys::{BAD_NAME, form, require_json};
 use crate::api::{Answer, Call, Rejection, Verdict, reply_json};
+use crate::audit::line::Detail;
 use crate::http::responder::{Fault, Responder};
 use crate::http::status::Status;
 use crate::keyring::backup::{
@@ -74,6 +75,7 @@ pub fn backup(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
     let body = if call.body.is_empty() { BackupBody::default() } else { read(call.body)? };
     let key = call.key(name)?;
     if body.plaintext == Some(true) {
+        call.subject.detail = Some(Detail::Plaintext);
         let backup = text::write_plain_backup(key).map_err(|_| PLAINTEXT_NOT_ALLOWED)?;
         return reply(responder, key, &backup);
     }
@@ -115,7 +117,10 @@ pub fn restore(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
     let key = Box::new(opened.map_err(refused)?);
     let name = wanted.unwrap_or_else(|| key.name().clone());
     call.subject.note_key(name.as_str());
-    Ok(Verdict::Commit(Change::Restore { name, key, replace: body.replace == Some(true) }))
+    let replace = body.replace == Some(true);
+    // Whether there is a key to replace is known when the change is made.
+    call.subject.detail = replace.then_some(Detail::Replaced);
+    Ok(Verdict::Commit(Change::Restore { name, key, replace }))
 }
 
 /// One answer to everything that is no backup of ours, whatever the reason.
