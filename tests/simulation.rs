@@ -7,7 +7,8 @@
 //!   ([`world`], after every turn);
 //! - the peer gets exactly the replies it is owed, in order, none lost, none doubled ([`judge`]);
 //! - no reply of an audited request leaves when its audit line was not written;
-//! - a streamed reply is a prefix of what it should be, and complete only after its end was told ([`streamed`]);
+//! - a streamed reply is a prefix of what it should be, and complete only after its end was told; one that is cut ends by
+//!   a reset, and no other does ([`streamed`]);
 //! - every lease comes back, and nothing outlives its deadline.
 //!
 //! That this can fail is shown by worlds with one broken rule ([`wire::Defect`]). A failure names its seed;

@@ -10,6 +10,8 @@
     reason = "a test fails by panicking, and says where"
 )]
 
+#[path = "streams/cut.rs"]
+mod cut;
 #[path = "streams/forged.rs"]
 mod forged;
 #[path = "streams/inside.rs"]
@@ -59,7 +61,7 @@ fn sealed_len(plain: usize) -> usize {
 /// Seals `plain` and asserts that the reply is complete.
 fn seal(server: &Server, plain: &[u8], framing: Framing) -> Vec<u8> {
     let reply = peer::stream(server, "/api/stream/encrypt?key=k", plain, framing);
-    assert_eq!((reply.status, reply.complete), (200, true), "{reply:?}");
+    assert_eq!((reply.status, reply.complete, reply.broken), (200, true, false), "{reply:?}");
     assert_eq!(reply.field("X-Key-Version"), Some("1"));
     assert_eq!(reply.body.len(), sealed_len(plain.len()));
     reply.body

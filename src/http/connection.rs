@@ -42,7 +42,7 @@ pub(super) enum End {
     Close,
     /// Something of the peer's may still be unread: announce the end, read a little more, close.
     Linger,
-    /// The peer is gone, or does not read.
+    /// The peer is gone or does not read, or a streamed reply is cut: close without a word.
     Lost,
 }
 
@@ -115,6 +115,7 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
             }
         };
         if end == End::Lost {
+            self.give_up().await;
             return end;
         }
         // A flush whose commit failed takes replies back, and ends the connection in its own way.
@@ -129,6 +130,26 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
         end
     }
 
+    /// Lets the service take note of an admitted request whose client is gone before all of it came.
+    async fn give_up(&mut self) {
+        let Some(admission) = self.admission.take() else { return };
+        self.wait_for_room().await;
+        let Workspace { input, current, .. } = &*self.ws;
+        let Some(head) = &current.head else { return };
+        let (bytes, peer, id) = (input.filled(), self.peer, &current.id);
+        let arrival = Arrival { head, bytes, peer, id, started: current.started };
+        self.env.service.lost(&admission, &arrival);
+        // Whether it could be told or not: nothing waits for it.
+        let _ = self.channel.turn().committed().await;
+    }
+
+    async fn wait_for_room(&self) {
+        while !self.env.service.has_room() {
+            // Nothing of ours is pending: others have filled the turn, and its commit makes room.
+            let _ = self.channel.turn().committed().await;
+        }
+    }
+
     /// One request and its reply.
     async fn exchange(&mut self) -> Result<(), End> {
         let whole = self.read_head().await?;
@@ -138,10 +159,7 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
         {
             self.flush().await?;
         }
-        while !self.env.service.has_room() {
-            // Nothing of ours is pending: others have filled the turn, and its commit makes room.
-            let _ = self.channel.turn().committed().await;
-        }
+        self.wait_for_room().await;
         if self.ws.output.reserve(REPLY_PROBLEM_MAX_BYTES).is_err() {
             return Err(self.send_no_memory().await);
         }

@@ -94,8 +94,8 @@ pub struct Piece<'a> {
 /// A request whose body is taken, and whose reply is sent, piece by piece.
 ///
 /// Until a piece was sent the request can be answered as any other ([`refuse`](Self::refuse)). A reply of which a piece
-/// has left and that is not brought to its [`finish`](Self::finish) ends the connection short of its announced length, or
-/// without its last chunk, so that no client can take it for complete.
+/// has left and that is not brought to its [`finish`](Self::finish) ends short of its announced length, or without its
+/// last chunk, and its connection by a reset: a client that looks at neither still meets an error.
 pub trait Exchange {
     /// The request without its body.
     fn arrival(&self) -> Arrival<'_>;
@@ -155,6 +155,9 @@ pub trait Service {
         code: &'static str,
         responder: &mut Responder<'_>,
     );
+
+    /// Takes note of an admitted request whose client is gone before all of it came: nobody is there to be answered.
+    fn lost(&self, admission: &Self::Admission, arrival: &Arrival<'_>);
 
     /// Carries out an admitted request and writes its reply.
     fn serve(

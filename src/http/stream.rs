@@ -3,7 +3,7 @@
 //! ```text
 //!   admitted ──▶ flushed ──▶ gathering ◀──▶ sending ──▶ finished ──▶ (next request)
 //!                                │             │
-//!                                │             └─ cut: closed short of its length, or without its last chunk
+//!                                │             └─ cut: reset, short of its length or without its last chunk
 //!                                └─ refused: an ordinary reply
 //! ```
 //!
@@ -17,8 +17,8 @@
 //!
 //! Invariants: the window is of a bounded size, whatever the length of the body; bytes are copied at most once on
 //! their way in (out of their chunks, or to the front of the window) and not at all on their way out: what frames a piece is
-//! written around it, sent with it in one call, and what stood there is put back; a body that is still raw is never
-//! handed out; after each piece the other connections of the worker have their turn.
+//! written around it, sent with it in one call, and what stood there is put back; from the first byte of a reply to its
+//! last the connection ends by a reset, even if the process dies; a body that is still raw is never handed out; after each piece the other connections of the worker have their turn.
 
 use crate::clock::Moment;
 use crate::cursor::Cursor;
@@ -124,6 +124,8 @@ struct Stream<'b, 'a, T, S: Service> {
     expects: bool,
     pace: Pace,
     progress: Progress,
+    /// Whether a close would reset the connection.
+    aborting: bool,
 }
 
 impl<T: Transport, S: Service> Busy<'_, T, S> {
@@ -158,6 +160,7 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
             expects: head.expects_continue,
             pace,
             progress: Progress::None,
+            aborting: false,
         };
         env.service.stream(admission, &mut stream).await;
         stream.conclude()
@@ -170,8 +173,8 @@ impl<T: Transport, S: Service> Stream<'_, '_, T, S> {
         // A service that says nothing is answered for: the responder makes that a 500.
         self.refuse(|_, _| {});
         let closed = match self.progress {
-            Progress::Lost => return Err(End::Lost),
-            Progress::None | Progress::Begun(_) => return Err(End::Linger),
+            // A client that reads to the end and does not count must not take a clean end for that of the reply.
+            Progress::None | Progress::Begun(_) | Progress::Lost => return Err(End::Lost),
             Progress::Refused(closed) => closed,
             Progress::Finished => self.busy.ws.current.last,
         };
@@ -255,6 +258,9 @@ impl<T: Transport, S: Service> Stream<'_, '_, T, S> {
     async fn put(&mut self, piece: Piece<'_>, last: bool) -> Result<(), Cut> {
         let size = piece.sent + piece.suffix.len();
         let chunked = self.owe(size, last)?;
+        if !core::mem::replace(&mut self.aborting, true) {
+            self.busy.channel.abort_on_close(true);
+        }
         let frame = if chunked { ChunkFrame::new(size, last) } else { ChunkFrame::none() };
         let stopped = self.busy.channel.turn().now();
         let sent = self.put_framed(piece, &frame).await;
@@ -418,6 +424,7 @@ impl<T: Transport, S: Service> Exchange for Stream<'_, '_, T, S> {
 
     async fn finish(&mut self, piece: Piece<'_>) -> Result<(), Cut> {
         self.put(piece, true).await?;
+        self.busy.channel.abort_on_close(false);
         self.progress = Progress::Finished;
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener};
 
 use mio::net::TcpStream;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::limits::{LISTEN_BACKLOG_COUNT, SEND_BUFFER_BYTES, UNACKNOWLEDGED_MAX_MILLIS};
 use crate::reactor::transport::{Received, Transport};
@@ -39,6 +39,12 @@ impl Transport for TcpTransport {
     fn finish(&mut self) {
         // A peer that is gone already needs no end.
         let _ = self.0.shutdown(Shutdown::Write);
+    }
+
+    fn abort_on_close(&mut self, on: bool) {
+        // With a linger time of zero a close, also that at the end of the process, sends a reset (RFC 9293, section
+        // 3.10.4, ABORT). It fails only for a socket that is broken already.
+        let _ = SockRef::from(&self.0).set_linger(on.then_some(Duration::ZERO));
     }
 }
 

@@ -39,6 +39,10 @@ pub trait Transport {
 
     /// Ends the outgoing direction and leaves the incoming one open.
     fn finish(&mut self);
+
+    /// Decides what the peer sees if the transport is closed from here on, by whatever: the end of the stream, or, if
+    /// `on`, that it broke. What was sent and not yet received may then be lost.
+    fn abort_on_close(&mut self, on: bool);
 }
 
 /// Why a wait ended without its bytes.
@@ -150,6 +154,11 @@ impl<T: Transport> Channel<T> {
         self.transport.finish();
     }
 
+    /// Lets the peer see a break instead of an end when the connection is closed, or no longer.
+    pub fn abort_on_close(&mut self, on: bool) {
+        self.transport.abort_on_close(on);
+    }
+
     fn park<R>(&self, deadline: Moment) -> Poll<Result<R, Failure>> {
         if self.turn.now() >= deadline {
             return Poll::Ready(Err(Failure::TimedOut));
@@ -181,6 +190,8 @@ mod tests {
         }
 
         fn finish(&mut self) {}
+
+        fn abort_on_close(&mut self, _: bool) {}
     }
 
     #[test]

@@ -61,6 +61,9 @@ const COMMIT_PENDING: Fault<'static> = Fault::new(
     "The change was made; a request that began before it has not ended yet. Do not repeat it: GET the key to see it.",
 );
 
+/// What is told of a request whose client is gone before it was answered.
+pub(super) const CONNECTION_LOST: &str = "connection_lost";
+
 /// One worker's application.
 #[derive(Debug)]
 pub(super) struct App {
@@ -147,6 +150,15 @@ impl Service for App {
         {
             let subject = Subject { code: Some(code), ..Subject::default() };
             self.tell(route, arrival, *principal, responder, &subject);
+        }
+    }
+
+    fn lost(&self, admission: &Admission, arrival: &Arrival<'_>) {
+        if let Admission::Route(route, principal) = admission
+            && let Some(event) = route.event
+        {
+            let about = about(route, arrival, principal.as_ref());
+            self.append(event, Outcome::Failure, Some(CONNECTION_LOST), about);
         }
     }
 

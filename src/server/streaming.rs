@@ -28,7 +28,7 @@ use crate::limits::{
 };
 use crate::model::Principal;
 use crate::reactor::turn::CommitFailed;
-use crate::server::service::{App, about};
+use crate::server::service::{App, CONNECTION_LOST, about};
 
 const AUDIT_FAILED: Fault<'static> = Fault::new(
     Status::ServiceUnavailable,
@@ -62,7 +62,7 @@ impl From<Cut> for Stop {
         match cut {
             Cut::Fault(fault) => Self::Rejected(fault.into()),
             Cut::Stalled => Self::Gone("write_timeout"),
-            Cut::Lost => Self::Gone("connection_lost"),
+            Cut::Lost => Self::Gone(CONNECTION_LOST),
         }
     }
 }
@@ -116,6 +116,8 @@ struct Run<'a> {
     begun: bool,
     /// Whether some of the reply has left, so that it cannot be another one any more.
     left: bool,
+    /// Whether it is given up before anything was answered.
+    unanswered: bool,
     /// When its right to go on was looked at last.
     checked: Moment,
 }
@@ -139,6 +141,7 @@ impl App {
             bytes: Bytes { read: 0, written: 0 },
             begun: false,
             left: false,
+            unanswered: false,
             checked: self.turn.now(),
         };
         if let Err(stop) = run.serve(exchange).await {
@@ -287,7 +290,7 @@ impl<'a> Run<'a> {
     ) -> Result<(), CommitFailed> {
         self.find_room().await;
         let request = AuditedRequest {
-            status: Status::Ok.code(),
+            status: if self.unanswered { 0 } else { Status::Ok.code() },
             key: Some(self.subject.key.as_str()),
             key_version: self.in_use.map(|in_use| in_use.version),
             bytes: (outcome != Outcome::Begin).then_some(self.bytes),
@@ -312,14 +315,12 @@ impl<'a> Run<'a> {
             Stop::Gone(code) => code,
             Stop::Untold => AUDIT_FAILED.code,
         };
-        if self.left {
+        self.unanswered = !self.left && matches!(stop, Stop::Gone(_));
+        if self.left || self.unanswered {
             if !matches!(stop, Stop::Untold) {
                 // Whether it can be told or not: there is no more to say to the peer.
                 let _ = self.tell(exchange, Outcome::Failure, Some(code)).await;
             }
-            return;
-        }
-        if matches!(stop, Stop::Gone(_)) {
             return;
         }
         self.find_room().await;

@@ -58,6 +58,7 @@ const CLOSED_CONNECTION: i32 = 100_000;
 const ACCEPT: i64 = (libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) as i64;
 const ADD: i64 = libc::EPOLL_CTL_ADD as i64;
 const NOSIGNAL: i64 = libc::MSG_NOSIGNAL as i64;
+const LINGER: i64 = libc::SO_LINGER as i64;
 const READ_WRITE: i64 = (libc::PROT_READ | libc::PROT_WRITE) as i64;
 const ANONYMOUS: i64 = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as i64;
 const KEEP_SIZE: i64 = libc::FALLOC_FL_KEEP_SIZE as i64;
@@ -217,6 +218,10 @@ fn never_by_worker() -> Vec<Call> {
         on("shutdown for reading", libc::SYS_shutdown, connection, &[0]),
         on("shutdown for writing", libc::SYS_shutdown, listener, &[1]),
         on("shutdown", libc::SYS_shutdown, listener - 1, &[0]),
+        on("setsockopt", libc::SYS_setsockopt, connection - 1, &[1, LINGER, 0, 0]),
+        on("setsockopt of another level", libc::SYS_setsockopt, connection, &[6, LINGER, 0, 0]),
+        on("setsockopt of the option before", libc::SYS_setsockopt, connection, &[1, LINGER - 1, 0, 0]),
+        on("setsockopt of the option after", libc::SYS_setsockopt, connection, &[1, LINGER + 1, 0, 0]),
         on("epoll_ctl again", libc::SYS_epoll_ctl, epoll, &[i64::from(libc::EPOLL_CTL_MOD), to, 0]),
         on("epoll_ctl of a file", libc::SYS_epoll_ctl, epoll, &[ADD, 16, 0]),
         on("epoll_ctl", libc::SYS_epoll_ctl, epoll - 1, &[ADD, to, 0]),
@@ -242,6 +247,7 @@ fn never_by_keeper() -> Vec<Call> {
         on("sendto", libc::SYS_sendto, connection, &[0, 0, NOSIGNAL, 0, 0]),
         on("close", libc::SYS_close, connection, &[]),
         on("shutdown", libc::SYS_shutdown, connection, &[1]),
+        on("setsockopt", libc::SYS_setsockopt, connection, &[1, LINGER, 0, 0]),
         on("epoll_pwait", libc::SYS_epoll_pwait, limits::FD_EPOLL_FIRST_NUMBER, &[0, 1, 0, 0, 8]),
         on("fallocate that lengthens", libc::SYS_fallocate, JOURNALS.0, &[0, 0, 1]),
         on("fallocate that punches a hole", libc::SYS_fallocate, JOURNALS.0, &[3, 0, 1]),
@@ -372,6 +378,7 @@ pub(crate) fn allowed(role: Role) -> Vec<Call> {
             all.extend(within("shutdown", libc::SYS_shutdown, CONNECTIONS, &[1]));
             all.extend(within("shutdown", libc::SYS_shutdown, CONNECTIONS, &[2]));
             all.extend(within("shutdown", libc::SYS_shutdown, LISTENERS, &[0]));
+            all.extend(within("setsockopt", libc::SYS_setsockopt, CONNECTIONS, &[1, LINGER, 0, 0]));
             all.extend(within("close", libc::SYS_close, CONNECTIONS, &[]));
             all.extend(within("write", libc::SYS_write, AUDITS, &[0, 0]));
             all.push(call("getrandom", libc::SYS_getrandom, &[buffer(), 8, 0]));

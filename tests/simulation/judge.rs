@@ -142,6 +142,9 @@ pub(crate) fn judge(
     if !bytes.is_empty() && !may_be_torn {
         return Err(Violation::Bytes(format!("a torn reply: {}", bytes.escape_ascii())));
     }
+    if wire.aborted && !may_be_torn && !excuses.scarce {
+        return Err(Violation::Abrupt(format!("although no reply was cut, after {index} of them")));
+    }
     let excused = wire.reset || excuses.jumped || excuses.scarce || excuses.drained;
     if wire.abrupt && !excused && ended.is_none_or(|planned| !planned.asks_end) {
         return Err(Violation::Abrupt(format!("after {index} replies")));

@@ -111,6 +111,11 @@ impl Service for SimService {
 
     fn refused(&self, _: &Self::Admission, _: &Arrival<'_>, _: &'static str, _: &mut Responder<'_>) {}
 
+    fn lost(&self, _: &Self::Admission, arrival: &Arrival<'_>) {
+        let path = String::from_utf8(arrival.head.path(arrival.bytes).to_vec()).unwrap();
+        self.0.tell(&path, "lost");
+    }
+
     async fn serve(
         &self,
         (kind, audited): (Kind, bool),

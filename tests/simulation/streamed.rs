@@ -181,6 +181,8 @@ pub(crate) fn judge(
         || excuses.commit_failed
         || planned.kind == Some(Kind::Broken);
     let torn = || match wire.dropped || wire.finished {
+        // A peer that reads to the end and does not count must meet an error.
+        true if !wire.aborted && !wire.reset => Err(bad("a clean end of a part")),
         _ if may_be_torn => Ok(Seen::Torn),
         true => Err(bad("a cut")),
         false => Err(Violation::Stuck(format!("{} is under way", planned.path))),

@@ -71,6 +71,9 @@ pub(crate) struct Wire {
     /// Whether the server announced its end, and whether it closed.
     pub(crate) finished: bool,
     pub(crate) dropped: bool,
+    /// Whether closing it would be a reset, and whether it was.
+    pub(crate) aborting: bool,
+    pub(crate) aborted: bool,
     /// Whether it closed over bytes that had arrived, without announcing its end first.
     pub(crate) abrupt: bool,
     pub(crate) last_receive: Attempt,
@@ -93,6 +96,8 @@ impl Wire {
             replies: Vec::new(),
             finished: false,
             dropped: false,
+            aborting: false,
+            aborted: false,
             abrupt: false,
             last_receive: Attempt::None,
             last_send: Attempt::None,
@@ -230,7 +235,12 @@ impl Transport for SimTransport {
     fn finish(&mut self) {
         let mut wire = self.0.borrow_mut();
         assert!(!wire.finished, "the end is announced once");
+        assert!(!wire.aborting, "the end of a reply that is not whole is announced");
         wire.finished = true;
+    }
+
+    fn abort_on_close(&mut self, on: bool) {
+        self.0.borrow_mut().aborting = on;
     }
 }
 
@@ -238,6 +248,7 @@ impl Drop for SimTransport {
     fn drop(&mut self) {
         let mut wire = self.0.borrow_mut();
         wire.dropped = true;
-        wire.abrupt = !wire.finished && !wire.reset && wire.unread() > 0;
+        wire.aborted = wire.aborting;
+        wire.abrupt = !wire.finished && !wire.reset && !wire.aborting && wire.unread() > 0;
     }
 }

@@ -66,8 +66,10 @@ fn no_forged_stream_passes_for_a_whole_one() {
                 continue;
             }
             assert!(chunks > 0, "{name} {framing:?}: {reply:?}");
-            assert!(!reply.complete && reply.status == 200, "{name} {framing:?}: {reply:?}");
-            assert!(reply.body == plain[..chunks * CHUNK], "{name} {framing:?}: {} bytes", reply.body.len());
+            assert!(reply.is_cut(), "{name} {framing:?}: {reply:?}");
+            // The reset may overtake what was sent before.
+            let right = plain[..chunks * CHUNK].starts_with(&reply.body);
+            assert!(right, "{name} {framing:?}: {} bytes", reply.body.len());
             cut_short += 1;
         }
     }

@@ -35,7 +35,7 @@ fn a_stream_that_stops_is_refused_at_its_beginning_and_cut_later() {
             assert!(reply.is_problem(408, "body_timeout"), "{framing:?} {start}: {reply:?}");
         }
         let reply = begun(&server, &plain, framing).0.finish(&[]);
-        assert!(reply.status == 200 && !reply.complete, "{framing:?}: {reply:?}");
+        assert!(reply.is_cut(), "{framing:?}: {reply:?}");
     }
     let cut = audit_lines(&server, "\"code\":\"body_timeout\"");
     assert_eq!(cut.iter().filter(|line| line["status"] == 200 && line["bytes_in"] == CHUNK).count(), 2);
@@ -55,7 +55,7 @@ fn a_stream_that_drips_is_cut() {
         assert!(dripped < 400, "20 bytes a second are borne for ever");
     }
     let reply = stream.finish(&[]);
-    assert!(reply.status == 200 && !reply.complete, "{reply:?}");
+    assert!(reply.is_cut(), "{reply:?}");
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn a_client_that_never_reads_is_given_up() {
     stream.send(peer::head(&server, TARGET, Framing::Length, plain.len()).as_bytes());
     let sent = stream.send_until_full(&plain);
     let reply = stream.finish(&plain[sent..]);
-    assert!(!reply.complete, "{reply:?}");
+    assert!(reply.is_cut(), "{reply:?}");
     assert_eq!(audit_lines(&server, "\"code\":\"write_timeout\"").len(), 1);
 }
 
@@ -108,7 +108,7 @@ fn a_body_that_ends_early_never_makes_a_whole_stream() {
         let body = peer::framed(&plain, framing);
         for (len, refused) in [(100, true), (CHUNK + 5_000, false), (body.len() - 1, false)] {
             let reply = peer::talk(&server, &[head.as_bytes(), &body[..len]].concat(), true);
-            let right = if refused { reply.is_problem(400, "incomplete_body") } else { !reply.complete };
+            let right = if refused { reply.is_problem(400, "incomplete_body") } else { reply.is_cut() };
             assert!(right, "{framing:?} {len}: {reply:?}");
         }
     }
@@ -121,7 +121,7 @@ fn broken_chunks_cut_a_stream() {
     let Some(server) = start(&[]) else { return };
     let plain = plaintext(2 * CHUNK);
     let reply = begun(&server, &plain, Framing::Chunks(CHUNK + 500)).0.finish(b"no size\r\n");
-    assert!(reply.status == 200 && !reply.complete, "{reply:?}");
+    assert!(reply.is_cut(), "{reply:?}");
     let head = peer::head(&server, TARGET, Framing::Chunks(1), 0);
     let reply = peer::talk(&server, format!("{head}no size\r\n").as_bytes(), false);
     assert!(reply.is_problem(400, "malformed_chunk"), "{reply:?}");

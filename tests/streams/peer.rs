@@ -23,12 +23,28 @@ pub(crate) struct Reply {
     pub(crate) body: Vec<u8>,
     /// Whether all of it came: its announced length, or its last chunk.
     pub(crate) complete: bool,
+    /// Whether its connection broke, as the client sees it: in reading, or in sending what came too late.
+    pub(crate) broken: bool,
+}
+
+impl Reply {
+    /// Whether it was begun and cut: no client can take it for a whole one, even if it does not count.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.status == 200 && !self.complete && self.broken
+    }
 }
 
 impl std::fmt::Debug for Reply {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let start = self.body[..self.body.len().min(400)].escape_ascii();
-        write!(f, "{} {} bytes, complete: {}, {start}", self.head, self.body.len(), self.complete)
+        write!(
+            f,
+            "{} {} bytes, complete: {}, broken: {}, {start}",
+            self.head,
+            self.body.len(),
+            self.complete,
+            self.broken
+        )
     }
 }
 
@@ -44,15 +60,15 @@ impl Reply {
     }
 
     /// Reads one from the bytes of a connection that has ended.
-    fn parse(bytes: &[u8]) -> Self {
+    fn parse(bytes: &[u8], broken: bool) -> Self {
         let bytes = bytes.strip_prefix(b"HTTP/1.1 100 Continue\r\n\r\n").unwrap_or(bytes);
         let Some(end) = memchr::memmem::find(bytes, b"\r\n\r\n") else {
-            return Self { status: 0, head: String::new(), body: bytes.to_vec(), complete: false };
+            return Self { status: 0, head: String::new(), body: bytes.to_vec(), complete: false, broken };
         };
         let (head, rest) = bytes.split_at(end + 4);
         let head = String::from_utf8(head.to_vec()).unwrap();
         let status = head.get(9..12).unwrap().parse().unwrap();
-        let mut reply = Self { status, head, body: Vec::new(), complete: false };
+        let mut reply = Self { status, head, body: Vec::new(), complete: false, broken };
         match reply.field("Content-Length").map(|length| length.parse::<usize>().unwrap()) {
             Some(length) => {
                 assert!(rest.len() <= length, "more than was announced: {reply:?}");
@@ -113,18 +129,20 @@ pub(crate) fn talk(server: &Server, bytes: &[u8], half_close: bool) -> Reply {
     let mut stream = TcpStream::connect(server.address()).unwrap();
     let mut sending = stream.try_clone().unwrap();
     let mut received = Vec::new();
-    std::thread::scope(|scope| {
-        scope.spawn(move || {
+    let broken = std::thread::scope(|scope| {
+        let sender = scope.spawn(move || {
             // A server that has seen enough closes; what it said is what matters.
-            let _ = sending.write_all(bytes);
+            let sent = sending.write_all(bytes);
             if half_close {
                 let _ = sending.shutdown(Shutdown::Write);
             }
+            sent
         });
-        // A reset after a refusal is no news.
-        let _ = stream.read_to_end(&mut received);
+        // A reset after a refusal is no news. It is told once, to whoever asks first.
+        let read = stream.read_to_end(&mut received);
+        sender.join().unwrap().is_err() | read.is_err()
     });
-    Reply::parse(&received)
+    Reply::parse(&received, broken)
 }
 
 /// Streams `body` to `target`.
@@ -162,6 +180,11 @@ impl Peer {
         sent
     }
 
+    /// Breaks the connection off.
+    pub(crate) fn reset(self) {
+        socket2::SockRef::from(&self.stream).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+    }
+
     /// Waits until so much was received in all.
     pub(crate) fn wait_for(&mut self, len: usize) {
         let mut piece = vec![0; 64 * 1024];
@@ -183,12 +206,11 @@ impl Peer {
     /// Sends `rest` while reading to the end.
     pub(crate) fn finish(mut self, rest: &[u8]) -> Reply {
         let mut sending = self.stream.try_clone().unwrap();
-        std::thread::scope(|scope| {
-            scope.spawn(move || {
-                let _ = sending.write_all(rest);
-            });
-            let _ = self.stream.read_to_end(&mut self.received);
+        let broken = std::thread::scope(|scope| {
+            let sender = scope.spawn(move || sending.write_all(rest));
+            let read = self.stream.read_to_end(&mut self.received);
+            sender.join().unwrap().is_err() | read.is_err()
         });
-        Reply::parse(&self.received)
+        Reply::parse(&self.received, broken)
     }
 }

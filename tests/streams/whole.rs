@@ -81,7 +81,7 @@ fn curl_sends_and_receives_streams() {
         forged[3 * CHUNK] ^= 1;
         std::fs::write(file("forged"), &forged).unwrap();
         let code = run(&file("forged"), &file("opened"), decrypt, more);
-        assert_eq!(code, Some(18), "curl's code for a reply that is cut short");
+        assert!(matches!(code, Some(55 | 56)), "curl's codes for a connection that broke: {code:?}");
     }
 }
 
