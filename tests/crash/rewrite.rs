@@ -143,7 +143,7 @@ fn a_compaction_in_use_that_fails_costs_no_change() {
         let server = trace::start(&scratch, &["--workers", "1"], &[&fault]).unwrap();
         let (count, refused) = store.rotate_until(&server);
         let names_unknown = call.name == "fsync" && !call.line.contains("journal");
-        let unreadable = call.name == "pread64" && error == "EIO";
+        let unreadable = error == "EIO" && ["pread64", "renameat2"].contains(&call.name.as_str());
         if names_unknown || unreadable {
             // Which of the two files the disk has for the journal is unknown, or what stands in it.
             refused.as_ref().unwrap_or_else(|| panic!("{fault}")).assert_problem(503, "store_refuses");
