@@ -38,7 +38,7 @@ impl Diary {
     /// workers cannot push it out of what a start reads.
     ///
     /// # Errors
-    /// [`WriteFailed`]: [`Diary::mend`] tells it again.
+    /// [`WriteFailed`]: a later look tells it again.
     pub fn stand_at(&mut self, head: Head, now: WallTime) -> Result<(), WriteFailed> {
         self.untold = Some(head);
         self.tell_standing(now)

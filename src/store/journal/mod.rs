@@ -1,6 +1,6 @@
 //! The journal: one append-only file of sealed frames, and the store that it makes.
 //!
-//! Owns [`Journal`] and what is done to it while no server runs. The bytes are in [`format`] and [`payload`], reading in
+//! Owns [`Journal`] and what is done to it while no server runs. The bytes are in [`mod@format`] and [`payload`], reading in
 //! `scan`, the store in `core`, the new file of a compaction in `snapshot`, the system calls in `disk`. Invariants: a
 //! frame is one change, written at once and synced before it is answered, so that only the very last one can be torn;
 //! anything else that is not as it was written is damage, with which no server starts; a file is replaced by a whole
