@@ -30,7 +30,7 @@ use quantonium::http::service::Service;
 use quantonium::keyring::change::apply;
 use quantonium::keyring::{Change, Circumstances, Effect, Key, Publication, Ring};
 use quantonium::limits::LEASE_BUDGET_DEFAULT_BYTES;
-use quantonium::model::{KeyName, KeyOptions, KeyType, PolicyChange, Rights};
+use quantonium::model::{KeyName, KeyOptions, KeyType, PolicyChange};
 use quantonium::reactor::mailbox::Mailbox;
 use quantonium::reactor::turn::CommitFailed;
 use quantonium::reactor::{Budget, Channel, Executor, Pool, Received, Resting, TaskId, Transport, Turn};
@@ -101,7 +101,9 @@ impl InProcess {
         let mut random = Generator::new(Kernel, now).unwrap();
         let credential = api_key::generate(|bytes| random.fill(now, bytes)).unwrap().as_str().to_owned();
         let mut registry = Registry::new(&random.array::<32>(now).unwrap());
-        registry.add(&credential, random.array::<SALT_BYTES>(now).unwrap(), Rights::Admin).unwrap();
+        registry
+            .add(&credential, random.array::<SALT_BYTES>(now).unwrap(), quantonium::auth::Rights::Admin)
+            .unwrap();
         let change =
             Change::Create { name: KeyName::new(KEY).unwrap(), options, policy: PolicyChange::default() };
         let publication = Publication::new(Ring::default());

@@ -29,6 +29,7 @@ const HOUSE: &[Floor] = &[
             "encoding",
             "cursor",
             "model",
+            "network",
             "console",
             "build_info",
             "exit",
