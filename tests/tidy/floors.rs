@@ -29,6 +29,7 @@ const HOUSE: &[Floor] = &[
             "encoding",
             "cursor",
             "model",
+            "publication",
             "console",
             "build_info",
             "exit",
