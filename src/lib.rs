@@ -5,7 +5,7 @@
 //!
 //! | floor | modules | what is there |
 //! |---|---|---|
-//! | ground | [`limits`], [`secret`], [`clock`], [`encoding`], [`model`], [`console`], [`build_info`], [`exit`] | every bound; secrets that wipe themselves; the one door of time; base64; plain types; output that cannot fail |
+//! | ground | [`limits`], [`secret`], [`clock`], [`encoding`], [`model`], [`publication`], [`console`], [`build_info`], [`exit`] | every bound; secrets that wipe themselves; the one door of time; base64; plain types; output that cannot fail |
 //! | first | [`crypto`] | sealing and opening in place, MACs, key derivation, the generator, ciphertext forms, known answers |
 //! | second | [`keyring`], [`auth`], [`audit`] | keys and their versions as immutable snapshots; who asks; what is told of it |
 //! | third | [`store`] | the data directory: what outlives a run |
@@ -21,12 +21,12 @@
 //! [`http::head::Head`] parses the head and refuses what two parsers could read in two ways. The service behind
 //! [`http::service::Service`] finds the row in [`api::route::TABLE`], asks [`auth::Registry`] who it is, and only then
 //! is the body waited for. The handler ([`api::encrypt`], say) is a plain function: it takes the key from its snapshot
-//! ([`keyring::View`]), seals in place ([`crypto::aead::seal`]) and writes the reply into the output buffer. One line is
+//! ([`publication::View`]), seals in place ([`crypto::aead::seal`]) and writes the reply into the output buffer. One line is
 //! appended to the worker's [`audit::Batch`]. At the end of the turn of the loop all lines go out in one write, and
 //! only then the replies ([`reactor::Turn::committed`]).
 //!
 //! A change of the key ring is returned by its handler as a [`keyring::Change`]. The [`keeper`] carries it out
-//! ([`keyring::change::apply`]), publishes the new snapshot ([`keyring::Publication`]), and the handler is called again.
+//! ([`keyring::change::apply`]), publishes the new snapshot ([`publication::Publication`]), and the handler is called again.
 //!
 //! # Rules that hold everywhere
 //!
@@ -46,6 +46,7 @@ pub mod exit;
 pub mod limits;
 pub mod model;
 pub mod network;
+pub mod publication;
 pub mod secret;
 
 pub mod crypto;

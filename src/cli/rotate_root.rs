@@ -67,12 +67,12 @@ pub(super) fn rotate(
         batch: Vec::new(),
         weight: 0,
     };
-    for key in opening.ring.keys() {
+    for key in opening.state.ring.keys() {
         copy.add(key)?;
     }
     copy.flush()?;
     drop(copy);
-    must_hold(&next, master, opening.ring.len())?;
+    must_hold(&next, master, opening.state.ring.len())?;
     if let Err(failure) = hand_over(&admin) {
         drop(next);
         remove_all(&path)?;
@@ -86,7 +86,7 @@ pub(super) fn rotate(
     settled.map_err(|failure| {
         failure.and("; the new store is in place, and the new admin key is its own: it was handed over")
     })?;
-    Ok(Rotated { ended: opening.api_keys, keys_count: opening.ring.len() })
+    Ok(Rotated { ended: opening.api_keys, keys_count: opening.state.ring.len() })
 }
 
 /// Writes records into the new store, as many at a time as it takes.
@@ -142,7 +142,7 @@ fn must_hold(next: &DataDir, master: &MasterKey, keys_count: usize) -> Result<()
     let report = Journal::verify(next, master)?;
     let mut opened = Journal::open(next, master, Witness::default())?;
     let opening = keeper::load(&mut opened.journal, &opened.root.sealer(opened.ring)?)?;
-    if report.damages_count == 0 && opening.ring.len() == keys_count {
+    if report.damages_count == 0 && opening.state.ring.len() == keys_count {
         return Ok(());
     }
     Err(Failure::damaged(format!(

@@ -10,10 +10,9 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use crate::crypto;
+use crate::keeper::state::State;
 use crate::keyring::change::apply;
-use crate::keyring::{
-    Change, ChangeError, Circumstances, Effect, Key, Outcome, Ring, encode_key, encode_uses,
-};
+use crate::keyring::{Change, ChangeError, Circumstances, Effect, Key, Outcome, encode_key, encode_uses};
 use crate::limits::{STORE_APPEND_MAX_BYTES, STORE_RECORD_MAX_BYTES, STORE_RECORD_OVERHEAD_BYTES};
 use crate::model::KeyName;
 use crate::store::{Kind, Origin, Path, Record, SEAL_NONCE_BYTES, SEAL_OVERHEAD_BYTES, Sealer};
@@ -41,8 +40,8 @@ pub(super) struct Verdict {
 /// Changes that were judged, and are to be written down in one append.
 pub(super) struct Group<'a> {
     sealer: &'a Sealer,
-    /// The ring with all of them.
-    pub(super) ring: Ring,
+    /// The state with all of them.
+    pub(super) state: State,
     /// What became of each, in their order. Those that found no room are missing at the end.
     pub(super) verdicts: Vec<Verdict>,
     /// Who caused what is written.
@@ -64,11 +63,11 @@ enum Unfit {
 }
 
 impl<'a> Group<'a> {
-    /// A group without changes, on top of `ring`.
-    pub(super) fn new(sealer: &'a Sealer, ring: Ring) -> Self {
+    /// A group without changes, on top of `state`.
+    pub(super) fn new(sealer: &'a Sealer, state: State) -> Self {
         Self {
             sealer,
-            ring,
+            state,
             verdicts: Vec::new(),
             origins: Vec::new(),
             touched: BTreeSet::new(),
@@ -82,8 +81,8 @@ impl<'a> Group<'a> {
     pub(super) fn judge(&mut self, asked: &Asked, at: &mut Circumstances<'_>) -> bool {
         let name = asked.change.key();
         let depends = self.touched.contains(name);
-        let before = self.ring.get_any(name.as_str()).cloned();
-        let mut outcome = apply(&mut self.ring, &asked.change, at);
+        let before = self.state.ring.get_any(name.as_str()).cloned();
+        let mut outcome = apply(&mut self.state.ring, &asked.change, at);
         if let Ok(made) = &outcome
             && made.changed()
         {
@@ -94,8 +93,8 @@ impl<'a> Group<'a> {
                 }
                 Err(unfit) => {
                     match before {
-                        Some(before) => self.ring.put(before),
-                        None => self.ring.remove(name.as_str()),
+                        Some(before) => self.state.ring.put(before),
+                        None => self.state.ring.remove(name.as_str()),
                     }
                     if matches!(unfit, Unfit::Later) {
                         return false;
@@ -211,7 +210,7 @@ mod tests {
     #[test]
     fn what_fits_no_append_is_told_from_what_fits_a_later_one_and_neither_is_taken() {
         let sealer = RootKey::take(&mut [7; 32]).sealer([1; 16]).unwrap();
-        let mut group = Group::new(&sealer, Ring::default());
+        let mut group = Group::new(&sealer, State::default());
         let content = |bytes: usize| Some(Zeroizing::new(vec![0; bytes]));
         let path = |number: u8| Path::new([number; Path::BYTES]);
         let most = STORE_RECORD_MAX_BYTES - SEAL_OVERHEAD_BYTES;

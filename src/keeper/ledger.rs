@@ -16,11 +16,12 @@ use crate::keeper::group::{Asked, Group};
 use crate::keeper::queue::{Committed, Job};
 use crate::keeper::records;
 use crate::keeper::rounds::Rounds;
+use crate::keeper::state::State;
 use crate::keyring::change::apply;
-use crate::keyring::publication::Epoch;
-use crate::keyring::{Change, ChangeError, Circumstances, Effect, Publication, Ring};
+use crate::keyring::{Change, ChangeError, Circumstances, Effect};
 use crate::limits::{COMMIT_CONFLICTS_MAX_COUNT, SCHEDULED_CHANGES_MAX_COUNT};
 use crate::model::{KeyName, StoreHealth};
+use crate::publication::{Epoch, Publication};
 use crate::store::{AppendError, Condition, Head, MaintainError, Record, Sealer, Store};
 
 /// The time of one turn of the keeper.
@@ -44,7 +45,7 @@ impl Now {
 pub struct Ledger {
     pub(super) store: Box<dyn Store>,
     pub(super) sealer: Arc<Sealer>,
-    pub(super) publication: Arc<Publication>,
+    pub(super) publication: Arc<Publication<State>>,
     pub(super) random: Generator,
     /// Where the store stands with what is published.
     pub(super) head: Head,
@@ -68,7 +69,7 @@ pub struct Parts {
     /// Where it stands.
     pub head: Head,
     /// Holds the ring that was loaded.
-    pub publication: Arc<Publication>,
+    pub publication: Arc<Publication<State>>,
     /// The audit lines of what the keeper does by itself.
     pub diary: Diary,
     /// How long a deleted key can be brought back.
@@ -120,8 +121,8 @@ impl Ledger {
         if !core::mem::take(&mut self.counts_set_back) {
             return Ok(());
         }
-        let ring = self.publication.current();
-        let counted = ring.keys().filter(|key| key.kind().counts_seals());
+        let state = self.publication.current();
+        let counted = state.ring.keys().filter(|key| key.kind().counts_seals());
         let names: Vec<KeyName> = counted.map(|key| key.name().clone()).collect();
         for some in names.chunks(SCHEDULED_CHANGES_MAX_COUNT) {
             let changes = some.iter().map(|name| Change::Distrust { name: name.clone() });
@@ -194,9 +195,9 @@ impl Ledger {
             Ok(())
         })?;
         if !news.is_empty() {
-            let mut ring = (*self.publication.current()).clone();
-            records::take_in(&mut ring, &self.sealer, news)?;
-            self.publication.publish(Arc::new(ring));
+            let mut state = (*self.publication.current()).clone();
+            records::take_in(&mut state, &self.sealer, news)?;
+            self.publication.publish(Arc::new(state));
         }
         if head.revision > self.head.revision {
             self.head = head;
@@ -277,7 +278,7 @@ impl Ledger {
         let is_put = |effect| matches!(effect, Effect::Put | Effect::Removed);
         let outcomes = group.verdicts.iter().filter_map(|verdict| verdict.outcome.as_ref().ok());
         let epoch = if outcomes.map(|outcome| outcome.effect).any(is_put) {
-            self.publication.publish(Arc::new(group.ring))
+            self.publication.publish(Arc::new(group.state))
         } else {
             self.publication.epoch()
         };
@@ -321,7 +322,7 @@ impl Ledger {
 
     /// Publishes what of the group takes rights away and makes nothing new.
     fn restrict(&mut self, group: &Group<'_>, asked: &[&Asked], now: Now) -> Epoch {
-        let mut ring: Ring = (*self.publication.current()).clone();
+        let mut state: State = (*self.publication.current()).clone();
         let mut nothing = |_: &mut [u8]| Err(crate::crypto::Error::Entropy);
         let restore_window_seconds = self.restore_window_seconds;
         let mut at = Circumstances { now: now.wall, restore_window_seconds, draw: &mut nothing };
@@ -333,10 +334,10 @@ impl Ledger {
             );
             if restricts && bare {
                 // Refused if it was about something that the group would have made: that is not there anyway.
-                let _ = apply(&mut ring, &asked.change, &mut at);
+                let _ = apply(&mut state.ring, &asked.change, &mut at);
             }
         }
-        self.publication.publish(Arc::new(ring))
+        self.publication.publish(Arc::new(state))
     }
 }
 

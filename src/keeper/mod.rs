@@ -16,6 +16,7 @@ mod records;
 mod rounds;
 #[cfg(test)]
 mod shelf;
+mod state;
 #[cfg(test)]
 mod tests;
 
@@ -24,3 +25,4 @@ pub use initial::{initialise, initialise_with};
 pub use ledger::{Ledger, NotBegun, Now, Parts};
 pub use queue::{Committed, Done, Keeper, Pending};
 pub use records::{Opening, load};
+pub use state::State;

@@ -14,10 +14,11 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use crate::keeper::group::Asked;
 use crate::keeper::ledger::{Ledger, Now};
-use crate::keyring::publication::Epoch;
-use crate::keyring::{Change, ChangeError, Outcome, Publication};
+use crate::keeper::state::State;
+use crate::keyring::{Change, ChangeError, Outcome};
 use crate::limits::CHANGES_WAITING_MAX_COUNT;
 use crate::model::{RequestId, StoreHealth};
+use crate::publication::{Epoch, Publication};
 use crate::store::Head;
 
 /// What became of a change.
@@ -46,7 +47,7 @@ pub type Done = Box<dyn FnOnce() + Send>;
 pub struct Keeper {
     queue: Mutex<Queue>,
     arrived: Condvar,
-    publication: Arc<Publication>,
+    publication: Arc<Publication<State>>,
     store: AtomicU8,
 }
 
@@ -88,7 +89,7 @@ pub struct Pending(Arc<Reply>);
 impl Keeper {
     /// The way to the keeper of what `publication` holds.
     #[must_use]
-    pub fn new(publication: Arc<Publication>) -> Arc<Self> {
+    pub fn new(publication: Arc<Publication<State>>) -> Arc<Self> {
         let store = AtomicU8::new(StoreHealth::Good as u8);
         Arc::new(Self { queue: Mutex::default(), arrived: Condvar::new(), publication, store })
     }

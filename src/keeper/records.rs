@@ -9,6 +9,7 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use crate::auth::StoredKey;
+use crate::keeper::state::State;
 use crate::keyring::{Key, Malformed, Ring, UsesRecord, decode_key, decode_uses};
 use crate::model::KeyName;
 use crate::store::{Kind, Loaded, Path, Record, Sealer, Store, StoreError, Unreadable};
@@ -17,7 +18,7 @@ use crate::store::{Kind, Loaded, Path, Record, Sealer, Store, StoreError, Unread
 #[derive(Debug)]
 pub struct Opening {
     /// The keys, with their figures.
-    pub ring: Ring,
+    pub state: State,
     /// The API keys.
     pub api_keys: Vec<StoredKey>,
     /// What the store says of itself.
@@ -56,12 +57,13 @@ pub fn load(store: &mut dyn Store, sealer: &Sealer) -> Result<Opening, StoreErro
             None => key,
         }));
     }
-    Ok(Opening { ring, api_keys, loaded })
+    Ok(Opening { state: State { ring }, api_keys, loaded })
 }
 
-/// Takes what others have written into `ring`. API keys are read at the start alone.
-pub(super) fn take_in(ring: &mut Ring, sealer: &Sealer, news: Vec<Record>) -> Result<(), Unreadable> {
+/// Takes what others have written into `state`. API keys are read at the start alone.
+pub(super) fn take_in(state: &mut State, sealer: &Sealer, news: Vec<Record>) -> Result<(), Unreadable> {
     let latest: BTreeMap<Path, Record> = news.into_iter().map(|record| (record.path, record)).collect();
+    let State { ring } = state;
     let mut removed = BTreeSet::new();
     let mut figures = Vec::new();
     for record in latest.into_values() {

@@ -12,13 +12,13 @@ use crate::crypto;
 use crate::keeper::group::Asked;
 use crate::keeper::ledger::{Ledger, Now};
 use crate::keeper::queue::Committed;
-use crate::keyring::publication::Epoch;
 use crate::keyring::{Change, Key, encode_uses, schedule};
 use crate::limits::{
     FIGURES_PER_APPEND_MAX_COUNT, KEEPER_RETRY_MILLIS, SCHEDULED_CHANGES_MAX_COUNT, STORE_APPEND_MAX_BYTES,
     USES_PERSIST_SECONDS,
 };
 use crate::model::{KeyName, RequestId};
+use crate::publication::Epoch;
 use crate::store::{AppendError, Condition, Kind, Record, SEAL_NONCE_BYTES};
 
 /// When the keeper looks at what.
@@ -86,7 +86,7 @@ impl Ledger {
             Condition::Full | Condition::Failing => 1,
             Condition::Poisoned => return,
         };
-        let due = schedule::due(&self.publication.current(), now.wall, at_most);
+        let due = schedule::due(&self.publication.current().ring, now.wall, at_most);
         if !self.make(due, now) {
             self.rounds.changes_not_before = now.moment.plus_millis(KEEPER_RETRY_MILLIS);
         }
@@ -128,7 +128,7 @@ impl Ledger {
     fn is_due(&mut self, now: WallTime) -> bool {
         let epoch = self.publication.epoch();
         if self.rounds.seen != Some(epoch) {
-            self.rounds.next_due = schedule::next_due(&self.publication.current());
+            self.rounds.next_due = schedule::next_due(&self.publication.current().ring);
             self.rounds.seen = Some(epoch);
         }
         self.rounds.next_due.is_some_and(|due| due <= now)
@@ -136,14 +136,14 @@ impl Ledger {
 
     /// Notes which keys were used since their figures were written down.
     fn begin_figures(&mut self) {
-        let ring = self.publication.current();
-        let used = ring.keys().filter(|key| key.has_news());
+        let state = self.publication.current();
+        let used = state.ring.keys().filter(|key| key.has_news());
         self.rounds.figures_left = used.map(|key| key.name().clone()).collect();
     }
 
     /// Writes down the figures of keys whose turn it is, as many as one append takes.
     fn write_figures(&mut self, now: Now) -> Result<(), Unwritten> {
-        let ring = self.publication.current();
+        let state = self.publication.current();
         let revision = self.next_revision().map_err(Unwritten::Append)?;
         let mut used: Vec<Arc<Key>> = Vec::new();
         let mut records: Vec<Record> = Vec::new();
@@ -151,7 +151,7 @@ impl Ledger {
         let mut unsealed = None;
         while used.len() < FIGURES_PER_APPEND_MAX_COUNT && weight < STORE_APPEND_MAX_BYTES / 2 {
             let Some(name) = self.rounds.figures_left.pop() else { break };
-            if let Some(key) = ring.get_any(name.as_str()).filter(|key| key.take_news()) {
+            if let Some(key) = state.ring.get_any(name.as_str()).filter(|key| key.take_news()) {
                 used.push(Arc::clone(key));
                 match self.figures(key, revision, now) {
                     Ok(record) => {

@@ -14,13 +14,13 @@ use crate::audit::line::STORE_HEAD;
 use crate::clock::{Moment, WallTime};
 use crate::crypto::random::{Generator, Kernel};
 use crate::keyring::change::apply;
-use crate::keyring::publication::Publication;
 use crate::keyring::{Change, ChangeError, Circumstances, Effect, Key, Ring, encode_key};
 use crate::limits::{
     FIGURES_PER_APPEND_MAX_COUNT, KEEPER_RETRY_MILLIS, SEALS_BLOCK_COUNT, STORE_APPEND_MAX_BYTES,
     USES_PERSIST_SECONDS,
 };
 use crate::model::{KeyName, KeyOptions, KeyType, PolicyChange, RequestId, StoreHealth, VersionState};
+use crate::publication::Publication;
 use crate::secret::SecretBytes;
 use crate::store::{AppendError, RootKey, Sealer, Store as _};
 
@@ -34,7 +34,7 @@ fn sealer() -> Sealer {
 struct Desk {
     keeper: Arc<Keeper>,
     ledger: Ledger,
-    publication: Arc<Publication>,
+    publication: Arc<Publication<State>>,
     now: Now,
     diary: PathBuf,
 }
@@ -47,7 +47,7 @@ impl Desk {
         let path = std::env::temp_dir().join(name);
         let file = File::options().create(true).append(true).open(&path).unwrap();
         let opening = load(&mut shelf, &sealer()).unwrap();
-        let publication = Publication::new(opening.ring);
+        let publication = Publication::new(opening.state);
         let parts = Parts {
             store: Box::new(shelf),
             sealer: sealer(),
@@ -96,8 +96,8 @@ impl Desk {
         self.keeper.carry_out(work, &mut self.ledger, self.now);
     }
 
-    fn ring(&self) -> Arc<Ring> {
-        self.publication.current()
+    fn ring(&self) -> Ring {
+        self.publication.current().ring.clone()
     }
 
     fn latest(&self, name: &str) -> u32 {
@@ -285,7 +285,7 @@ fn after_an_accepted_rollback_nothing_seals_whose_counts_may_have_been_set_back(
 
 #[test]
 fn a_full_queue_refuses_at_once() {
-    let keeper = Keeper::new(Publication::new(Ring::default()));
+    let keeper = Keeper::new(Publication::new(State::default()));
     let id = RequestId::new(1, 1);
     for _ in 0..crate::limits::CHANGES_WAITING_MAX_COUNT {
         keeper.submit(create("a"), &id).unwrap();
@@ -692,7 +692,7 @@ fn a_record_of_another_name_or_kind_is_not_read() {
 #[test]
 fn a_group_is_judged_without_its_refused_changes() {
     let sealer = sealer();
-    let mut group = group::Group::new(&sealer, Ring::default());
+    let mut group = group::Group::new(&sealer, State::default());
     let mut draw = |target: &mut [u8]| {
         target.fill(3);
         Ok(())

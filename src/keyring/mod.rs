@@ -1,7 +1,6 @@
 //! The key ring: named keys and their versions, as an immutable snapshot.
 //!
-//! Owns [`Ring`] (what is), [`Key`] and [`KeyVersion`] (what a key is), [`Change`] (what comes next) and
-//! [`publication`] (how workers learn of it). Invariants: a snapshot never changes, so a request sees one state from
+//! Owns [`Ring`] (what is), [`Key`] and [`KeyVersion`] (what a key is) and [`Change`] (what comes next). Invariants: a snapshot never changes, so a request sees one state from
 //! its beginning to its end; a new snapshot shares everything with the old one but the shard that changed; version
 //! numbers begin at 1 and are never used twice.
 
@@ -11,7 +10,6 @@ pub mod key;
 pub mod material;
 mod merge;
 mod outside;
-pub mod publication;
 pub mod record;
 pub mod schedule;
 #[cfg(test)]
@@ -27,7 +25,6 @@ pub use backup::{BackupError, open_backup, read_plain_backup, seal_backup, write
 pub use change::{Change, ChangeError, Circumstances, Effect, Outcome};
 pub use key::{Key, KeyVersion, UseError};
 pub use material::Material;
-pub use publication::{Publication, View};
 pub use record::{Malformed, UsesRecord, decode_key, decode_uses, encode_key, encode_uses};
 pub use uses::{SealRefusal, Uses};
 

@@ -14,9 +14,9 @@ use crate::auth::Registry;
 use crate::clock::WallTime;
 use crate::crypto::random::Generator;
 use crate::http::service::Service;
-use crate::keeper::Keeper;
-use crate::keyring::{Publication, View};
+use crate::keeper::{Keeper, State};
 use crate::limits::KEY_BYTES;
+use crate::publication::{Publication, View};
 use crate::reactor::Turn;
 use crate::reactor::turn::CommitFailed;
 use crate::secret::Secret;
@@ -28,8 +28,8 @@ use crate::server::shared::Shared;
 pub struct Parts {
     /// The turn of the executor that will run it.
     pub turn: Rc<Turn>,
-    /// The keys.
-    pub publication: Arc<Publication>,
+    /// The keys and who may use them.
+    pub publication: Arc<Publication<State>>,
     /// The API keys.
     pub registry: Registry,
     /// The random source.

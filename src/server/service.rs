@@ -18,11 +18,11 @@ use crate::http::responder::{Fault, Responder};
 use crate::http::service::{Arrival, Exchange, Request, Service, Taking};
 use crate::http::status::Status;
 use crate::http::target::Method;
-use crate::keeper::{Committed, Keeper, diary};
-use crate::keyring::publication::Epoch;
-use crate::keyring::{Change, ChangeError, Outcome as ChangeOutcome, View};
+use crate::keeper::{Committed, Keeper, State, diary};
+use crate::keyring::{Change, ChangeError, Outcome as ChangeOutcome};
 use crate::limits::{CHANGES_PER_REQUEST_MAX_COUNT, COMMIT_SETTLE_MILLIS};
 use crate::model::{Permission, Principal};
+use crate::publication::{Epoch, View};
 use crate::reactor::Turn;
 use crate::server::refusals::Refusals;
 use crate::server::shared::Shared;
@@ -70,7 +70,7 @@ pub(super) struct App {
     pub(super) worker: usize,
     pub(super) entropy: Cell<bool>,
     pub(super) turn: Rc<Turn>,
-    pub(super) view: View,
+    pub(super) view: View<State>,
     pub(super) registry: Arc<Registry>,
     pub(super) tools: RefCell<Tools>,
     pub(super) refusals: Rc<Refusals>,
@@ -272,7 +272,7 @@ impl App {
             Found::Route(_, param) => param,
             Found::OtherMethods(_) | Found::Nothing => None,
         };
-        let ring = self.view.enter();
+        let look = self.view.enter();
         let now = self.turn.now();
         let health = self.shared.health(now, self.keeper.store());
         let mut call = Call {
@@ -280,7 +280,7 @@ impl App {
             body,
             param,
             principal,
-            ring: &ring,
+            ring: &look.ring,
             tools: &mut self.tools.borrow_mut(),
             health: &health,
             now,

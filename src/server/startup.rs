@@ -21,13 +21,13 @@ use crate::crypto::random::{Generator, Kernel};
 use crate::crypto::{self, selftest};
 use crate::http::env::Bounds;
 use crate::keeper::{Diary, Keeper, Opening, Parts};
-use crate::keyring::Publication;
 use crate::limits::{
     DESCRIPTORS_SPARE_COUNT, FD_AUDIT_FIRST_NUMBER, FD_AUDIT_LAST_NUMBER, FD_CONNECTION_FIRST_NUMBER,
     FD_DATA_DIRECTORY_NUMBER, FD_EPOLL_FIRST_NUMBER, FD_EVENT_FIRST_NUMBER, FD_JOURNAL_NEXT_NUMBER,
     FD_JOURNAL_NUMBER, FD_LISTENER_FIRST_NUMBER, FD_LISTENER_LAST_NUMBER, FD_OWN_FIRST_NUMBER,
     FD_OWN_LAST_NUMBER,
 };
+use crate::publication::Publication;
 use crate::reactor::mailbox::Mailbox;
 use crate::reactor::run::WAKE_TOKEN;
 use crate::reactor::{Budget, socket};
@@ -80,7 +80,7 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
     let vault = vault::open(config, &data_dir, &mut random)?;
     drop((above, kept));
     let Vault { journal, sealer, opening, registry, backup_key, unfinished, admin } = vault;
-    let Opening { ring, loaded, .. } = opening;
+    let Opening { state, loaded, .. } = opening;
     let placed = journal.into_placed(place_journal);
     let journal = placed.map_err(|error| ServerError::io("placing the journal", &error))?;
     let (audit, mut diary) = open_audit_files(&data_dir, config.workers, &mut random)?;
@@ -93,7 +93,7 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
     let lock = placed.map_err(|error| ServerError::io("placing the lock", &error))?;
 
     let (addresses, listeners) = bind_all(config)?;
-    let publication = Publication::new(ring);
+    let publication = Publication::new(state);
     let parts = Parts {
         store: Box::new(journal),
         sealer,

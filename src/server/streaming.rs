@@ -21,12 +21,13 @@ use crate::http::media::ReplyForm;
 use crate::http::responder::Fault;
 use crate::http::service::{Cut, Exchange, Gathered, Opening, Piece, Service as _};
 use crate::http::status::Status;
-use crate::keyring::publication::Entered;
+use crate::keeper::State;
 use crate::limits::{
     HEAD_MAX_BYTES, LEASE_CLASSES_BYTES, STREAM_PREFIX_MAX_BYTES, STREAM_RECHECK_MILLIS,
     STREAM_SUFFIX_MAX_BYTES,
 };
 use crate::model::Principal;
+use crate::publication::Entered;
 use crate::reactor::turn::CommitFailed;
 use crate::server::service::{App, CONNECTION_LOST, about};
 
@@ -252,18 +253,18 @@ impl<'a> Run<'a> {
     }
 
     /// Whether principal and key version may still do what the stream does; the look at the snapshot that says so.
-    fn recheck(&mut self, exchange: &impl Exchange) -> Result<Entered<'a>, Stop> {
+    fn recheck(&mut self, exchange: &impl Exchange) -> Result<Entered<'a, State>, Stop> {
         self.checked = self.app.turn.now();
         if let Some(permission) = self.route.permission {
             let asked = self.app.identify(&exchange.arrival(), permission);
             asked.map_err(|(fault, challenge, _)| Stop::Revoked(fault, challenge))?;
         }
-        let ring = self.app.view.enter();
-        let revoked = |in_use: &InUse| !in_use.is_allowed(&ring, &self.subject.key, self.direction);
+        let look = self.app.view.enter();
+        let revoked = |in_use: &InUse| !in_use.is_allowed(&look.ring, &self.subject.key, self.direction);
         if self.in_use.as_ref().is_some_and(revoked) {
             return Err(Stop::Rejected(KEY_REVOKED.into()));
         }
-        Ok(ring)
+        Ok(look)
     }
 
     /// Runs what handlers do, with the head of the request.

@@ -250,8 +250,11 @@ fn compact(journal: &mut Journal, data_dir: &DataDir) {
 
 /// Tells the operator what was found.
 fn tell(opening: &Opening) {
-    let Opening { ring, loaded, .. } = opening;
-    console::log(Level::Info, format_args!("store: revision {}, {} keys", loaded.head.revision, ring.len()));
+    let Opening { state, loaded, .. } = opening;
+    console::log(
+        Level::Info,
+        format_args!("store: revision {}, {} keys", loaded.head.revision, state.ring.len()),
+    );
     if let Some(torn) = loaded.torn {
         console::log(
             Level::Warn,

@@ -26,9 +26,9 @@ use crate::http::connection::{Idle, serve};
 use crate::http::env::{Bounds, Env};
 use crate::http::responder::Fault;
 use crate::http::status::Status;
-use crate::keeper::Keeper;
-use crate::keyring::{Publication, View};
+use crate::keeper::{Keeper, State};
 use crate::limits::{AUDIT_RETRY_MILLIS, KEY_BYTES};
+use crate::publication::{Publication, View};
 use crate::reactor::mailbox::Mailbox;
 use crate::reactor::run::{Driver, Phase, Reactor};
 use crate::reactor::socket::TcpTransport;
@@ -55,7 +55,7 @@ pub(super) struct Common {
     pub(super) census: Arc<Census>,
     pub(super) budget: Arc<Budget>,
     pub(super) registry: Arc<Registry>,
-    pub(super) publication: Arc<Publication>,
+    pub(super) publication: Arc<Publication<State>>,
     pub(super) keeper: Arc<Keeper>,
     /// What seals backups of keys.
     pub(super) backup_key: Arc<Secret<KEY_BYTES>>,

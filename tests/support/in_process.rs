@@ -27,10 +27,12 @@ use quantonium::crypto::random::{Generator, Kernel};
 use quantonium::http::connection::{Idle, serve};
 use quantonium::http::env::{Bounds, Env};
 use quantonium::http::service::Service;
+use quantonium::keeper::State;
 use quantonium::keyring::change::apply;
-use quantonium::keyring::{Change, Circumstances, Effect, Key, Publication, Ring};
+use quantonium::keyring::{Change, Circumstances, Effect, Key};
 use quantonium::limits::LEASE_BUDGET_DEFAULT_BYTES;
 use quantonium::model::{KeyName, KeyOptions, KeyType, PolicyChange};
+use quantonium::publication::Publication;
 use quantonium::reactor::mailbox::Mailbox;
 use quantonium::reactor::turn::CommitFailed;
 use quantonium::reactor::{Budget, Channel, Executor, Pool, Received, Resting, TaskId, Transport, Turn};
@@ -84,7 +86,7 @@ pub(crate) struct InProcess {
     turn: Box<dyn FnMut() -> bool>,
     /// How far the worker's clock is ahead.
     ahead_millis: Rc<Cell<u64>>,
-    publication: Arc<Publication>,
+    publication: Arc<Publication<State>>,
     /// An API key that may do everything.
     pub(crate) credential: String,
 }
@@ -106,7 +108,7 @@ impl InProcess {
             .unwrap();
         let change =
             Change::Create { name: KeyName::new(KEY).unwrap(), options, policy: PolicyChange::default() };
-        let publication = Publication::new(Ring::default());
+        let publication = Publication::new(State::default());
         make(&publication, &change, &mut random);
         let turn = Turn::new(now);
         let backup_key = Secret::try_fill(|bytes| random.fill(now, bytes)).unwrap();
@@ -140,7 +142,7 @@ impl InProcess {
 
     /// The key of this name as it is now.
     pub(crate) fn key(&self, name: &str) -> Arc<Key> {
-        Arc::clone(self.publication.current().get(name).unwrap())
+        Arc::clone(self.publication.current().ring.get(name).unwrap())
     }
 
     /// Makes a change of the key ring, as the keeper does.
@@ -156,9 +158,9 @@ impl InProcess {
 
     /// Takes a key out of the ring, as the schedule does in the end.
     pub(crate) fn remove(&self, name: &str) {
-        let mut ring = (*self.publication.current()).clone();
-        ring.remove(name);
-        self.publication.publish(Arc::new(ring));
+        let mut state = (*self.publication.current()).clone();
+        state.ring.remove(name);
+        self.publication.publish(Arc::new(state));
     }
 
     /// Sends more of a request and shows `look` what came back since the last time.
@@ -182,15 +184,15 @@ impl InProcess {
     }
 }
 
-fn make(publication: &Publication, change: &Change, random: &mut Generator) {
-    let mut ring = (*publication.current()).clone();
+fn make(publication: &Publication<State>, change: &Change, random: &mut Generator) {
+    let mut state = (*publication.current()).clone();
     let mut draw = |bytes: &mut [u8]| random.fill(Moment::now(), bytes);
     let mut at = Circumstances { now: WallTime::now(), restore_window_seconds: 3_600, draw: &mut draw };
-    let outcome = apply(&mut ring, change, &mut at).unwrap();
+    let outcome = apply(&mut state.ring, change, &mut at).unwrap();
     if let Effect::Reserved { version, seals } = outcome.effect {
         outcome.key.version(version).unwrap().uses().grant(seals);
     }
-    publication.publish(Arc::new(ring));
+    publication.publish(Arc::new(state));
 }
 
 /// Makes the executor with its connection; what is returned runs one turn and says whether another is needed.

@@ -30,6 +30,7 @@ const HOUSE: &[Floor] = &[
             "cursor",
             "model",
             "network",
+            "publication",
             "console",
             "build_info",
             "exit",

@@ -1,6 +1,7 @@
 //! How a new snapshot reaches the workers, and how one knows that none of them still acts on an older one.
 //!
-//! Owns [`Publication`] (written by the keeper), [`View`] (one for each worker) and [`Entered`] (one look of a worker).
+//! Owns [`Publication`] (written by the keeper), [`View`] (one for each worker) and [`Entered`] (one look of a worker),
+//! whatever the snapshot is of.
 //! Invariants: the epoch is raised after the snapshot was replaced, so a worker that sees the new epoch gets at least
 //! that snapshot; a worker that looks after a change was published sees it; while a worker looks, its slot holds an
 //! epoch that is no newer than the snapshot it looks at. From these follows: once every slot is idle or new enough,
@@ -17,8 +18,6 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use crate::keyring::Ring;
-
 /// What the slot of a worker holds that does not look.
 const IDLE: u64 = u64::MAX;
 
@@ -26,10 +25,10 @@ const IDLE: u64 = u64::MAX;
 pub type Epoch = u64;
 
 /// The current snapshot and its epoch.
-#[derive(Debug, Default)]
-pub struct Publication {
+#[derive(Debug)]
+pub struct Publication<T> {
     epoch: AtomicU64,
-    current: Mutex<Arc<Ring>>,
+    current: Mutex<Arc<T>>,
     /// One for each view that there ever was.
     slots: Mutex<Vec<Arc<Slot>>>,
     bell: Bell,
@@ -51,11 +50,12 @@ impl fmt::Debug for Bell {
 #[repr(align(128))]
 struct Slot(AtomicU64);
 
-impl Publication {
-    /// A publication of `ring`.
+impl<T> Publication<T> {
+    /// A publication of `first`.
     #[must_use]
-    pub fn new(ring: Ring) -> Arc<Self> {
-        Arc::new(Self { current: Mutex::new(Arc::new(ring)), ..Self::default() })
+    pub fn new(first: T) -> Arc<Self> {
+        let current = Mutex::new(Arc::new(first));
+        Arc::new(Self { epoch: AtomicU64::new(0), current, slots: Mutex::default(), bell: Bell::default() })
     }
 
     /// Has `ring` called after each publication: it is to have every [`View`] refreshed, also of who has nothing to do.
@@ -66,7 +66,7 @@ impl Publication {
 
     /// The current snapshot.
     #[must_use]
-    pub fn current(&self) -> Arc<Ring> {
+    pub fn current(&self) -> Arc<T> {
         Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -77,10 +77,10 @@ impl Publication {
     }
 
     /// Replaces the snapshot; returns its epoch.
-    pub fn publish(&self, ring: Arc<Ring>) -> Epoch {
-        let old = core::mem::replace(&mut *self.current.lock().unwrap_or_else(PoisonError::into_inner), ring);
+    pub fn publish(&self, next: Arc<T>) -> Epoch {
+        let old = core::mem::replace(&mut *self.current.lock().unwrap_or_else(PoisonError::into_inner), next);
         let epoch = self.epoch.fetch_add(1, Ordering::SeqCst) + 1;
-        // Dropped after the lock was given back: the last owner of a key wipes it here.
+        // Dropped after the lock was given back: the last owner of a secret wipes it here.
         drop(old);
         if let Some(ring) = self.bell.0.get() {
             ring();
@@ -105,25 +105,25 @@ impl Publication {
 
 /// A snapshot as a worker holds it: what a look takes is counted within its thread, without touching a cache line that
 /// other workers write to.
-type Held = Rc<Arc<Ring>>;
+type Held<T> = Rc<Arc<T>>;
 
 /// A worker's own hold on the snapshot.
 #[derive(Debug)]
-pub struct View {
-    publication: Arc<Publication>,
+pub struct View<T> {
+    publication: Arc<Publication<T>>,
     slot: Arc<Slot>,
     epoch: Cell<Epoch>,
-    ring: RefCell<Held>,
+    held: RefCell<Held<T>>,
 }
 
-impl View {
+impl<T> View<T> {
     /// A view of `publication`.
     #[must_use]
-    pub fn new(publication: Arc<Publication>) -> Self {
+    pub fn new(publication: Arc<Publication<T>>) -> Self {
         let slot = publication.add_slot();
         let epoch = publication.epoch();
-        let ring = RefCell::new(Rc::new(publication.current()));
-        Self { publication, slot, epoch: Cell::new(epoch), ring }
+        let held = RefCell::new(Rc::new(publication.current()));
+        Self { publication, slot, epoch: Cell::new(epoch), held }
     }
 
     /// Lets go of a snapshot that was replaced: what it alone holds of secrets is wiped here, and not only when the
@@ -131,7 +131,7 @@ impl View {
     pub fn refresh(&self) {
         let epoch = self.publication.epoch();
         if epoch != self.epoch.get() {
-            let old = self.ring.replace(Rc::new(self.publication.current()));
+            let old = self.held.replace(Rc::new(self.publication.current()));
             self.epoch.set(epoch);
             drop(old);
         }
@@ -140,7 +140,7 @@ impl View {
     /// Begins a look at the latest snapshot, which ends with the returned value. To be as short as one handler or one
     /// chunk, and never held across a wait: a change that takes a right away is not answered before.
     #[must_use]
-    pub fn enter(&self) -> Entered<'_> {
+    pub fn enter(&self) -> Entered<'_, T> {
         // Only this thread writes the slot. A look within a look leaves it to the outer one, which began earlier.
         let outer = self.slot.0.load(Ordering::Relaxed) == IDLE;
         if outer {
@@ -149,33 +149,33 @@ impl View {
         let epoch = self.publication.epoch();
         if epoch != self.epoch.get() {
             // Read after the epoch: the snapshot may be newer than it, never older.
-            *self.ring.borrow_mut() = Rc::new(self.publication.current());
+            *self.held.borrow_mut() = Rc::new(self.publication.current());
             self.epoch.set(epoch);
             if outer {
                 self.slot.0.store(epoch, Ordering::SeqCst);
             }
         }
-        Entered { ring: Rc::clone(&self.ring.borrow()), slot: outer.then_some(&self.slot) }
+        Entered { held: Rc::clone(&self.held.borrow()), slot: outer.then_some(&self.slot) }
     }
 }
 
 /// One look of a worker at a snapshot.
 #[derive(Debug)]
-pub struct Entered<'a> {
-    ring: Held,
+pub struct Entered<'a, T> {
+    held: Held<T>,
     /// What is idle again when the look ends; nothing within another look.
     slot: Option<&'a Slot>,
 }
 
-impl Deref for Entered<'_> {
-    type Target = Ring;
+impl<T> Deref for Entered<'_, T> {
+    type Target = T;
 
-    fn deref(&self) -> &Ring {
-        &self.ring
+    fn deref(&self) -> &T {
+        &self.held
     }
 }
 
-impl Drop for Entered<'_> {
+impl<T> Drop for Entered<'_, T> {
     fn drop(&mut self) {
         if let Some(slot) = self.slot {
             // After everything that was done with the snapshot.
@@ -187,28 +187,21 @@ impl Drop for Entered<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::WallTime;
-    use crate::keyring::{Change, Circumstances, change::apply};
-    use crate::model::{KeyName, KeyOptions, KeyType, PolicyChange};
     use core::sync::atomic::AtomicBool;
+    use std::collections::BTreeMap;
 
-    fn with_key(ring: &Ring, name: &str) -> Arc<Ring> {
-        let options = KeyOptions::of(KeyType::XChaCha20Poly1305);
-        let name = KeyName::new(name).unwrap();
-        let change = Change::Create { name, options, policy: PolicyChange::default() };
-        let mut ring = ring.clone();
-        let mut draw = |bytes: &mut [u8]| {
-            bytes.fill(9);
-            Ok(())
-        };
-        let mut at = Circumstances { now: WallTime::default(), restore_window_seconds: 0, draw: &mut draw };
-        apply(&mut ring, &change, &mut at).unwrap();
-        Arc::new(ring)
+    /// Entries that snapshots share, as those of a ring.
+    type Entries = BTreeMap<String, Arc<()>>;
+
+    fn with_key(entries: &Entries, name: &str) -> Arc<Entries> {
+        let mut entries = entries.clone();
+        entries.insert(name.to_owned(), Arc::new(()));
+        Arc::new(entries)
     }
 
     #[test]
     fn a_view_sees_a_publication_at_its_next_look_and_not_before() {
-        let publication = Publication::new(Ring::default());
+        let publication = Publication::new(Entries::new());
         let view = View::new(Arc::clone(&publication));
         let held = view.enter();
         publication.publish(with_key(&held, "a"));
@@ -219,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_change_is_settled_when_every_look_that_began_before_it_has_ended() {
-        let publication = Publication::new(Ring::default());
+        let publication = Publication::new(Entries::new());
         let (busy, idle) = (View::new(Arc::clone(&publication)), View::new(Arc::clone(&publication)));
         let old = busy.enter();
         let epoch = publication.publish(with_key(&old, "a"));
@@ -235,13 +228,11 @@ mod tests {
 
     #[test]
     fn destroyed_material_is_gone_when_every_view_was_refreshed_though_nobody_looked() {
-        let publication = Publication::new(Ring::default());
+        let publication = Publication::new(Entries::new());
         publication.publish(with_key(&publication.current(), "a"));
         let views = [(); 2].map(|()| View::new(Arc::clone(&publication)));
-        let key = publication.current().get("a").cloned();
-        let material = Arc::downgrade(key.as_ref().unwrap().versions[0].material.as_ref().unwrap());
-        drop(key);
-        publication.publish(Arc::new(Ring::default()));
+        let material = Arc::downgrade(&publication.current()["a"]);
+        publication.publish(Arc::default());
         assert!(material.upgrade().is_some(), "the views hold what was");
         views[0].refresh();
         assert!(material.upgrade().is_some());
@@ -252,7 +243,7 @@ mod tests {
 
     #[test]
     fn a_refresh_within_a_look_does_not_settle_it() {
-        let publication = Publication::new(Ring::default());
+        let publication = Publication::new(Entries::new());
         let view = View::new(Arc::clone(&publication));
         let look = view.enter();
         let epoch = publication.publish(with_key(&look, "a"));
@@ -264,7 +255,7 @@ mod tests {
 
     #[test]
     fn each_publication_is_told_when_it_can_be_seen() {
-        let publication = Publication::new(Ring::default());
+        let publication = Publication::new(Entries::new());
         let seen = Arc::new(Mutex::new(Vec::new()));
         let (told, of) = (Arc::clone(&seen), Arc::downgrade(&publication));
         publication.on_publish(move || {
@@ -278,7 +269,7 @@ mod tests {
 
     #[test]
     fn a_look_within_a_look_does_not_end_it() {
-        let publication = Publication::new(Ring::default());
+        let publication = Publication::new(Entries::new());
         let view = View::new(Arc::clone(&publication));
         let outer = view.enter();
         let epoch = publication.publish(with_key(&outer, "a"));
@@ -294,7 +285,7 @@ mod tests {
     #[test]
     fn nobody_acts_on_an_older_snapshot_once_a_change_is_settled() {
         const ROUNDS: u64 = 1_000;
-        let publication = Publication::new(Ring::default());
+        let publication = Publication::new(Entries::new());
         let settled = Arc::new(AtomicU64::new(0));
         let ended = Arc::new(AtomicBool::new(false));
         let worker = |_| {
@@ -304,11 +295,11 @@ mod tests {
                 let view = View::new(publication);
                 let mut looks = 0u64;
                 while !ended.load(Ordering::Relaxed) {
-                    let ring = view.enter();
+                    let entries = view.enter();
                     // As many keys as its epoch: what a look sees says how old it is.
-                    let held = ring.len() as u64;
+                    let held = entries.len() as u64;
                     assert!(held >= settled.load(Ordering::SeqCst), "an old snapshot is still acted on");
-                    drop(ring);
+                    drop(entries);
                     looks += 1;
                 }
                 looks
