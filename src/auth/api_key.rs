@@ -3,7 +3,7 @@
 //! Owns making and taking apart that form. Invariants: the secret is 32 random bytes; a parsed secret is wiped when
 //! it is dropped; text that is not exactly of the form is no key.
 
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::Zeroizing;
 
 use crate::encoding::{base64url_decode, base64url_encode, hex_encode};
 use crate::model::ApiKeyId;
@@ -47,19 +47,37 @@ pub fn parse(text: &[u8]) -> Option<Presented> {
 /// # Errors
 /// What `draw` returns.
 pub fn generate<E>(mut draw: impl FnMut(&mut [u8]) -> Result<(), E>) -> Result<Zeroizing<String>, E> {
-    let mut id = [0; ApiKeyId::LEN / 2];
-    let mut secret = Zeroizing::new([0; SECRET_BYTES]);
+    let (mut id, mut id_text) = ([0; ApiKeyId::LEN / 2], [0; ApiKeyId::LEN]);
     draw(&mut id)?;
+    hex_encode(&id, &mut id_text);
+    with_id(&id_text, draw)
+}
+
+/// Makes the text of another secret of the key `id`, its randomness from `draw`.
+///
+/// # Errors
+/// What `draw` returns.
+pub fn generate_for<E>(
+    id: ApiKeyId,
+    draw: impl FnMut(&mut [u8]) -> Result<(), E>,
+) -> Result<Zeroizing<String>, E> {
+    with_id(id.as_bytes(), draw)
+}
+
+fn with_id<E>(
+    id: &[u8; ApiKeyId::LEN],
+    mut draw: impl FnMut(&mut [u8]) -> Result<(), E>,
+) -> Result<Zeroizing<String>, E> {
+    let mut secret = Zeroizing::new([0; SECRET_BYTES]);
     draw(&mut *secret)?;
     let mut text = Zeroizing::new([0u8; TEXT_BYTES]);
     let (prefix, rest) = text.split_at_mut(PREFIX.len());
     prefix.copy_from_slice(PREFIX);
     let (id_text, rest) = rest.split_at_mut(ApiKeyId::LEN);
-    hex_encode(&id, id_text);
+    id_text.copy_from_slice(id);
     let (dot, secret_text) = rest.split_at_mut(1);
     dot.fill(b'.');
     base64url_encode(&*secret, secret_text);
-    id.zeroize();
     Ok(Zeroizing::new(String::from_utf8_lossy(&*text).into_owned()))
 }
 
