@@ -8,6 +8,7 @@
 pub mod batch;
 pub mod binding;
 pub mod body;
+pub mod change;
 pub mod datakey;
 pub mod decrypt;
 pub mod encrypt;
@@ -34,6 +35,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::api::change::{Change, ChangeError, Outcome};
 use crate::audit::line::{Detail, Items};
 use crate::clock::{Moment, WallTime};
 use crate::crypto::random::Generator;
@@ -43,7 +45,7 @@ use crate::http::refusal::Refusal;
 use crate::http::responder::{Exhausted, Fault, OVERLOADED, Responder};
 use crate::http::service::Arrival;
 use crate::http::status::Status;
-use crate::keyring::{Change, ChangeError, Key, Outcome, Ring};
+use crate::keyring::{self, Key, Ring};
 use crate::limits::{ASSOCIATED_DATA_MAX_BYTES, CONTEXT_MAX_BYTES, KEY_BYTES};
 use crate::model::{Health, KeyName, Permission, Principal};
 use crate::secret::Secret;
@@ -114,7 +116,7 @@ impl Subject {
     pub fn note_change(&mut self, outcome: &Result<Outcome, ChangeError>) {
         self.changed |= outcome.is_ok();
         // A key took the place of another only if something is forbidden now that was allowed before.
-        if !outcome.as_ref().is_ok_and(|outcome| outcome.restricts) {
+        if !outcome.as_ref().is_ok_and(Outcome::restricts) {
             self.detail = None;
         }
     }
@@ -200,6 +202,17 @@ impl<'a> Call<'a> {
         if may { Ok(()) } else { Err(FORBIDDEN.into()) }
     }
 
+    /// What became of the change of a key that this handler asked for; nothing if it has not asked yet.
+    ///
+    /// # Errors
+    /// Why it was not made.
+    pub fn changed_key(&mut self) -> Result<Option<keyring::Outcome>, Rejection> {
+        match self.committed.take().transpose()? {
+            None => Ok(None),
+            Some(Outcome::Key(outcome)) => Ok(Some(outcome)),
+        }
+    }
+
     /// The key of this name.
     ///
     /// # Errors
@@ -233,6 +246,12 @@ pub enum Verdict {
     Done,
     /// The keeper must make this change first; then the handler is called again.
     Commit(Change),
+}
+
+impl From<keyring::Change> for Verdict {
+    fn from(change: keyring::Change) -> Self {
+        Self::Commit(change.into())
+    }
 }
 
 /// Why a handler wrote no reply.
@@ -314,6 +333,41 @@ impl From<Exhausted> for Rejection {
 impl From<ChangeError> for Rejection {
     fn from(error: ChangeError) -> Self {
         let (status, code, detail) = match error {
+            ChangeError::Key(error) => return error.into(),
+            ChangeError::Unavailable => (
+                Status::ServiceUnavailable,
+                "changes_unavailable",
+                "The server cannot make changes now. Try again shortly.",
+            ),
+            ChangeError::StoreFailed => (
+                Status::ServiceUnavailable,
+                "store_unavailable",
+                "The change could not be written down and was not made. Try again shortly.",
+            ),
+            ChangeError::StoreFull => (
+                Status::InsufficientStorage,
+                "store_full",
+                "The disk under the store is full: the change was not made. What exists can still be used.",
+            ),
+            ChangeError::StoreRefuses => (
+                Status::ServiceUnavailable,
+                "store_refuses",
+                "An earlier change could not be synced to the disk. No changes are made until the server is restarted.",
+            ),
+            ChangeError::Ambiguous => (
+                Status::ServiceUnavailable,
+                "store_ambiguous",
+                "The change could not be synced to the disk. Whether it outlives a restart is not known.",
+            ),
+        };
+        Self::Fault(Fault::new(status, code, detail))
+    }
+}
+
+impl From<keyring::ChangeError> for Rejection {
+    fn from(error: keyring::ChangeError) -> Self {
+        use keyring::ChangeError;
+        let (status, code, detail) = match error {
             ChangeError::Unknown => return UNKNOWN_KEY.into(),
             ChangeError::Entropy => return NO_ENTROPY.into(),
             ChangeError::Exists => {
@@ -354,31 +408,6 @@ impl From<ChangeError> for Rejection {
             ChangeError::VersionsFull => {
                 (Status::Conflict, "key_versions_full", "The key has as many versions as it may have.")
             }
-            ChangeError::Unavailable => (
-                Status::ServiceUnavailable,
-                "changes_unavailable",
-                "The server cannot make changes now. Try again shortly.",
-            ),
-            ChangeError::StoreFailed => (
-                Status::ServiceUnavailable,
-                "store_unavailable",
-                "The change could not be written down and was not made. Try again shortly.",
-            ),
-            ChangeError::StoreFull => (
-                Status::InsufficientStorage,
-                "store_full",
-                "The disk under the store is full: the change was not made. What exists can still be used.",
-            ),
-            ChangeError::StoreRefuses => (
-                Status::ServiceUnavailable,
-                "store_refuses",
-                "An earlier change could not be synced to the disk. No changes are made until the server is restarted.",
-            ),
-            ChangeError::Ambiguous => (
-                Status::ServiceUnavailable,
-                "store_ambiguous",
-                "The change could not be synced to the disk. Whether it outlives a restart is not known.",
-            ),
         };
         Self::Fault(Fault::new(status, code, detail))
     }

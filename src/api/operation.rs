@@ -255,7 +255,7 @@ fn count_seals(
     seals: usize,
 ) -> Result<Option<Verdict>, Rejection> {
     match (operation.choice, sealing) {
-        (Choice::Seals, Some(version)) => Ok(payload::count_seals(key, version, seals)?.map(Verdict::Commit)),
+        (Choice::Seals, Some(version)) => Ok(payload::count_seals(key, version, seals)?.map(Verdict::from)),
         _ => Ok(None),
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::body::{Text, present, read};
 use crate::api::keys::{BAD_NAME, form, require_json};
-use crate::api::{Answer, Call, Rejection, Verdict, reply_json};
+use crate::api::{Answer, Call, Rejection, reply_json};
 use crate::audit::line::Detail;
 use crate::http::responder::{Fault, Responder};
 use crate::http::status::Status;
@@ -98,8 +98,8 @@ fn reply(responder: &mut Responder<'_>, key: &Key, backup: &str) -> Answer {
 /// # Errors
 /// [`Rejection`]
 pub fn restore(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
-    if let Some(committed) = call.committed.take() {
-        return form::reply_done(responder, Status::Created, &committed?.key);
+    if let Some(outcome) = call.changed_key()? {
+        return form::reply_done(responder, Status::Created, &outcome.key);
     }
     require_json(call)?;
     call.resolve_escapes();
@@ -120,7 +120,7 @@ pub fn restore(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
     let replace = body.replace == Some(true);
     // Whether there is a key to replace is known when the change is made.
     call.subject.detail = replace.then_some(Detail::Replaced);
-    Ok(Verdict::Commit(Change::Restore { name, key, replace }))
+    Ok(Change::Restore { name, key, replace }.into())
 }
 
 /// One answer to everything that is no backup of ours, whatever the reason.
