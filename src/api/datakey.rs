@@ -12,7 +12,7 @@ use crate::api::form::{Encoding, Form, Sink, reply};
 use crate::api::payload::{self, Bench};
 use crate::api::product::{Product, Replies};
 use crate::api::raw::{self, Raw};
-use crate::api::{Answer, Call, Rejection, Verdict, find_key};
+use crate::api::{Answer, Call, Rejection};
 use crate::audit::line::Detail;
 use crate::http::media::ReplyForm;
 use crate::http::responder::{Fault, Responder};
@@ -69,7 +69,7 @@ pub fn datakey(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
 fn datakey_json(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
     call.resolve_escapes();
     let body: Body<'_> = read(call.body)?;
-    let key = find_key(call.ring, call.subject, body.key.as_str())?;
+    let key = call.sight().key(call.subject, body.key.as_str())?;
     let encoding = Encoding::of(body.format.as_ref())?;
     let associated_data = body.associated_data.as_ref().map(|text| text.as_str().as_bytes());
     let context = body.context.as_ref().map(|text| text.as_str().as_bytes());
@@ -110,7 +110,7 @@ fn make(call: &mut Call<'_>, order: &Order<'_>, show: impl FnOnce(&Product<'_>, 
     let version = payload::sealing_version(key, order.version)?;
     call.subject.version = Some(version.number());
     if let Some(change) = payload::count_seals(key, version, 1)? {
-        return Ok(Verdict::Commit(change));
+        return Ok(change.into());
     }
     let mut plaintext = Zeroizing::new([0; DATA_KEY_MAX_BYTES]);
     let plaintext = plaintext.get_mut(..order.bytes).unwrap_or_default();

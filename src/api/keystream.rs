@@ -12,7 +12,7 @@ use crate::api::form::{Encoding, acceptable};
 use crate::api::made::{Made, count};
 use crate::api::payload::{self, Digits};
 use crate::api::raw;
-use crate::api::{Answer, Call, Rejection, find_key};
+use crate::api::{Answer, Call, Rejection};
 use crate::audit::line::Detail;
 use crate::crypto::keystream::{self, NONCE_BYTES};
 use crate::cursor::Cursor;
@@ -88,17 +88,17 @@ fn order<'a>(call: &mut Call<'a>) -> Result<Order<'a>, Rejection> {
 
 /// Refuses a nonce of the caller's to whoever may not bring one, before it is told whether there is such a key and before
 /// anything of the request is decoded.
-fn admit(call: &Call<'_>, brings_nonce: bool) -> Result<(), Rejection> {
-    if brings_nonce { call.demand(Permission::KeystreamRederive) } else { Ok(()) }
+fn admit(call: &Call<'_>, name: &str, brings_nonce: bool) -> Result<(), Rejection> {
+    if brings_nonce { call.demand(Permission::KeystreamRederive, name) } else { Ok(()) }
 }
 
 fn order_json<'a>(call: &mut Call<'a>) -> Result<Order<'a>, Rejection> {
     call.resolve_escapes();
     let body: Body<'_> = read(call.body)?;
     call.subject.note_key(body.key.as_str());
-    admit(call, body.nonce.is_some())?;
+    admit(call, body.key.as_str(), body.nonce.is_some())?;
     call.subject.detail = body.nonce.as_ref().map(|_| Detail::Rederived);
-    let key = find_key(call.ring, call.subject, body.key.as_str())?;
+    let key = call.sight().key(call.subject, body.key.as_str())?;
     let encoding = Encoding::of(body.format.as_ref())?;
     let nonce = body.nonce.as_ref().map(|text| {
         let mut nonce = [0; NONCE_BYTES];
@@ -117,7 +117,7 @@ fn order_json<'a>(call: &mut Call<'a>) -> Result<Order<'a>, Rejection> {
 fn order_raw<'a>(call: &mut Call<'a>, query: Query<'_>, name: &str) -> Result<Order<'a>, Rejection> {
     call.subject.note_key(name);
     let brings_nonce = query.pairs().any(|(name, _)| name.is(b"nonce"));
-    admit(call, brings_nonce)?;
+    admit(call, name, brings_nonce)?;
     call.subject.detail = brings_nonce.then_some(Detail::Rederived);
     let version = raw::number(query, "key_version")?;
     let binding = Binding::from_query(call.tools, query)?;
@@ -197,6 +197,7 @@ mod tests {
     use crate::http::head::Head;
     use crate::http::service::Arrival;
     use crate::keyring::Ring;
+    use crate::auth::{Authenticator, Directory};
     use crate::model::{Health, RequestId, StoreHealth};
     use crate::secret::Secret;
 
@@ -218,7 +219,12 @@ mod tests {
             body: &mut body,
             param: None,
             principal: None,
+            authority: None,
+            permission: None,
             ring: &Ring::default(),
+            callers: &Directory::default(),
+            authenticator: &Authenticator::new(&[0; 32], "", ""),
+            kept: &mut None,
             tools: &mut tools,
             health: &health,
             now,

@@ -5,9 +5,11 @@
 //! that wants a change returns it and is called again with its result, so it never waits; bad input is a
 //! [`Rejection`], never a panic and never a 500.
 
+pub mod auth;
 pub mod batch;
 pub mod binding;
 pub mod body;
+pub mod change;
 pub mod datakey;
 pub mod decrypt;
 pub mod encrypt;
@@ -33,8 +35,11 @@ pub mod verify;
 use std::sync::Arc;
 
 use serde::Serialize;
+use zeroize::Zeroizing;
 
+use crate::api::change::{Change, ChangeError, Outcome};
 use crate::audit::line::{Detail, Items};
+use crate::auth::{Authenticator, Authority, Directory, Refused};
 use crate::clock::{Moment, WallTime};
 use crate::crypto::random::Generator;
 use crate::http::media::{ContentType, ReplyForm};
@@ -43,9 +48,9 @@ use crate::http::refusal::Refusal;
 use crate::http::responder::{Exhausted, Fault, OVERLOADED, Responder};
 use crate::http::service::Arrival;
 use crate::http::status::Status;
-use crate::keyring::{Change, ChangeError, Key, Outcome, Ring};
+use crate::keyring::{self, Key, Ring};
 use crate::limits::{ASSOCIATED_DATA_MAX_BYTES, CONTEXT_MAX_BYTES, KEY_BYTES};
-use crate::model::{Health, KeyName, Permission, Principal};
+use crate::model::{ApiKeyId, Health, KeyName, Permission, Principal};
 use crate::secret::Secret;
 
 /// What a worker lends to its handlers, one after the other.
@@ -97,6 +102,8 @@ pub struct Subject {
     pub items: Option<Items>,
     /// Whether a change was made: whatever the reply says, the line says so.
     pub changed: bool,
+    /// The API key that was changed or looked at.
+    pub api_key: Option<ApiKeyId>,
 }
 
 impl Subject {
@@ -108,15 +115,21 @@ impl Subject {
         self.detail = None;
         self.items = None;
         self.changed = false;
+        self.api_key = None;
     }
 
     /// Notes what became of the change that was asked for.
     pub fn note_change(&mut self, outcome: &Result<Outcome, ChangeError>) {
         self.changed |= outcome.is_ok();
         // A key took the place of another only if something is forbidden now that was allowed before.
-        if !outcome.as_ref().is_ok_and(|outcome| outcome.restricts) {
+        if !outcome.as_ref().is_ok_and(Outcome::restricts) {
             self.detail = None;
         }
+    }
+
+    /// Notes which API key is meant.
+    pub fn note_api_key(&mut self, id: ApiKeyId) {
+        self.api_key = Some(id);
     }
 
     /// Notes which key is meant, if a key could have that name.
@@ -138,8 +151,18 @@ pub struct Call<'a> {
     pub param: Option<&'a str>,
     /// Who asks, where that has to be known.
     pub principal: Option<&'a Principal>,
+    /// What who asks may do, where that has to be known.
+    pub authority: Option<Authority<'a>>,
+    /// What the route demands.
+    pub permission: Option<Permission>,
     /// The keys as they are now.
     pub ring: &'a Ring,
+    /// The API keys as they are now.
+    pub callers: &'a Directory,
+    /// Checks credentials, and knows of what new ones are made.
+    pub authenticator: &'a Authenticator,
+    /// The text of an API key that was drawn for the change that this handler asked for.
+    pub kept: &'a mut Option<Zeroizing<String>>,
     /// The worker's tools.
     pub tools: &'a mut Tools,
     /// The state of the server.
@@ -191,31 +214,89 @@ impl<'a> Call<'a> {
         Err(Rejection::Described { status: Status::BadRequest, code: "unknown_parameter", detail })
     }
 
-    /// Whether who asks may do what `permission` names, beside what the route demands.
+    /// Whether who asks may do what `permission` names with the key of this name, beside what the route demands.
     ///
     /// # Errors
     /// 403
-    pub fn demand(&self, permission: Permission) -> Result<(), Rejection> {
-        let _ = permission;
-        if self.principal.is_some() { Ok(()) } else { Err(FORBIDDEN.into()) }
+    pub fn demand(&self, permission: Permission, name: &str) -> Result<(), Rejection> {
+        self.sight().demand(permission, name)
+    }
+
+    /// Whether who asks may do what the route demands with the key of this name, which may not exist. The audit line will
+    /// say which it was.
+    ///
+    /// # Errors
+    /// 403
+    pub fn allow(&mut self, name: &str) -> Result<(), Rejection> {
+        self.subject.note_key(name);
+        self.sight().allow(name)
+    }
+
+    /// What of the keys who asks may see.
+    #[must_use]
+    pub fn sight(&self) -> Sight<'a> {
+        Sight { ring: self.ring, authority: self.authority, permission: self.permission }
+    }
+
+    /// What became of the change of a key that this handler asked for; nothing if it has not asked yet.
+    ///
+    /// # Errors
+    /// Why it was not made.
+    pub fn changed_key(&mut self) -> Result<Option<keyring::Outcome>, Rejection> {
+        match self.committed.take().transpose()? {
+            None => Ok(None),
+            Some(Outcome::Key(outcome)) => Ok(Some(outcome)),
+            // No change of an API key is asked for where a key is meant.
+            Some(Outcome::Caller(_)) => Err(Rejection::Overloaded),
+        }
     }
 
     /// The key of this name.
     ///
     /// # Errors
-    /// 404 if there is none.
+    /// 403 if who asks may not use a key of that name, be there one or not; 404 if there is none.
     pub fn key(&mut self, name: &str) -> Result<&'a Arc<Key>, Rejection> {
-        find_key(self.ring, self.subject, name)
+        self.sight().key(self.subject, name)
     }
 }
 
-/// The key of this name; the audit line will say which it was.
-///
-/// # Errors
-/// 404 if there is none.
-pub fn find_key<'a>(ring: &'a Ring, subject: &mut Subject, name: &str) -> Result<&'a Arc<Key>, Rejection> {
-    subject.note_key(name);
-    ring.get(name).ok_or(Rejection::Fault(UNKNOWN_KEY))
+/// The keys, as far as who asks may do with them what the route demands.
+#[derive(Clone, Copy, Debug)]
+pub struct Sight<'a> {
+    ring: &'a Ring,
+    authority: Option<Authority<'a>>,
+    permission: Option<Permission>,
+}
+
+impl<'a> Sight<'a> {
+    /// The key of this name; the audit line will say which it was.
+    ///
+    /// # Errors
+    /// 403 if who asks may not use a key of that name, be there one or not; 404 if there is none.
+    pub fn key(&self, subject: &mut Subject, name: &str) -> Result<&'a Arc<Key>, Rejection> {
+        subject.note_key(name);
+        self.allow(name)?;
+        self.ring.get(name).ok_or(Rejection::Fault(UNKNOWN_KEY))
+    }
+
+    /// Whether who asks may do what the route demands with a key of this name.
+    #[must_use]
+    pub fn allows(&self, name: &str) -> bool {
+        // A route without a permission looks at no key.
+        self.permission.is_none_or(|permission| self.may(permission, name))
+    }
+
+    fn allow(&self, name: &str) -> Result<(), Rejection> {
+        if self.allows(name) { Ok(()) } else { Err(FORBIDDEN.into()) }
+    }
+
+    fn demand(&self, permission: Permission, name: &str) -> Result<(), Rejection> {
+        if self.may(permission, name) { Ok(()) } else { Err(FORBIDDEN.into()) }
+    }
+
+    fn may(&self, permission: Permission, name: &str) -> bool {
+        self.authority.is_some_and(|authority| authority.may_key(permission, name))
+    }
 }
 
 /// Writes a whole reply of JSON.
@@ -235,6 +316,12 @@ pub enum Verdict {
     Commit(Change),
 }
 
+impl From<keyring::Change> for Verdict {
+    fn from(change: keyring::Change) -> Self {
+        Self::Commit(change.into())
+    }
+}
+
 /// Why a handler wrote no reply.
 #[derive(Debug)]
 pub enum Rejection {
@@ -249,6 +336,8 @@ pub enum Rejection {
         /// What went wrong and what to do.
         detail: String,
     },
+    /// Who asked is not recognised, or not any more. The reply does not say why.
+    Unrecognised(Refused),
     /// The memory for requests is in use.
     Overloaded,
 }
@@ -260,6 +349,7 @@ impl Rejection {
         match self {
             Self::Fault(fault) => fault.code,
             Self::Described { code, .. } => code,
+            Self::Unrecognised(refused) => refused.code,
             Self::Overloaded => OVERLOADED.code,
         }
     }
@@ -270,6 +360,7 @@ impl Rejection {
         match self {
             Self::Fault(fault) => fault.detail,
             Self::Described { detail, .. } => detail,
+            Self::Unrecognised(_) => UNRECOGNISED.detail,
             Self::Overloaded => OVERLOADED.detail,
         }
     }
@@ -284,6 +375,7 @@ impl Rejection {
             Self::Fault(fault) if fault.code == FORBIDDEN.code => {
                 responder.fault(fault, &[("WWW-Authenticate", b"Bearer error=\"insufficient_scope\"")]);
             }
+            Self::Unrecognised(_) => responder.fault(&UNRECOGNISED, UNRECOGNISED_CHALLENGE),
             Self::Fault(fault) => responder.fault(fault, &[]),
             Self::Described { status, code, detail } => {
                 responder.fault(&Fault::new(*status, code, detail), &[]);
@@ -313,6 +405,41 @@ impl From<Exhausted> for Rejection {
 
 impl From<ChangeError> for Rejection {
     fn from(error: ChangeError) -> Self {
+        let (status, code, detail) = match error {
+            ChangeError::Key(error) => return error.into(),
+            ChangeError::Unavailable => (
+                Status::ServiceUnavailable,
+                "changes_unavailable",
+                "The server cannot make changes now. Try again shortly.",
+            ),
+            ChangeError::StoreFailed => (
+                Status::ServiceUnavailable,
+                "store_unavailable",
+                "The change could not be written down and was not made. Try again shortly.",
+            ),
+            ChangeError::StoreFull => (
+                Status::InsufficientStorage,
+                "store_full",
+                "The disk under the store is full: the change was not made. What exists can still be used.",
+            ),
+            ChangeError::StoreRefuses => (
+                Status::ServiceUnavailable,
+                "store_refuses",
+                "An earlier change could not be synced to the disk. No changes are made until the server is restarted.",
+            ),
+            ChangeError::Ambiguous => (
+                Status::ServiceUnavailable,
+                "store_ambiguous",
+                "The change could not be synced to the disk. Whether it outlives a restart is not known.",
+            ),
+        };
+        Self::Fault(Fault::new(status, code, detail))
+    }
+}
+
+impl From<keyring::ChangeError> for Rejection {
+    fn from(error: keyring::ChangeError) -> Self {
+        use keyring::ChangeError;
         let (status, code, detail) = match error {
             ChangeError::Unknown => return UNKNOWN_KEY.into(),
             ChangeError::Entropy => return NO_ENTROPY.into(),
@@ -354,31 +481,6 @@ impl From<ChangeError> for Rejection {
             ChangeError::VersionsFull => {
                 (Status::Conflict, "key_versions_full", "The key has as many versions as it may have.")
             }
-            ChangeError::Unavailable => (
-                Status::ServiceUnavailable,
-                "changes_unavailable",
-                "The server cannot make changes now. Try again shortly.",
-            ),
-            ChangeError::StoreFailed => (
-                Status::ServiceUnavailable,
-                "store_unavailable",
-                "The change could not be written down and was not made. Try again shortly.",
-            ),
-            ChangeError::StoreFull => (
-                Status::InsufficientStorage,
-                "store_full",
-                "The disk under the store is full: the change was not made. What exists can still be used.",
-            ),
-            ChangeError::StoreRefuses => (
-                Status::ServiceUnavailable,
-                "store_refuses",
-                "An earlier change could not be synced to the disk. No changes are made until the server is restarted.",
-            ),
-            ChangeError::Ambiguous => (
-                Status::ServiceUnavailable,
-                "store_ambiguous",
-                "The change could not be synced to the disk. Whether it outlives a restart is not known.",
-            ),
         };
         Self::Fault(Fault::new(status, code, detail))
     }
@@ -389,6 +491,14 @@ pub type Answer = Result<Verdict, Rejection>;
 
 /// Serves one route.
 pub type Handler = fn(&mut Call<'_>, &mut Responder<'_>) -> Answer;
+
+/// Nobody was recognised by what was presented, whatever the reason.
+pub const UNRECOGNISED: Fault<'static> =
+    Fault::new(Status::Unauthorized, "credential_invalid", "The credential is not valid.");
+
+/// The field that goes with [`UNRECOGNISED`] (RFC 6750, section 3).
+pub const UNRECOGNISED_CHALLENGE: &[(&str, &[u8])] =
+    &[("WWW-Authenticate", b"Bearer error=\"invalid_token\"")];
 
 /// The credential does not allow what was asked.
 pub const FORBIDDEN: Fault<'static> =

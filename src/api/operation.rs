@@ -11,7 +11,7 @@ use crate::api::members::{self, Members, Pieces, Shape};
 use crate::api::payload::{self, Bench, DECRYPTION_FAILED};
 use crate::api::product::{Product, Replies};
 use crate::api::raw::{self, Raw};
-use crate::api::{Answer, Call, Rejection, Subject, Verdict, find_key};
+use crate::api::{Answer, Call, Rejection, Subject, Verdict};
 use crate::audit::line::Detail;
 use crate::crypto::envelope::{self, Form as Envelope};
 use crate::crypto::signature::{self, Presented};
@@ -175,7 +175,7 @@ fn serve_json(operation: &Operation, call: &mut Call<'_>, responder: &mut Respon
     call.resolve_escapes();
     let members = Members::read(call.body, operation.shape)?;
     let name = members.key.as_ref().map_or("", |name| name.as_str());
-    let key = find_key(call.ring, call.subject, name)?;
+    let key = call.sight().key(call.subject, name)?;
     let sealing = prepare(operation, key, members.key_version)?;
     call.subject.version = sealing.map(KeyVersion::number);
     let encoding = Encoding::of(members.format.as_ref())?;
@@ -255,7 +255,7 @@ fn count_seals(
     seals: usize,
 ) -> Result<Option<Verdict>, Rejection> {
     match (operation.choice, sealing) {
-        (Choice::Seals, Some(version)) => Ok(payload::count_seals(key, version, seals)?.map(Verdict::Commit)),
+        (Choice::Seals, Some(version)) => Ok(payload::count_seals(key, version, seals)?.map(Verdict::from)),
         _ => Ok(None),
     }
 }

@@ -3,6 +3,7 @@
 //! Owns [`TABLE`] and the search in it. Invariants: a route without a permission is one that everybody may call, and
 //! a test names those; `HEAD` is served wherever `GET` is; what the table does not name does not exist.
 
+use crate::api::auth::{keys as auth, profile, token};
 use crate::api::keys::{backup, configure, create, lifecycle, material, read};
 use crate::api::stream::Direction;
 use crate::api::{
@@ -18,14 +19,25 @@ use crate::model::Permission;
 pub struct Route {
     /// The method; `GET` stands for `HEAD` too.
     pub method: Method,
-    /// The path, with `{name}` for its one variable part.
+    /// The path, with a name in braces for its one variable part.
     pub pattern: &'static str,
     /// What serves it.
     pub serving: Serving,
-    /// What the caller must be allowed to do.
-    pub permission: Option<Permission>,
+    /// Who is served.
+    pub access: Access,
     /// The event in the audit log; a route without one leaves no line.
     pub event: Option<&'static str>,
+}
+
+/// Who is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Everybody.
+    Public,
+    /// Whoever is recognised.
+    Recognised,
+    /// Whoever may do this.
+    Permitted(Permission),
 }
 
 /// How a row is served.
@@ -38,6 +50,15 @@ pub enum Serving {
 }
 
 impl Route {
+    /// What the caller must be allowed to do.
+    #[must_use]
+    pub const fn permission(&self) -> Option<Permission> {
+        match self.access {
+            Access::Public | Access::Recognised => None,
+            Access::Permitted(permission) => Some(permission),
+        }
+    }
+
     /// How the body is taken.
     #[must_use]
     pub const fn taking(&self) -> Taking {
@@ -57,7 +78,7 @@ const fn row(
     body_max_bytes: usize,
 ) -> Route {
     let serving = Serving::Whole(handler, body_max_bytes);
-    Route { method, pattern, serving, permission: Some(permission), event: Some(event) }
+    Route { method, pattern, serving, access: Access::Permitted(permission), event: Some(event) }
 }
 
 const fn stream(
@@ -67,7 +88,7 @@ const fn stream(
     event: &'static str,
 ) -> Route {
     let serving = Serving::Streamed(direction);
-    Route { method: Method::Post, pattern, serving, permission: Some(permission), event: Some(event) }
+    Route { method: Method::Post, pattern, serving, access: Access::Permitted(permission), event: Some(event) }
 }
 
 /// A route of the life of keys, whose bodies are small.
@@ -82,7 +103,24 @@ const fn key_row(
 }
 
 const fn public(pattern: &'static str, handler: Handler) -> Route {
-    Route { method: Method::Get, pattern, serving: Serving::Whole(handler, 0), permission: None, event: None }
+    let serving = Serving::Whole(handler, 0);
+    Route { method: Method::Get, pattern, serving, access: Access::Public, event: None }
+}
+
+/// A route for whoever is recognised.
+const fn recognised(
+    method: Method,
+    pattern: &'static str,
+    handler: Handler,
+    event: &'static str,
+) -> Route {
+    let serving = Serving::Whole(handler, BODY_SMALL_MAX_BYTES);
+    Route { method, pattern, serving, access: Access::Recognised, event: Some(event) }
+}
+
+/// A route of the life of API keys.
+const fn auth_row(method: Method, pattern: &'static str, handler: Handler, event: &'static str) -> Route {
+    row(method, pattern, handler, Permission::AuthManage, event, BODY_SMALL_MAX_BYTES)
 }
 
 /// Every route; those that are asked for most often stand first.
@@ -152,6 +190,15 @@ pub static TABLE: &[Route] = &[
         "key.restore",
         BODY_BUFFERED_MAX_BYTES,
     ),
+    recognised(Method::Post, "/api/auth/token", token::token, "auth.token"),
+    recognised(Method::Get, "/api/auth/profile", profile::profile, "auth.profile"),
+    auth_row(Method::Get, "/api/auth/keys", auth::list, "auth.key.list"),
+    auth_row(Method::Post, "/api/auth/keys", auth::create, "auth.key.create"),
+    auth_row(Method::Get, "/api/auth/keys/{id}", auth::read_one, "auth.key.read"),
+    auth_row(Method::Patch, "/api/auth/keys/{id}", auth::configure, "auth.key.configure"),
+    auth_row(Method::Delete, "/api/auth/keys/{id}", auth::delete, "auth.key.delete"),
+    auth_row(Method::Post, "/api/auth/keys/{id}/rotate", auth::rotate, "auth.key.rotate"),
+    auth_row(Method::Post, "/api/auth/keys/{id}/revoke", auth::revoke, "auth.key.revoke"),
     stream("/api/stream/encrypt", Direction::Encrypt, Permission::Encrypt, "stream.encrypt"),
     stream("/api/stream/decrypt", Direction::Decrypt, Permission::Decrypt, "stream.decrypt"),
 ];
@@ -224,7 +271,8 @@ fn matched<'a>(pattern: &str, path: &'a [u8]) -> Option<Option<&'a str>> {
     if !pattern.as_bytes().contains(&b'{') {
         return (pattern.as_bytes() == path).then_some(None);
     }
-    let (before, after) = pattern.split_once("{name}")?;
+    let (before, rest) = pattern.split_once('{')?;
+    let (_, after) = rest.split_once('}')?;
     let variable = path.strip_prefix(before.as_bytes())?.strip_suffix(after.as_bytes())?;
     if variable.is_empty() || variable.contains(&b'/') {
         return None;
@@ -244,12 +292,15 @@ mod tests {
     }
 
     #[test]
-    fn only_health_is_open_to_everybody() {
-        let open: Vec<&str> =
-            TABLE.iter().filter(|route| route.permission.is_none()).map(|route| route.pattern).collect();
-        assert_eq!(open, ["/api/health", "/api/health/live", "/api/health/ready"]);
+    fn only_health_is_open_to_everybody_and_who_asks_for_himself_needs_no_permission() {
+        let of = |access: Access| {
+            let rows = TABLE.iter().filter(move |route| route.access == access);
+            rows.map(|route| route.pattern).collect::<Vec<_>>()
+        };
+        assert_eq!(of(Access::Public), ["/api/health", "/api/health/live", "/api/health/ready"]);
+        assert_eq!(of(Access::Recognised), ["/api/auth/token", "/api/auth/profile"]);
         for route in TABLE {
-            assert_eq!(route.permission.is_some(), route.event.is_some(), "{}", route.pattern);
+            assert_eq!(route.access != Access::Public, route.event.is_some(), "{}", route.pattern);
         }
     }
 

@@ -111,6 +111,8 @@ pub struct Request<'a> {
     pub id: &'a RequestId,
     /// Who asked: the public part of an API key; nothing if nobody was recognised.
     pub principal: Option<&'a str>,
+    /// The identifier of the token by which the principal was recognised, if it was one.
+    pub token: Option<&'a str>,
     /// From where; nothing if the server does it by itself.
     pub remote: Option<IpAddr>,
     /// The pattern of the route, not the path that was sent.
@@ -121,6 +123,8 @@ pub struct Request<'a> {
     pub elapsed_micros: u64,
     /// The key that was used.
     pub key: Option<&'a str>,
+    /// The API key that was changed: its public part.
+    pub api_key: Option<&'a str>,
     /// The version that was used.
     pub key_version: Option<u32>,
     /// What else has to be known of it.
@@ -198,6 +202,9 @@ fn put_request(cursor: &mut Cursor<'_>, request: &Request<'_>) -> Option<()> {
     if let Some(principal) = request.principal {
         put_text(cursor, b",\"principal\":\"", principal)?;
     }
+    if let Some(token) = request.token {
+        put_text(cursor, b",\"token\":\"", token)?;
+    }
     if let Some(remote) = request.remote {
         cursor.put(b",\"remote\":\"")?;
         put_address(cursor, remote)?;
@@ -215,6 +222,9 @@ fn put_request(cursor: &mut Cursor<'_>, request: &Request<'_>) -> Option<()> {
     // Anything that is no key name would need escaping, and no key has such a name: it is left out.
     if let Some(key) = request.key.filter(|key| KeyName::is_valid(key)) {
         put_text(cursor, b",\"key\":\"", key)?;
+    }
+    if let Some(api_key) = request.api_key {
+        put_text(cursor, b",\"api_key\":\"", api_key)?;
     }
     if let Some(version) = request.key_version {
         put_number(cursor, b",\"key_version\":", u64::from(version))?;
@@ -321,11 +331,13 @@ mod tests {
             request: Some(Request {
                 id: &id,
                 principal: Some("0a1b2c3d"),
+                token: Some("jti-1"),
                 remote: Some("::ffff:192.0.2.7".parse().unwrap()),
                 route: Some("/api/encrypt"),
                 status: 200,
                 elapsed_micros: 42,
                 key: Some("orders"),
+                api_key: Some("4e5f6071"),
                 key_version: Some(3),
                 detail: Some(Detail::Plaintext),
                 items: Some(Items { count: 5, failed: 2, invalid: 0 }),
@@ -336,8 +348,9 @@ mod tests {
         assert_eq!(
             String::from_utf8(line).unwrap(),
             "{\"seq\":7,\"ts\":\"2001-09-09T01:46:40.123Z\",\"stream\":\"s-w0\",\"event\":\"encrypt\",\"outcome\":\"success\",\
-             \"request_id\":\"00000000000000010000000000000002\",\"principal\":\"0a1b2c3d\",\"remote\":\"192.0.2.7\",\
-             \"route\":\"/api/encrypt\",\"status\":200,\"elapsed_us\":42,\"key\":\"orders\",\"key_version\":3,\
+             \"request_id\":\"00000000000000010000000000000002\",\"principal\":\"0a1b2c3d\",\"token\":\"jti-1\",\
+             \"remote\":\"192.0.2.7\",\"route\":\"/api/encrypt\",\"status\":200,\"elapsed_us\":42,\"key\":\"orders\",\
+             \"api_key\":\"4e5f6071\",\"key_version\":3,\
              \"detail\":\"plaintext\",\"items\":5,\"failed\":2,\"invalid\":0,\
              \"store_revision\":9,\"store_tag\":\"a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5\"}\n"
         );
@@ -346,6 +359,7 @@ mod tests {
     #[test]
     fn the_longest_line_fits_its_bound_and_a_hostile_key_is_left_out() {
         let id = RequestId::new(u64::MAX, u64::MAX);
+        let token = "t".repeat(64);
         let mut event = Event {
             at: WallTime::from_millis(u64::MAX),
             name: "keys.something.long",
@@ -356,11 +370,13 @@ mod tests {
             request: Some(Request {
                 id: &id,
                 principal: Some("0a1b2c3d"),
+                token: Some(&token),
                 remote: Some("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff".parse().unwrap()),
                 route: Some("/api/keys/{name}/rotate"),
                 status: 599,
                 elapsed_micros: u64::MAX,
                 key: Some("k\",\"outcome\":\"success"),
+                api_key: Some("0a1b2c3d"),
                 key_version: Some(u32::MAX),
                 detail: Some(Detail::Rederived),
                 items: Some(Items { count: u32::MAX, failed: u32::MAX, invalid: u32::MAX }),

@@ -266,11 +266,13 @@ mod tests {
             let request = Request {
                 id: &RequestId::new(7, id),
                 principal: Some("0a1b2c3d"),
+                token: None,
                 remote: Some("192.0.2.1".parse().unwrap()),
                 route: Some("/api/keys"),
                 status: 0,
                 elapsed_micros: 5,
                 key: Some("orders"),
+                api_key: None,
                 key_version: None,
                 detail: None,
                 items: None,

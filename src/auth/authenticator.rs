@@ -13,9 +13,11 @@ use subtle::{Choice, ConstantTimeEq as _};
 use crate::auth::api_key::{self, Presented};
 use crate::auth::directory::Directory;
 use crate::auth::entry::{ApiKey, DIGEST_BYTES, Generation, SALT_BYTES, TOKEN_SECRET_BYTES};
+use crate::auth::jwt::{self, Expected, Room, TokenFault};
 use crate::clock::WallTime;
 use crate::crypto::hash::Algorithm;
 use crate::crypto::mac::MacKey;
+use crate::limits::TOKEN_LEEWAY_MILLIS;
 use crate::model::{ApiKeyId, Grants, Permission, Principal, TokenTerms};
 use crate::secret::Secret;
 
@@ -60,6 +62,8 @@ pub struct Authenticator {
     pepper: MacKey,
     /// What nothing is equal to: in the place of what is not known.
     decoy: [u8; DIGEST_BYTES],
+    issuer: Box<str>,
+    audience: Box<str>,
 }
 
 impl fmt::Debug for Authenticator {
@@ -69,13 +73,25 @@ impl fmt::Debug for Authenticator {
 }
 
 impl Authenticator {
-    /// One that mixes `pepper` into every digest.
+    /// One that mixes `pepper` into every digest, and takes tokens of this issuer for this audience.
     #[must_use]
-    pub fn new(pepper: &[u8; 32]) -> Self {
+    pub fn new(pepper: &[u8; 32], issuer: &str, audience: &str) -> Self {
         let pepper = MacKey::new(Algorithm::Sha256, pepper);
         // Over another shape of input than any real one.
         let decoy = first(pepper.tag(&[b"decoy"]).as_bytes());
-        Self { pepper, decoy }
+        Self { pepper, decoy, issuer: issuer.into(), audience: audience.into() }
+    }
+
+    /// Who makes the tokens.
+    #[must_use]
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// For whom they are.
+    #[must_use]
+    pub fn audience(&self) -> &str {
+        &self.audience
     }
 
     /// What is kept of the secret in `text`, and whose it is.
@@ -108,11 +124,56 @@ impl Authenticator {
         Ok(Generation { number, digest, token_secret, created })
     }
 
-    /// Whose API key `text` is, if it can be used from `client` at `now`.
+    /// Whose credential `text` is, an API key or a token, if it can be used from `client` at `now`. A token is decoded in
+    /// `room`.
     ///
     /// # Errors
     /// [`Refused`]
     pub fn authenticate(
+        &self,
+        directory: &Directory,
+        text: &[u8],
+        room: &mut Room,
+        client: IpAddr,
+        now: WallTime,
+    ) -> Result<Principal, Refused> {
+        if jwt::is_token(text) {
+            self.token(directory, text, room, client, now)
+        } else {
+            self.api_key(directory, text, client, now)
+        }
+    }
+
+    fn token(
+        &self,
+        directory: &Directory,
+        text: &[u8],
+        room: &mut Room,
+        client: IpAddr,
+        now: WallTime,
+    ) -> Result<Principal, Refused> {
+        let refused = |fault: TokenFault| Refused::new(fault.code(), None);
+        let token = jwt::read(text, room).map_err(refused)?;
+        let number = token.generation();
+        let entry = ApiKeyId::parse(token.key_id()).and_then(|id| directory.get(id));
+        let entry = entry.filter(|key| key.current.number == number);
+        let expected = Expected { issuer: &self.issuer, audience: &self.audience, now };
+        // What is not known is compared with a secret that signs nothing.
+        let verified = match entry {
+            Some(key) => key.current.token_secret.with(|secret| token.verify(secret, &expected)),
+            None => token.verify(&self.decoy, &expected),
+        };
+        let (claims, key) = (verified.map_err(refused)?, entry.ok_or(Refused::new(UNKNOWN, None))?);
+        judge(key, client, now)?;
+        let malformed = Refused::new(TokenFault::Claims.code(), Some(key.id));
+        let grants = Grants::parse(claims.scope.split(' ')).map_err(|_| malformed)?;
+        key.usage.note(now);
+        let ends = claims.expires.as_millis().saturating_add(TOKEN_LEEWAY_MILLIS);
+        let terms = TokenTerms { id: claims.jti.into(), grants, expires: WallTime::from_millis(ends) };
+        Ok(Principal { key: key.id, generation: number, token: Some(Arc::new(terms)) })
+    }
+
+    fn api_key(
         &self,
         directory: &Directory,
         text: &[u8],
@@ -229,6 +290,20 @@ mod tests {
     const NOW: WallTime = WallTime::from_millis(1_700_000_000_000);
     const HERE: IpAddr = IpAddr::V4(core::net::Ipv4Addr::LOCALHOST);
 
+    fn checks() -> Authenticator {
+        Authenticator::new(&[1; 32], "i", "a")
+    }
+
+    fn recognise(
+        checks: &Authenticator,
+        directory: &Directory,
+        text: &str,
+        client: IpAddr,
+        now: WallTime,
+    ) -> Result<Principal, Refused> {
+        checks.authenticate(directory, text.as_bytes(), &mut Room::new(), client, now)
+    }
+
     fn text(byte: u8) -> Zeroizing<String> {
         api_key::generate(|bytes| {
             bytes.fill(byte);
@@ -262,37 +337,37 @@ mod tests {
     }
 
     fn code(checks: &Authenticator, directory: &Directory, text: &str) -> &'static str {
-        checks.authenticate(directory, text.as_bytes(), HERE, NOW).map_or_else(|refused| refused.code, |_| "")
+        recognise(checks, directory, text, HERE, NOW).map_or_else(|refused| refused.code, |_| "")
     }
 
     #[test]
     fn only_the_whole_key_is_recognised() {
-        let checks = Authenticator::new(&[1; 32]);
+        let checks = checks();
         let directory = with_key(&checks, Terms::first());
-        let principal = checks.authenticate(&directory, text(7).as_bytes(), HERE, NOW).unwrap();
+        let principal = recognise(&checks, &directory, &text(7), HERE, NOW).unwrap();
         assert_eq!((principal.id(), principal.generation), ("07070707", 1));
         assert_eq!(directory.get(principal.key).unwrap().usage.count(), 1);
         assert_eq!(code(&checks, &directory, &mixed(7, 8)), WRONG);
         assert_eq!(code(&checks, &directory, &mixed(8, 7)), UNKNOWN);
         assert_eq!(code(&checks, &directory, "qk_"), MALFORMED);
-        let other = Authenticator::new(&[9; 32]);
+        let other = Authenticator::new(&[9; 32], "i", "a");
         assert_eq!(code(&other, &directory, &text(7)), WRONG, "another pepper");
         assert_eq!(directory.get(principal.key).unwrap().usage.count(), 1, "a refusal is no use");
     }
 
     #[test]
     fn who_is_known_is_refused_out_of_his_time_and_place() {
-        let checks = Authenticator::new(&[1; 32]);
+        let checks = checks();
         let elsewhere = Box::new([Network::parse("192.0.2.0/24").unwrap()]);
         let directory = with_key(&checks, Terms { networks: elsewhere, ..Terms::first() });
         assert_eq!(code(&checks, &directory, &text(7)), ELSEWHERE);
         assert_eq!(code(&checks, &directory, &mixed(7, 8)), WRONG, "nobody without the secret learns of it");
         let inside = "192.0.2.9".parse().unwrap();
-        assert!(checks.authenticate(&directory, text(7).as_bytes(), inside, NOW).is_ok());
+        assert!(recognise(&checks, &directory, &text(7), inside, NOW).is_ok());
 
         let end = WallTime::from_millis(NOW.as_millis() + 5);
         let directory = with_key(&checks, Terms { expires: Some(end), ..Terms::first() });
-        let principal = checks.authenticate(&directory, text(7).as_bytes(), HERE, NOW).unwrap();
+        let principal = recognise(&checks, &directory, &text(7), HERE, NOW).unwrap();
         assert!(Authority::of(&directory, &principal, HERE, NOW).is_ok());
         assert_eq!(
             Authority::of(&directory, &principal, HERE, end).err().map(|error| error.code),
@@ -302,9 +377,9 @@ mod tests {
 
     #[test]
     fn a_rotation_and_a_revocation_hold_for_requests_that_have_begun() {
-        let checks = Authenticator::new(&[1; 32]);
+        let checks = checks();
         let mut directory = with_key(&checks, Terms::first());
-        let old = checks.authenticate(&directory, text(7).as_bytes(), HERE, NOW).unwrap();
+        let old = recognise(&checks, &directory, &text(7), HERE, NOW).unwrap();
         let token = Principal {
             token: Some(Arc::new(TokenTerms {
                 id: "t".into(),
@@ -322,11 +397,11 @@ mod tests {
         apply(&mut directory, &rotate, NOW).unwrap();
         assert!(Authority::of(&directory, &old, HERE, NOW).is_ok(), "the old secret overlaps");
         assert_eq!(Authority::of(&directory, &token, HERE, NOW).err().map(|error| error.code), Some(REVOKED));
-        let new = checks.authenticate(&directory, mixed(7, 8).as_bytes(), HERE, NOW).unwrap();
+        let new = recognise(&checks, &directory, &mixed(7, 8), HERE, NOW).unwrap();
         assert_eq!((new.generation, code(&checks, &directory, &text(7))), (2, ""));
         let later = WallTime::from_millis(NOW.as_millis() + 10_000);
         assert!(Authority::of(&directory, &old, HERE, later).is_err());
-        let refused = checks.authenticate(&directory, text(7).as_bytes(), HERE, later).err();
+        let refused = recognise(&checks, &directory, &text(7), HERE, later).err();
         assert_eq!(refused, Some(Refused::new(WRONG, None)));
 
         let mut after = directory.clone();

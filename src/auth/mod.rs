@@ -1,7 +1,7 @@
 //! Who asks, and what they may do: credentials in requests and the API keys they are compared with.
 //!
-//! Owns the form of an API key ([`api_key`]), what a request may carry ([`credential`]), the API keys at one moment
-//! ([`Directory`]), what can be done to them ([`change`]) and the check of one that is presented ([`Authenticator`]).
+//! Owns the form of an API key ([`api_key`]), what a request may carry ([`credential`]), tokens ([`jwt`]), the API keys
+//! at one moment ([`Directory`]), what can be done to them ([`change`]) and the check of one that is presented ([`Authenticator`]).
 //! Invariants: a secret is kept only as a salted, peppered HMAC; a comparison takes the same time for an unknown identifier
 //! as for a wrong secret; nothing that leaves the server says which of the two it was.
 
@@ -11,6 +11,7 @@ pub mod change;
 pub mod credential;
 pub mod directory;
 pub mod entry;
+pub mod jwt;
 pub mod record;
 pub mod registry;
 pub mod stored;

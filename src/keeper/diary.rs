@@ -7,11 +7,12 @@
 use std::collections::HashMap;
 use std::fs::File;
 
+use crate::api::Rejection;
+use crate::api::change::{Change, ChangeError, Outcome as Made};
 use crate::audit::line::{Event, Outcome, Request, STORE_HEAD};
 use crate::audit::replay::Unfinished;
 use crate::audit::{Sink, StoreMark, WriteFailed};
 use crate::clock::WallTime;
-use crate::keyring::{Change, ChangeError};
 use crate::limits::STORE_ORIGINS_MAX_COUNT;
 use crate::model::RequestId;
 use crate::store::{Head, Origin};
@@ -99,7 +100,8 @@ impl Diary {
     pub(super) fn attempt(&mut self, change: &Change, now: WallTime) -> Result<RequestId, WriteFailed> {
         self.count += 1;
         let id = RequestId::new(self.start, self.count);
-        let about = Request { key: Some(change.key().as_str()), ..about(&id) };
+        let target = change.target();
+        let about = Request { key: target.key(), api_key: target.api_key(), ..about(&id) };
         self.append(change.name(), Outcome::Attempt, None, None, about, now)?;
         Ok(id)
     }
@@ -109,21 +111,15 @@ impl Diary {
         &mut self,
         change: &Change,
         id: &RequestId,
-        error: Option<ChangeError>,
-        version: Option<u32>,
+        made: &Result<Made, ChangeError>,
         head: Option<Head>,
         now: WallTime,
     ) -> Result<(), WriteFailed> {
-        let outcome = if error.is_some() { Outcome::Failure } else { Outcome::Success };
-        let about = Request { key: Some(change.key().as_str()), key_version: version, ..about(id) };
-        self.append(
-            change.name(),
-            outcome,
-            error.map(|error| crate::api::Rejection::from(error).code()),
-            head,
-            about,
-            now,
-        )
+        let outcome = if made.is_err() { Outcome::Failure } else { Outcome::Success };
+        let code = made.as_ref().err().map(|error| Rejection::from(*error).code());
+        let (target, key_version) = (change.target(), made.as_ref().ok().and_then(Made::version));
+        let about = Request { key: target.key(), api_key: target.api_key(), key_version, ..about(id) };
+        self.append(change.name(), outcome, code, head, about, now)
     }
 
     /// Writes what was told.
@@ -166,11 +162,13 @@ const fn about(id: &RequestId) -> Request<'_> {
     Request {
         id,
         principal: None,
+        token: None,
         remote: None,
         route: None,
         status: 0,
         elapsed_micros: 0,
         key: None,
+        api_key: None,
         key_version: None,
         detail: None,
         items: None,

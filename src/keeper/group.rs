@@ -9,12 +9,11 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+use crate::api::change::{Change, ChangeError, Outcome, Target};
 use crate::crypto;
-use crate::keeper::state::State;
-use crate::keyring::change::apply;
-use crate::keyring::{Change, ChangeError, Circumstances, Effect, Key, Outcome, encode_key, encode_uses};
+use crate::keeper::state::{Before, State};
+use crate::keyring::{self, Circumstances, Effect, Key, encode_key, encode_uses};
 use crate::limits::{STORE_APPEND_MAX_BYTES, STORE_RECORD_MAX_BYTES, STORE_RECORD_OVERHEAD_BYTES};
-use crate::model::KeyName;
 use crate::store::{Kind, Origin, Path, Record, SEAL_NONCE_BYTES, SEAL_OVERHEAD_BYTES, Sealer};
 
 /// A change, and who asked for it.
@@ -46,8 +45,8 @@ pub(super) struct Group<'a> {
     pub(super) verdicts: Vec<Verdict>,
     /// Who caused what is written.
     pub(super) origins: Vec<Origin>,
-    /// Keys that are another than before.
-    pub(super) touched: BTreeSet<KeyName>,
+    /// What is another than before.
+    pub(super) touched: BTreeSet<Target>,
     /// Seals to be granted once they are durable.
     grants: Vec<(Arc<Key>, u32, u64)>,
     contents: BTreeMap<Path, Content>,
@@ -79,27 +78,24 @@ impl<'a> Group<'a> {
 
     /// Judges one more change. Returns whether there was room for it.
     pub(super) fn judge(&mut self, asked: &Asked, at: &mut Circumstances<'_>) -> bool {
-        let name = asked.change.key();
-        let depends = self.touched.contains(name);
-        let before = self.state.ring.get_any(name.as_str()).cloned();
-        let mut outcome = apply(&mut self.state.ring, &asked.change, at);
+        let target = asked.change.target();
+        let depends = self.touched.contains(&target);
+        let before = self.state.before(&target);
+        let mut outcome = self.state.apply(&asked.change, at);
         if let Ok(made) = &outcome
             && made.changed()
         {
-            match self.stage(name, before.as_deref(), made) {
+            match self.stage(&before, made) {
                 Ok(()) => {
-                    self.touched.insert(name.clone());
+                    self.touched.insert(target);
                     self.origins.push(asked.origin);
                 }
                 Err(unfit) => {
-                    match before {
-                        Some(before) => self.state.ring.put(before),
-                        None => self.state.ring.remove(name.as_str()),
-                    }
+                    self.state.put_back(&target, before);
                     if matches!(unfit, Unfit::Later) {
                         return false;
                     }
-                    outcome = Err(ChangeError::VersionsFull);
+                    outcome = Err(keyring::ChangeError::VersionsFull.into());
                 }
             }
         }
@@ -143,10 +139,16 @@ impl<'a> Group<'a> {
     }
 
     /// Notes what has to be written down for one change.
-    fn stage(&mut self, name: &KeyName, before: Option<&Key>, made: &Outcome) -> Result<(), Unfit> {
+    fn stage(&mut self, before: &Before, made: &Outcome) -> Result<(), Unfit> {
+        match (before, made) {
+            (Before::Key(before), Outcome::Key(made)) => self.stage_key(before.as_deref(), made),
+        }
+    }
+
+    fn stage_key(&mut self, before: Option<&Key>, made: &keyring::Outcome) -> Result<(), Unfit> {
         let key = &made.key;
-        let keys = self.sealer.path(Kind::Key, name.as_str());
-        let uses = self.sealer.path(Kind::Uses, name.as_str());
+        let keys = self.sealer.path(Kind::Key, key.name().as_str());
+        let uses = self.sealer.path(Kind::Uses, key.name().as_str());
         let figures = || Some(Zeroizing::new(encode_uses(key)));
         let another = before.is_some_and(|before| before.id() != key.id());
         let mut contents: Vec<(Path, Content)> = Vec::with_capacity(2);

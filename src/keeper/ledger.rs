@@ -8,6 +8,7 @@ use core::fmt;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use crate::api::change::{ChangeError, Outcome, Target};
 use crate::clock::{Moment, WallTime};
 use crate::console::{self, Level};
 use crate::crypto::random::Generator;
@@ -17,8 +18,7 @@ use crate::keeper::queue::{Committed, Job};
 use crate::keeper::records;
 use crate::keeper::rounds::Rounds;
 use crate::keeper::state::State;
-use crate::keyring::change::apply;
-use crate::keyring::{Change, ChangeError, Circumstances, Effect};
+use crate::keyring::{self, Circumstances};
 use crate::limits::{COMMIT_CONFLICTS_MAX_COUNT, SCHEDULED_CHANGES_MAX_COUNT};
 use crate::model::{KeyName, StoreHealth};
 use crate::publication::{Epoch, Publication};
@@ -54,8 +54,8 @@ pub struct Ledger {
     restore_window_seconds: u64,
     /// Whether keys are still to be distrusted.
     pub(super) counts_set_back: bool,
-    /// Keys with a change of which nobody knows whether it outlives a restart.
-    doubtful: BTreeSet<KeyName>,
+    /// What has a change of which nobody knows whether it outlives a restart.
+    doubtful: BTreeSet<Target>,
     /// What was said last of the store.
     told: StoreHealth,
 }
@@ -125,7 +125,7 @@ impl Ledger {
         let counted = state.ring.keys().filter(|key| key.kind().counts_seals());
         let names: Vec<KeyName> = counted.map(|key| key.name().clone()).collect();
         for some in names.chunks(SCHEDULED_CHANGES_MAX_COUNT) {
-            let changes = some.iter().map(|name| Change::Distrust { name: name.clone() });
+            let changes = some.iter().map(|name| keyring::Change::Distrust { name: name.clone() });
             if !self.make(changes.collect(), now) {
                 return Err(NotBegun);
             }
@@ -175,7 +175,7 @@ impl Ledger {
             };
             let draw = |bytes: &mut [u8]| self.random.fill(now.moment, bytes);
             let Ok(records) = group.seal(revision, draw) else {
-                return self.abandon(group, ChangeError::Entropy);
+                return self.abandon(group, keyring::ChangeError::Entropy.into());
             };
             match self.store.append(self.head.revision, &records, &group.origins) {
                 Ok(head) => return self.conclude(group, Some(head), now),
@@ -275,21 +275,20 @@ impl Ledger {
             self.stand_at(head, now);
         }
         group.grant();
-        let is_put = |effect| matches!(effect, Effect::Put | Effect::Removed);
-        let outcomes = group.verdicts.iter().filter_map(|verdict| verdict.outcome.as_ref().ok());
-        let epoch = if outcomes.map(|outcome| outcome.effect).any(is_put) {
+        let mut outcomes = group.verdicts.iter().filter_map(|verdict| verdict.outcome.as_ref().ok());
+        let epoch = if outcomes.any(Outcome::is_published) {
             self.publication.publish(Arc::new(group.state))
         } else {
             self.publication.epoch()
         };
         let committed = group.verdicts.into_iter().map(|verdict| match verdict.outcome {
             // What was there already may have come with a change that was never answered.
-            Ok(outcome) if !outcome.changed() && self.doubtful.contains(outcome.key.name()) => {
+            Ok(outcome) if !outcome.changed() && self.doubtful.contains(&outcome.target()) => {
                 Committed { settle: Some(epoch), ..Committed::refused(ChangeError::Ambiguous) }
             }
             Ok(outcome) => {
                 // What is said to be so already must be so for every worker, too.
-                let settle = (outcome.restricts || !outcome.changed()).then_some(epoch);
+                let settle = (outcome.restricts() || !outcome.changed()).then_some(epoch);
                 let head = head.filter(|_| outcome.changed());
                 Committed { outcome: Ok(outcome), head, settle }
             }
@@ -327,14 +326,10 @@ impl Ledger {
         let restore_window_seconds = self.restore_window_seconds;
         let mut at = Circumstances { now: now.wall, restore_window_seconds, draw: &mut nothing };
         for (verdict, asked) in group.verdicts.iter().zip(asked) {
-            let restricts = verdict.outcome.as_ref().is_ok_and(|outcome| outcome.restricts);
-            let bare = matches!(
-                asked.change,
-                Change::Configure { .. } | Change::Delete { .. } | Change::Purge { .. }
-            );
-            if restricts && bare {
+            let restricts = verdict.outcome.as_ref().is_ok_and(Outcome::restricts);
+            if restricts && asked.change.is_bare() {
                 // Refused if it was about something that the group would have made: that is not there anyway.
-                let _ = apply(&mut state.ring, &asked.change, &mut at);
+                let _ = state.apply(&asked.change, &mut at);
             }
         }
         self.publication.publish(Arc::new(state))

@@ -12,10 +12,10 @@ use core::sync::atomic::{AtomicU8, Ordering};
 use core::task::{Context, Poll, Waker};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
+use crate::api::change::{Change, ChangeError, Outcome};
 use crate::keeper::group::Asked;
 use crate::keeper::ledger::{Ledger, Now};
 use crate::keeper::state::State;
-use crate::keyring::{Change, ChangeError, Outcome};
 use crate::limits::CHANGES_WAITING_MAX_COUNT;
 use crate::model::{RequestId, StoreHealth};
 use crate::publication::{Epoch, Publication};

@@ -6,13 +6,14 @@
 
 use std::sync::Arc;
 
+use crate::api::change::Change;
 use crate::clock::{Moment, WallTime};
 use crate::console::{self, Level};
 use crate::crypto;
 use crate::keeper::group::Asked;
 use crate::keeper::ledger::{Ledger, Now};
 use crate::keeper::queue::Committed;
-use crate::keyring::{Change, Key, encode_uses, schedule};
+use crate::keyring::{self, Key, encode_uses, schedule};
 use crate::limits::{
     FIGURES_PER_APPEND_MAX_COUNT, KEEPER_RETRY_MILLIS, SCHEDULED_CHANGES_MAX_COUNT, STORE_APPEND_MAX_BYTES,
     USES_PERSIST_SECONDS,
@@ -93,10 +94,10 @@ impl Ledger {
     }
 
     /// Makes changes that nobody asked for; returns whether all of it was done and told.
-    pub(super) fn make(&mut self, due: Vec<Change>, now: Now) -> bool {
+    pub(super) fn make(&mut self, due: Vec<keyring::Change>, now: Now) -> bool {
         let mut asked: Vec<(RequestId, Asked)> = Vec::with_capacity(due.len());
         let mut told = Ok(());
-        for change in due {
+        for change in due.into_iter().map(Change::from) {
             match self.diary.attempt(&change, now.wall) {
                 Ok(id) => asked.push((id, Asked { change, origin: id.to_bytes() })),
                 Err(failed) => told = Err(failed),
@@ -116,9 +117,7 @@ impl Ledger {
             let (these, others) = rest.split_at_checked(committed.len()).unwrap_or((rest, &[]));
             for ((id, asked), Committed { outcome, head, .. }) in these.iter().zip(committed) {
                 done &= outcome.is_ok();
-                let error = outcome.as_ref().err().copied();
-                let version = outcome.ok().map(|outcome| outcome.key.latest_number());
-                done &= self.diary.outcome(&asked.change, id, error, version, head, now.wall).is_ok();
+                done &= self.diary.outcome(&asked.change, id, &outcome, head, now.wall).is_ok();
             }
             rest = others;
         }

@@ -10,11 +10,12 @@ use std::sync::{Arc, Mutex};
 use super::group::Asked;
 use super::shelf::{Fault, Shelf};
 use super::*;
+use crate::api::change::{Change, ChangeError, Outcome};
 use crate::audit::line::STORE_HEAD;
 use crate::clock::{Moment, WallTime};
 use crate::crypto::random::{Generator, Kernel};
 use crate::keyring::change::apply;
-use crate::keyring::{Change, ChangeError, Circumstances, Effect, Key, Ring, encode_key};
+use crate::keyring::{self, Circumstances, Effect, Key, Ring, encode_key};
 use crate::limits::{
     FIGURES_PER_APPEND_MAX_COUNT, KEEPER_RETRY_MILLIS, SEALS_BLOCK_COUNT, STORE_APPEND_MAX_BYTES,
     USES_PERSIST_SECONDS,
@@ -25,6 +26,8 @@ use crate::secret::SecretBytes;
 use crate::store::{AppendError, RootKey, Sealer, Store as _};
 
 const WINDOW_SECONDS: u64 = 100;
+const EXISTS: ChangeError = ChangeError::Key(keyring::ChangeError::Exists);
+const UNKNOWN: ChangeError = ChangeError::Key(keyring::ChangeError::Unknown);
 
 fn sealer() -> Sealer {
     RootKey::take(&mut [7; 32]).sealer([1; 16]).unwrap()
@@ -135,7 +138,7 @@ fn name(name: &str) -> KeyName {
 }
 
 fn create_of(key: &str, kind: KeyType, policy: PolicyChange) -> Change {
-    Change::Create { name: name(key), options: KeyOptions::of(kind), policy }
+    keyring::Change::Create { name: name(key), options: KeyOptions::of(kind), policy }.into()
 }
 
 fn create(key: &str) -> Change {
@@ -144,16 +147,22 @@ fn create(key: &str) -> Change {
 }
 
 fn rotate(key: &str) -> Change {
-    Change::Rotate { name: name(key), only_if_latest: None }
+    keyring::Change::Rotate { name: name(key), only_if_latest: None }.into()
 }
 
 fn disable(key: &str, version: u32) -> Change {
     let versions = vec![(version, VersionState::Disabled)];
-    Change::Configure { name: name(key), policy: PolicyChange::default(), versions }
+    keyring::Change::Configure { name: name(key), policy: PolicyChange::default(), versions }.into()
 }
 
 fn delete(key: &str) -> Change {
-    Change::Delete { name: name(key) }
+    keyring::Change::Delete { name: name(key) }.into()
+}
+
+fn effect(outcome: &Outcome) -> Effect {
+    match outcome {
+        Outcome::Key(outcome) => outcome.effect,
+    }
 }
 
 /// Everything that a ring says of its keys, apart from figures.
@@ -170,9 +179,9 @@ fn a_group_is_one_append_and_each_change_sees_those_before_it() {
     let other = create_of("a", KeyType::HmacSha256, PolicyChange::default());
     let committed = desk.commit(vec![create("a"), other, rotate("a"), create("b"), create("b"), rotate("c")]);
     let effects: Vec<_> =
-        committed.iter().map(|of| of.outcome.as_ref().map(|of| of.effect).map_err(|e| *e)).collect();
+        committed.iter().map(|of| of.outcome.as_ref().map(effect).map_err(|e| *e)).collect();
     let (put, none) = (Ok(Effect::Put), Ok(Effect::None));
-    assert_eq!(effects, [put, Err(ChangeError::Exists), put, put, none, Err(ChangeError::Unknown)]);
+    assert_eq!(effects, [put, Err(EXISTS), put, put, none, Err(UNKNOWN)]);
     assert_eq!(shelf.revision(), 1);
     let heads: Vec<_> = committed.iter().map(|of| of.head.map(|head| head.revision)).collect();
     assert_eq!(heads, [Some(1), None, Some(1), Some(1), None, None]);
@@ -318,7 +327,7 @@ fn of_a_failed_append_nothing_is_published_and_nobody_is_told_that_it_was() {
             delete("a"),
         ]);
         let failed = Some(error);
-        let unknown = Some(ChangeError::Unknown);
+        let unknown = Some(UNKNOWN);
         assert_eq!(errors, [failed, failed, failed, None, failed, unknown, failed], "{fault:?}");
         assert_eq!(all(&desk.ring()), before);
     }
@@ -378,7 +387,7 @@ fn a_keeper_that_comes_second_judges_anew() {
         assert_eq!(errors, [None; 4]);
     });
     let errors = first.errors(vec![create("b"), rotate("a"), create("d")]);
-    assert_eq!(errors, [Some(ChangeError::Exists), None, None], "the other one made b first");
+    assert_eq!(errors, [Some(EXISTS), None, None], "the other one made b first");
     assert_eq!(first.latest("a"), 3, "no rotation is lost");
     assert!(first.ring().get_any("c").unwrap().deletion().is_some());
     let mut second = second.lock().unwrap();
@@ -433,14 +442,14 @@ fn seals_with_96_bit_nonces_are_set_aside_before_they_are_granted() {
     let uses = |desk: &Desk, version| {
         let ring = desk.ring();
         let key = Arc::clone(ring.get("n").unwrap());
-        move |work: &dyn Fn(&crate::keyring::Uses) -> u64| work(key.version(version).unwrap().uses())
+        move |work: &dyn Fn(&keyring::Uses) -> u64| work(key.version(version).unwrap().uses())
     };
     assert_eq!(uses(&desk, 2)(&|uses| uses.reserved()), SEALS_BLOCK_COUNT, "with the rotation itself");
     uses(&desk, 2)(&|uses| {
         uses.count_seals(SEALS_BLOCK_COUNT).unwrap();
         0
     });
-    let reserve = || Change::ReserveSeals { name: name("n"), version: 2 };
+    let reserve = || keyring::Change::ReserveSeals { name: name("n"), version: 2 }.into();
     shelf.inner().faults.push_back(Fault::Fails(AppendError::Full));
     assert_eq!(desk.errors(vec![reserve()]), [Some(ChangeError::StoreFull)]);
     assert_eq!(uses(&desk, 2)(&|uses| uses.reserved()), SEALS_BLOCK_COUNT, "not durable, not granted");
@@ -467,7 +476,8 @@ fn large(versions: usize, bytes: usize) -> Box<Key> {
     for _ in 0..versions {
         let material = SecretBytes::take(&mut vec![9; bytes]);
         let options = KeyOptions::of(KeyType::HmacSha256);
-        let change = Change::Import { name: name("l"), options, policy: PolicyChange::default(), material };
+        let change =
+            keyring::Change::Import { name: name("l"), options, policy: PolicyChange::default(), material };
         apply(&mut ring, &change, &mut at).unwrap();
     }
     Box::new((**ring.get("l").unwrap()).clone())
@@ -477,10 +487,13 @@ fn large(versions: usize, bytes: usize) -> Box<Key> {
 fn what_does_not_fit_one_append_goes_into_the_next() {
     let shelf = Shelf::default();
     let mut desk = Desk::on(shelf.another());
-    let restore = |number: usize, key: &Key| Change::Restore {
-        name: name(&format!("k{number}")),
-        key: Box::new(key.clone()),
-        replace: false,
+    let restore = |number: usize, key: &Key| {
+        keyring::Change::Restore {
+            name: name(&format!("k{number}")),
+            key: Box::new(key.clone()),
+            replace: false,
+        }
+        .into()
     };
     let fits = large(1_900, 512);
     let weight = encode_key(&fits).len();
@@ -496,7 +509,10 @@ fn the_largest_key_that_there_may_be_fits_a_record() {
     let shelf = Shelf::default();
     let mut desk = Desk::on(shelf.another());
     let key = large(usize::try_from(crate::limits::KEY_VERSIONS_MAX_COUNT).unwrap(), 512);
-    assert_eq!(desk.errors(vec![Change::Restore { name: name("l"), key, replace: false }]), [None]);
+    assert_eq!(
+        desk.errors(vec![keyring::Change::Restore { name: name("l"), key, replace: false }.into()]),
+        [None]
+    );
     assert_eq!(all(&Desk::on(shelf.another()).ring()), all(&desk.ring()));
 }
 

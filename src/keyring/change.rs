@@ -159,16 +159,6 @@ pub enum ChangeError {
     VersionsFull,
     /// No random bytes could be drawn.
     Entropy,
-    /// The keeper cannot take the change now.
-    Unavailable,
-    /// The store could not write the change down; nothing of it was kept.
-    StoreFailed,
-    /// The store has no room for the change; nothing of it was kept.
-    StoreFull,
-    /// The store takes no changes until the server is started again.
-    StoreRefuses,
-    /// Whether the change outlives a restart is not known.
-    Ambiguous,
 }
 
 impl fmt::Display for ChangeError {
@@ -186,11 +176,6 @@ impl fmt::Display for ChangeError {
             Self::RingFull => "the key ring is full",
             Self::VersionsFull => "the key has as many versions as it may have",
             Self::Entropy => "no random bytes could be drawn",
-            Self::Unavailable => "the change cannot be made now",
-            Self::StoreFailed => "the store could not write the change down",
-            Self::StoreFull => "the store has no room for the change",
-            Self::StoreRefuses => "the store takes no changes until a restart",
-            Self::Ambiguous => "whether the change outlives a restart is not known",
         })
     }
 }

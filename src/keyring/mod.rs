@@ -81,11 +81,20 @@ impl Ring {
         self.len == 0
     }
 
-    /// Up to `count` keys in the order of their names, beginning behind `after`: the deleted ones, or the others.
+    /// Up to `count` keys in the order of their names, beginning behind `after`: the deleted ones, or the others, as far as
+    /// they may be `shown`.
     #[must_use]
-    pub fn page(&self, after: Option<&str>, count: usize, deleted: bool) -> Vec<&Arc<Key>> {
+    pub fn page(
+        &self,
+        after: Option<&str>,
+        count: usize,
+        deleted: bool,
+        shown: impl Fn(&str) -> bool,
+    ) -> Vec<&Arc<Key>> {
         let behind = |key: &&Arc<Key>| after.is_none_or(|after| key.name().as_str() > after);
-        let wanted = |key: &&Arc<Key>| key.deletion().is_some() == deleted && behind(key);
+        let wanted = |key: &&Arc<Key>| {
+            key.deletion().is_some() == deleted && behind(key) && shown(key.name().as_str())
+        };
         let mut keys: Vec<_> = self.keys().filter(wanted).collect();
         let by_name = |one: &&Arc<Key>, other: &&Arc<Key>| one.name().cmp(other.name());
         if count < keys.len() {
@@ -153,21 +162,22 @@ mod tests {
         let trial = filled(25);
         let (mut all, mut after) = (Vec::new(), None);
         loop {
-            let page = names(&trial.ring.page(after.as_deref(), 10, false));
+            let page = names(&trial.ring.page(after.as_deref(), 10, false, |_| true));
             let Some(last) = page.last().cloned() else { break };
             all.extend(page);
             after = Some(last);
         }
         assert_eq!(all, (0..25).map(|number| format!("k{number:03}")).collect::<Vec<_>>());
-        assert!(trial.ring.page(None, 0, false).is_empty());
+        assert!(trial.ring.page(None, 0, false, |_| true).is_empty());
     }
 
     #[test]
     fn deleted_keys_are_counted_and_listed_apart() {
         let mut trial = filled(3);
         trial.apply(&Change::Delete { name: name("k001") }).unwrap();
-        assert_eq!(names(&trial.ring.page(None, 9, false)), ["k000", "k002"]);
-        assert_eq!(names(&trial.ring.page(None, 9, true)), ["k001"]);
+        assert_eq!(names(&trial.ring.page(None, 9, false, |_| true)), ["k000", "k002"]);
+        assert_eq!(names(&trial.ring.page(None, 1, false, |name| name != "k000")), ["k002"]);
+        assert_eq!(names(&trial.ring.page(None, 9, true, |_| true)), ["k001"]);
         assert_eq!((trial.ring.len(), trial.ring.keys().count()), (3, 3));
         assert!(trial.ring.get("k001").is_none() && trial.ring.get_any("k001").is_some());
         trial.ring.remove("k001");

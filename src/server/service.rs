@@ -8,6 +8,7 @@ use core::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::api::change::{Change, ChangeError, Outcome as ChangeOutcome};
 use crate::api::route::{self, Found, Route, Serving};
 use crate::api::{Answer, Call, Rejection, Subject, Tools, Verdict};
 use crate::audit::Sink;
@@ -19,7 +20,6 @@ use crate::http::service::{Arrival, Exchange, Request, Service, Taking};
 use crate::http::status::Status;
 use crate::http::target::Method;
 use crate::keeper::{Committed, Keeper, State, diary};
-use crate::keyring::{Change, ChangeError, Outcome as ChangeOutcome};
 use crate::limits::{CHANGES_PER_REQUEST_MAX_COUNT, COMMIT_SETTLE_MILLIS};
 use crate::model::{Permission, Principal};
 use crate::publication::{Epoch, View};
@@ -302,8 +302,12 @@ impl App {
         principal: Option<&Principal>,
         change: Change,
     ) -> Result<Committed, Rejection> {
-        let (name, key) = (change.name(), change.key().clone());
-        let about = || AuditedRequest { key: Some(key.as_str()), ..about(route, arrival, principal) };
+        let (name, target) = (change.name(), change.target());
+        let about = || AuditedRequest {
+            key: target.key(),
+            api_key: target.api_key(),
+            ..about(route, arrival, principal)
+        };
         self.append(name, Outcome::Attempt, None, about());
         self.turn.committed().await.map_err(|_| AUDIT_FAILED)?;
         let committed = match self.keeper.submit(change, arrival.id) {
@@ -418,11 +422,13 @@ pub(super) fn about<'a>(
     AuditedRequest {
         id: arrival.id,
         principal: principal.map(Principal::id),
+        token: None,
         remote: Some(arrival.peer),
         route: Some(route.pattern),
         status: 0,
         elapsed_micros: Moment::now().nanos_since(arrival.started) / 1_000,
         key: None,
+        api_key: None,
         key_version: None,
         detail: None,
         items: None,

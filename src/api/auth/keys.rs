@@ -135,7 +135,7 @@ pub fn list(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
     reply_json(responder, Status::Ok, &Page { keys, next })
 }
 
-/// `GET /api/auth/keys/{name}`
+/// `GET /api/auth/keys/{id}`
 ///
 /// # Errors
 /// [`Rejection`]
@@ -183,7 +183,7 @@ pub fn create(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
     Ok(Verdict::Commit(AnyChange::Caller(change)))
 }
 
-/// `PATCH /api/auth/keys/{name}`
+/// `PATCH /api/auth/keys/{id}`
 ///
 /// # Errors
 /// [`Rejection`]
@@ -208,7 +208,7 @@ pub fn configure(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
     Ok(Verdict::Commit(AnyChange::Caller(Change::Configure { by: Some(by), id, terms: Box::new(terms) })))
 }
 
-/// `POST /api/auth/keys/{name}/rotate`
+/// `POST /api/auth/keys/{id}/rotate`
 ///
 /// # Errors
 /// [`Rejection`]
@@ -234,7 +234,7 @@ pub fn rotate(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
     Ok(Verdict::Commit(AnyChange::Caller(Change::Rotate { by: Some(by), id, generation, overlap_seconds })))
 }
 
-/// `POST /api/auth/keys/{name}/revoke`
+/// `POST /api/auth/keys/{id}/revoke`
 ///
 /// # Errors
 /// [`Rejection`]
@@ -242,7 +242,7 @@ pub fn revoke(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
     end(call, responder, |by, id| Change::Revoke { by, id })
 }
 
-/// `DELETE /api/auth/keys/{name}`
+/// `DELETE /api/auth/keys/{id}`
 ///
 /// # Errors
 /// [`Rejection`]

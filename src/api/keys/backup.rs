@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::body::{Text, present, read};
 use crate::api::keys::{BAD_NAME, form, require_json};
-use crate::api::{Answer, Call, Rejection, Verdict, reply_json};
+use crate::api::{Answer, Call, Rejection, reply_json};
 use crate::audit::line::Detail;
 use crate::http::responder::{Fault, Responder};
 use crate::http::status::Status;
@@ -98,15 +98,15 @@ fn reply(responder: &mut Responder<'_>, key: &Key, backup: &str) -> Answer {
 /// # Errors
 /// [`Rejection`]
 pub fn restore(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
-    if let Some(committed) = call.committed.take() {
-        return form::reply_done(responder, Status::Created, &committed?.key);
+    if let Some(outcome) = call.changed_key()? {
+        return form::reply_done(responder, Status::Created, &outcome.key);
     }
     require_json(call)?;
     call.resolve_escapes();
     let body: RestoreBody<'_> = read(call.body)?;
     let wanted = body.name.map(|name| KeyName::new(name.as_str()).ok_or(BAD_NAME)).transpose()?;
     if let Some(name) = &wanted {
-        call.subject.note_key(name.as_str());
+        call.allow(name.as_str())?;
     }
     let backup = body.backup.as_str();
     let opened = if backup.starts_with(PLAIN_PREFIX) {
@@ -115,12 +115,14 @@ pub fn restore(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
         call.tools.backup_key.with(|backup_key| open_backup(backup, backup_key))
     };
     let key = Box::new(opened.map_err(refused)?);
+    // A key must not come back under another name for somebody who may not have it under its own.
+    call.allow(key.name().as_str())?;
     let name = wanted.unwrap_or_else(|| key.name().clone());
     call.subject.note_key(name.as_str());
     let replace = body.replace == Some(true);
     // Whether there is a key to replace is known when the change is made.
     call.subject.detail = replace.then_some(Detail::Replaced);
-    Ok(Verdict::Commit(Change::Restore { name, key, replace }))
+    Ok(Change::Restore { name, key, replace }.into())
 }
 
 /// One answer to everything that is no backup of ours, whatever the reason.

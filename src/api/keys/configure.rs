@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::api::body::{Object, Text, present, read};
 use crate::api::keys::settings::policy_of;
 use crate::api::keys::{existing_name, form};
-use crate::api::{Answer, Call, Rejection, Verdict};
+use crate::api::{Answer, Call, Rejection};
 use crate::http::media::{self, ContentType};
 use crate::http::responder::{Fault, Responder};
 use crate::http::status::Status;
@@ -57,8 +57,8 @@ struct VersionBody<'a> {
 /// # Errors
 /// [`Rejection`]
 pub fn configure(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
-    if let Some(committed) = call.committed.take() {
-        return form::reply_done(responder, Status::Ok, &committed?.key);
+    if let Some(outcome) = call.changed_key()? {
+        return form::reply_done(responder, Status::Ok, &outcome.key);
     }
     call.subject.note_key(call.param.unwrap_or_default());
     require_patch(call)?;
@@ -66,10 +66,10 @@ pub fn configure(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
     let policy = policy_of!(body);
     let versions = read_versions(body.versions.as_deref().unwrap_or_default())?;
     let name = existing_name(call)?;
-    Ok(Verdict::Commit(Change::Configure { name, policy, versions }))
+    Ok(Change::Configure { name, policy, versions }.into())
 }
 
-fn require_patch(call: &Call<'_>) -> Result<(), Rejection> {
+pub(in crate::api) fn require_patch(call: &Call<'_>) -> Result<(), Rejection> {
     call.query(&[])?;
     let patch = match call.content_type() {
         ContentType::Json | ContentType::None | ContentType::Form => true,

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::api::body::{Text, present, read};
 use crate::api::keys::settings::settings_of;
 use crate::api::keys::{BAD_NAME, form, require_json};
-use crate::api::{Answer, Call, Verdict};
+use crate::api::{Answer, Call};
 use crate::http::responder::Responder;
 use crate::http::status::Status;
 use crate::keyring::Change;
@@ -44,15 +44,14 @@ struct Body<'a> {
 /// # Errors
 /// [`Rejection`](crate::api::Rejection)
 pub fn create(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
-    if let Some(committed) = call.committed.take() {
-        let outcome = committed?;
+    if let Some(outcome) = call.changed_key()? {
         let status = if outcome.changed() { Status::Created } else { Status::Ok };
         return form::reply_done(responder, status, &outcome.key);
     }
     require_json(call)?;
     let body: Body<'_> = read(call.body)?;
     let name = KeyName::new(body.name.as_str()).ok_or(BAD_NAME)?;
-    call.subject.note_key(name.as_str());
+    call.allow(name.as_str())?;
     let (options, policy) = settings_of!(body)?.resolve();
-    Ok(Verdict::Commit(Change::Create { name, options, policy }))
+    Ok(Change::Create { name, options, policy }.into())
 }

@@ -12,7 +12,7 @@ use crate::http::status::Status;
 use crate::keyring::{Key, KeyVersion};
 
 /// A moment, as RFC 3339 text in UTC.
-struct Timestamp(WallTime);
+pub(in crate::api) struct Timestamp(pub(in crate::api) WallTime);
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

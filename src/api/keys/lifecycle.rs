@@ -4,7 +4,7 @@
 //! the name in the path.
 
 use crate::api::keys::{existing_name, form, require_nothing};
-use crate::api::{Answer, Call, UNKNOWN_KEY, Verdict};
+use crate::api::{Answer, Call, UNKNOWN_KEY};
 use crate::http::responder::Responder;
 use crate::http::status::Status;
 use crate::keyring::Change;
@@ -14,15 +14,15 @@ use crate::keyring::Change;
 /// # Errors
 /// [`Rejection`](crate::api::Rejection)
 pub fn rotate(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
-    if let Some(committed) = call.committed.take() {
-        let key = committed?.key;
+    if let Some(outcome) = call.changed_key()? {
+        let key = outcome.key;
         call.subject.version = Some(key.latest_number());
         return form::reply_done(responder, Status::Ok, &key);
     }
     call.subject.note_key(call.param.unwrap_or_default());
     require_nothing(call)?;
     let name = existing_name(call)?;
-    Ok(Verdict::Commit(Change::Rotate { name, only_if_latest: None }))
+    Ok(Change::Rotate { name, only_if_latest: None }.into())
 }
 
 /// `DELETE /api/keys/{name}`
@@ -30,13 +30,13 @@ pub fn rotate(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
 /// # Errors
 /// [`Rejection`](crate::api::Rejection)
 pub fn delete(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
-    if let Some(committed) = call.committed.take() {
-        return form::reply_done(responder, Status::Ok, &committed?.key);
+    if let Some(outcome) = call.changed_key()? {
+        return form::reply_done(responder, Status::Ok, &outcome.key);
     }
     call.subject.note_key(call.param.unwrap_or_default());
     require_nothing(call)?;
     let name = existing_name(call)?;
-    Ok(Verdict::Commit(Change::Delete { name }))
+    Ok(Change::Delete { name }.into())
 }
 
 /// `POST /api/keys/{name}/undelete`
@@ -44,12 +44,12 @@ pub fn delete(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
 /// # Errors
 /// [`Rejection`](crate::api::Rejection)
 pub fn undelete(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
-    if let Some(committed) = call.committed.take() {
-        return form::reply_done(responder, Status::Ok, &committed?.key);
+    if let Some(outcome) = call.changed_key()? {
+        return form::reply_done(responder, Status::Ok, &outcome.key);
     }
     let name = call.param.unwrap_or_default();
-    call.subject.note_key(name);
+    call.allow(name)?;
     require_nothing(call)?;
     let name = call.ring.get_any(name).ok_or(UNKNOWN_KEY)?.name().clone();
-    Ok(Verdict::Commit(Change::Undelete { name }))
+    Ok(Change::Undelete { name }.into())
 }

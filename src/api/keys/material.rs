@@ -14,7 +14,7 @@ use crate::api::body::{Text, present, read};
 use crate::api::form::{self, Encoding, Form, Sink};
 use crate::api::keys::settings::{Settings, settings_of};
 use crate::api::keys::{form as key_form, new_name, require_json};
-use crate::api::{Answer, Call, Rejection, Verdict};
+use crate::api::{Answer, Call, Rejection};
 use crate::http::media::{ContentType, ReplyForm};
 use crate::http::responder::{Fault, Responder};
 use crate::http::status::Status;
@@ -92,8 +92,8 @@ struct ExportBody<'a> {
 /// # Errors
 /// [`Rejection`]
 pub fn import(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
-    if let Some(committed) = call.committed.take() {
-        return imported(call, &committed?, responder);
+    if let Some(outcome) = call.changed_key()? {
+        return imported(call, &outcome, responder);
     }
     let name = new_name(call)?;
     let query = call.query(&Settings::PARAMETERS)?;
@@ -116,7 +116,7 @@ pub fn import(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
         _ => return Err(UNSUPPORTED_TYPE.into()),
     };
     let (options, policy) = settings.resolve();
-    Ok(Verdict::Commit(Change::Import { name, options, policy, material }))
+    Ok(Change::Import { name, options, policy, material }.into())
 }
 
 /// Takes settings and material out of a JSON body.

@@ -14,7 +14,7 @@
 pub mod backup;
 pub mod configure;
 pub mod create;
-mod form;
+pub(in crate::api) mod form;
 pub mod lifecycle;
 pub mod material;
 pub mod read;
@@ -42,14 +42,14 @@ const NOT_JSON: Fault<'static> =
 struct NoMembers {}
 
 /// Refuses a query, and a body that is not said to be JSON.
-fn require_json(call: &Call<'_>) -> Result<(), Rejection> {
+pub(in crate::api) fn require_json(call: &Call<'_>) -> Result<(), Rejection> {
     call.query(&[])?;
     let json = matches!(call.content_type(), ContentType::Json | ContentType::None | ContentType::Form);
     if json && !call.arrival.head.coded_content { Ok(()) } else { Err(NOT_JSON.into()) }
 }
 
 /// Refuses a query, and a body that is neither empty nor an object without members.
-fn require_nothing(call: &Call<'_>) -> Result<(), Rejection> {
+pub(in crate::api) fn require_nothing(call: &Call<'_>) -> Result<(), Rejection> {
     if call.body.is_empty() {
         return call.query(&[]).map(drop);
     }
@@ -61,7 +61,7 @@ fn require_nothing(call: &Call<'_>) -> Result<(), Rejection> {
 /// The name in the path, of a key that may not exist yet.
 fn new_name(call: &mut Call<'_>) -> Result<KeyName, Rejection> {
     let name = call.param.unwrap_or_default();
-    call.subject.note_key(name);
+    call.allow(name)?;
     KeyName::new(name).ok_or_else(|| BAD_NAME.into())
 }
 

@@ -34,7 +34,7 @@ struct Page<'a> {
 pub fn read_one(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
     call.query(&[])?;
     let name = call.param.unwrap_or_default();
-    call.subject.note_key(name);
+    call.allow(name)?;
     let key = call.ring.get_any(name).ok_or(UNKNOWN_KEY)?;
     form::reply(responder, Status::Ok, key)
 }
@@ -52,7 +52,8 @@ pub fn list(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
         Some(text) => parse_limit(&text.to_cow()).ok_or(BAD_PAGE)?,
     };
     let deleted = query.find_unique("deleted")?.map_or(Some(false), parse_flag).ok_or(BAD_PAGE)?;
-    let mut keys = call.ring.page(after.as_deref(), limit + 1, deleted);
+    let sight = call.sight();
+    let mut keys = call.ring.page(after.as_deref(), limit + 1, deleted, |name| sight.allows(name));
     let more = keys.len() > limit;
     keys.truncate(limit);
     let next = keys.last().filter(|_| more).map(|key| key.name().as_str());
@@ -60,7 +61,7 @@ pub fn list(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
     reply_json(responder, Status::Ok, &Page { keys, next })
 }
 
-fn parse_limit(text: &[u8]) -> Option<usize> {
+pub(in crate::api) fn parse_limit(text: &[u8]) -> Option<usize> {
     let number = usize::try_from(canonical_number(text)?).ok()?;
     (number <= LIST_PAGE_MAX_COUNT).then_some(number)
 }
