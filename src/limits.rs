@@ -320,6 +320,31 @@ pub const RESEED_AFTER_BYTES: usize = 1024 * 1024;
 pub const RESEED_AFTER_MILLIS: u64 = 1_000;
 
 // ---------------------------------------------------------------------------------------------------------
+// Tokens
+// ---------------------------------------------------------------------------------------------------------
+
+/// Longest token (JWT), as it is sent.
+pub const TOKEN_MAX_BYTES: usize = 4 * 1024;
+/// What a token decodes to at most: its header, its claims and its signature.
+pub const TOKEN_DECODED_MAX_BYTES: usize = TOKEN_MAX_BYTES / 4 * 3;
+/// How far the clocks of this server and of whoever made a token may be apart.
+pub const TOKEN_LEEWAY_MILLIS: u64 = 30_000;
+/// Default for the time from a token's making to its end.
+pub const TOKEN_LIFETIME_DEFAULT_SECONDS: u64 = 900;
+/// Longest such time; a token that claims more is refused.
+pub const TOKEN_LIFETIME_MAX_SECONDS: u64 = 86_400;
+/// Shortest such time.
+pub const TOKEN_LIFETIME_MIN_SECONDS: u64 = 1;
+/// Longest identifier of a token (`jti`).
+pub const TOKEN_IDENTIFIER_MAX_BYTES: usize = 64;
+/// Most audiences that a token may name.
+pub const TOKEN_AUDIENCES_MAX_COUNT: usize = 8;
+/// Most members of any one JSON object in a token: each is compared with those before it.
+pub const TOKEN_MEMBERS_MAX_COUNT: usize = 32;
+/// How deep arrays and objects may stand in the value of one claim.
+pub const TOKEN_DEPTH_MAX_COUNT: usize = 4;
+
+// ---------------------------------------------------------------------------------------------------------
 // Store
 // ---------------------------------------------------------------------------------------------------------
 
@@ -511,6 +536,9 @@ const _: () = {
     assert!(HEALTHCHECK_REPLY_MAX_BYTES >= HEAD_MAX_BYTES);
     assert!(HEALTHCHECK_URL_MAX_BYTES <= TARGET_MAX_BYTES);
     assert!(CREDENTIAL_MAX_BYTES as u64 <= CREDENTIAL_FILE_MAX_BYTES);
+    assert!(TOKEN_MAX_BYTES <= CREDENTIAL_MAX_BYTES && TOKEN_MAX_BYTES.is_multiple_of(4));
+    assert!(TOKEN_LIFETIME_MIN_SECONDS <= TOKEN_LIFETIME_DEFAULT_SECONDS);
+    assert!(TOKEN_LIFETIME_DEFAULT_SECONDS <= TOKEN_LIFETIME_MAX_SECONDS);
     assert!(
         FD_DATA_DIRECTORY_NUMBER >= FD_OWN_FIRST_NUMBER && FD_DATA_DIRECTORY_NUMBER <= FD_OWN_LAST_NUMBER
     );

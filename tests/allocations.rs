@@ -20,6 +20,8 @@ use std::cell::Cell;
 use std::fs::OpenOptions;
 
 use in_process::{InProcess, KEY, body_of, member, request};
+use quantonium::auth::jwt::{self, Expected, NewToken, Room};
+use quantonium::clock::WallTime;
 use quantonium::encoding::{base64_encode, base64_len};
 use quantonium::keyring::Change;
 use quantonium::model::{KeyName, KeyOptions, KeyType};
@@ -293,5 +295,29 @@ fn the_chunks_of_a_stream_allocate_nothing() {
                 worker.more(b"0\r\n\r\n", |reply| assert!(reply.ends_with(b"\r\n0\r\n\r\n")));
             }
         }
+    }
+}
+
+#[test]
+fn a_token_is_judged_without_an_allocation() {
+    let now = WallTime::from_millis(1_795_362_166_000);
+    let new = NewToken {
+        key_id: *b"0a1b2c3d",
+        generation: 1,
+        issuer: "quantonium",
+        audience: "quantonium",
+        issued: now,
+        lifetime_seconds: 900,
+        jti: [7; 16],
+        scope: "encrypt:orders-* decrypt:orders-* hash",
+    };
+    let token = jwt::issue(&[1; 32], &new).unwrap();
+    let expected = Expected { issuer: "quantonium", audience: "quantonium", now };
+    for (secret, good) in [([1; 32], true), ([2; 32], false)] {
+        let before = ALLOCATIONS.get();
+        let mut room = Room::new();
+        let judged = jwt::read(token.as_bytes(), &mut room).and_then(|read| read.verify(&secret, &expected));
+        let count = ALLOCATIONS.get() - before;
+        assert_eq!((judged.is_ok(), count), (good, 0));
     }
 }

@@ -1,68 +1,24 @@
 //! The formats, written a second time in Python, against this code's documents and against the real binary.
 //!
-//! Owns the environment of that program, a venv under `target/interop` with the packages of
-//! `tests/interop/requirements.txt`, and the list of what must have been compared. Invariants: packages are
-//! installed by hash and only from wheels; a combination that was not compared is a failure, not a silence.
+//! Owns the list of what must have been compared. Invariant: a combination that was not compared is a failure, not a
+//! silence.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by a panic, its helping functions too")]
 
+#[path = "support/packages.rs"]
+mod packages;
 #[path = "support/server.rs"]
 mod server;
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-use std::sync::OnceLock;
 
-use server::{Server, binary, skip};
+use packages::{python, root};
+use server::{Server, binary};
 
 const AEAD_TYPES: [&str; 2] = ["xchacha20-poly1305", "chacha20-poly1305"];
 const HMAC_TYPES: [&str; 3] = ["hmac-sha256", "hmac-sha384", "hmac-sha512"];
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// The interpreter of the venv; if there is none, says aloud why.
-fn python() -> Option<&'static Path> {
-    static MADE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    match MADE.get_or_init(make_venv) {
-        Ok(python) => Some(python),
-        Err(reason) => {
-            skip(reason);
-            None
-        }
-    }
-}
-
-/// Makes the venv, unless one with these requirements is there.
-fn make_venv() -> Result<PathBuf, String> {
-    let folder = root().join("target/interop");
-    let requirements = root().join("tests/interop/requirements.txt");
-    let wanted = fs::read(&requirements).unwrap();
-    let (python, ready) = (folder.join("bin/python"), folder.join("installed.txt"));
-    if python.exists() && fs::read(&ready).is_ok_and(|installed| installed == wanted) {
-        return Ok(python);
-    }
-    // What stands there is another one, or half of one.
-    let _ = fs::remove_dir_all(&folder);
-    run(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
-    let mut install = Command::new(&python);
-    install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary=:all:"]);
-    run(install.args(["--require-hashes", "--requirement"]).arg(&requirements))?;
-    fs::write(&ready, wanted).unwrap();
-    Ok(python)
-}
-
-/// Runs a command that the machine may not be able to do.
-fn run(command: &mut Command) -> Result<(), String> {
-    let output = command.output().map_err(|error| format!("{:?}: {error}", command.get_program()))?;
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    // That is no lack of the machine's: a package is not the one that was looked at.
-    assert!(!said.contains("DO NOT MATCH THE HASHES"), "{said}");
-    if output.status.success() { Ok(()) } else { Err(format!("{command:?}: {}: {said}", output.status)) }
-}
 
 /// Runs one of the two programs and returns what it printed.
 fn printed(python: &Path, program: &str, arguments: &[&Path]) -> String {

@@ -1,0 +1,94 @@
+//! The packages of other languages against which formats are held: Python's in a venv, Node's in a folder.
+//!
+//! Owns `target/interop`, with the packages of `tests/interop/requirements.txt`, and `target/interop-node`, with those
+//! of `tests/interop/package-lock.json`. Invariants: packages are installed by hash and nothing of theirs runs while
+//! they are, Python's only from wheels; where that cannot be done, a test says why and is skipped.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic, its helping functions too")]
+#![allow(dead_code, reason = "included by several test files, none of which uses all of it")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use crate::server::skip;
+
+/// What the tree's own files are found below.
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The interpreter of the venv; if there is none, says aloud why.
+pub(crate) fn python() -> Option<&'static Path> {
+    static MADE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    match MADE.get_or_init(make_venv) {
+        Ok(python) => Some(python),
+        Err(reason) => {
+            skip(reason);
+            None
+        }
+    }
+}
+
+/// Makes the venv, unless one with these requirements is there.
+fn make_venv() -> Result<PathBuf, String> {
+    let folder = root().join("target/interop");
+    let requirements = root().join("tests/interop/requirements.txt");
+    let wanted = fs::read(&requirements).unwrap();
+    let (python, ready) = (folder.join("bin/python"), folder.join("installed.txt"));
+    if python.exists() && fs::read(&ready).is_ok_and(|installed| installed == wanted) {
+        return Ok(python);
+    }
+    // What stands there is another one, or half of one.
+    let _ = fs::remove_dir_all(&folder);
+    run(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
+    let mut install = Command::new(&python);
+    install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary=:all:"]);
+    run(install.args(["--require-hashes", "--requirement"]).arg(&requirements))?;
+    fs::write(&ready, wanted).unwrap();
+    Ok(python)
+}
+
+/// The folder of Node's packages, for programs to run in; if there is none, says aloud why.
+pub(crate) fn node_folder() -> Option<&'static Path> {
+    static MADE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    match MADE.get_or_init(make_node_folder) {
+        Ok(folder) => Some(folder),
+        Err(reason) => {
+            skip(reason);
+            None
+        }
+    }
+}
+
+/// Fills the folder, unless it is filled from this lock file.
+fn make_node_folder() -> Result<PathBuf, String> {
+    run(Command::new("node").arg("--version"))?;
+    let folder = root().join("target/interop-node");
+    let [manifest, lock] =
+        ["package.json", "package-lock.json"].map(|name| root().join("tests/interop").join(name));
+    let wanted = fs::read(&lock).unwrap();
+    let ready = folder.join("installed.json");
+    if fs::read(&ready).is_ok_and(|installed| installed == wanted) {
+        return Ok(folder);
+    }
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).unwrap();
+    fs::copy(manifest, folder.join("package.json")).unwrap();
+    fs::copy(lock, folder.join("package-lock.json")).unwrap();
+    let mut install = Command::new("npm");
+    install.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]);
+    run(install.current_dir(&folder))?;
+    fs::write(&ready, wanted).unwrap();
+    Ok(folder)
+}
+
+/// Runs a command that the machine may not be able to do.
+fn run(command: &mut Command) -> Result<(), String> {
+    let output = command.output().map_err(|error| format!("{:?}: {error}", command.get_program()))?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    // That is no lack of the machine's: a package is not the one that was looked at.
+    assert!(!said.contains("DO NOT MATCH THE HASHES") && !said.contains("EINTEGRITY"), "{said}");
+    if output.status.success() { Ok(()) } else { Err(format!("{command:?}: {}: {said}", output.status)) }
+}
