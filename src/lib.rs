@@ -45,6 +45,7 @@ pub mod encoding;
 pub mod exit;
 pub mod limits;
 pub mod model;
+pub mod network;
 pub mod publication;
 pub mod secret;
 

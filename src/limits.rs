@@ -43,6 +43,29 @@ pub const PIPELINE_MAX_COUNT: usize = 32;
 pub const CREDENTIAL_MAX_BYTES: usize = 4 * 1024;
 
 // ---------------------------------------------------------------------------------------------------------
+// Credentials
+// ---------------------------------------------------------------------------------------------------------
+
+/// Longest text of one scope.
+pub const SCOPE_MAX_BYTES: usize = 256;
+/// Most scopes of an API key or a token.
+pub const SCOPES_MAX_COUNT: usize = 64;
+/// Most API keys, those that are revoked included.
+pub const API_KEYS_MAX_COUNT: usize = 10_000;
+/// Longest name of an API key.
+pub const API_KEY_NAME_MAX_BYTES: usize = 64;
+/// Longest description of an API key.
+pub const API_KEY_DESCRIPTION_MAX_BYTES: usize = 256;
+/// Most networks from which an API key may be used.
+pub const API_KEY_NETWORKS_MAX_COUNT: usize = 16;
+/// How long the old secret of an API key works beside the new one, unless the rotation says otherwise.
+pub const API_KEY_OVERLAP_SECONDS: u64 = 86_400;
+/// How long it may at most.
+pub const API_KEY_OVERLAP_MAX_SECONDS: u64 = 30 * 86_400;
+/// Most units per second, and at once, that a rate may allow.
+pub const RATE_MAX_COUNT: u32 = 1_000_000;
+
+// ---------------------------------------------------------------------------------------------------------
 // Bodies
 // ---------------------------------------------------------------------------------------------------------
 

@@ -6,18 +6,18 @@
 use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::encoding::{base64url_decode, base64url_encode, hex_encode};
-use crate::model::Principal;
+use crate::model::ApiKeyId;
 
 /// Length of the secret part, decoded.
 pub const SECRET_BYTES: usize = 32;
 const PREFIX: &[u8] = b"qk_";
 const SECRET_TEXT_BYTES: usize = 43;
-const TEXT_BYTES: usize = PREFIX.len() + Principal::ID_BYTES + 1 + SECRET_TEXT_BYTES;
+const TEXT_BYTES: usize = PREFIX.len() + ApiKeyId::LEN + 1 + SECRET_TEXT_BYTES;
 
 /// A key as it was sent.
 pub struct Presented {
     /// The public part.
-    pub id: [u8; Principal::ID_BYTES],
+    pub id: [u8; ApiKeyId::LEN],
     /// The secret part.
     pub secret: Zeroizing<[u8; SECRET_BYTES]>,
 }
@@ -32,7 +32,7 @@ impl core::fmt::Debug for Presented {
 #[must_use]
 pub fn parse(text: &[u8]) -> Option<Presented> {
     let rest = text.strip_prefix(PREFIX)?;
-    let (id, rest) = rest.split_first_chunk::<{ Principal::ID_BYTES }>()?;
+    let (id, rest) = rest.split_first_chunk::<{ ApiKeyId::LEN }>()?;
     let secret_text = rest.strip_prefix(b".").filter(|text| text.len() == SECRET_TEXT_BYTES)?;
     if !id.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
         return None;
@@ -47,14 +47,14 @@ pub fn parse(text: &[u8]) -> Option<Presented> {
 /// # Errors
 /// What `draw` returns.
 pub fn generate<E>(mut draw: impl FnMut(&mut [u8]) -> Result<(), E>) -> Result<Zeroizing<String>, E> {
-    let mut id = [0; Principal::ID_BYTES / 2];
+    let mut id = [0; ApiKeyId::LEN / 2];
     let mut secret = Zeroizing::new([0; SECRET_BYTES]);
     draw(&mut id)?;
     draw(&mut *secret)?;
     let mut text = Zeroizing::new([0u8; TEXT_BYTES]);
     let (prefix, rest) = text.split_at_mut(PREFIX.len());
     prefix.copy_from_slice(PREFIX);
-    let (id_text, rest) = rest.split_at_mut(Principal::ID_BYTES);
+    let (id_text, rest) = rest.split_at_mut(ApiKeyId::LEN);
     hex_encode(&id, id_text);
     let (dot, secret_text) = rest.split_at_mut(1);
     dot.fill(b'.');

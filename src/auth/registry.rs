@@ -9,11 +9,11 @@ use std::collections::HashMap;
 use subtle::ConstantTimeEq as _;
 
 use crate::auth::api_key::{self, Presented};
-use crate::auth::stored::StoredKey;
+use crate::auth::stored::{Rights, StoredKey};
 use crate::clock::WallTime;
 use crate::crypto::hash::Algorithm;
 use crate::crypto::mac::{MacKey, Tag};
-use crate::model::{Principal, Rights};
+use crate::model::{ApiKeyId, Principal};
 
 /// Length of an entry's salt.
 pub const SALT_BYTES: usize = 16;
@@ -33,7 +33,7 @@ impl std::error::Error for NotAKey {}
 /// The known API keys.
 pub struct Registry {
     pepper: MacKey,
-    entries: HashMap<[u8; Principal::ID_BYTES], StoredKey>,
+    entries: HashMap<[u8; ApiKeyId::LEN], StoredKey>,
     /// What an unknown identifier is compared with: nothing matches it.
     decoy: StoredKey,
 }
@@ -52,7 +52,7 @@ impl Registry {
         // A digest over another shape of input than any real one.
         let digest = digest_of(&pepper.tag(&[b"decoy"]));
         let decoy = StoredKey {
-            id: [b'0'; Principal::ID_BYTES],
+            id: [b'0'; ApiKeyId::LEN],
             rights: Rights::Admin,
             created: WallTime::default(),
             salt: [0; SALT_BYTES],
@@ -88,7 +88,7 @@ impl Registry {
     /// [`NotAKey`]
     pub fn add(&mut self, text: &str, salt: [u8; SALT_BYTES], rights: Rights) -> Result<Principal, NotAKey> {
         let key = self.stored(text, salt, rights, WallTime::default())?;
-        let principal = Principal::new(key.id, rights).ok_or(NotAKey)?;
+        let principal = principal(key.id).ok_or(NotAKey)?;
         self.insert(key);
         Ok(principal)
     }
@@ -108,12 +108,16 @@ impl Registry {
         let digest = self.digest(&known.salt, &presented);
         let equal = digest_of(&digest).ct_eq(&known.digest);
         // The decoy's digest cannot be met; the second condition only says so where it is read.
-        (bool::from(equal) && entry.is_some()).then(|| Principal::new(presented.id, known.rights)).flatten()
+        (bool::from(equal) && entry.is_some()).then(|| principal(presented.id)).flatten()
     }
 
     fn digest(&self, salt: &[u8; SALT_BYTES], presented: &Presented) -> Tag {
         self.pepper.tag(&[salt, &presented.id, &*presented.secret])
     }
+}
+
+fn principal(id: [u8; ApiKeyId::LEN]) -> Option<Principal> {
+    Some(Principal { key: ApiKeyId::parse(&id)?, generation: 1, token: None })
 }
 
 /// The bytes of a tag of HMAC-SHA256, which are 32.
@@ -124,7 +128,6 @@ fn digest_of(tag: &Tag) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Permission;
 
     fn key(byte: u8) -> String {
         api_key::generate(|bytes| {
@@ -140,9 +143,8 @@ mod tests {
     fn only_the_whole_key_is_recognised() {
         let mut registry = Registry::new(&[1; 32]);
         let principal = registry.add(&key(7), [2; SALT_BYTES], Rights::Admin).unwrap();
-        assert_eq!(registry.authenticate(key(7).as_bytes()), Some(principal));
+        assert_eq!(registry.authenticate(key(7).as_bytes()), Some(principal.clone()));
         assert_eq!(principal.id(), "07070707");
-        assert!(principal.may(Permission::KeysManage));
         let wrong_secret = key(8).replace("08080808", "07070707");
         let unknown_id = key(7).replace("07070707", "08080808");
         for text in [wrong_secret, unknown_id, key(9), String::new(), "qk_".into()] {

@@ -5,19 +5,26 @@
 
 use crate::auth::registry::SALT_BYTES;
 use crate::clock::WallTime;
-use crate::model::{Principal, Rights};
+use crate::model::ApiKeyId;
 
 const KIND: u8 = b'A';
 const FORMAT: u8 = 1;
 const ADMIN: u8 = 1;
 const DIGEST_BYTES: usize = 32;
-const RECORD_BYTES: usize = 2 + Principal::ID_BYTES + 1 + 8 + SALT_BYTES + DIGEST_BYTES;
+const RECORD_BYTES: usize = 2 + ApiKeyId::LEN + 1 + 8 + SALT_BYTES + DIGEST_BYTES;
+
+/// What a key may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rights {
+    /// Everything.
+    Admin,
+}
 
 /// An API key without its secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredKey {
     /// The public part.
-    pub id: [u8; Principal::ID_BYTES],
+    pub id: [u8; ApiKeyId::LEN],
     /// What it may do.
     pub rights: Rights,
     /// When it was made.
@@ -60,7 +67,7 @@ impl StoredKey {
     /// [`Malformed`]
     pub fn decode(record: &[u8]) -> Result<Self, Malformed> {
         let rest = record.strip_prefix(&[KIND, FORMAT]).ok_or(Malformed)?;
-        let (id, rest) = rest.split_first_chunk::<{ Principal::ID_BYTES }>().ok_or(Malformed)?;
+        let (id, rest) = rest.split_first_chunk::<{ ApiKeyId::LEN }>().ok_or(Malformed)?;
         let (rights, rest) = rest.split_first_chunk::<1>().ok_or(Malformed)?;
         let (created, rest) = rest.split_first_chunk::<8>().ok_or(Malformed)?;
         let (salt, rest) = rest.split_first_chunk::<SALT_BYTES>().ok_or(Malformed)?;

@@ -8,12 +8,11 @@ use std::io;
 use zeroize::Zeroizing;
 
 use crate::auth::registry::SALT_BYTES;
-use crate::auth::{Registry, api_key};
+use crate::auth::{Registry, Rights, api_key};
 use crate::clock::{Moment, WallTime};
 use crate::crypto::random::Generator;
 use crate::keeper::records::load;
 use crate::limits::KEY_BYTES;
-use crate::model::Rights;
 use crate::secret::Secret;
 use crate::store::{
     AppendError, DataDir, Journal, Kind, MasterKey, Record, SEAL_NONCE_BYTES, Sealer, Store, StoreError,

@@ -274,7 +274,7 @@ impl<'a> Run<'a> {
         work: impl FnOnce(&mut Call<'_>) -> Result<R, Rejection>,
     ) -> Result<R, Rejection> {
         self.app.with_call(
-            (&exchange.arrival(), Some(self.principal)),
+            (&exchange.arrival(), Some(&self.principal)),
             &mut [],
             None,
             &mut self.subject,
@@ -326,7 +326,7 @@ impl<'a> Run<'a> {
         }
         self.find_room().await;
         self.subject.code = Some(code);
-        let (app, route, principal, subject) = (self.app, self.route, self.principal, &self.subject);
+        let (app, route, principal, subject) = (self.app, self.route, &self.principal, &self.subject);
         exchange.refuse(|arrival, responder| {
             match &stop {
                 Stop::Rejected(rejection) => rejection.write(responder),

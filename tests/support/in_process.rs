@@ -31,7 +31,7 @@ use quantonium::keeper::State;
 use quantonium::keyring::change::apply;
 use quantonium::keyring::{Change, Circumstances, Effect, Key};
 use quantonium::limits::LEASE_BUDGET_DEFAULT_BYTES;
-use quantonium::model::{KeyName, KeyOptions, KeyType, PolicyChange, Rights};
+use quantonium::model::{KeyName, KeyOptions, KeyType, PolicyChange};
 use quantonium::publication::Publication;
 use quantonium::reactor::mailbox::Mailbox;
 use quantonium::reactor::turn::CommitFailed;
@@ -103,7 +103,9 @@ impl InProcess {
         let mut random = Generator::new(Kernel, now).unwrap();
         let credential = api_key::generate(|bytes| random.fill(now, bytes)).unwrap().as_str().to_owned();
         let mut registry = Registry::new(&random.array::<32>(now).unwrap());
-        registry.add(&credential, random.array::<SALT_BYTES>(now).unwrap(), Rights::Admin).unwrap();
+        registry
+            .add(&credential, random.array::<SALT_BYTES>(now).unwrap(), quantonium::auth::Rights::Admin)
+            .unwrap();
         let change =
             Change::Create { name: KeyName::new(KEY).unwrap(), options, policy: PolicyChange::default() };
         let publication = Publication::new(State::default());

@@ -29,6 +29,7 @@ const HOUSE: &[Floor] = &[
             "encoding",
             "cursor",
             "model",
+            "network",
             "publication",
             "console",
             "build_info",

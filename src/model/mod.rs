@@ -2,7 +2,13 @@
 //!
 //! Owns no behaviour beyond construction and display. Invariant: nothing here holds a secret.
 
+mod principal;
+mod scope;
+
 use core::fmt;
+
+pub use principal::{ApiKeyId, Principal, Rate, TokenTerms};
+pub use scope::{Grants, KeyGlob, Scope, ScopeError};
 
 use crate::limits::KEY_NAME_MAX_BYTES;
 
@@ -35,9 +41,35 @@ pub enum Permission {
     KeysManage,
     /// Take key material out, in the open or sealed.
     KeysExport,
+    /// Create, configure, rotate and revoke API keys.
+    AuthManage,
+    /// Read the audit log.
+    AuditRead,
+    /// Read metrics and the state of the lock-down.
+    MetricsRead,
 }
 
 impl Permission {
+    /// Every permission, in the order in which documents name them.
+    pub const ALL: [Self; 16] = [
+        Self::Encrypt,
+        Self::Decrypt,
+        Self::Rewrap,
+        Self::Datakey,
+        Self::Sign,
+        Self::Verify,
+        Self::Hash,
+        Self::Entropy,
+        Self::Keystream,
+        Self::KeystreamRederive,
+        Self::KeysRead,
+        Self::KeysManage,
+        Self::KeysExport,
+        Self::AuthManage,
+        Self::AuditRead,
+        Self::MetricsRead,
+    ];
+
     /// The name under which scopes grant it.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -55,47 +87,28 @@ impl Permission {
             Self::KeysRead => "keys.read",
             Self::KeysManage => "keys.manage",
             Self::KeysExport => "keys.export",
+            Self::AuthManage => "auth.manage",
+            Self::AuditRead => "audit.read",
+            Self::MetricsRead => "metrics.read",
         }
     }
-}
 
-/// Somebody who was recognised, and what they may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Principal {
-    id: [u8; Self::ID_BYTES],
-    rights: Rights,
-}
-
-/// What a principal may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rights {
-    /// Everything.
-    Admin,
-}
-
-impl Principal {
-    /// Length of an identifier.
-    pub const ID_BYTES: usize = 8;
-
-    /// A principal from its public identifier; anything but letters and digits is not taken.
+    /// The permission of this name.
     #[must_use]
-    pub fn new(id: [u8; Self::ID_BYTES], rights: Rights) -> Option<Self> {
-        id.iter().all(u8::is_ascii_alphanumeric).then_some(Self { id, rights })
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|permission| permission.name() == name)
     }
 
-    /// The public identifier.
+    /// Whether it is about a key, so that it can be granted for some of them.
     #[must_use]
-    pub fn id(&self) -> &str {
-        // Checked when it was made: it is ASCII.
-        str::from_utf8(&self.id).unwrap_or_default()
+    pub const fn takes_key(self) -> bool {
+        !matches!(self, Self::Hash | Self::Entropy | Self::AuthManage | Self::AuditRead | Self::MetricsRead)
     }
 
-    /// Whether the principal may do what `permission` names.
+    /// The bit that stands for it in a set.
     #[must_use]
-    pub const fn may(&self, permission: Permission) -> bool {
-        match (self.rights, permission) {
-            (Rights::Admin, _) => true,
-        }
+    pub const fn bit(self) -> u32 {
+        1 << self as u32
     }
 }
 
@@ -417,6 +430,17 @@ mod tests {
             assert_eq!(KeyType::from_name(kind.name()), Some(kind));
         }
         assert_eq!(KeyType::from_name("aes256-gcm96"), None);
+    }
+
+    #[test]
+    fn permissions_are_found_by_name_and_have_bits_of_their_own() {
+        let all = Permission::ALL.into_iter().fold(0, |seen, permission| {
+            assert_eq!(Permission::from_name(permission.name()), Some(permission));
+            assert_eq!(seen & permission.bit(), 0);
+            seen | permission.bit()
+        });
+        assert_eq!(all.count_ones() as usize, Permission::ALL.len());
+        assert_eq!(Permission::from_name("admin"), None);
     }
 
     #[test]

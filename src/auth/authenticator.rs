@@ -1,0 +1,336 @@
+//! Who asks: the check of what a request presents, and the second look before anything is done.
+//!
+//! Owns [`Authenticator`], [`Authority`] and [`Refused`]. Invariants: a check of an API key computes one HMAC and two
+//! comparisons, whether the identifier is known or not and whether its last secret still works or not; why somebody is
+//! refused is for the audit log alone; what somebody may do is what the newest snapshot says.
+
+use core::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use subtle::{Choice, ConstantTimeEq as _};
+
+use crate::auth::api_key::{self, Presented};
+use crate::auth::directory::Directory;
+use crate::auth::entry::{ApiKey, DIGEST_BYTES, Generation, SALT_BYTES, TOKEN_SECRET_BYTES};
+use crate::clock::WallTime;
+use crate::crypto::hash::Algorithm;
+use crate::crypto::mac::MacKey;
+use crate::model::{ApiKeyId, Grants, Permission, Principal, TokenTerms};
+use crate::secret::Secret;
+
+/// The text is no API key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotAKey;
+
+impl fmt::Display for NotAKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not an API key: expected qk_<8 hexadecimal digits>.<43 base64url characters>")
+    }
+}
+
+impl std::error::Error for NotAKey {}
+
+/// Why somebody is not recognised, or not any more. The reply does not tell; the audit log does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The reason.
+    pub code: &'static str,
+    /// Whose secret was presented, if it was the right one.
+    pub key: Option<ApiKeyId>,
+}
+
+impl Refused {
+    /// A reason, and who it was if that is certain.
+    #[must_use]
+    pub const fn new(code: &'static str, key: Option<ApiKeyId>) -> Self {
+        Self { code, key }
+    }
+}
+
+const MALFORMED: &str = "credential_malformed";
+const UNKNOWN: &str = "credential_unknown";
+const WRONG: &str = "credential_wrong";
+const EXPIRED: &str = "credential_expired";
+const REVOKED: &str = "credential_revoked";
+const ELSEWHERE: &str = "source_not_allowed";
+
+/// Checks credentials.
+pub struct Authenticator {
+    pepper: MacKey,
+    /// What nothing is equal to: in the place of what is not known.
+    decoy: [u8; DIGEST_BYTES],
+}
+
+impl fmt::Debug for Authenticator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authenticator").finish_non_exhaustive()
+    }
+}
+
+impl Authenticator {
+    /// One that mixes `pepper` into every digest.
+    #[must_use]
+    pub fn new(pepper: &[u8; 32]) -> Self {
+        let pepper = MacKey::new(Algorithm::Sha256, pepper);
+        // Over another shape of input than any real one.
+        let decoy = first(pepper.tag(&[b"decoy"]).as_bytes());
+        Self { pepper, decoy }
+    }
+
+    /// What is kept of the secret in `text`, and whose it is.
+    ///
+    /// # Errors
+    /// [`NotAKey`]
+    pub fn digest(
+        &self,
+        text: &str,
+        salt: &[u8; SALT_BYTES],
+    ) -> Result<(ApiKeyId, [u8; DIGEST_BYTES]), NotAKey> {
+        let presented = api_key::parse(text.as_bytes()).ok_or(NotAKey)?;
+        let id = ApiKeyId::parse(&presented.id).ok_or(NotAKey)?;
+        Ok((id, self.digest_of(salt, &presented)))
+    }
+
+    /// A generation of the API key `text`.
+    ///
+    /// # Errors
+    /// [`NotAKey`]
+    pub fn generation(
+        &self,
+        text: &str,
+        salt: &[u8; SALT_BYTES],
+        number: u32,
+        token_secret: Secret<TOKEN_SECRET_BYTES>,
+        created: WallTime,
+    ) -> Result<Generation, NotAKey> {
+        let (_, digest) = self.digest(text, salt)?;
+        Ok(Generation { number, digest, token_secret, created })
+    }
+
+    /// Whose API key `text` is, if it can be used from `client` at `now`.
+    ///
+    /// # Errors
+    /// [`Refused`]
+    pub fn authenticate(
+        &self,
+        directory: &Directory,
+        text: &[u8],
+        client: IpAddr,
+        now: WallTime,
+    ) -> Result<Principal, Refused> {
+        let presented = api_key::parse(text).ok_or(Refused::new(MALFORMED, None))?;
+        let entry = ApiKeyId::parse(&presented.id).and_then(|id| directory.get(id));
+        let digest = self.digest_of(entry.map_or(&[0; SALT_BYTES], |key| &key.salt), &presented);
+        let current = entry.map_or(&self.decoy, |key| &key.current.digest);
+        let overlapping = entry.and_then(|key| key.overlapping(now));
+        let previous = overlapping.map_or(&self.decoy, |previous| &previous.generation.digest);
+        let (is_current, is_previous): (Choice, Choice) = (digest.ct_eq(current), digest.ct_eq(previous));
+        // The decoy cannot be met; the further conditions only say so where it is read.
+        let generation = match (bool::from(is_current), bool::from(is_previous), entry, overlapping) {
+            (true, _, Some(key), _) => Some(&key.current),
+            (_, true, Some(_), Some(previous)) => Some(&previous.generation),
+            _ => None,
+        };
+        let (Some(key), Some(generation)) = (entry, generation) else {
+            return Err(Refused::new(if entry.is_some() { WRONG } else { UNKNOWN }, None));
+        };
+        judge(key, client, now)?;
+        key.usage.note(now);
+        Ok(Principal { key: key.id, generation: generation.number, token: None })
+    }
+
+    fn digest_of(&self, salt: &[u8; SALT_BYTES], presented: &Presented) -> [u8; DIGEST_BYTES] {
+        first(self.pepper.tag(&[salt, &presented.id, &*presented.secret]).as_bytes())
+    }
+}
+
+/// Whether a key whose secret was presented can be used.
+fn judge(key: &ApiKey, client: IpAddr, now: WallTime) -> Result<(), Refused> {
+    let code = if key.revoked.is_some() {
+        REVOKED
+    } else if key.has_expired(now) {
+        EXPIRED
+    } else if !key.is_used_from(client) {
+        ELSEWHERE
+    } else {
+        return Ok(());
+    };
+    Err(Refused::new(code, Some(key.id)))
+}
+
+/// The first bytes of a tag of HMAC-SHA256, which are all of it.
+fn first(tag: &[u8]) -> [u8; DIGEST_BYTES] {
+    tag.first_chunk().copied().unwrap_or_default()
+}
+
+/// What somebody who was recognised may do, by one snapshot.
+#[derive(Clone, Copy, Debug)]
+pub struct Authority<'a> {
+    /// The API key.
+    pub key: &'a Arc<ApiKey>,
+    /// The token, if it was one.
+    pub token: Option<&'a TokenTerms>,
+}
+
+impl<'a> Authority<'a> {
+    /// Looks again whether `principal` may act at all: a revocation, a rotation or an end holds for requests that have
+    /// begun.
+    ///
+    /// # Errors
+    /// [`Refused`]
+    pub fn of(
+        directory: &'a Directory,
+        principal: &'a Principal,
+        client: IpAddr,
+        now: WallTime,
+    ) -> Result<Self, Refused> {
+        let key = directory.get(principal.key).ok_or(Refused::new(UNKNOWN, Some(principal.key)))?;
+        judge(key, client, now)?;
+        let token = principal.token.as_deref();
+        let is_current = key.current.number == principal.generation;
+        // A token ends with the secret that it was got with, and with its time; a secret overlaps.
+        let works = match token {
+            Some(token) => is_current && now < token.expires,
+            None => {
+                is_current
+                    || key.overlapping(now).is_some_and(|last| last.generation.number == principal.generation)
+            }
+        };
+        if works { Ok(Self { key, token }) } else { Err(Refused::new(REVOKED, Some(key.id))) }
+    }
+
+    /// Whether what `permission` names is allowed, be it for some keys only.
+    #[must_use]
+    pub fn may(&self, permission: Permission) -> bool {
+        self.sets().all(|grants| grants.may(permission))
+    }
+
+    /// Whether what `permission` names is allowed for the key of this name.
+    #[must_use]
+    pub fn may_key(&self, permission: Permission, name: &str) -> bool {
+        self.sets().all(|grants| grants.may_key(permission, name))
+    }
+
+    /// The sets that must all allow it.
+    pub fn sets(&self) -> impl Iterator<Item = &'a Grants> {
+        core::iter::once(&self.key.terms.grants).chain(self.token.map(|token| &token.grants))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::change::{Change, apply};
+    use crate::auth::entry::Terms;
+    use crate::network::Network;
+    use zeroize::Zeroizing;
+
+    const NOW: WallTime = WallTime::from_millis(1_700_000_000_000);
+    const HERE: IpAddr = IpAddr::V4(core::net::Ipv4Addr::LOCALHOST);
+
+    fn text(byte: u8) -> Zeroizing<String> {
+        api_key::generate(|bytes| {
+            bytes.fill(byte);
+            Ok::<_, ()>(())
+        })
+        .unwrap()
+    }
+
+    /// The text of identifier `id` with the secret of `secret`.
+    fn mixed(id: u8, secret: u8) -> String {
+        let (id, secret) = (text(id), text(secret));
+        format!("{}{}", &id[..11], &secret[11..])
+    }
+
+    fn generation(checks: &Authenticator, text: &str, number: u32) -> Arc<Generation> {
+        let secret = Secret::take(&mut [number.to_le_bytes()[0]; 32]);
+        Arc::new(checks.generation(text, &[2; SALT_BYTES], number, secret, NOW).unwrap())
+    }
+
+    fn with_key(checks: &Authenticator, terms: Terms) -> Directory {
+        let mut directory = Directory::default();
+        let change = Change::Create {
+            by: None,
+            id: ApiKeyId::parse(b"07070707").unwrap(),
+            salt: [2; SALT_BYTES],
+            terms: Arc::new(terms),
+            generation: generation(checks, &text(7), 1),
+        };
+        apply(&mut directory, &change, NOW).unwrap();
+        directory
+    }
+
+    fn code(checks: &Authenticator, directory: &Directory, text: &str) -> &'static str {
+        checks.authenticate(directory, text.as_bytes(), HERE, NOW).map_or_else(|refused| refused.code, |_| "")
+    }
+
+    #[test]
+    fn only_the_whole_key_is_recognised() {
+        let checks = Authenticator::new(&[1; 32]);
+        let directory = with_key(&checks, Terms::first());
+        let principal = checks.authenticate(&directory, text(7).as_bytes(), HERE, NOW).unwrap();
+        assert_eq!((principal.id(), principal.generation), ("07070707", 1));
+        assert_eq!(directory.get(principal.key).unwrap().usage.count(), 1);
+        assert_eq!(code(&checks, &directory, &mixed(7, 8)), WRONG);
+        assert_eq!(code(&checks, &directory, &mixed(8, 7)), UNKNOWN);
+        assert_eq!(code(&checks, &directory, "qk_"), MALFORMED);
+        let other = Authenticator::new(&[9; 32]);
+        assert_eq!(code(&other, &directory, &text(7)), WRONG, "another pepper");
+        assert_eq!(directory.get(principal.key).unwrap().usage.count(), 1, "a refusal is no use");
+    }
+
+    #[test]
+    fn who_is_known_is_refused_out_of_his_time_and_place() {
+        let checks = Authenticator::new(&[1; 32]);
+        let elsewhere = Box::new([Network::parse("192.0.2.0/24").unwrap()]);
+        let directory = with_key(&checks, Terms { networks: elsewhere, ..Terms::first() });
+        assert_eq!(code(&checks, &directory, &text(7)), ELSEWHERE);
+        assert_eq!(code(&checks, &directory, &mixed(7, 8)), WRONG, "nobody without the secret learns of it");
+        let inside = "192.0.2.9".parse().unwrap();
+        assert!(checks.authenticate(&directory, text(7).as_bytes(), inside, NOW).is_ok());
+
+        let end = WallTime::from_millis(NOW.as_millis() + 5);
+        let directory = with_key(&checks, Terms { expires: Some(end), ..Terms::first() });
+        let principal = checks.authenticate(&directory, text(7).as_bytes(), HERE, NOW).unwrap();
+        assert!(Authority::of(&directory, &principal, HERE, NOW).is_ok());
+        assert_eq!(
+            Authority::of(&directory, &principal, HERE, end).err().map(|error| error.code),
+            Some(EXPIRED)
+        );
+    }
+
+    #[test]
+    fn a_rotation_and_a_revocation_hold_for_requests_that_have_begun() {
+        let checks = Authenticator::new(&[1; 32]);
+        let mut directory = with_key(&checks, Terms::first());
+        let old = checks.authenticate(&directory, text(7).as_bytes(), HERE, NOW).unwrap();
+        let token = Principal {
+            token: Some(Arc::new(TokenTerms {
+                id: "t".into(),
+                grants: Grants::parse(["encrypt:a*"]).unwrap(),
+                expires: WallTime::from_millis(NOW.as_millis() + 60_000),
+            })),
+            ..old.clone()
+        };
+        let authority = Authority::of(&directory, &token, HERE, NOW).unwrap();
+        assert!(authority.may_key(Permission::Encrypt, "ab") && !authority.may_key(Permission::Encrypt, "b"));
+        assert!(!authority.may(Permission::Decrypt), "a token allows no more than it says");
+
+        let next = generation(&checks, &mixed(7, 8), 2);
+        let rotate = Change::Rotate { by: None, id: old.key, generation: next, overlap_seconds: 10 };
+        apply(&mut directory, &rotate, NOW).unwrap();
+        assert!(Authority::of(&directory, &old, HERE, NOW).is_ok(), "the old secret overlaps");
+        assert_eq!(Authority::of(&directory, &token, HERE, NOW).err().map(|error| error.code), Some(REVOKED));
+        let new = checks.authenticate(&directory, mixed(7, 8).as_bytes(), HERE, NOW).unwrap();
+        assert_eq!((new.generation, code(&checks, &directory, &text(7))), (2, ""));
+        let later = WallTime::from_millis(NOW.as_millis() + 10_000);
+        assert!(Authority::of(&directory, &old, HERE, later).is_err());
+        let refused = checks.authenticate(&directory, text(7).as_bytes(), HERE, later).err();
+        assert_eq!(refused, Some(Refused::new(WRONG, None)));
+
+        let mut after = directory.clone();
+        after.remove(old.key);
+        assert!(Authority::of(&after, &new, HERE, NOW).is_err());
+    }
+}
