@@ -192,12 +192,12 @@ mod tests {
 
     use super::*;
     use crate::api::{Subject, Tools};
+    use crate::auth::{Authenticator, Directory};
     use crate::clock::{Moment, WallTime};
     use crate::crypto::random::{Generator, Kernel};
     use crate::http::head::Head;
     use crate::http::service::Arrival;
     use crate::keyring::Ring;
-    use crate::auth::{Authenticator, Directory};
     use crate::model::{Health, RequestId, StoreHealth};
     use crate::secret::Secret;
 

@@ -88,7 +88,13 @@ const fn stream(
     event: &'static str,
 ) -> Route {
     let serving = Serving::Streamed(direction);
-    Route { method: Method::Post, pattern, serving, access: Access::Permitted(permission), event: Some(event) }
+    Route {
+        method: Method::Post,
+        pattern,
+        serving,
+        access: Access::Permitted(permission),
+        event: Some(event),
+    }
 }
 
 /// A route of the life of keys, whose bodies are small.
@@ -108,12 +114,7 @@ const fn public(pattern: &'static str, handler: Handler) -> Route {
 }
 
 /// A route for whoever is recognised.
-const fn recognised(
-    method: Method,
-    pattern: &'static str,
-    handler: Handler,
-    event: &'static str,
-) -> Route {
+const fn recognised(method: Method, pattern: &'static str, handler: Handler, event: &'static str) -> Route {
     let serving = Serving::Whole(handler, BODY_SMALL_MAX_BYTES);
     Route { method, pattern, serving, access: Access::Recognised, event: Some(event) }
 }

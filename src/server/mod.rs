@@ -5,6 +5,7 @@
 //! fails ends the start with exit code 78 and says what to do; after the lock-down no file is opened.
 
 mod census;
+mod door;
 mod error;
 pub mod in_process;
 mod refusals;

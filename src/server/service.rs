@@ -8,12 +8,15 @@ use core::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use zeroize::Zeroizing;
+
 use crate::api::change::{Change, ChangeError, Outcome as ChangeOutcome};
 use crate::api::route::{self, Found, Route, Serving};
 use crate::api::{Answer, Call, Rejection, Subject, Tools, Verdict};
 use crate::audit::Sink;
 use crate::audit::line::{Event, Outcome, Request as AuditedRequest};
-use crate::auth::{self, CredentialFault, Registry};
+use crate::auth::Authenticator;
+use crate::auth::jwt::Room;
 use crate::clock::Moment;
 use crate::http::responder::{Fault, Responder};
 use crate::http::service::{Arrival, Exchange, Request, Service, Taking};
@@ -21,7 +24,7 @@ use crate::http::status::Status;
 use crate::http::target::Method;
 use crate::keeper::{Committed, Keeper, State, diary};
 use crate::limits::{CHANGES_PER_REQUEST_MAX_COUNT, COMMIT_SETTLE_MILLIS};
-use crate::model::{Permission, Principal};
+use crate::model::{ApiKeyId, Principal};
 use crate::publication::{Epoch, View};
 use crate::reactor::Turn;
 use crate::server::refusals::Refusals;
@@ -40,15 +43,6 @@ const METHOD_NOT_ALLOWED: Fault<'static> = Fault::new(
     "method_not_allowed",
     "The path exists for other methods: see Allow.",
 );
-const NO_CREDENTIAL: Fault<'static> = Fault::new(
-    Status::Unauthorized,
-    "credential_missing",
-    "Send an API key in X-API-Key, or in Authorization after Bearer.",
-);
-const BAD_CREDENTIAL: Fault<'static> =
-    Fault::new(Status::Unauthorized, "credential_invalid", "The credential is not valid.");
-const TWO_CREDENTIALS: Fault<'static> =
-    Fault::new(Status::BadRequest, "credential_repeated", "Send X-API-Key or Authorization, not both.");
 const AUDIT_FAILED: Fault<'static> = Fault::new(
     Status::ServiceUnavailable,
     "audit_unavailable",
@@ -71,7 +65,9 @@ pub(super) struct App {
     pub(super) entropy: Cell<bool>,
     pub(super) turn: Rc<Turn>,
     pub(super) view: View<State>,
-    pub(super) registry: Arc<Registry>,
+    pub(super) authenticator: Arc<Authenticator>,
+    /// Where tokens are decoded.
+    pub(super) room: RefCell<Box<Room>>,
     pub(super) tools: RefCell<Tools>,
     pub(super) refusals: Rc<Refusals>,
     pub(super) subjects: RefCell<Vec<Subject>>,
@@ -87,6 +83,16 @@ pub(super) enum Admission {
     Route(&'static Route, Option<Principal>),
     /// `OPTIONS` of a path.
     Options,
+}
+
+/// What became of a request before its handler is called.
+pub(super) struct SoFar<'a> {
+    /// The result of the change that the handler asked for.
+    pub(super) committed: Option<Result<ChangeOutcome, ChangeError>>,
+    /// Whether what the request is for was done with it.
+    pub(super) made: bool,
+    /// The text of an API key that was drawn.
+    pub(super) kept: &'a mut Option<Zeroizing<String>>,
 }
 
 impl Service for App {
@@ -116,23 +122,15 @@ impl Service for App {
                 return None;
             }
         };
-        let Some(permission) = route.permission else {
-            return Some((Admission::Route(route, None), route.taking()));
-        };
-        match self.identify(arrival, permission) {
-            Ok(principal) => Some((Admission::Route(route, Some(principal)), route.taking())),
-            Err((fault, challenge, principal)) => {
-                responder.fault(&fault, challenge);
-                if principal.is_none() && !self.refusals.admit(self.turn.wall()) {
-                    return None;
+        match self.identify(arrival, route.access) {
+            Ok(principal) => Some((Admission::Route(route, principal), route.taking())),
+            Err(turned) => {
+                turned.write(responder);
+                let principal = turned.principal.as_ref();
+                if principal.is_some() || self.refusals.admit(self.turn.wall()) {
+                    let subject = Subject { code: Some(turned.code), ..Subject::default() };
+                    self.tell(route, arrival, principal, responder, &subject);
                 }
-                self.tell(
-                    route,
-                    arrival,
-                    principal.as_ref(),
-                    responder,
-                    &Subject { code: Some(fault.code), ..Subject::default() },
-                );
                 None
             }
         }
@@ -176,8 +174,9 @@ impl Service for App {
         };
         let mut subject = self.subjects.borrow_mut().pop().unwrap_or_default();
         let principal = principal.as_ref();
-        let (asked, mut head) = ((route, principal), None);
-        let mut answer = self.handle(asked, &arrival, body, None, &mut subject, responder);
+        let (asked, mut head, mut kept) = ((route, principal), None, None);
+        let mut so_far = SoFar { committed: None, made: false, kept: &mut kept };
+        let mut answer = self.handle(asked, &arrival, body, so_far, &mut subject, responder);
         for _ in 0..CHANGES_PER_REQUEST_MAX_COUNT {
             let Ok(Verdict::Commit(change)) = answer else { break };
             let own = route.event == Some(change.name());
@@ -189,8 +188,9 @@ impl Service for App {
                     }
                     match self.settle(committed.settle).await {
                         Ok(()) => {
-                            let outcome = Some(committed.outcome);
-                            self.handle(asked, &arrival, body, outcome, &mut subject, responder)
+                            let made = own && committed.outcome.is_ok();
+                            so_far = SoFar { committed: Some(committed.outcome), made, kept: &mut kept };
+                            self.handle(asked, &arrival, body, so_far, &mut subject, responder)
                         }
                         Err(rejection) => Err(rejection),
                     }
@@ -215,64 +215,44 @@ impl Service for App {
     }
 }
 
-/// A refusal with its challenge, and who it was, if that is known.
-pub(super) type Refused = (Fault<'static>, &'static [(&'static str, &'static [u8])], Option<Principal>);
-
 impl App {
-    /// Finds out who asks and whether they may.
-    pub(super) fn identify(
-        &self,
-        arrival: &Arrival<'_>,
-        permission: Permission,
-    ) -> Result<Principal, Refused> {
-        let head = arrival.head;
-        let credential = auth::find(head.api_key(arrival.bytes), head.authorization(arrival.bytes));
-        // RFC 6750, section 3.1: no error code for a request that brought no credential.
-        const BARE: &[(&str, &[u8])] = &[("WWW-Authenticate", b"Bearer")];
-        const INVALID: &[(&str, &[u8])] = &[("WWW-Authenticate", b"Bearer error=\"invalid_token\"")];
-        const SCOPE: &[(&str, &[u8])] = &[("WWW-Authenticate", b"Bearer error=\"insufficient_scope\"")];
-        let text = credential.map_err(|fault| match fault {
-            CredentialFault::Missing => (NO_CREDENTIAL, BARE, None),
-            CredentialFault::Repeated => (TWO_CREDENTIALS, &[][..], None),
-            CredentialFault::Malformed => (BAD_CREDENTIAL, INVALID, None),
-        })?;
-        let principal = self.registry.authenticate(text).ok_or((BAD_CREDENTIAL, INVALID, None))?;
-        let _ = permission;
-        let _ = SCOPE;
-        Ok(principal)
-    }
-
     /// Runs the handler of `route`, which neither waits nor sees any other task's state.
     fn handle(
         &self,
-        (route, principal): (&Route, Option<&Principal>),
+        asked: (&Route, Option<&Principal>),
         arrival: &Arrival<'_>,
         body: &mut [u8],
-        committed: Option<Result<ChangeOutcome, ChangeError>>,
+        so_far: SoFar<'_>,
         subject: &mut Subject,
         responder: &mut Responder<'_>,
     ) -> Answer {
-        self.with_call((arrival, principal), body, committed, subject, |call| match route.serving {
+        self.with_call(asked, arrival, body, so_far, subject, |call| match asked.0.serving {
             Serving::Whole(handler, _) => handler(call, responder),
             // Such a row is admitted as one that is streamed, and never comes here.
             Serving::Streamed(_) => Err(Rejection::Overloaded),
         })
     }
 
-    /// Lends `work` what a handler works with.
+    /// Lends `work` what a handler works with, if who asks may still do it.
     pub(super) fn with_call<R>(
         &self,
-        (arrival, principal): (&Arrival<'_>, Option<&Principal>),
+        (route, principal): (&Route, Option<&Principal>),
+        arrival: &Arrival<'_>,
         body: &mut [u8],
-        committed: Option<Result<ChangeOutcome, ChangeError>>,
+        SoFar { committed, made, kept }: SoFar<'_>,
         subject: &mut Subject,
-        work: impl FnOnce(&mut Call<'_>) -> R,
-    ) -> R {
+        work: impl FnOnce(&mut Call<'_>) -> Result<R, Rejection>,
+    ) -> Result<R, Rejection> {
         let param = match route::find(arrival.head.method, arrival.head.path(arrival.bytes)) {
             Found::Route(_, param) => param,
             Found::OtherMethods(_) | Found::Nothing => None,
         };
         let look = self.view.enter();
+        let authority = match self.authorise(route, &look.callers, arrival, principal) {
+            // Who ends his own key is told that it was done.
+            Err(_) if made => None,
+            judged => judged?,
+        };
         let now = self.turn.now();
         let health = self.shared.health(now, self.keeper.store());
         let mut call = Call {
@@ -280,7 +260,12 @@ impl App {
             body,
             param,
             principal,
+            authority,
+            permission: route.permission(),
             ring: &look.ring,
+            callers: &look.callers,
+            authenticator: &self.authenticator,
+            kept,
             tools: &mut self.tools.borrow_mut(),
             health: &health,
             now,
@@ -381,6 +366,7 @@ impl App {
         let about = AuditedRequest {
             status,
             key: Some(subject.key.as_str()).filter(|key| !key.is_empty()),
+            api_key: subject.api_key.as_ref().map(ApiKeyId::as_str),
             key_version: subject.version,
             detail: subject.detail.filter(|_| good),
             items: subject.items,
@@ -422,7 +408,7 @@ pub(super) fn about<'a>(
     AuditedRequest {
         id: arrival.id,
         principal: principal.map(Principal::id),
-        token: None,
+        token: principal.and_then(Principal::token_id),
         remote: Some(arrival.peer),
         route: Some(route.pattern),
         status: 0,

@@ -9,7 +9,7 @@
 use crate::api::payload::{DECRYPTION_FAILED, Digits};
 use crate::api::route::Route;
 use crate::api::stream::{self, Direction, InUse, KEY_REVOKED, Sealing};
-use crate::api::{Call, Rejection, Subject};
+use crate::api::{Call, FORBIDDEN, Rejection, Subject};
 use crate::audit::Outcome;
 use crate::audit::line::{Bytes, Request as AuditedRequest};
 use crate::clock::Moment;
@@ -29,7 +29,7 @@ use crate::limits::{
 use crate::model::Principal;
 use crate::publication::Entered;
 use crate::reactor::turn::CommitFailed;
-use crate::server::service::{App, CONNECTION_LOST, about};
+use crate::server::service::{App, CONNECTION_LOST, SoFar, about};
 
 const AUDIT_FAILED: Fault<'static> = Fault::new(
     Status::ServiceUnavailable,
@@ -50,8 +50,6 @@ const _: () = {
 enum Stop {
     /// It can be answered with a refusal, if nothing was begun.
     Rejected(Rejection),
-    /// The credential went out of use.
-    Revoked(Fault<'static>, &'static [(&'static str, &'static [u8])]),
     /// The peer does not take its reply, or is gone.
     Gone(&'static str),
     /// The end could not be told, so that nothing can be told of that either.
@@ -255,11 +253,15 @@ impl<'a> Run<'a> {
     /// Whether principal and key version may still do what the stream does; the look at the snapshot that says so.
     fn recheck(&mut self, exchange: &impl Exchange) -> Result<Entered<'a, State>, Stop> {
         self.checked = self.app.turn.now();
-        if let Some(permission) = self.route.permission {
-            let asked = self.app.identify(&exchange.arrival(), permission);
-            asked.map_err(|(fault, challenge, _)| Stop::Revoked(fault, challenge))?;
-        }
         let look = self.app.view.enter();
+        let arrival = exchange.arrival();
+        let judged = self.app.authorise(self.route, &look.callers, &arrival, Some(&self.principal))?;
+        let named = self.route.permission().filter(|_| !self.subject.key.is_empty());
+        if let (Some(authority), Some(permission)) = (judged, named)
+            && !authority.may_key(permission, &self.subject.key)
+        {
+            return Err(Stop::Rejected(FORBIDDEN.into()));
+        }
         let revoked = |in_use: &InUse| !in_use.is_allowed(&look.ring, &self.subject.key, self.direction);
         if self.in_use.as_ref().is_some_and(revoked) {
             return Err(Stop::Rejected(KEY_REVOKED.into()));
@@ -273,13 +275,9 @@ impl<'a> Run<'a> {
         exchange: &impl Exchange,
         work: impl FnOnce(&mut Call<'_>) -> Result<R, Rejection>,
     ) -> Result<R, Rejection> {
-        self.app.with_call(
-            (&exchange.arrival(), Some(&self.principal)),
-            &mut [],
-            None,
-            &mut self.subject,
-            work,
-        )
+        let so_far = SoFar { committed: None, made: false, kept: &mut None };
+        let asked = (self.route, Some(&self.principal));
+        self.app.with_call(asked, &exchange.arrival(), &mut [], so_far, &mut self.subject, work)
     }
 
     /// Appends a line of the stream and waits until it is with the kernel.
@@ -330,7 +328,6 @@ impl<'a> Run<'a> {
         exchange.refuse(|arrival, responder| {
             match &stop {
                 Stop::Rejected(rejection) => rejection.write(responder),
-                Stop::Revoked(fault, challenge) => responder.fault(fault, challenge),
                 Stop::Untold => responder.fault(&AUDIT_FAILED, &[("Retry-After", b"1")]),
                 Stop::Gone(_) => return,
             }

@@ -27,11 +27,8 @@ use crate::secret::Secret;
 
 pub(super) const UNKNOWN_API_KEY: Fault<'static> =
     Fault::new(Status::NotFound, "unknown_api_key", "There is no API key of that identifier.");
-const KEY_REQUIRED: Fault<'static> = Fault::new(
-    Status::Forbidden,
-    "api_key_required",
-    "This is done with an API key, not with a token.",
-);
+const KEY_REQUIRED: Fault<'static> =
+    Fault::new(Status::Forbidden, "api_key_required", "This is done with an API key, not with a token.");
 const BAD_SCOPE: &str = "malformed_scope";
 const BAD_NETWORK: &str = "malformed_network";
 const BAD_PAGE: Fault<'static> = Fault::new(
@@ -155,7 +152,13 @@ pub fn create(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
         Some(Err(AnyError::Caller(ChangeError::Exists))) | None => {}
         Some(committed) => {
             let key = made(committed)?;
-            return form::reply(responder, Status::Created, &key, call.kept.as_ref().map(|text| text.as_str()), call.wall);
+            return form::reply(
+                responder,
+                Status::Created,
+                &key,
+                call.kept.as_ref().map(|text| text.as_str()),
+                call.wall,
+            );
         }
     }
     require_json(call)?;
@@ -215,7 +218,13 @@ pub fn configure(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
 pub fn rotate(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
     if let Some(committed) = call.committed.take() {
         let key = made(committed)?;
-        return form::reply(responder, Status::Ok, &key, call.kept.as_ref().map(|text| text.as_str()), call.wall);
+        return form::reply(
+            responder,
+            Status::Ok,
+            &key,
+            call.kept.as_ref().map(|text| text.as_str()),
+            call.wall,
+        );
     }
     let RotateBody { overlap_seconds } = if call.body.is_empty() {
         call.query(&[])?;

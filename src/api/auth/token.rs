@@ -101,7 +101,7 @@ pub fn token(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
         audience: call.authenticator.audience(),
         issued: wall,
         lifetime_seconds,
-        identifier,
+        jti: identifier,
         scope: &scope,
     };
     let made = key.current.token_secret.with(|secret| jwt::issue(secret, &new));
