@@ -310,7 +310,6 @@ impl<'a> Run<'a> {
     async fn stop(&mut self, stop: Stop, exchange: &mut impl Exchange) {
         let code = match &stop {
             Stop::Rejected(rejection) => rejection.code(),
-            Stop::Revoked(fault, _) => fault.code,
             Stop::Gone(code) => code,
             Stop::Untold => AUDIT_FAILED.code,
         };
