@@ -192,6 +192,7 @@ mod tests {
 
     use super::*;
     use crate::api::{Subject, Tools};
+    use crate::auth::Directory;
     use crate::clock::{Moment, WallTime};
     use crate::crypto::random::{Generator, Kernel};
     use crate::http::head::Head;
@@ -219,6 +220,7 @@ mod tests {
             param: None,
             principal: None,
             ring: &Ring::default(),
+            callers: &Directory::default(),
             tools: &mut tools,
             health: &health,
             now,

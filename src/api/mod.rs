@@ -37,6 +37,7 @@ use serde::Serialize;
 
 use crate::api::change::{Change, ChangeError, Outcome};
 use crate::audit::line::{Detail, Items};
+use crate::auth::{self, Directory};
 use crate::clock::{Moment, WallTime};
 use crate::crypto::random::Generator;
 use crate::http::media::{ContentType, ReplyForm};
@@ -47,7 +48,7 @@ use crate::http::service::Arrival;
 use crate::http::status::Status;
 use crate::keyring::{self, Key, Ring};
 use crate::limits::{ASSOCIATED_DATA_MAX_BYTES, CONTEXT_MAX_BYTES, KEY_BYTES};
-use crate::model::{Health, KeyName, Permission, Principal};
+use crate::model::{ApiKeyId, Health, KeyName, Permission, Principal};
 use crate::secret::Secret;
 
 /// What a worker lends to its handlers, one after the other.
@@ -89,6 +90,8 @@ impl Tools {
 pub struct Subject {
     /// The key that was used; only a name that exists or could exist.
     pub key: String,
+    /// The API key that was meant.
+    pub api_key: Option<ApiKeyId>,
     /// The version that was used.
     pub version: Option<u32>,
     /// The code of the refusal; of a batch that was answered, that of its first item if every item was refused.
@@ -105,6 +108,7 @@ impl Subject {
     /// Forgets the last request and keeps the memory.
     pub fn clear(&mut self) {
         self.key.clear();
+        self.api_key = None;
         self.version = None;
         self.code = None;
         self.detail = None;
@@ -142,6 +146,8 @@ pub struct Call<'a> {
     pub principal: Option<&'a Principal>,
     /// The keys as they are now.
     pub ring: &'a Ring,
+    /// The API keys as they are now.
+    pub callers: &'a Directory,
     /// The worker's tools.
     pub tools: &'a mut Tools,
     /// The state of the server.
@@ -210,6 +216,19 @@ impl<'a> Call<'a> {
         match self.committed.take().transpose()? {
             None => Ok(None),
             Some(Outcome::Key(outcome)) => Ok(Some(outcome)),
+            Some(Outcome::Caller(_)) => Err(ChangeError::Unavailable.into()),
+        }
+    }
+
+    /// What became of the change of an API key that this handler asked for; nothing if it has not asked yet.
+    ///
+    /// # Errors
+    /// Why it was not made.
+    pub fn changed_caller(&mut self) -> Result<Option<auth::Outcome>, Rejection> {
+        match self.committed.take().transpose()? {
+            None => Ok(None),
+            Some(Outcome::Caller(outcome)) => Ok(Some(outcome)),
+            Some(Outcome::Key(_)) => Err(ChangeError::Unavailable.into()),
         }
     }
 
@@ -250,6 +269,12 @@ pub enum Verdict {
 
 impl From<keyring::Change> for Verdict {
     fn from(change: keyring::Change) -> Self {
+        Self::Commit(change.into())
+    }
+}
+
+impl From<auth::Change> for Verdict {
+    fn from(change: auth::Change) -> Self {
         Self::Commit(change.into())
     }
 }
@@ -334,6 +359,7 @@ impl From<ChangeError> for Rejection {
     fn from(error: ChangeError) -> Self {
         let (status, code, detail) = match error {
             ChangeError::Key(error) => return error.into(),
+            ChangeError::Caller(error) => return error.into(),
             ChangeError::Unavailable => (
                 Status::ServiceUnavailable,
                 "changes_unavailable",
@@ -407,6 +433,44 @@ impl From<keyring::ChangeError> for Rejection {
             }
             ChangeError::VersionsFull => {
                 (Status::Conflict, "key_versions_full", "The key has as many versions as it may have.")
+            }
+        };
+        Self::Fault(Fault::new(status, code, detail))
+    }
+}
+
+impl From<auth::ChangeError> for Rejection {
+    fn from(error: auth::ChangeError) -> Self {
+        use auth::ChangeError;
+        let (status, code, detail) = match error {
+            ChangeError::NotCovered => return FORBIDDEN.into(),
+            ChangeError::Unknown => {
+                (Status::NotFound, "unknown_api_key", "There is no API key of this identifier.")
+            }
+            ChangeError::Exists => {
+                (Status::Conflict, "api_key_exists", "An API key has this identifier already. Try again.")
+            }
+            ChangeError::LastAdmin => (
+                Status::Conflict,
+                "last_admin_key",
+                "This is the last API key with the scope admin. Make another one first.",
+            ),
+            ChangeError::Active => {
+                (Status::Conflict, "api_key_active", "The API key is valid. Revoke it first.")
+            }
+            ChangeError::Revoked => (Status::Conflict, "api_key_revoked", "The API key is revoked."),
+            ChangeError::Terms => (
+                Status::BadRequest,
+                "api_key_terms",
+                "Name, description, rate, networks or overlap are out of their bounds, or the expiry has passed.",
+            ),
+            ChangeError::Full => (
+                Status::Conflict,
+                "api_keys_full",
+                "There are as many API keys as there may be. Delete some that are revoked.",
+            ),
+            ChangeError::Outdated => {
+                (Status::Conflict, "api_key_outdated", "The secret was changed meanwhile. Try again.")
             }
         };
         Self::Fault(Fault::new(status, code, detail))

@@ -21,7 +21,7 @@ use crate::http::status::Status;
 use crate::http::target::Method;
 use crate::keeper::{Committed, Keeper, State, diary};
 use crate::limits::{CHANGES_PER_REQUEST_MAX_COUNT, COMMIT_SETTLE_MILLIS};
-use crate::model::{Permission, Principal};
+use crate::model::{ApiKeyId, Permission, Principal};
 use crate::publication::{Epoch, View};
 use crate::reactor::Turn;
 use crate::server::refusals::Refusals;
@@ -281,6 +281,7 @@ impl App {
             param,
             principal,
             ring: &look.ring,
+            callers: &look.callers,
             tools: &mut self.tools.borrow_mut(),
             health: &health,
             now,
@@ -381,6 +382,7 @@ impl App {
         let about = AuditedRequest {
             status,
             key: Some(subject.key.as_str()).filter(|key| !key.is_empty()),
+            api_key: subject.api_key.as_ref().map(ApiKeyId::as_str),
             key_version: subject.version,
             detail: subject.detail.filter(|_| good),
             items: subject.items,
@@ -422,7 +424,7 @@ pub(super) fn about<'a>(
     AuditedRequest {
         id: arrival.id,
         principal: principal.map(Principal::id),
-        token: None,
+        token: principal.and_then(Principal::token_id),
         remote: Some(arrival.peer),
         route: Some(route.pattern),
         status: 0,

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::audit::Replay;
 use crate::audit::replay::{self, Unfinished};
-use crate::auth::{Registry, api_key};
+use crate::auth::{Registry, Rights, StoredKey, api_key};
 use crate::clock::Moment;
 use crate::config::Config;
 use crate::console::{self, Level};
@@ -72,7 +72,7 @@ pub(super) fn open(
     }
     let (mut opened, mut sealer, mut opening) = load(data_dir, &master, witness)?;
     rolled_back |= opening.loaded.rolled_back;
-    if opening.api_keys.is_empty() {
+    if opening.state.callers.is_empty() {
         // A start that did not get through left it so: without an API key nobody could ever use it.
         if !may_make {
             return Err(ServerError::config(
@@ -87,7 +87,15 @@ pub(super) fn open(
     opening.loaded.rolled_back |= rolled_back;
     compact(&mut opened.journal, data_dir);
     let mut registry = opened.root.pepper().map_err(StoreError::from)?.with(Registry::new);
-    opening.api_keys.drain(..).for_each(|key| registry.insert(key));
+    for key in opening.state.callers.keys() {
+        registry.insert(StoredKey {
+            id: *key.id.as_bytes(),
+            rights: Rights::Admin,
+            created: key.created,
+            salt: key.salt,
+            digest: key.current.digest,
+        });
+    }
     let backup_key = match &config.backup_key_file {
         Some(path) => MasterKey::read_file(path)?.into_secret(),
         None => opened.root.backup_key().map_err(StoreError::from)?,
