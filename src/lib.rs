@@ -19,7 +19,7 @@
 //! A worker accepts a connection ([`reactor::run`]) and gives it a task that rests as a few bytes
 //! ([`http::connection::Idle`]). Its first byte takes a workspace with leased buffers ([`reactor::lease`]).
 //! [`http::head::Head`] parses the head and refuses what two parsers could read in two ways. The service behind
-//! [`http::service::Service`] finds the row in [`api::route::TABLE`], asks [`auth::Registry`] who it is, and only then
+//! [`http::service::Service`] finds the row in [`api::route::TABLE`], asks [`auth::Authenticator`] who it is, and only then
 //! is the body waited for. The handler ([`api::encrypt`], say) is a plain function: it takes the key from its snapshot
 //! ([`publication::View`]), seals in place ([`crypto::aead::seal`]) and writes the reply into the output buffer. One line is
 //! appended to the worker's [`audit::Batch`]. At the end of the turn of the loop all lines go out in one write, and

@@ -329,6 +329,10 @@ pub const TOKEN_MAX_BYTES: usize = 4 * 1024;
 pub const TOKEN_DECODED_MAX_BYTES: usize = TOKEN_MAX_BYTES / 4 * 3;
 /// How far the clocks of this server and of whoever made a token may be apart.
 pub const TOKEN_LEEWAY_MILLIS: u64 = 30_000;
+/// Who makes the tokens, as they say.
+pub const TOKEN_ISSUER_DEFAULT_TEXT: &str = "quantonium";
+/// For whom they are, as they say.
+pub const TOKEN_AUDIENCE_DEFAULT_TEXT: &str = "quantonium";
 /// Default for the time from a token's making to its end.
 pub const TOKEN_LIFETIME_DEFAULT_SECONDS: u64 = 900;
 /// Longest such time; a token that claims more is refused.

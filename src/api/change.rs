@@ -5,14 +5,17 @@
 
 use core::fmt;
 
+use crate::auth;
 use crate::keyring;
-use crate::model::KeyName;
+use crate::model::{ApiKeyId, KeyName};
 
 /// A change that a handler or the schedule asks for; only the keeper carries one out.
 #[derive(Debug)]
 pub enum Change {
     /// Of a key.
     Key(keyring::Change),
+    /// Of an API key.
+    Caller(auth::Change),
 }
 
 impl Change {
@@ -21,6 +24,7 @@ impl Change {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Key(change) => change.name(),
+            Self::Caller(change) => change.name(),
         }
     }
 
@@ -32,6 +36,7 @@ impl Change {
             Self::Key(change) => {
                 matches!(change, Of::Configure { .. } | Of::Delete { .. } | Of::Purge { .. })
             }
+            Self::Caller(change) => change.is_bare(),
         }
     }
 
@@ -40,6 +45,7 @@ impl Change {
     pub fn target(&self) -> Target {
         match self {
             Self::Key(change) => Target::Key(change.key().clone()),
+            Self::Caller(change) => Target::Caller(change.id()),
         }
     }
 }
@@ -50,11 +56,19 @@ impl From<keyring::Change> for Change {
     }
 }
 
+impl From<auth::Change> for Change {
+    fn from(change: auth::Change) -> Self {
+        Self::Caller(change)
+    }
+}
+
 /// What a change is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Target {
     /// A key.
     Key(KeyName),
+    /// An API key.
+    Caller(ApiKeyId),
 }
 
 impl Target {
@@ -63,6 +77,7 @@ impl Target {
     pub fn key(&self) -> Option<&str> {
         match self {
             Self::Key(name) => Some(name.as_str()),
+            Self::Caller(_) => None,
         }
     }
 
@@ -71,6 +86,7 @@ impl Target {
     pub fn api_key(&self) -> Option<&str> {
         match self {
             Self::Key(_) => None,
+            Self::Caller(id) => Some(id.as_str()),
         }
     }
 }
@@ -80,6 +96,8 @@ impl Target {
 pub enum Outcome {
     /// Of a key.
     Key(keyring::Outcome),
+    /// Of an API key.
+    Caller(auth::Outcome),
 }
 
 impl Outcome {
@@ -88,6 +106,7 @@ impl Outcome {
     pub fn changed(&self) -> bool {
         match self {
             Self::Key(outcome) => outcome.changed(),
+            Self::Caller(outcome) => outcome.changed(),
         }
     }
 
@@ -97,6 +116,7 @@ impl Outcome {
         use keyring::Effect;
         match self {
             Self::Key(outcome) => matches!(outcome.effect, Effect::Put | Effect::Removed),
+            Self::Caller(outcome) => outcome.changed(),
         }
     }
 
@@ -106,6 +126,7 @@ impl Outcome {
     pub const fn restricts(&self) -> bool {
         match self {
             Self::Key(outcome) => outcome.restricts,
+            Self::Caller(outcome) => outcome.restricts,
         }
     }
 
@@ -114,6 +135,7 @@ impl Outcome {
     pub fn version(&self) -> Option<u32> {
         match self {
             Self::Key(outcome) => Some(outcome.key.latest_number()),
+            Self::Caller(_) => None,
         }
     }
 
@@ -122,6 +144,7 @@ impl Outcome {
     pub fn target(&self) -> Target {
         match self {
             Self::Key(outcome) => Target::Key(outcome.key.name().clone()),
+            Self::Caller(outcome) => Target::Caller(outcome.key.id),
         }
     }
 }
@@ -132,11 +155,19 @@ impl From<keyring::Outcome> for Outcome {
     }
 }
 
+impl From<auth::Outcome> for Outcome {
+    fn from(outcome: auth::Outcome) -> Self {
+        Self::Caller(outcome)
+    }
+}
+
 /// Why a change was not made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChangeError {
     /// The state of the keys does not allow it.
     Key(keyring::ChangeError),
+    /// The state of the API keys does not allow it.
+    Caller(auth::ChangeError),
     /// The keeper cannot take the change now.
     Unavailable,
     /// The store could not write the change down; nothing of it was kept.
@@ -155,10 +186,17 @@ impl From<keyring::ChangeError> for ChangeError {
     }
 }
 
+impl From<auth::ChangeError> for ChangeError {
+    fn from(error: auth::ChangeError) -> Self {
+        Self::Caller(error)
+    }
+}
+
 impl fmt::Display for ChangeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Key(error) => return error.fmt(f),
+            Self::Caller(error) => return error.fmt(f),
             Self::Unavailable => "the change cannot be made now",
             Self::StoreFailed => "the store could not write the change down",
             Self::StoreFull => "the store has no room for the change",

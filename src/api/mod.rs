@@ -39,7 +39,10 @@ use zeroize::Zeroizing;
 
 use crate::api::change::{Change, ChangeError, Outcome};
 use crate::audit::line::{Detail, Items};
-use crate::auth::{Authenticator, Authority, Directory, Refused};
+use crate::auth::{
+    Authenticator, Authority, Change as CallerChange, ChangeError as CallerError, Directory,
+    Outcome as CallerOutcome, Refused,
+};
 use crate::clock::{Moment, WallTime};
 use crate::crypto::random::Generator;
 use crate::http::media::{ContentType, ReplyForm};
@@ -92,6 +95,8 @@ impl Tools {
 pub struct Subject {
     /// The key that was used; only a name that exists or could exist.
     pub key: String,
+    /// The API key that was meant.
+    pub api_key: Option<ApiKeyId>,
     /// The version that was used.
     pub version: Option<u32>,
     /// The code of the refusal; of a batch that was answered, that of its first item if every item was refused.
@@ -102,20 +107,18 @@ pub struct Subject {
     pub items: Option<Items>,
     /// Whether a change was made: whatever the reply says, the line says so.
     pub changed: bool,
-    /// The API key that was changed or looked at.
-    pub api_key: Option<ApiKeyId>,
 }
 
 impl Subject {
     /// Forgets the last request and keeps the memory.
     pub fn clear(&mut self) {
         self.key.clear();
+        self.api_key = None;
         self.version = None;
         self.code = None;
         self.detail = None;
         self.items = None;
         self.changed = false;
-        self.api_key = None;
     }
 
     /// Notes what became of the change that was asked for.
@@ -228,8 +231,7 @@ impl<'a> Call<'a> {
     /// # Errors
     /// 403
     pub fn allow(&mut self, name: &str) -> Result<(), Rejection> {
-        self.subject.note_key(name);
-        self.sight().allow(name)
+        self.sight().allow(self.subject, name)
     }
 
     /// What of the keys who asks may see.
@@ -246,8 +248,19 @@ impl<'a> Call<'a> {
         match self.committed.take().transpose()? {
             None => Ok(None),
             Some(Outcome::Key(outcome)) => Ok(Some(outcome)),
-            // No change of an API key is asked for where a key is meant.
-            Some(Outcome::Caller(_)) => Err(Rejection::Overloaded),
+            Some(Outcome::Caller(_)) => Err(ChangeError::Unavailable.into()),
+        }
+    }
+
+    /// What became of the change of an API key that this handler asked for; nothing if it has not asked yet.
+    ///
+    /// # Errors
+    /// Why it was not made.
+    pub fn changed_caller(&mut self) -> Result<Option<CallerOutcome>, Rejection> {
+        match self.committed.take().transpose()? {
+            None => Ok(None),
+            Some(Outcome::Caller(outcome)) => Ok(Some(outcome)),
+            Some(Outcome::Key(_)) => Err(ChangeError::Unavailable.into()),
         }
     }
 
@@ -274,8 +287,7 @@ impl<'a> Sight<'a> {
     /// # Errors
     /// 403 if who asks may not use a key of that name, be there one or not; 404 if there is none.
     pub fn key(&self, subject: &mut Subject, name: &str) -> Result<&'a Arc<Key>, Rejection> {
-        subject.note_key(name);
-        self.allow(name)?;
+        self.allow(subject, name)?;
         self.ring.get(name).ok_or(Rejection::Fault(UNKNOWN_KEY))
     }
 
@@ -286,7 +298,13 @@ impl<'a> Sight<'a> {
         self.permission.is_none_or(|permission| self.may(permission, name))
     }
 
-    fn allow(&self, name: &str) -> Result<(), Rejection> {
+    /// Whether who asks may do what the route demands with a key of this name, which may not exist. The audit line will say
+    /// which it was.
+    ///
+    /// # Errors
+    /// 403
+    pub fn allow(&self, subject: &mut Subject, name: &str) -> Result<(), Rejection> {
+        subject.note_key(name);
         if self.allows(name) { Ok(()) } else { Err(FORBIDDEN.into()) }
     }
 
@@ -318,6 +336,12 @@ pub enum Verdict {
 
 impl From<keyring::Change> for Verdict {
     fn from(change: keyring::Change) -> Self {
+        Self::Commit(change.into())
+    }
+}
+
+impl From<CallerChange> for Verdict {
+    fn from(change: CallerChange) -> Self {
         Self::Commit(change.into())
     }
 }
@@ -407,6 +431,7 @@ impl From<ChangeError> for Rejection {
     fn from(error: ChangeError) -> Self {
         let (status, code, detail) = match error {
             ChangeError::Key(error) => return error.into(),
+            ChangeError::Caller(error) => return error.into(),
             ChangeError::Unavailable => (
                 Status::ServiceUnavailable,
                 "changes_unavailable",
@@ -480,6 +505,44 @@ impl From<keyring::ChangeError> for Rejection {
             }
             ChangeError::VersionsFull => {
                 (Status::Conflict, "key_versions_full", "The key has as many versions as it may have.")
+            }
+        };
+        Self::Fault(Fault::new(status, code, detail))
+    }
+}
+
+impl From<CallerError> for Rejection {
+    fn from(error: CallerError) -> Self {
+        use CallerError as ChangeError;
+        let (status, code, detail) = match error {
+            ChangeError::NotCovered => return FORBIDDEN.into(),
+            ChangeError::Unknown => {
+                (Status::NotFound, "unknown_api_key", "There is no API key of this identifier.")
+            }
+            ChangeError::Exists => {
+                (Status::Conflict, "api_key_exists", "An API key has this identifier already. Try again.")
+            }
+            ChangeError::LastAdmin => (
+                Status::Conflict,
+                "last_admin_key",
+                "This is the last API key with the scope admin. Make another one first.",
+            ),
+            ChangeError::Active => {
+                (Status::Conflict, "api_key_active", "The API key is valid. Revoke it first.")
+            }
+            ChangeError::Revoked => (Status::Conflict, "api_key_revoked", "The API key is revoked."),
+            ChangeError::Terms => (
+                Status::BadRequest,
+                "api_key_terms",
+                "Name, description, rate, networks or overlap are out of their bounds, or the expiry has passed.",
+            ),
+            ChangeError::Full => (
+                Status::Conflict,
+                "api_keys_full",
+                "There are as many API keys as there may be. Delete some that are revoked.",
+            ),
+            ChangeError::Outdated => {
+                (Status::Conflict, "api_key_outdated", "The secret was changed meanwhile. Try again.")
             }
         };
         Self::Fault(Fault::new(status, code, detail))

@@ -15,8 +15,8 @@ use crate::limits::{
 };
 use crate::model::{KeyName, RequestId};
 
-/// Changes of the key ring have names that begin with this.
-const CHANGES: &[u8] = b"key.";
+/// Changes of keys and of API keys have names that begin with one of these.
+const CHANGES: [&[u8]; 2] = [b"key.", b"auth.key."];
 /// The code of an outcome after which nobody knew whether the change is durable: the next start knows.
 const AMBIGUOUS: &[u8] = b"store_ambiguous";
 
@@ -31,6 +31,8 @@ pub struct Unfinished {
     pub principal: Option<String>,
     /// The key.
     pub key: Option<String>,
+    /// The API key that was to be changed.
+    pub api_key: Option<String>,
     /// How many changes of the same request were written down before it.
     pub before: usize,
     /// The request of the last change in the same stream that was written down before it: if the store remembers that
@@ -139,7 +141,7 @@ impl Replay {
         }
         let name = member(line, b",\"event\":\"")?;
         let is_head = name == STORE_HEAD.as_bytes();
-        if !is_head && !name.starts_with(CHANGES) {
+        if !is_head && !CHANGES.iter().any(|prefix| name.starts_with(prefix)) {
             return None;
         }
         let mark = self.mark(line);
@@ -199,6 +201,7 @@ fn unfinished(line: &[u8], event: &[u8], request: RequestId) -> Option<Unfinishe
         request,
         event: text(event)?,
         principal: member(line, b",\"principal\":\"").and_then(text).filter(plain),
+        api_key: member(line, b",\"api_key\":\"").and_then(text).filter(plain),
         key: member(line, b",\"key\":\"").and_then(text).filter(|key| KeyName::is_valid(key)),
         before: 0,
         after: None,

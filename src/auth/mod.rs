@@ -13,8 +13,6 @@ pub mod directory;
 pub mod entry;
 pub mod jwt;
 pub mod record;
-pub mod registry;
-pub mod stored;
 
 pub use authenticator::{Authenticator, Authority, NotAKey, Refused};
 pub use change::{Change, ChangeError, Effect, Outcome, TermsChange};
@@ -22,5 +20,3 @@ pub use credential::{CredentialFault, find};
 pub use directory::Directory;
 pub use entry::{ApiKey, Generation, Terms, Usage};
 pub use record::{Malformed, UseRecord, decode_key, decode_use, encode_key, encode_use};
-pub use registry::Registry;
-pub use stored::{Rights, StoredKey};

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::auth::StoredKey;
+use crate::auth::{self, ApiKey, UseRecord};
 use crate::keyring::{Key, decode_key, decode_uses};
 use crate::limits::JOURNAL_DAMAGES_SHOWN_MAX_COUNT;
 use crate::store::{Kind, Path, Record, Sealer, Unreadable};
@@ -18,7 +18,9 @@ pub(super) struct Contents {
     /// The keys, by name.
     pub(super) keys: BTreeMap<String, Key>,
     /// The API keys, by identifier.
-    pub(super) api_keys: BTreeMap<String, StoredKey>,
+    pub(super) api_keys: BTreeMap<String, ApiKey>,
+    /// Use figures of API keys.
+    figures: Vec<UseRecord>,
     /// What cannot be read: the first ones.
     pub(super) unreadable: Vec<Unreadable>,
     /// How many records cannot be read.
@@ -59,6 +61,11 @@ impl Gathered {
                 names.get(id).and_then(|name| sealer.verify_path(record, Kind::Uses, name).err())
             })
             .collect();
+        for figures in &contents.figures {
+            if let Some(key) = contents.api_keys.get(figures.id.as_str()) {
+                key.usage.absorb(figures.count, figures.last);
+            }
+        }
         misplaced.into_iter().for_each(|unreadable| contents.note(unreadable));
         contents
     }
@@ -81,9 +88,14 @@ impl Contents {
                 return Ok(Some(*uses.id()));
             }
             Some(Kind::ApiKey) => {
-                let key = StoredKey::decode(&plaintext).map_err(|_| unreadable(MALFORMED))?;
-                sealer.verify_path(record, Kind::ApiKey, key.name())?;
-                self.api_keys.insert(key.name().to_owned(), key);
+                let key = auth::decode_key(&plaintext).map_err(|_| unreadable(MALFORMED))?;
+                sealer.verify_path(record, Kind::ApiKey, key.id.as_str())?;
+                self.api_keys.insert(key.id.as_str().to_owned(), key);
+            }
+            Some(Kind::CallerUse) => {
+                let figures = auth::decode_use(&plaintext).map_err(|_| unreadable(MALFORMED))?;
+                sealer.verify_path(record, Kind::CallerUse, figures.id.as_str())?;
+                self.figures.push(figures);
             }
             None => return Err(unreadable("it is of an unknown kind: a newer version may have written it")),
         }

@@ -1,7 +1,7 @@
 //! What `quantonium store` reports, for people and in JSON.
 //!
-//! Owns the members of the JSON reports and the words of the text ones; both say the same. Invariant: nothing of a
-//! key but its name, type, versions and states is in them.
+//! Owns the members of the JSON reports and the words of the text ones; both say the same. Invariants: nothing of a
+//! key but its name, type, versions and states is in them; nothing of an API key that a secret could be tried with.
 
 use core::fmt::{self, Write as _};
 use std::path::Path;
@@ -9,7 +9,8 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::contents::Contents;
-use crate::auth::StoredKey;
+use crate::auth::ApiKey;
+use crate::clock::WallTime;
 use crate::keyring::Key;
 use crate::store::journal::{Damage, Inspected, Report};
 use crate::store::{TornTail, Witness, quoted};
@@ -68,7 +69,13 @@ struct Stretch {
 #[derive(Debug, Serialize)]
 struct ApiKeyLine {
     id: String,
+    name: String,
+    scopes: String,
     created_at: String,
+    expires_at: Option<String>,
+    revoked_at: Option<String>,
+    uses: u64,
+    last_used_at: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -162,8 +169,18 @@ impl Verification {
 }
 
 impl ApiKeyLine {
-    fn new(key: &StoredKey) -> Self {
-        Self { id: format!("qk_{}", key.name()), created_at: key.created.civil().to_string() }
+    fn new(key: &ApiKey) -> Self {
+        let time = |time: WallTime| time.civil().to_string();
+        Self {
+            id: format!("qk_{}", key.id),
+            created_at: time(key.created),
+            name: key.terms.name.to_string(),
+            scopes: key.terms.grants.to_string(),
+            expires_at: key.terms.expires.map(time),
+            revoked_at: key.revoked.map(time),
+            uses: key.usage.count(),
+            last_used_at: key.usage.last().map(time),
+        }
     }
 }
 
@@ -203,6 +220,20 @@ impl fmt::Display for Header {
     }
 }
 
+impl fmt::Display for ApiKeyLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, name, scopes, created_at, .. } = self;
+        // Names hold nothing that controls a terminal, and are quoted all the same: they may hold blanks.
+        write!(f, "{id} made {created_at}, {}, may {scopes}", quoted(Path::new(name)))?;
+        let dates =
+            [("expires", &self.expires_at), ("revoked", &self.revoked_at), ("used", &self.last_used_at)];
+        dates
+            .iter()
+            .filter_map(|(what, date)| date.as_ref().map(|date| (what, date)))
+            .try_for_each(|(what, date)| write!(f, ", {what} {date}"))
+    }
+}
+
 impl fmt::Display for Inspection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.header)?;
@@ -211,7 +242,7 @@ impl fmt::Display for Inspection {
         };
         writeln!(f, "revision:      {revision}")?;
         writeln!(f, "API keys:      {}", api_keys.len())?;
-        api_keys.iter().try_for_each(|key| writeln!(f, "  {} made {}", key.id, key.created_at))?;
+        api_keys.iter().try_for_each(|key| writeln!(f, "  {key}"))?;
         writeln!(f, "keys:          {}", keys.len())?;
         keys.iter().try_for_each(|key| writeln!(f, "  {key}"))
     }

@@ -6,13 +6,14 @@
 
 use std::io::ErrorKind;
 use std::path::Path;
+use std::sync::Arc;
 
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 use super::failure::Failure;
-use crate::auth::StoredKey;
+use crate::auth::ApiKey;
 use crate::clock::Moment;
 use crate::crypto::random::{Generator, Kernel};
 use crate::keeper::{self, initialise};
@@ -30,7 +31,7 @@ const JOURNAL_NEXT_NAME: &str = "journal.next";
 /// What was done.
 pub(super) struct Rotated {
     /// The API keys that ended.
-    pub(super) ended: Vec<StoredKey>,
+    pub(super) ended: Vec<Arc<ApiKey>>,
     /// Keys that were sealed anew.
     pub(super) keys_count: usize,
 }
@@ -86,7 +87,8 @@ pub(super) fn rotate(
     settled.map_err(|failure| {
         failure.and("; the new store is in place, and the new admin key is its own: it was handed over")
     })?;
-    Ok(Rotated { ended: opening.api_keys, keys_count: opening.state.ring.len() })
+    let ended = opening.state.callers.keys().cloned().collect();
+    Ok(Rotated { ended, keys_count: opening.state.ring.len() })
 }
 
 /// Writes records into the new store, as many at a time as it takes.

@@ -127,7 +127,7 @@ impl Desk {
             rotate_root::rotate(&self.data_dir, &self.master()?, self.witness, hand_over)?;
         let mut said = format!("{keys_count} keys sealed anew under a new root key; verified\n");
         for key in ended {
-            said.push_str(&format!("ended: API key qk_{}, made {}\n", key.name(), key.created.civil()));
+            said.push_str(&format!("ended: API key qk_{}, made {}\n", key.id, key.created.civil()));
         }
         let admin = admin_key_file
             .map_or("on standard output, shown once".to_owned(), |path| format!("in {}", quoted(path)));

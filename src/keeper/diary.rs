@@ -89,8 +89,12 @@ impl Diary {
                 false if reaches_back => Outcome::Failure,
                 false => Outcome::Unknown,
             };
-            let about =
-                Request { principal: of.principal.as_deref(), key: of.key.as_deref(), ..about(&of.request) };
+            let about = Request {
+                principal: of.principal.as_deref(),
+                key: of.key.as_deref(),
+                api_key: of.api_key.as_deref(),
+                ..about(&of.request)
+            };
             self.append(&of.event, outcome, Some("reconciled"), None, about, now)?;
         }
         self.sink.commit(now)

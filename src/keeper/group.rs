@@ -10,8 +10,9 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use crate::api::change::{Change, ChangeError, Outcome, Target};
+use crate::auth;
 use crate::crypto;
-use crate::keeper::state::{Before, State};
+use crate::keeper::state::{Entry, State};
 use crate::keyring::{self, Circumstances, Effect, Key, encode_key, encode_uses};
 use crate::limits::{STORE_APPEND_MAX_BYTES, STORE_RECORD_MAX_BYTES, STORE_RECORD_OVERHEAD_BYTES};
 use crate::store::{Kind, Origin, Path, Record, SEAL_NONCE_BYTES, SEAL_OVERHEAD_BYTES, Sealer};
@@ -79,13 +80,13 @@ impl<'a> Group<'a> {
     /// Judges one more change. Returns whether there was room for it.
     pub(super) fn judge(&mut self, asked: &Asked, at: &mut Circumstances<'_>) -> bool {
         let target = asked.change.target();
-        let depends = self.touched.contains(&target);
-        let before = self.state.before(&target);
+        let depends = self.is_touched(&target);
+        let before = self.state.get(&target);
         let mut outcome = self.state.apply(&asked.change, at);
         if let Ok(made) = &outcome
             && made.changed()
         {
-            match self.stage(&before, made) {
+            match self.stage(before.as_ref(), made) {
                 Ok(()) => {
                     self.touched.insert(target);
                     self.origins.push(asked.origin);
@@ -95,12 +96,25 @@ impl<'a> Group<'a> {
                     if matches!(unfit, Unfit::Later) {
                         return false;
                     }
-                    outcome = Err(keyring::ChangeError::VersionsFull.into());
+                    outcome = Err(match made {
+                        Outcome::Key(_) => keyring::ChangeError::VersionsFull.into(),
+                        Outcome::Caller(_) => ChangeError::StoreFailed,
+                    });
                 }
             }
         }
         self.verdicts.push(Verdict { outcome, depends });
         true
+    }
+
+    /// Whether what `target` is judged by is another than before. An API key is judged by the others, too: by whoever
+    /// asks, and by those that may do everything.
+    fn is_touched(&self, target: &Target) -> bool {
+        match target {
+            Target::Key(_) => self.touched.contains(target),
+            // They come last in the order of targets.
+            Target::Caller(_) => matches!(self.touched.last(), Some(Target::Caller(_))),
+        }
     }
 
     /// Whether there is nothing to write down.
@@ -139,10 +153,27 @@ impl<'a> Group<'a> {
     }
 
     /// Notes what has to be written down for one change.
-    fn stage(&mut self, before: &Before, made: &Outcome) -> Result<(), Unfit> {
-        match (before, made) {
-            (Before::Key(before), Outcome::Key(made)) => self.stage_key(before.as_deref(), made),
+    fn stage(&mut self, before: Option<&Entry>, made: &Outcome) -> Result<(), Unfit> {
+        match made {
+            Outcome::Key(made) => {
+                let before = before.and_then(|before| match before {
+                    Entry::Key(key) => Some(&**key),
+                    Entry::Caller(_) => None,
+                });
+                self.stage_key(before, made)
+            }
+            Outcome::Caller(made) => self.stage_caller(made),
         }
+    }
+
+    fn stage_caller(&mut self, made: &auth::Outcome) -> Result<(), Unfit> {
+        let id = made.key.id.as_str();
+        let keys = self.sealer.path(Kind::ApiKey, id);
+        self.take(match made.effect {
+            auth::Effect::None => Vec::new(),
+            auth::Effect::Put => vec![(keys, Some(auth::encode_key(&made.key)))],
+            auth::Effect::Removed => vec![(keys, None), (self.sealer.path(Kind::CallerUse, id), None)],
+        })
     }
 
     fn stage_key(&mut self, before: Option<&Key>, made: &keyring::Outcome) -> Result<(), Unfit> {

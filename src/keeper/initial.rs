@@ -4,11 +4,12 @@
 //! made complete by the next attempt.
 
 use std::io;
+use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use crate::auth::registry::SALT_BYTES;
-use crate::auth::{Registry, Rights, api_key};
+use crate::auth::entry::SALT_BYTES;
+use crate::auth::{ApiKey, Authenticator, Generation, Terms, Usage, api_key, encode_key};
 use crate::clock::{Moment, WallTime};
 use crate::crypto::random::Generator;
 use crate::keeper::records::load;
@@ -51,7 +52,7 @@ pub fn initialise_with(
     let opened = Journal::open(data_dir, master, witness)?;
     let (mut journal, sealer) = (opened.journal, opened.root.sealer(opened.ring)?);
     let opening = load(&mut journal, &sealer)?;
-    if !opening.api_keys.is_empty() {
+    if !opening.state.callers.is_empty() {
         return Err(StoreError::StoreExists { path: data_dir.path().join("journal") });
     }
     let at = opening.loaded.head.revision;
@@ -70,13 +71,26 @@ fn admin_record(
     revision: u64,
 ) -> Result<Record, StoreError> {
     let now = Moment::now();
-    let registry = pepper.with(Registry::new);
+    let authenticator = pepper.with(|pepper| Authenticator::new(pepper, "", ""));
     let salt = random.array::<SALT_BYTES>(now)?;
-    let key = registry
-        .stored(text, salt, Rights::Admin, WallTime::now())
+    let token_secret = Secret::try_fill(|bytes| random.fill(now, bytes))?;
+    let (id, digest) = authenticator
+        .digest(text, &salt)
         .map_err(|error| StoreError::KeyNotMade(Box::new(io::Error::other(error))))?;
-    let path = sealer.path(Kind::ApiKey, key.name());
+    let created = WallTime::now();
+    let key = ApiKey {
+        id,
+        salt,
+        terms: Arc::new(Terms::first()),
+        created,
+        created_by: None,
+        revoked: None,
+        current: Arc::new(Generation { number: 1, digest, token_secret, created }),
+        previous: None,
+        usage: Arc::new(Usage::default()),
+    };
+    let path = sealer.path(Kind::ApiKey, id.as_str());
     let nonce = random.array::<SEAL_NONCE_BYTES>(now)?;
-    let sealed = sealer.seal(path, revision, &nonce, &key.encode())?;
+    let sealed = sealer.seal(path, revision, &nonce, &encode_key(&key))?;
     Ok(Record { path, revision, sealed: Some(sealed) })
 }

@@ -326,10 +326,11 @@ impl Ledger {
         let restore_window_seconds = self.restore_window_seconds;
         let mut at = Circumstances { now: now.wall, restore_window_seconds, draw: &mut nothing };
         for (verdict, asked) in group.verdicts.iter().zip(asked) {
-            let restricts = verdict.outcome.as_ref().is_ok_and(Outcome::restricts);
-            if restricts && asked.change.is_bare() {
-                // Refused if it was about something that the group would have made: that is not there anyway.
-                let _ = state.apply(&asked.change, &mut at);
+            if let Ok(made) = &verdict.outcome
+                && made.restricts()
+                && asked.change.is_bare()
+            {
+                state.restrict(&asked.change, made, &mut at);
             }
         }
         self.publication.publish(Arc::new(state))

@@ -8,19 +8,17 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use crate::auth::StoredKey;
+use crate::auth::{self, ApiKey, Directory, UseRecord};
 use crate::keeper::state::State;
 use crate::keyring::{Key, Malformed, Ring, UsesRecord, decode_key, decode_uses};
-use crate::model::KeyName;
+use crate::model::{ApiKeyId, KeyName};
 use crate::store::{Kind, Loaded, Path, Record, Sealer, Store, StoreError, Unreadable};
 
 /// What a store held.
 #[derive(Debug)]
 pub struct Opening {
-    /// The keys, with their figures.
+    /// Keys and API keys, with their figures.
     pub state: State,
-    /// The API keys.
-    pub api_keys: Vec<StoredKey>,
     /// What the store says of itself.
     pub loaded: Loaded,
 }
@@ -39,14 +37,16 @@ pub fn load(store: &mut dyn Store, sealer: &Sealer) -> Result<Opening, StoreErro
         }
         Ok(())
     })?;
-    let mut api_keys = Vec::new();
+    let mut callers = Directory::default();
+    let mut caller_figures = Vec::new();
     let mut keys: Vec<Key> = Vec::new();
     let mut figures: HashMap<Path, UsesRecord> = HashMap::new();
     for record in latest.into_values() {
         match open(sealer, &record)? {
             Opened::Key(key) => keys.push(*key),
             Opened::Uses(uses) => drop(figures.insert(record.path, uses)),
-            Opened::ApiKey(key) => api_keys.push(key),
+            Opened::Caller(key) => callers.put(Arc::new(*key)),
+            Opened::CallerUse(figures) => caller_figures.push(figures),
         }
     }
     let mut ring = Ring::default();
@@ -57,15 +57,23 @@ pub fn load(store: &mut dyn Store, sealer: &Sealer) -> Result<Opening, StoreErro
             None => key,
         }));
     }
-    Ok(Opening { state: State { ring }, api_keys, loaded })
+    caller_figures.iter().for_each(|figures| absorb(&callers, figures));
+    Ok(Opening { state: State { ring, callers }, loaded })
 }
 
-/// Takes what others have written into `state`. API keys are read at the start alone.
+/// Takes in figures of an API key; those of one that is gone are nobody's.
+fn absorb(callers: &Directory, figures: &UseRecord) {
+    if let Some(key) = callers.get(figures.id) {
+        key.usage.absorb(figures.count, figures.last);
+    }
+}
+
+/// Takes what others have written into `state`.
 pub(super) fn take_in(state: &mut State, sealer: &Sealer, news: Vec<Record>) -> Result<(), Unreadable> {
     let latest: BTreeMap<Path, Record> = news.into_iter().map(|record| (record.path, record)).collect();
-    let State { ring } = state;
+    let State { ring, callers } = state;
     let mut removed = BTreeSet::new();
-    let mut figures = Vec::new();
+    let (mut figures, mut caller_figures) = (Vec::new(), Vec::new());
     for record in latest.into_values() {
         if record.sealed.is_none() {
             removed.insert(record.path);
@@ -79,7 +87,13 @@ pub(super) fn take_in(state: &mut State, sealer: &Sealer, news: Vec<Record>) -> 
                 ));
             }
             Opened::Uses(uses) => figures.push((record, uses)),
-            Opened::ApiKey(_) => {}
+            Opened::Caller(mut key) => {
+                if let Some(before) = callers.get(key.id) {
+                    key.usage = Arc::clone(&before.usage);
+                }
+                callers.put(Arc::new(*key));
+            }
+            Opened::CallerUse(figures) => caller_figures.push(figures),
         }
     }
     for (record, uses) in figures {
@@ -89,11 +103,15 @@ pub(super) fn take_in(state: &mut State, sealer: &Sealer, news: Vec<Record>) -> 
             key.absorb(&uses);
         }
     }
+    caller_figures.iter().for_each(|figures| absorb(callers, figures));
     if !removed.is_empty() {
         // A path does not tell its name: every name is asked for its path. Keys are destroyed rarely.
         let gone = |key: &&Arc<Key>| removed.contains(&sealer.path(Kind::Key, key.name().as_str()));
         let names: Vec<KeyName> = ring.keys().filter(gone).map(|key| key.name().clone()).collect();
         names.iter().for_each(|name| ring.remove(name.as_str()));
+        let gone = |key: &&Arc<ApiKey>| removed.contains(&sealer.path(Kind::ApiKey, key.id.as_str()));
+        let ids: Vec<ApiKeyId> = callers.keys().filter(gone).map(|key| key.id).collect();
+        ids.into_iter().for_each(|id| callers.remove(id));
     }
     Ok(())
 }
@@ -101,16 +119,25 @@ pub(super) fn take_in(state: &mut State, sealer: &Sealer, news: Vec<Record>) -> 
 enum Opened {
     Key(Box<Key>),
     Uses(UsesRecord),
-    ApiKey(StoredKey),
+    Caller(Box<ApiKey>),
+    CallerUse(UseRecord),
 }
 
 fn open(sealer: &Sealer, record: &Record) -> Result<Opened, Unreadable> {
     let plaintext: Zeroizing<Vec<u8>> = sealer.open(record)?;
     let why = |why| Unreadable { path: record.path, revision: record.revision, why };
+    const NEWER: &str = "it is of a format that a newer version writes";
+    const WRONG: &str = "its content contradicts its format";
     let malformed = |error: Malformed| {
         why(match error {
-            Malformed::Format(_) => "it is of a format that a newer version writes",
-            Malformed::Kind | Malformed::Content => "its content contradicts its format",
+            Malformed::Format(_) => NEWER,
+            Malformed::Kind | Malformed::Content => WRONG,
+        })
+    };
+    let malformed_caller = |error| {
+        why(match error {
+            auth::Malformed::Format => NEWER,
+            auth::Malformed::Content => WRONG,
         })
     };
     match plaintext.first().copied().and_then(Kind::of) {
@@ -122,9 +149,14 @@ fn open(sealer: &Sealer, record: &Record) -> Result<Opened, Unreadable> {
         // Its name is not inside: whoever finds the key by its identifier checks the path.
         Some(Kind::Uses) => decode_uses(&plaintext).map(Opened::Uses).map_err(malformed),
         Some(Kind::ApiKey) => {
-            let key = StoredKey::decode(&plaintext).map_err(|_| why("its content contradicts its format"))?;
-            sealer.verify_path(record, Kind::ApiKey, key.name())?;
-            Ok(Opened::ApiKey(key))
+            let key = auth::decode_key(&plaintext).map_err(malformed_caller)?;
+            sealer.verify_path(record, Kind::ApiKey, key.id.as_str())?;
+            Ok(Opened::Caller(Box::new(key)))
+        }
+        Some(Kind::CallerUse) => {
+            let figures = auth::decode_use(&plaintext).map_err(malformed_caller)?;
+            sealer.verify_path(record, Kind::CallerUse, figures.id.as_str())?;
+            Ok(Opened::CallerUse(figures))
         }
         None => Err(why("it is of an unknown kind")),
     }

@@ -4,21 +4,21 @@
 //! looks at no key; figures are looked at once in a while, each key once, however busy it is; what failed is not tried again at once; a change that nobody asked for is told in the audit log
 //! before it is made, or is not made.
 
-use std::sync::Arc;
-
-use crate::api::change::Change;
+use crate::api::change::{Change, Target};
+use crate::auth;
 use crate::clock::{Moment, WallTime};
 use crate::console::{self, Level};
 use crate::crypto;
 use crate::keeper::group::Asked;
 use crate::keeper::ledger::{Ledger, Now};
 use crate::keeper::queue::Committed;
-use crate::keyring::{self, Key, encode_uses, schedule};
+use crate::keeper::state::Entry;
+use crate::keyring::{self, encode_uses, schedule};
 use crate::limits::{
     FIGURES_PER_APPEND_MAX_COUNT, KEEPER_RETRY_MILLIS, SCHEDULED_CHANGES_MAX_COUNT, STORE_APPEND_MAX_BYTES,
     USES_PERSIST_SECONDS,
 };
-use crate::model::{KeyName, RequestId};
+use crate::model::RequestId;
 use crate::publication::Epoch;
 use crate::store::{AppendError, Condition, Kind, Record, SEAL_NONCE_BYTES};
 
@@ -30,8 +30,8 @@ pub(super) struct Rounds {
     next_due: Option<WallTime>,
     changes_not_before: Moment,
     figures_not_before: Option<Moment>,
-    /// Keys that were in use when the round of the figures began, and whose turn is still to come.
-    figures_left: Vec<KeyName>,
+    /// What was in use when the round of the figures began, and whose turn is still to come.
+    figures_left: Vec<Target>,
     pub(super) maintain_not_before: Moment,
 }
 
@@ -133,26 +133,28 @@ impl Ledger {
         self.rounds.next_due.is_some_and(|due| due <= now)
     }
 
-    /// Notes which keys were used since their figures were written down.
+    /// Notes which keys and API keys were used since their figures were written down.
     fn begin_figures(&mut self) {
         let state = self.publication.current();
-        let used = state.ring.keys().filter(|key| key.has_news());
-        self.rounds.figures_left = used.map(|key| key.name().clone()).collect();
+        let keys = state.ring.keys().filter(|key| key.has_news()).map(|key| Target::Key(key.name().clone()));
+        let callers = state.callers.keys().filter(|key| key.usage.has_news());
+        self.rounds.figures_left = keys.chain(callers.map(|key| Target::Caller(key.id))).collect();
     }
 
-    /// Writes down the figures of keys whose turn it is, as many as one append takes.
+    /// Writes down the figures of those whose turn it is, as many as one append takes.
     fn write_figures(&mut self, now: Now) -> Result<(), Unwritten> {
         let state = self.publication.current();
         let revision = self.next_revision().map_err(Unwritten::Append)?;
-        let mut used: Vec<Arc<Key>> = Vec::new();
+        let mut used: Vec<Entry> = Vec::new();
         let mut records: Vec<Record> = Vec::new();
         let mut weight = 0;
         let mut unsealed = None;
         while used.len() < FIGURES_PER_APPEND_MAX_COUNT && weight < STORE_APPEND_MAX_BYTES / 2 {
-            let Some(name) = self.rounds.figures_left.pop() else { break };
-            if let Some(key) = state.ring.get_any(name.as_str()).filter(|key| key.take_news()) {
-                used.push(Arc::clone(key));
-                match self.figures(key, revision, now) {
+            let Some(target) = self.rounds.figures_left.pop() else { break };
+            if let Some(entry) = state.get(&target).filter(Entry::take_news) {
+                let record = self.figures(&entry, revision, now);
+                used.push(entry);
+                match record {
                     Ok(record) => {
                         weight += record.weight();
                         records.push(record);
@@ -177,17 +179,38 @@ impl Ledger {
                 Ok(())
             }
             Err(error) => {
-                used.iter().for_each(|key| key.keep_news());
+                used.iter().for_each(Entry::keep_news);
                 Err(error)
             }
         }
     }
 
-    /// The record of the figures of `key`, for `revision`.
-    fn figures(&mut self, key: &Key, revision: u64, now: Now) -> Result<Record, crypto::Error> {
-        let path = self.sealer.path(Kind::Uses, key.name().as_str());
+    /// The record of the figures of `entry`, for `revision`.
+    fn figures(&mut self, entry: &Entry, revision: u64, now: Now) -> Result<Record, crypto::Error> {
+        let (path, figures) = match entry {
+            Entry::Key(key) => (self.sealer.path(Kind::Uses, key.name().as_str()), encode_uses(key)),
+            Entry::Caller(key) => (self.sealer.path(Kind::CallerUse, key.id.as_str()), auth::encode_use(key)),
+        };
         let nonce = self.random.array::<SEAL_NONCE_BYTES>(now.moment)?;
-        let sealed = self.sealer.seal(path, revision, &nonce, &encode_uses(key))?;
+        let sealed = self.sealer.seal(path, revision, &nonce, &figures)?;
         Ok(Record { path, revision, sealed: Some(sealed) })
+    }
+}
+
+impl Entry {
+    /// Whether it was used since the last call; whoever asks writes the figures down.
+    fn take_news(&self) -> bool {
+        match self {
+            Self::Key(key) => key.take_news(),
+            Self::Caller(key) => key.usage.take_news(),
+        }
+    }
+
+    /// Notes that the figures were not written down after all.
+    fn keep_news(&self) {
+        match self {
+            Self::Key(key) => key.keep_news(),
+            Self::Caller(key) => key.usage.keep_news(),
+        }
     }
 }

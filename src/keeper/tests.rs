@@ -162,6 +162,7 @@ fn delete(key: &str) -> Change {
 fn effect(outcome: &Outcome) -> Effect {
     match outcome {
         Outcome::Key(outcome) => outcome.effect,
+        Outcome::Caller(_) => panic!("a key was changed"),
     }
 }
 
@@ -656,6 +657,7 @@ fn attempts_of_an_earlier_start_get_the_outcome_they_had() {
         event: "key.create".to_owned(),
         principal: Some("0a1b2c3d".to_owned()),
         key: Some("a".to_owned()),
+        api_key: None,
         before,
         after: None,
     };
@@ -678,6 +680,7 @@ fn an_attempt_that_the_store_may_have_forgotten_has_an_unknown_outcome() {
         event: "key.create".to_owned(),
         principal: None,
         key: None,
+        api_key: None,
         before: 0,
         after: after.map(|number| RequestId::new(1, number)),
     };

@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use crate::api::Tools;
 use crate::audit::Sink;
-use crate::auth::Registry;
+use crate::auth::Authenticator;
+use crate::auth::jwt::Room;
 use crate::clock::WallTime;
 use crate::crypto::random::Generator;
 use crate::http::service::Service;
@@ -30,8 +31,8 @@ pub struct Parts {
     pub turn: Rc<Turn>,
     /// The keys and who may use them.
     pub publication: Arc<Publication<State>>,
-    /// The API keys.
-    pub registry: Registry,
+    /// Checks the credentials.
+    pub authenticator: Authenticator,
     /// The random source.
     pub random: Generator,
     /// What seals backups of keys.
@@ -42,7 +43,7 @@ pub struct Parts {
 
 /// The application, and the tick commit that [`crate::reactor::Executor::commit`] is to run.
 pub fn open(parts: Parts) -> (impl Service, impl Fn(WallTime) -> Result<(), CommitFailed>) {
-    let Parts { turn, publication, registry, random, backup_key, audit } = parts;
+    let Parts { turn, publication, authenticator, random, backup_key, audit } = parts;
     let sink = Rc::new(Sink::new(audit, "in-process"));
     let shared = Shared::new(1);
     shared.open_gate();
@@ -51,7 +52,8 @@ pub fn open(parts: Parts) -> (impl Service, impl Fn(WallTime) -> Result<(), Comm
         entropy: Cell::new(true),
         turn,
         view: View::new(Arc::clone(&publication)),
-        registry: Arc::new(registry),
+        authenticator: Arc::new(authenticator),
+        room: RefCell::new(Box::new(Room::new())),
         tools: RefCell::new(Tools::new(random, Arc::new(backup_key))),
         refusals: Rc::default(),
         subjects: RefCell::new(Vec::new()),

@@ -79,7 +79,7 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
     let data_dir = DataDir::open(&config.data_dir, owner)?;
     let vault = vault::open(config, &data_dir, &mut random)?;
     drop((above, kept));
-    let Vault { journal, sealer, opening, registry, backup_key, unfinished, admin } = vault;
+    let Vault { journal, sealer, opening, authenticator, backup_key, unfinished, admin } = vault;
     let Opening { state, loaded, .. } = opening;
     let placed = journal.into_placed(place_journal);
     let journal = placed.map_err(|error| ServerError::io("placing the journal", &error))?;
@@ -112,7 +112,7 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
             config.max_connections_per_address.map(core::num::NonZero::get),
         ),
         budget: Budget::new(config.max_memory_bytes),
-        registry: Arc::new(registry),
+        authenticator: Arc::new(authenticator),
         keeper: Keeper::new(Arc::clone(&publication)),
         publication,
         backup_key: Arc::new(backup_key),

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::audit::Replay;
 use crate::audit::replay::{self, Unfinished};
-use crate::auth::{Registry, api_key};
+use crate::auth::{Authenticator, api_key};
 use crate::clock::Moment;
 use crate::config::Config;
 use crate::console::{self, Level};
@@ -19,7 +19,7 @@ use crate::crypto::random::Generator;
 use crate::keeper::{self, Opening};
 use crate::limits::{
     AUDIT_REPLAY_KEEPER_FILE_MAX_BYTES, AUDIT_REPLAY_KEEPER_MAX_BYTES, AUDIT_REPLAY_WORKER_FILE_MAX_BYTES,
-    AUDIT_REPLAY_WORKER_MAX_BYTES, KEY_BYTES,
+    AUDIT_REPLAY_WORKER_MAX_BYTES, KEY_BYTES, TOKEN_AUDIENCE_DEFAULT_TEXT, TOKEN_ISSUER_DEFAULT_TEXT,
 };
 use crate::secret::Secret;
 use crate::server::error::ServerError;
@@ -35,7 +35,7 @@ pub(super) struct Vault {
     pub(super) journal: Journal,
     pub(super) sealer: Sealer,
     pub(super) opening: Opening,
-    pub(super) registry: Registry,
+    pub(super) authenticator: Authenticator,
     pub(super) backup_key: Secret<KEY_BYTES>,
     /// Changes that an earlier start began and told no end of.
     pub(super) unfinished: Vec<Unfinished>,
@@ -72,7 +72,7 @@ pub(super) fn open(
     }
     let (mut opened, mut sealer, mut opening) = load(data_dir, &master, witness)?;
     rolled_back |= opening.loaded.rolled_back;
-    if opening.api_keys.is_empty() {
+    if opening.state.callers.is_empty() {
         // A start that did not get through left it so: without an API key nobody could ever use it.
         if !may_make {
             return Err(ServerError::config(
@@ -86,15 +86,16 @@ pub(super) fn open(
     }
     opening.loaded.rolled_back |= rolled_back;
     compact(&mut opened.journal, data_dir);
-    let mut registry = opened.root.pepper().map_err(StoreError::from)?.with(Registry::new);
-    opening.api_keys.drain(..).for_each(|key| registry.insert(key));
+    let pepper = opened.root.pepper().map_err(StoreError::from)?;
+    let authenticator = pepper
+        .with(|pepper| Authenticator::new(pepper, TOKEN_ISSUER_DEFAULT_TEXT, TOKEN_AUDIENCE_DEFAULT_TEXT));
     let backup_key = match &config.backup_key_file {
         Some(path) => MasterKey::read_file(path)?.into_secret(),
         None => opened.root.backup_key().map_err(StoreError::from)?,
     };
     tell(&opening);
     let unfinished = replay.into_unfinished();
-    Ok(Vault { journal: opened.journal, sealer, opening, registry, backup_key, unfinished, admin })
+    Ok(Vault { journal: opened.journal, sealer, opening, authenticator, backup_key, unfinished, admin })
 }
 
 /// Reads what earlier starts wrote, the newest first: how far the store was, and what has no outcome. The keepers'

@@ -17,7 +17,8 @@ use mio::net::{TcpListener, TcpStream};
 
 use crate::api::Tools;
 use crate::audit::Sink;
-use crate::auth::Registry;
+use crate::auth::Authenticator;
+use crate::auth::jwt::Room;
 use crate::clock::Moment;
 use crate::console::{self, Level};
 use crate::crypto::random::{Generator, Kernel};
@@ -54,7 +55,7 @@ pub(super) struct Common {
     pub(super) shared: Arc<Shared>,
     pub(super) census: Arc<Census>,
     pub(super) budget: Arc<Budget>,
-    pub(super) registry: Arc<Registry>,
+    pub(super) authenticator: Arc<Authenticator>,
     pub(super) publication: Arc<Publication<State>>,
     pub(super) keeper: Arc<Keeper>,
     /// What seals backups of keys.
@@ -103,7 +104,8 @@ impl Worker {
             entropy: Cell::new(true),
             turn: Rc::clone(&turn),
             view: View::new(Arc::clone(&common.publication)),
-            registry: Arc::clone(&common.registry),
+            authenticator: Arc::clone(&common.authenticator),
+            room: RefCell::new(Box::new(Room::new())),
             tools: RefCell::new(Tools::new(generator, Arc::clone(&common.backup_key))),
             subjects: RefCell::new(Vec::new()),
             sink: Rc::clone(&sink),

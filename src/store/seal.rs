@@ -28,6 +28,8 @@ pub enum Kind {
     Uses,
     /// An API key, by its identifier.
     ApiKey,
+    /// The use figures of an API key, by its identifier.
+    CallerUse,
 }
 
 impl Kind {
@@ -38,6 +40,7 @@ impl Kind {
             Self::Key => b'K',
             Self::Uses => b'U',
             Self::ApiKey => b'A',
+            Self::CallerUse => b'B',
         }
     }
 
@@ -48,6 +51,7 @@ impl Kind {
             b'K' => Some(Self::Key),
             b'U' => Some(Self::Uses),
             b'A' => Some(Self::ApiKey),
+            b'B' => Some(Self::CallerUse),
             _ => None,
         }
     }
@@ -200,7 +204,7 @@ mod tests {
             let refusal = sealer.open(&Record { path, revision: 1, sealed: Some(sealed) }).unwrap_err();
             assert!(refusal.to_string().contains("unknown kind"), "{refusal}");
         }
-        for kind in [Kind::Key, Kind::Uses, Kind::ApiKey] {
+        for kind in [Kind::Key, Kind::Uses, Kind::ApiKey, Kind::CallerUse] {
             assert_eq!(Kind::of(kind.byte()), Some(kind));
         }
     }

@@ -20,8 +20,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use quantonium::auth::registry::SALT_BYTES;
-use quantonium::auth::{Registry, api_key};
+use quantonium::auth::change::apply as apply_to_callers;
+use quantonium::auth::entry::SALT_BYTES;
+use quantonium::auth::{Authenticator, Change as CallerChange, Directory, Terms, api_key};
 use quantonium::clock::{Moment, WallTime};
 use quantonium::crypto::random::{Generator, Kernel};
 use quantonium::http::connection::{Idle, serve};
@@ -102,13 +103,11 @@ impl InProcess {
         let now = Moment::now();
         let mut random = Generator::new(Kernel, now).unwrap();
         let credential = api_key::generate(|bytes| random.fill(now, bytes)).unwrap().as_str().to_owned();
-        let mut registry = Registry::new(&random.array::<32>(now).unwrap());
-        registry
-            .add(&credential, random.array::<SALT_BYTES>(now).unwrap(), quantonium::auth::Rights::Admin)
-            .unwrap();
+        let authenticator = Authenticator::new(&random.array::<32>(now).unwrap(), "quantonium", "quantonium");
+        let callers = with_admin(&authenticator, &credential);
         let change =
             Change::Create { name: KeyName::new(KEY).unwrap(), options, policy: PolicyChange::default() };
-        let publication = Publication::new(State::default());
+        let publication = Publication::new(State { callers, ..State::default() });
         make(&publication, &change, &mut random);
         let turn = Turn::new(now);
         let backup_key = Secret::try_fill(|bytes| random.fill(now, bytes)).unwrap();
@@ -116,7 +115,7 @@ impl InProcess {
         let parts = Parts {
             turn: Rc::clone(&turn),
             publication: publication_of,
-            registry,
+            authenticator,
             random,
             backup_key,
             audit,
@@ -182,6 +181,18 @@ impl InProcess {
         while (self.turn)() {}
         look(&self.wire.borrow().outbound)
     }
+}
+
+/// The API keys: one that may do everything, whose text is `credential`.
+fn with_admin(authenticator: &Authenticator, credential: &str) -> Directory {
+    let (mut directory, salt, now) = (Directory::default(), [7; SALT_BYTES], WallTime::now());
+    let (id, _) = authenticator.digest(credential, &salt).unwrap();
+    let token_secret = Secret::take(&mut [9; 32]);
+    let generation = authenticator.generation(credential, &salt, 1, token_secret, now).unwrap();
+    let (terms, generation) = (Arc::new(Terms::first()), Arc::new(generation));
+    let change = CallerChange::Create { by: None, id, salt, terms, generation };
+    apply_to_callers(&mut directory, &change, now).unwrap();
+    directory
 }
 
 fn make(publication: &Publication<State>, change: &Change, random: &mut Generator) {

@@ -11,12 +11,12 @@ use zeroize::Zeroizing;
 
 use crate::api::auth::form::{self, KeyForm};
 use crate::api::body::{Object, Text, present, read};
-use crate::api::change::{Change as AnyChange, ChangeError as AnyError, Outcome as AnyOutcome};
+use crate::api::change::ChangeError as AnyError;
 use crate::api::keys::configure::require_patch;
 use crate::api::keys::{read as pages, require_json, require_nothing};
-use crate::api::{Answer, Call, Rejection, Verdict, reply_json};
+use crate::api::{Answer, Call, Rejection, reply_json};
 use crate::auth::entry::{SALT_BYTES, TOKEN_SECRET_BYTES};
-use crate::auth::{ApiKey, Change, ChangeError, Generation, Terms, TermsChange, api_key};
+use crate::auth::{ApiKey, Change, ChangeError, Generation, Outcome, Terms, TermsChange, api_key};
 use crate::clock::WallTime;
 use crate::http::responder::{Fault, Responder};
 use crate::http::status::Status;
@@ -147,11 +147,13 @@ pub fn read_one(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
 /// # Errors
 /// [`Rejection`]
 pub fn create(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
-    match call.committed.take() {
-        // Drawn anew: somebody has this identifier.
-        Some(Err(AnyError::Caller(ChangeError::Exists))) | None => {}
-        Some(committed) => {
-            let key = made(committed)?;
+    // If somebody has the identifier that was drawn, another one is.
+    if matches!(call.committed, Some(Err(AnyError::Caller(ChangeError::Exists)))) {
+        call.committed = None;
+    }
+    match call.changed_caller()? {
+        None => {}
+        Some(Outcome { key, .. }) => {
             return form::reply(
                 responder,
                 Status::Created,
@@ -183,7 +185,7 @@ pub fn create(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
     call.subject.note_api_key(id);
     *call.kept = Some(text);
     let change = Change::Create { by: Some(by), id, salt, terms: Arc::new(terms), generation };
-    Ok(Verdict::Commit(AnyChange::Caller(change)))
+    Ok(change.into())
 }
 
 /// `PATCH /api/auth/keys/{id}`
@@ -191,8 +193,8 @@ pub fn create(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
 /// # Errors
 /// [`Rejection`]
 pub fn configure(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
-    if let Some(committed) = call.committed.take() {
-        return form::reply(responder, Status::Ok, &made(committed)?, None, call.wall);
+    if let Some(Outcome { key, .. }) = call.changed_caller()? {
+        return form::reply(responder, Status::Ok, &key, None, call.wall);
     }
     require_patch(call)?;
     let by = manager(call)?;
@@ -208,7 +210,7 @@ pub fn configure(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
         rate: body.rate_limit.map(|rate| rate.map(|Object(rate)| rate.rate())),
         networks: body.allowed_networks.as_deref().map(networks).transpose()?,
     };
-    Ok(Verdict::Commit(AnyChange::Caller(Change::Configure { by: Some(by), id, terms: Box::new(terms) })))
+    Ok(Change::Configure { by: Some(by), id, terms: Box::new(terms) }.into())
 }
 
 /// `POST /api/auth/keys/{id}/rotate`
@@ -216,8 +218,7 @@ pub fn configure(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
 /// # Errors
 /// [`Rejection`]
 pub fn rotate(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
-    if let Some(committed) = call.committed.take() {
-        let key = made(committed)?;
+    if let Some(Outcome { key, .. }) = call.changed_caller()? {
         return form::reply(
             responder,
             Status::Ok,
@@ -240,7 +241,7 @@ pub fn rotate(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
     let (id, generation) = generation(call, &text, &key.salt, number)?;
     *call.kept = Some(text);
     let overlap_seconds = overlap_seconds.unwrap_or(API_KEY_OVERLAP_SECONDS);
-    Ok(Verdict::Commit(AnyChange::Caller(Change::Rotate { by: Some(by), id, generation, overlap_seconds })))
+    Ok(Change::Rotate { by: Some(by), id, generation, overlap_seconds }.into())
 }
 
 /// `POST /api/auth/keys/{id}/revoke`
@@ -264,13 +265,13 @@ fn end(
     responder: &mut Responder<'_>,
     change: impl FnOnce(Option<ApiKeyId>, ApiKeyId) -> Change,
 ) -> Answer {
-    if let Some(committed) = call.committed.take() {
-        return form::reply(responder, Status::Ok, &made(committed)?, None, call.wall);
+    if let Some(Outcome { key, .. }) = call.changed_caller()? {
+        return form::reply(responder, Status::Ok, &key, None, call.wall);
     }
     require_nothing(call)?;
     let by = manager(call)?;
     let id = existing(call)?.id;
-    Ok(Verdict::Commit(AnyChange::Caller(change(Some(by), id))))
+    Ok(change(Some(by), id).into())
 }
 
 /// Who asks, who must have presented an API key.
@@ -284,15 +285,6 @@ fn existing<'a>(call: &mut Call<'a>) -> Result<&'a Arc<ApiKey>, Rejection> {
     let id = ApiKeyId::parse(call.param.unwrap_or_default().as_bytes()).ok_or(UNKNOWN_API_KEY)?;
     call.subject.note_api_key(id);
     call.callers.get(id).ok_or(Rejection::Fault(UNKNOWN_API_KEY))
-}
-
-/// The key that a change left.
-fn made(committed: Result<AnyOutcome, AnyError>) -> Result<Arc<ApiKey>, Rejection> {
-    match committed? {
-        AnyOutcome::Caller(outcome) => Ok(outcome.key),
-        // No other change is asked for here.
-        AnyOutcome::Key(_) => Err(Rejection::Overloaded),
-    }
 }
 
 /// What is kept of a new secret.

@@ -106,7 +106,7 @@ pub fn restore(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
     let body: RestoreBody<'_> = read(call.body)?;
     let wanted = body.name.map(|name| KeyName::new(name.as_str()).ok_or(BAD_NAME)).transpose()?;
     if let Some(name) = &wanted {
-        call.allow(name.as_str())?;
+        call.sight().allow(call.subject, name.as_str())?;
     }
     let backup = body.backup.as_str();
     let opened = if backup.starts_with(PLAIN_PREFIX) {
@@ -116,7 +116,7 @@ pub fn restore(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
     };
     let key = Box::new(opened.map_err(refused)?);
     // A key must not come back under another name for somebody who may not have it under its own.
-    call.allow(key.name().as_str())?;
+    call.sight().allow(call.subject, key.name().as_str())?;
     let name = wanted.unwrap_or_else(|| key.name().clone());
     call.subject.note_key(name.as_str());
     let replace = body.replace == Some(true);

@@ -51,7 +51,7 @@ pub fn create(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
     require_json(call)?;
     let body: Body<'_> = read(call.body)?;
     let name = KeyName::new(body.name.as_str()).ok_or(BAD_NAME)?;
-    call.allow(name.as_str())?;
+    call.sight().allow(call.subject, name.as_str())?;
     let (options, policy) = settings_of!(body)?.resolve();
     Ok(Change::Create { name, options, policy }.into())
 }
