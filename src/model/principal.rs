@@ -82,7 +82,7 @@ pub struct TokenTerms {
     pub id: Box<str>,
     /// What it allows, as far as its API key does too.
     pub grants: Grants,
-    /// Until when.
+    /// Until when, without the leeway of whoever checks it.
     pub expires: WallTime,
 }
 
