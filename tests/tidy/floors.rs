@@ -29,6 +29,8 @@ const HOUSE: &[Floor] = &[
             "encoding",
             "cursor",
             "model",
+            "network",
+            "quota",
             "console",
             "build_info",
             "exit",
