@@ -416,7 +416,7 @@ pub(super) fn about<'a>(
     AuditedRequest {
         id: arrival.id,
         principal: principal.map(Principal::id),
-        remote: Some(arrival.peer),
+        remote: Some(arrival.client),
         route: Some(route.pattern),
         status: 0,
         elapsed_micros: Moment::now().nanos_since(arrival.started) / 1_000,

@@ -20,6 +20,7 @@ use crate::console::{self, Level};
 use crate::crypto::random::{Generator, Kernel};
 use crate::crypto::{self, selftest};
 use crate::http::env::Bounds;
+use crate::http::forwarded::Forwarding;
 use crate::keeper::{Diary, Keeper, Opening, Parts};
 use crate::keyring::Publication;
 use crate::limits::{
@@ -117,6 +118,7 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
         publication,
         backup_key: Arc::new(backup_key),
         bounds: bounds(config),
+        forwarding: Arc::new(Forwarding::new(config.trusted_proxies.clone(), config.forwarded_field)),
     };
     let opened = open_loops(audit, listeners, &common, &mut random);
     let (workers, main) = opened.map_err(|error| ServerError::io("opening the event loops", &error))?;

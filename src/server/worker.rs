@@ -24,6 +24,7 @@ use crate::crypto::random::{Generator, Kernel};
 use crate::exit::Exit;
 use crate::http::connection::{Idle, serve};
 use crate::http::env::{Bounds, Env};
+use crate::http::forwarded::Forwarding;
 use crate::http::responder::Fault;
 use crate::http::status::Status;
 use crate::keeper::Keeper;
@@ -60,6 +61,8 @@ pub(super) struct Common {
     /// What seals backups of keys.
     pub(super) backup_key: Arc<Secret<KEY_BYTES>>,
     pub(super) bounds: Bounds,
+    /// Which proxies are believed.
+    pub(super) forwarding: Arc<Forwarding>,
 }
 
 /// A worker before its thread is started.
@@ -111,7 +114,7 @@ impl Worker {
             shared: Arc::clone(&common.shared),
         };
         let pool = Pool::new(Arc::clone(&common.budget));
-        let env = Env::new(app, pool, common.bounds, first_id);
+        let env = Env::new(app, pool, common.bounds, Arc::clone(&common.forwarding), first_id);
         let driver = WorkerDriver {
             index,
             env,
@@ -169,12 +172,13 @@ impl Driver for WorkerDriver {
         task: TaskId,
         turn: &Rc<Turn>,
     ) -> Option<Self::Rest> {
-        if let Some(ticket) = self.census.admit(peer.ip()) {
+        let is_proxy = self.env.forwarding.trusts(peer.ip());
+        if let Some(ticket) = self.census.admit(peer.ip(), is_proxy) {
             let channel = Channel::new(TcpTransport::new(stream), Rc::clone(turn), task);
             return Some(Idle::new(channel, peer.ip(), Rc::clone(&self.env), ticket));
         }
         // As much as fits without waiting; the client is told more than by a bare reset.
-        let _ = stream.write(&self.env.refusal(&TOO_MANY, turn.wall()));
+        let _ = stream.write(&self.env.refusal(&TOO_MANY, turn.wall(), None));
         None
     }
 
