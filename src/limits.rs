@@ -155,6 +155,8 @@ pub const REQUESTS_PER_CONNECTION_FLOOR_COUNT: u64 = 1;
 pub const TRUSTED_PROXIES_MAX_COUNT: usize = 64;
 /// Most addresses of a forwarding field that are looked at, from its end: proxies in a row, and the client.
 pub const FORWARDED_HOPS_MAX_COUNT: usize = 16;
+/// Longest node of `Forwarded` that can name an address: one of IPv6 in brackets, and a port.
+pub const FORWARDED_NODE_MAX_BYTES: usize = 2 + 45 + 6;
 /// Descriptors kept free beside those of connections.
 pub const DESCRIPTORS_SPARE_COUNT: usize = 16;
 /// Fewest descriptors with which the program starts: the bands, the spare ones, and the fewest connections.

@@ -10,11 +10,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::grammar::{is_quoted_string, is_token, split_unquoted, trim};
 use super::head::Head;
-use crate::limits::FORWARDED_HOPS_MAX_COUNT;
+use crate::limits::{FORWARDED_HOPS_MAX_COUNT, FORWARDED_NODE_MAX_BYTES};
 use crate::network::Network;
-
-/// Longest node that can name an address: an IPv6 address in brackets, and a port.
-const NODE_MAX_BYTES: usize = 2 + 45 + 6;
 
 /// The field in which proxies name their clients.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -149,7 +146,7 @@ fn forwarded_for(element: &[u8]) -> Option<IpAddr> {
             return None;
         }
         if name.eq_ignore_ascii_case(b"for") {
-            let mut room = [0; NODE_MAX_BYTES];
+            let mut room = [0; FORWARDED_NODE_MAX_BYTES];
             let named = node(unquoted(value, &mut room)?, false)?;
             if found.replace(named).is_some() {
                 return None;
@@ -160,7 +157,7 @@ fn forwarded_for(element: &[u8]) -> Option<IpAddr> {
 }
 
 /// What a token or a quoted string stands for; nothing if that is longer than any node with an address.
-fn unquoted<'a>(value: &'a [u8], room: &'a mut [u8; NODE_MAX_BYTES]) -> Option<&'a [u8]> {
+fn unquoted<'a>(value: &'a [u8], room: &'a mut [u8; FORWARDED_NODE_MAX_BYTES]) -> Option<&'a [u8]> {
     let [b'"', inner @ .., b'"'] = value else { return Some(value) };
     let (mut len, mut escaped) = (0, false);
     for byte in inner {
