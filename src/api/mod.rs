@@ -90,8 +90,6 @@ impl Tools {
 pub struct Subject {
     /// The key that was used; only a name that exists or could exist.
     pub key: String,
-    /// The API key that was meant.
-    pub api_key: Option<ApiKeyId>,
     /// The version that was used.
     pub version: Option<u32>,
     /// The code of the refusal; of a batch that was answered, that of its first item if every item was refused.
@@ -102,18 +100,20 @@ pub struct Subject {
     pub items: Option<Items>,
     /// Whether a change was made: whatever the reply says, the line says so.
     pub changed: bool,
+    /// The API key that was changed or looked at.
+    pub api_key: Option<ApiKeyId>,
 }
 
 impl Subject {
     /// Forgets the last request and keeps the memory.
     pub fn clear(&mut self) {
         self.key.clear();
-        self.api_key = None;
         self.version = None;
         self.code = None;
         self.detail = None;
         self.items = None;
         self.changed = false;
+        self.api_key = None;
     }
 
     /// Notes what became of the change that was asked for.
@@ -123,6 +123,11 @@ impl Subject {
         if !outcome.as_ref().is_ok_and(Outcome::restricts) {
             self.detail = None;
         }
+    }
+
+    /// Notes which API key is meant.
+    pub fn note_api_key(&mut self, id: ApiKeyId) {
+        self.api_key = Some(id);
     }
 
     /// Notes which key is meant, if a key could have that name.
@@ -217,18 +222,6 @@ impl<'a> Call<'a> {
             None => Ok(None),
             Some(Outcome::Key(outcome)) => Ok(Some(outcome)),
             Some(Outcome::Caller(_)) => Err(ChangeError::Unavailable.into()),
-        }
-    }
-
-    /// What became of the change of an API key that this handler asked for; nothing if it has not asked yet.
-    ///
-    /// # Errors
-    /// Why it was not made.
-    pub fn changed_caller(&mut self) -> Result<Option<auth::Outcome>, Rejection> {
-        match self.committed.take().transpose()? {
-            None => Ok(None),
-            Some(Outcome::Caller(outcome)) => Ok(Some(outcome)),
-            Some(Outcome::Key(_)) => Err(ChangeError::Unavailable.into()),
         }
     }
 
