@@ -7,10 +7,12 @@
 
 pub mod batch;
 pub mod line;
+pub mod name;
 pub mod replay;
 pub mod sink;
 
 pub use batch::Batch;
 pub use line::{Event, Outcome, StoreMark};
+pub use name::{Start, Stream, StreamName, Who};
 pub use replay::Replay;
 pub use sink::{Sink, WriteFailed};
