@@ -341,15 +341,18 @@ fn the_example_audit_line_is_what_is_written() {
         let request = Request {
             id: &id,
             principal: Some("cd5d575f"),
+            token: None,
             remote: Some("::ffff:127.0.0.1".parse().unwrap()),
             route: Some("/api/decrypt"),
             status: 400,
             elapsed_micros: 31,
             key: Some("orders"),
             key_version: None,
+            api_key: None,
             detail: None,
             items: None,
             bytes: None,
+            body: None,
         };
         let name = "decrypt";
         let code = Some("decryption_failed");
@@ -386,15 +389,18 @@ fn every_member_of_an_audit_line_is_documented_in_its_order() {
     let request = Request {
         id: &id,
         principal: Some("0a1b2c3d"),
+        token: None,
         remote,
         route: Some("/api/keys"),
         status: 409,
         elapsed_micros: 1,
         key: Some("orders"),
         key_version: Some(1),
+        api_key: None,
         detail: Some(Detail::Invalid),
         items: Some(Items { count: 2, failed: 1, invalid: 1 }),
         bytes: Some(Bytes { read: 1, written: 1 }),
+        body: None,
     };
     let at = WallTime::from_millis(0);
     let code = Some("key_exists");

@@ -9,7 +9,7 @@ use std::fs::File;
 
 use crate::audit::line::{Event, Outcome, Request, STORE_HEAD};
 use crate::audit::replay::Unfinished;
-use crate::audit::{Sink, StoreMark, WriteFailed};
+use crate::audit::{Chain, Sink, StoreMark, WriteFailed};
 use crate::clock::WallTime;
 use crate::keyring::{Change, ChangeError};
 use crate::limits::STORE_ORIGINS_MAX_COUNT;
@@ -28,10 +28,10 @@ pub struct Diary {
 }
 
 impl Diary {
-    /// A diary in `file`, which appends, as the stream `stream`.
+    /// A diary in `file`, which appends, as the stream `stream`, whose chain this is.
     #[must_use]
-    pub fn new(file: File, stream: &str, start: u64) -> Self {
-        Self { sink: Sink::new(file, stream), start, count: 0, untold: None }
+    pub fn new(file: File, stream: &str, chain: Chain, start: u64) -> Self {
+        Self { sink: Sink::new(file, stream, chain), start, count: 0, untold: None }
     }
 
     /// Tells where the store stands, durably: a store that is behind it later was rolled back. Here the traffic of the
@@ -166,14 +166,17 @@ const fn about(id: &RequestId) -> Request<'_> {
     Request {
         id,
         principal: None,
+        token: None,
         remote: None,
         route: None,
         status: 0,
         elapsed_micros: 0,
         key: None,
         key_version: None,
+        api_key: None,
         detail: None,
         items: None,
         bytes: None,
+        body: None,
     }
 }

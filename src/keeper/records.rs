@@ -8,6 +8,9 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+use crate::audit::Checkpoint;
+use crate::audit::chain::Root;
+use crate::audit::checkpoint::{ROOTS_NAME, decode_roots};
 use crate::auth::StoredKey;
 use crate::keyring::{Key, Malformed, Ring, UsesRecord, decode_key, decode_uses};
 use crate::model::KeyName;
@@ -20,6 +23,10 @@ pub struct Opening {
     pub ring: Ring,
     /// The API keys.
     pub api_keys: Vec<StoredKey>,
+    /// How far the audit streams of earlier starts had come, in no order.
+    pub checkpoints: Vec<Checkpoint>,
+    /// The roots of audit keys that were in use before the present one, the oldest first.
+    pub audit_roots: Vec<Root>,
     /// What the store says of itself.
     pub loaded: Loaded,
 }
@@ -39,6 +46,7 @@ pub fn load(store: &mut dyn Store, sealer: &Sealer) -> Result<Opening, StoreErro
         Ok(())
     })?;
     let mut api_keys = Vec::new();
+    let (mut checkpoints, mut audit_roots) = (Vec::new(), Vec::new());
     let mut keys: Vec<Key> = Vec::new();
     let mut figures: HashMap<Path, UsesRecord> = HashMap::new();
     for record in latest.into_values() {
@@ -46,6 +54,8 @@ pub fn load(store: &mut dyn Store, sealer: &Sealer) -> Result<Opening, StoreErro
             Opened::Key(key) => keys.push(*key),
             Opened::Uses(uses) => drop(figures.insert(record.path, uses)),
             Opened::ApiKey(key) => api_keys.push(key),
+            Opened::Checkpoint(of) => checkpoints.push(of),
+            Opened::AuditRoots(roots) => audit_roots = roots,
         }
     }
     let mut ring = Ring::default();
@@ -56,10 +66,10 @@ pub fn load(store: &mut dyn Store, sealer: &Sealer) -> Result<Opening, StoreErro
             None => key,
         }));
     }
-    Ok(Opening { ring, api_keys, loaded })
+    Ok(Opening { ring, api_keys, checkpoints, audit_roots, loaded })
 }
 
-/// Takes what others have written into `ring`. API keys are read at the start alone.
+/// Takes what others have written into `ring`. API keys and what is told of the audit log are read at the start alone.
 pub(super) fn take_in(ring: &mut Ring, sealer: &Sealer, news: Vec<Record>) -> Result<(), Unreadable> {
     let latest: BTreeMap<Path, Record> = news.into_iter().map(|record| (record.path, record)).collect();
     let mut removed = BTreeSet::new();
@@ -77,7 +87,7 @@ pub(super) fn take_in(ring: &mut Ring, sealer: &Sealer, news: Vec<Record>) -> Re
                 ));
             }
             Opened::Uses(uses) => figures.push((record, uses)),
-            Opened::ApiKey(_) => {}
+            Opened::ApiKey(_) | Opened::Checkpoint(_) | Opened::AuditRoots(_) => {}
         }
     }
     for (record, uses) in figures {
@@ -100,6 +110,8 @@ enum Opened {
     Key(Box<Key>),
     Uses(UsesRecord),
     ApiKey(StoredKey),
+    Checkpoint(Checkpoint),
+    AuditRoots(Vec<Root>),
 }
 
 fn open(sealer: &Sealer, record: &Record) -> Result<Opened, Unreadable> {
@@ -123,6 +135,16 @@ fn open(sealer: &Sealer, record: &Record) -> Result<Opened, Unreadable> {
             let key = StoredKey::decode(&plaintext).map_err(|_| why("its content contradicts its format"))?;
             sealer.verify_path(record, Kind::ApiKey, key.name())?;
             Ok(Opened::ApiKey(key))
+        }
+        Some(Kind::Checkpoint) => {
+            let of = Checkpoint::decode(&plaintext).map_err(|_| why("its content contradicts its format"))?;
+            sealer.verify_path(record, Kind::Checkpoint, &of.name())?;
+            Ok(Opened::Checkpoint(of))
+        }
+        Some(Kind::AuditRoots) => {
+            sealer.verify_path(record, Kind::AuditRoots, ROOTS_NAME)?;
+            let roots = decode_roots(&plaintext).map_err(|_| why("its content contradicts its format"))?;
+            Ok(Opened::AuditRoots(roots))
         }
         None => Err(why("it is of an unknown kind")),
     }

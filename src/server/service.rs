@@ -416,15 +416,18 @@ pub(super) fn about<'a>(
     AuditedRequest {
         id: arrival.id,
         principal: principal.map(Principal::id),
+        token: None,
         remote: Some(arrival.peer),
         route: Some(route.pattern),
         status: 0,
         elapsed_micros: Moment::now().nanos_since(arrival.started) / 1_000,
         key: None,
         key_version: None,
+        api_key: None,
         detail: None,
         items: None,
         bytes: None,
+        body: None,
     }
 }
 

@@ -28,6 +28,10 @@ pub enum Kind {
     Uses,
     /// An API key, by its identifier.
     ApiKey,
+    /// How far the audit streams of a start had come, by the start.
+    Checkpoint,
+    /// The roots of audit keys that were in use before.
+    AuditRoots,
 }
 
 impl Kind {
@@ -38,6 +42,8 @@ impl Kind {
             Self::Key => b'K',
             Self::Uses => b'U',
             Self::ApiKey => b'A',
+            Self::Checkpoint => b'C',
+            Self::AuditRoots => b'X',
         }
     }
 
@@ -48,6 +54,8 @@ impl Kind {
             b'K' => Some(Self::Key),
             b'U' => Some(Self::Uses),
             b'A' => Some(Self::ApiKey),
+            b'C' => Some(Self::Checkpoint),
+            b'X' => Some(Self::AuditRoots),
             _ => None,
         }
     }
@@ -200,7 +208,7 @@ mod tests {
             let refusal = sealer.open(&Record { path, revision: 1, sealed: Some(sealed) }).unwrap_err();
             assert!(refusal.to_string().contains("unknown kind"), "{refusal}");
         }
-        for kind in [Kind::Key, Kind::Uses, Kind::ApiKey] {
+        for kind in [Kind::Key, Kind::Uses, Kind::ApiKey, Kind::Checkpoint, Kind::AuditRoots] {
             assert_eq!(Kind::of(kind.byte()), Some(kind));
         }
     }

@@ -20,6 +20,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use quantonium::audit::chain::Root;
 use quantonium::auth::registry::SALT_BYTES;
 use quantonium::auth::{Registry, api_key};
 use quantonium::clock::{Moment, WallTime};
@@ -116,6 +117,7 @@ impl InProcess {
             random,
             backup_key,
             audit,
+            chain: Root::new(Secret::take(&mut [9; 32])).chain("in-process").unwrap(),
         };
         let (service, commit) = in_process::open(parts);
         let wire = Wire {
