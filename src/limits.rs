@@ -353,6 +353,10 @@ pub const AUDIT_ROOTS_MAX_COUNT: usize = 16;
 pub const AUDIT_GAP_MAX_COUNT: u64 = 1 << 30;
 /// Flaws of an audit stream after which its verification is given up.
 pub const AUDIT_FLAWS_MAX_COUNT: usize = 100;
+/// Lines that `quantonium audit tail` shows.
+pub const AUDIT_TAIL_DEFAULT_LINES_COUNT: usize = 20;
+/// How often `quantonium audit verify` looks at a journal that a server may be compacting.
+pub const AUDIT_STORE_LOOKS_MAX_COUNT: usize = 5;
 /// Audit lines of one turn of a worker's loop; a fuller buffer makes further requests wait for the next turn.
 pub const AUDIT_BUFFER_BYTES: usize = 256 * 1024;
 /// Audit lines of requests without a valid credential that a worker writes in a second; the others are counted, and

@@ -358,6 +358,9 @@ mod tests {
     use crate::limits::AUDIT_LINE_MAX_BYTES;
     use crate::secret::Secret;
 
+    /// As far as the key is stepped on in a moment.
+    const LATE: u64 = 1_000_000;
+
     fn written(stream: &str, sequence: u64, event: &Event<'_>) -> Vec<u8> {
         let mut target = [0; AUDIT_LINE_MAX_BYTES];
         let mut chain = Root::new(Secret::take(&mut [7; 32])).chain(stream).unwrap();
@@ -378,34 +381,38 @@ mod tests {
             request: Some(Request {
                 id: &id,
                 principal: Some("0a1b2c3d"),
-                token: None,
+                token: Some("t-1"),
                 remote: Some("::ffff:192.0.2.7".parse().unwrap()),
                 route: Some("/api/encrypt"),
                 status: 200,
                 elapsed_micros: 42,
                 key: Some("orders"),
                 key_version: Some(3),
-                api_key: None,
+                api_key: Some("0a1b2c3e"),
                 detail: Some(Detail::Plaintext),
                 items: Some(Items { count: 5, failed: 2, invalid: 0 }),
                 bytes: None,
-                body: None,
+                body: Some([0x0F; 16]),
             }),
         };
         let line = written("s-w0", 7, &event);
+        let line = String::from_utf8(line).unwrap();
+        let (told, chained) = line.split_once(",\"prev\"").unwrap();
+        assert!(chained.starts_with(&format!(":\"{}\",\"mac\":\"", "0".repeat(32))), "{chained}");
         assert_eq!(
-            String::from_utf8(line).unwrap(),
+            told,
             "{\"seq\":7,\"ts\":\"2001-09-09T01:46:40.123Z\",\"stream\":\"s-w0\",\"event\":\"encrypt\",\"outcome\":\"success\",\
-             \"request_id\":\"00000000000000010000000000000002\",\"principal\":\"0a1b2c3d\",\"remote\":\"192.0.2.7\",\
-             \"route\":\"/api/encrypt\",\"status\":200,\"elapsed_us\":42,\"key\":\"orders\",\"key_version\":3,\
-             \"detail\":\"plaintext\",\"items\":5,\"failed\":2,\"invalid\":0,\
-             \"store_revision\":9,\"store_tag\":\"a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5\"}\n"
+             \"request_id\":\"00000000000000010000000000000002\",\"principal\":\"0a1b2c3d\",\"token\":\"t-1\",\"remote\":\"192.0.2.7\",\
+             \"route\":\"/api/encrypt\",\"status\":200,\"elapsed_us\":42,\"key\":\"orders\",\"key_version\":3,\"api_key\":\"0a1b2c3e\",\
+             \"detail\":\"plaintext\",\"items\":5,\"failed\":2,\"invalid\":0,\"body\":\"0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f\",\
+             \"store_revision\":9,\"store_tag\":\"a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5\""
         );
     }
 
     #[test]
     fn the_longest_line_fits_its_bound_and_a_hostile_key_is_left_out() {
         let id = RequestId::new(u64::MAX, u64::MAX);
+        let token = "t".repeat(64);
         let mut event = Event {
             at: WallTime::from_millis(u64::MAX),
             name: "keys.something.long",
@@ -416,26 +423,28 @@ mod tests {
             request: Some(Request {
                 id: &id,
                 principal: Some("0a1b2c3d"),
-                token: None,
+                token: Some(&token),
                 remote: Some("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff".parse().unwrap()),
                 route: Some("/api/keys/{name}/rotate"),
                 status: 599,
                 elapsed_micros: u64::MAX,
                 key: Some("k\",\"outcome\":\"success"),
                 key_version: Some(u32::MAX),
-                api_key: None,
+                api_key: Some("0a1b2c3d"),
                 detail: Some(Detail::Rederived),
                 items: Some(Items { count: u32::MAX, failed: u32::MAX, invalid: u32::MAX }),
                 bytes: Some(Bytes { read: u64::MAX, written: u64::MAX }),
-                body: None,
+                body: Some([0xFF; 16]),
             }),
         };
-        let mut line = written("0123456789abcdef-w63", u64::MAX, &event);
+        let mut line = written("0123456789abcdef-w63", LATE, &event);
         assert!(!String::from_utf8_lossy(&line).contains("\"key\""));
         let longest = "k".repeat(128);
         event.request.as_mut().unwrap().key = Some(&longest);
-        line.extend(written("0123456789abcdef-w63", u64::MAX, &event));
-        assert!(line.len() / 2 < AUDIT_LINE_MAX_BYTES);
+        let longer = written("0123456789abcdef-w63", LATE, &event);
+        // The number may have thirteen digits more.
+        assert!(longer.len() + 13 < AUDIT_LINE_MAX_BYTES, "{}", longer.len());
+        line.extend(longer);
         for line in line.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             serde_json::from_slice::<serde_json::Value>(line).unwrap();
         }
