@@ -338,7 +338,7 @@ pub const JOURNAL_DAMAGES_SHOWN_MAX_COUNT: usize = 100;
 /// Longest identifier of a token or an API key in an audit line.
 pub const AUDIT_IDENTIFIER_MAX_BYTES: usize = 64;
 /// Longest audit line.
-pub const AUDIT_LINE_MAX_BYTES: usize = 1024;
+pub const AUDIT_LINE_MAX_BYTES: usize = 1_280;
 /// Lines of an audit stream under one key: it is then exchanged for one from which it does not follow.
 pub const AUDIT_RATCHET_LINES_COUNT: u64 = 256;
 /// How often the store notes how far the audit streams have come.
