@@ -22,6 +22,12 @@ impl<'a> Cursor<'a> {
         self.at
     }
 
+    /// What was written.
+    #[must_use]
+    pub fn written(&self) -> &[u8] {
+        self.target.get(..self.at).unwrap_or_default()
+    }
+
     /// Writes `bytes`; nothing is written if there is no room for all of them.
     #[inline]
     pub fn put(&mut self, bytes: &[u8]) -> Option<()> {

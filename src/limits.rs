@@ -410,8 +410,28 @@ pub const JOURNAL_DAMAGES_SHOWN_MAX_COUNT: usize = 100;
 // Audit, changes, configuration
 // ---------------------------------------------------------------------------------------------------------
 
+/// Longest identifier of a token or an API key in an audit line.
+pub const AUDIT_IDENTIFIER_MAX_BYTES: usize = 64;
 /// Longest audit line.
-pub const AUDIT_LINE_MAX_BYTES: usize = 1024;
+pub const AUDIT_LINE_MAX_BYTES: usize = 1_280;
+/// Lines of an audit stream under one key: it is then exchanged for one from which it does not follow.
+pub const AUDIT_RATCHET_LINES_COUNT: u64 = 256;
+/// How often the store notes how far the audit streams have come.
+pub const AUDIT_CHECKPOINT_SECONDS: u64 = 10;
+/// Starts of which the store keeps how far their audit streams had come; of older ones it forgets it.
+pub const AUDIT_CHECKPOINTS_MAX_COUNT: usize = 4_096;
+/// Audit streams of one start.
+pub const AUDIT_STREAMS_MAX_COUNT: usize = 64;
+/// Roots of audit keys that are kept after `quantonium store rotate-root`, to verify what was written under them.
+pub const AUDIT_ROOTS_MAX_COUNT: usize = 16;
+/// Numbers that a gap in an audit stream is believed to stand for: each 256 of them cost a step of the key.
+pub const AUDIT_GAP_MAX_COUNT: u64 = 1 << 30;
+/// Flaws of an audit stream after which its verification is given up.
+pub const AUDIT_FLAWS_MAX_COUNT: usize = 100;
+/// Lines that `quantonium audit tail` shows.
+pub const AUDIT_TAIL_DEFAULT_LINES_COUNT: usize = 20;
+/// How often `quantonium audit verify` looks at a journal that a server may be compacting.
+pub const AUDIT_STORE_LOOKS_MAX_COUNT: usize = 5;
 /// Audit lines of one turn of a worker's loop; a fuller buffer makes further requests wait for the next turn.
 pub const AUDIT_BUFFER_BYTES: usize = 256 * 1024;
 /// Audit lines of requests without a valid credential that a worker writes in a second; the others are counted, and

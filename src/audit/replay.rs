@@ -9,7 +9,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 
 use memchr::memmem;
 
-use crate::audit::line::{STORE_HEAD, StoreMark};
+use crate::audit::line::{STORE_HEAD, StoreMark, member, number};
 use crate::limits::{
     AUDIT_CHANGE_NAME_MAX_BYTES, AUDIT_LINE_MAX_BYTES, AUDIT_REPLAY_PIECE_BYTES, AUDIT_REVISION_MAX_NUMBER,
 };
@@ -216,36 +216,18 @@ fn event(name: &[u8]) -> Option<Event> {
     Some(event)
 }
 
-/// The text behind `before`, up to its closing quote. No text in a line holds a quote.
-fn member<'a>(line: &'a [u8], before: &[u8]) -> Option<&'a [u8]> {
-    let rest = line.get(memmem::find(line, before)? + before.len()..)?;
-    rest.get(..memchr::memchr(b'"', rest)?)
-}
-
-fn number(line: &[u8], before: &[u8]) -> Option<u64> {
-    let rest = line.get(memmem::find(line, before)? + before.len()..)?;
-    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    str::from_utf8(rest.get(..digits)?).ok()?.parse().ok()
-}
-
-/// Whether a keeper wrote the stream of this name: it tells where the store stood, whatever else was going on.
-#[must_use]
-pub fn is_keepers(stream: &str) -> bool {
-    stream.ends_with("-k")
-}
-
-/// When the start was that wrote the stream of this name, in seconds; 0 for a name that no start gives.
-#[must_use]
-pub fn started(stream: &str) -> u64 {
-    stream.split('-').next().and_then(|start| u64::from_str_radix(start, 16).ok()).unwrap_or(0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::chain::{Chain, Root};
     use crate::audit::line::{self, Event, Outcome, Request};
     use crate::clock::WallTime;
+    use crate::secret::Secret;
     use std::io::Cursor;
+
+    fn chain() -> Chain {
+        Root::new(Secret::take(&mut [7; 32])).chain("s").unwrap()
+    }
 
     #[derive(Default)]
     struct File {
@@ -280,6 +262,7 @@ mod tests {
                 detail: None,
                 items: None,
                 bytes: None,
+                body: None,
             };
             let store = revision.map(|revision| StoreMark { revision, tag: [3; 16] });
             let event = Event {
@@ -293,7 +276,7 @@ mod tests {
             };
             let mut target = [0; AUDIT_LINE_MAX_BYTES];
             self.lines += 1;
-            let len = line::write(&mut target, "s-w0", self.lines, &event).unwrap();
+            let len = line::write(&mut target, "s-w0", self.lines, &event, &mut chain()).unwrap();
             self.bytes.extend_from_slice(&target[..len]);
             self
         }
@@ -305,7 +288,7 @@ mod tests {
                 Event { at, name: STORE_HEAD, outcome, code: None, count: None, store, request: None };
             let mut target = [0; AUDIT_LINE_MAX_BYTES];
             self.lines += 1;
-            let len = line::write(&mut target, "s-k", self.lines, &event).unwrap();
+            let len = line::write(&mut target, "s-k", self.lines, &event, &mut chain()).unwrap();
             self.bytes.extend_from_slice(&target[..len]);
             self
         }

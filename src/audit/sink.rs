@@ -7,7 +7,7 @@ use core::cell::RefCell;
 use std::fs::File;
 use std::io::{self, Write as _};
 
-use crate::audit::{Batch, Event};
+use crate::audit::{Batch, Chain, Event};
 use crate::clock::WallTime;
 
 /// The pending lines are not all with the kernel: what they tell of must not be answered.
@@ -22,10 +22,10 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// The first lines of a stream that nobody has used before go to `file`, which appends.
+    /// The first lines of a stream that nobody has used before, whose chain this is, go to `file`, which appends.
     #[must_use]
-    pub fn new(file: File, stream: &str) -> Self {
-        Self { file, batch: RefCell::new(Batch::new(stream)) }
+    pub fn new(file: File, stream: &str, chain: Chain) -> Self {
+        Self { file, batch: RefCell::new(Batch::new(stream, chain)) }
     }
 
     /// Whether one more request can be told of in this turn.

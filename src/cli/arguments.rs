@@ -10,10 +10,11 @@ use std::path::PathBuf;
 
 use lexopt::{Arg, Parser};
 
+use super::audit_arguments::{self, AuditCommand};
 use super::help::{self, Topic};
 use crate::config::{Id, Kind, Raw, SETTINGS, by_name, nearest, shown};
 
-const COMMANDS: [&str; 6] = ["serve", "init", "store", "healthcheck", "version", "help"];
+const COMMANDS: [&str; 7] = ["serve", "init", "store", "audit", "healthcheck", "version", "help"];
 
 /// What to do.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub(super) enum Command {
     Init(Init),
     /// Work on the store of a stopped server.
     Store(StoreCommand),
+    /// Verify and read the audit log.
+    Audit(AuditCommand),
     /// Ask a server how it is.
     HealthCheck {
         /// Where; by default as the configuration says.
@@ -174,6 +177,7 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
             Some("serve") => serve(parser),
             Some("init") => init(parser),
             Some("store") => store(parser),
+            Some("audit") => audit_arguments::parse(parser),
             Some("healthcheck") => healthcheck(parser),
             Some("version") => alone(parser, Command::Version),
             Some("help") => help(parser),
@@ -184,7 +188,7 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
 }
 
 /// A command without flags of its own. `version --help` is meant well.
-fn alone(mut parser: Parser, command: Command) -> Result<Command, UsageError> {
+pub(super) fn alone(mut parser: Parser, command: Command) -> Result<Command, UsageError> {
     let mut command = command;
     while let Some(argument) = parser.next().map_err(wrong)? {
         match argument {
@@ -211,6 +215,7 @@ fn help(mut parser: Parser) -> Result<Command, UsageError> {
                 match (words, topic, word.to_str()) {
                     (1, _, Some("init")) => Topic::Init,
                     (1, _, Some("store")) => Topic::Store,
+                    (1, _, Some("audit")) => Topic::Audit,
                     (1, _, Some(name)) if COMMANDS.contains(&name) => Topic::Program,
                     (2, Topic::Store, _) => {
                         Topic::OfStore(Action::named(&word).ok_or_else(|| unknown_action(&word))?)
@@ -279,21 +284,23 @@ fn healthcheck(parser: Parser) -> Result<Command, UsageError> {
 
 /// A flag that is no setting: a switch, or one with any text as its value.
 #[derive(Clone, Copy, Debug)]
-struct Own {
-    name: &'static str,
-    kind: Kind,
+pub(super) struct Own {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
 }
 
 /// The flags of a command.
 #[derive(Debug, Default)]
-struct Flags {
-    raw: Raw,
+pub(super) struct Flags {
+    pub(super) raw: Raw,
     own: Vec<(&'static str, OsString)>,
+    /// What stands between the flags, for a command that takes files.
+    pub(super) words: Vec<OsString>,
 }
 
 impl Flags {
     /// The value of a flag of the command's own, if it was given.
-    fn take(&mut self, name: &str) -> Option<OsString> {
+    pub(super) fn take(&mut self, name: &str) -> Option<OsString> {
         let index = self.own.iter().position(|(own, _)| *own == name)?;
         Some(self.own.swap_remove(index).1)
     }
@@ -307,7 +314,16 @@ impl Flags {
 }
 
 /// Reads the flags of `command`: the `settings` that it takes and its `own`. Nothing: help is asked for.
-fn flags(
+fn flags(parser: Parser, command: &str, settings: &[Id], own: &[Own]) -> Result<Option<Flags>, UsageError> {
+    let flags = flags_and_words(parser, command, settings, own)?;
+    match flags.as_ref().and_then(|flags| flags.words.first()) {
+        Some(word) => Err(stray_word(word)),
+        None => Ok(flags),
+    }
+}
+
+/// As [`flags`], of a command that takes words as well.
+pub(super) fn flags_and_words(
     mut parser: Parser,
     command: &str,
     settings: &[Id],
@@ -319,7 +335,10 @@ fn flags(
             Arg::Long("help") | Arg::Short('h') => return Ok(None),
             Arg::Long(name) => name,
             Arg::Short(letter) => return Err(unknown_letter(letter)),
-            Arg::Value(word) => return Err(stray_word(&word)),
+            Arg::Value(word) => {
+                flags.words.push(word);
+                continue;
+            }
         };
         let twice = |name: &str| UsageError::Wrong(format!("--{name} is given twice"));
         if let Some(own) = own.iter().find(|own| own.name == name) {
@@ -349,7 +368,7 @@ fn flags(
     Ok(Some(flags))
 }
 
-fn wrong(error: lexopt::Error) -> UsageError {
+pub(super) fn wrong(error: lexopt::Error) -> UsageError {
     UsageError::Wrong(match error {
         lexopt::Error::MissingValue { option: Some(option) } => {
             format!("{} needs a value", shown(OsStr::new(&option)))
@@ -400,7 +419,7 @@ fn unknown_flag(name: &str, known: impl IntoIterator<Item = &'static str>) -> Us
     })
 }
 
-fn unknown_letter(letter: char) -> UsageError {
+pub(super) fn unknown_letter(letter: char) -> UsageError {
     UsageError::Wrong(format!("unknown flag -{}", shown(OsStr::new(letter.encode_utf8(&mut [0; 4])))))
 }
 
@@ -514,7 +533,7 @@ mod tests {
             ("sevre", "unknown command sevre; did you mean `quantonium serve`?"),
             (
                 "encrypt",
-                "unknown command encrypt; the commands are serve, init, store, healthcheck, version, help",
+                "unknown command encrypt; the commands are serve, init, store, audit, healthcheck, version, help",
             ),
             ("--dev", "--dev stands before any command; did you mean `quantonium serve --dev`?"),
             ("--versoin", "unknown flag --versoin; did you mean --version?"),

@@ -22,6 +22,7 @@ Commands:
   quantonium init [FLAG ...]             make data directory, store, master key and admin key
   quantonium serve [FLAG ...]            serve until SIGTERM; a second signal stops at once
   quantonium store COMMAND [FLAG ...]    verify, inspect, rekey ... a stopped server's store
+  quantonium audit COMMAND [FLAG ...]    verify, tail, search the audit log
   quantonium healthcheck [--url URL]     ask a server (default: the one configured here) how it is
   quantonium version                     show version, commit, target, features, CPU flavour
   quantonium help [COMMAND]              show this; more on init, store, store rekey and so on
@@ -77,6 +78,34 @@ Each takes --data-dir PATH and --master-key-file PATH, or their variables, as `q
 does; `quantonium help store verify` and so on show an example. Stop the server first: while it
 runs the directory is in use, and the command says so. It also works on a copy of the directory,
 whoever owns that: what it writes belongs to the owner of the directory.
+";
+
+const AUDIT: &str = "\
+quantonium audit: verify and read the audit log, while the server runs or not.
+
+  quantonium audit verify --data-dir /var/lib/quantonium \\
+      --master-key-file /etc/quantonium/master.key
+  quantonium audit tail --data-dir /var/lib/quantonium --lines 20
+  quantonium audit search --data-dir /var/lib/quantonium --key orders --outcome failure
+
+Each takes files, in any order, as well; without any, all of the data directory's are read. A part
+of a stream can be verified with the parts before it alone.
+
+verify finds every line that was changed, taken out, put in or moved, and files that were cut off
+before what the store has noted, which it does every 10 seconds and at a stop in order. What was
+written since cannot be proved, and it says so. Exit code 1: something is cut off or missing.
+Exit code 65: something was changed. Without the master key only numbers and order are checked,
+which anybody can make right; the exit code is 1 then, unless --without-key is given.
+
+Flags:
+  --data-dir PATH          the data directory, or a copy of one
+  --master-key-file PATH   verify: the master key of the store
+  --without-key            verify: check no macs, and say so
+  --lines N                tail: how many lines (20)
+  --principal, --key, --event, --outcome, --code, --request-id TEXT   search: lines with this
+  --since TIME, --until TIME   search: UTC, as 2026-11-22 or 2026-11-22T17:05
+  --json                   tail, search: the lines as they are
+  --config PATH            take the settings from a TOML file
 ";
 
 const VERIFY: &str = "\
@@ -175,6 +204,8 @@ pub(super) enum Topic {
     Init,
     /// `quantonium store`.
     Store,
+    /// `quantonium audit`.
+    Audit,
     /// One of its commands.
     OfStore(Action),
 }
@@ -188,6 +219,7 @@ pub(super) fn text(topic: Topic) -> String {
         Topic::Program => return program(),
         Topic::Init => INIT,
         Topic::Store => STORE,
+        Topic::Audit => AUDIT,
         Topic::OfStore(Action::Verify) => VERIFY,
         Topic::OfStore(Action::Inspect) => INSPECT,
         Topic::OfStore(Action::Compact) => COMPACT,
@@ -287,7 +319,9 @@ mod tests {
     }
 
     fn topics() -> impl Iterator<Item = Topic> {
-        [Topic::Program, Topic::Init, Topic::Store].into_iter().chain(Action::ALL.map(Topic::OfStore))
+        [Topic::Program, Topic::Init, Topic::Store, Topic::Audit]
+            .into_iter()
+            .chain(Action::ALL.map(Topic::OfStore))
     }
 
     #[test]
@@ -305,6 +339,7 @@ mod tests {
                 Topic::Program => "\n  quantonium serve --dev".to_owned(),
                 Topic::Init => "\n  quantonium init --data-dir ".to_owned(),
                 Topic::Store => "\n  quantonium store verify ".to_owned(),
+                Topic::Audit => "\n  quantonium audit verify ".to_owned(),
                 Topic::OfStore(action) => format!("\n  quantonium store {} --data-dir ", action.name()),
             };
             assert!(text.contains(&example), "{text}");

@@ -5,6 +5,9 @@
 //! exit code 64; a configuration that is refused, wherever the value came from, with 78.
 
 mod arguments;
+mod audit_arguments;
+mod audit_read;
+mod audit_verify;
 mod contents;
 mod failure;
 mod healthcheck;
@@ -38,6 +41,7 @@ pub fn run(
         Ok(Command::Serve(raw)) => serve(raw, environment),
         Ok(Command::Init(command)) => init::run(command, environment),
         Ok(Command::Store(command)) => store::run(command, environment),
+        Ok(Command::Audit(command)) => audit_arguments::run(command, environment),
         Ok(Command::HealthCheck { url }) => healthcheck::run(url.as_deref(), environment),
         Ok(Command::Version) => {
             console::out(&version::text());

@@ -11,7 +11,7 @@ use crate::api::Rejection;
 use crate::api::change::{Change, ChangeError, Outcome as Made};
 use crate::audit::line::{Event, Outcome, Request, STORE_HEAD};
 use crate::audit::replay::Unfinished;
-use crate::audit::{Sink, StoreMark, WriteFailed};
+use crate::audit::{Chain, Sink, StoreMark, WriteFailed};
 use crate::clock::WallTime;
 use crate::limits::STORE_ORIGINS_MAX_COUNT;
 use crate::model::RequestId;
@@ -29,10 +29,10 @@ pub struct Diary {
 }
 
 impl Diary {
-    /// A diary in `file`, which appends, as the stream `stream`.
+    /// A diary in `file`, which appends, as the stream `stream`, whose chain this is.
     #[must_use]
-    pub fn new(file: File, stream: &str, start: u64) -> Self {
-        Self { sink: Sink::new(file, stream), start, count: 0, untold: None }
+    pub fn new(file: File, stream: &str, chain: Chain, start: u64) -> Self {
+        Self { sink: Sink::new(file, stream, chain), start, count: 0, untold: None }
     }
 
     /// Tells where the store stands, durably: a store that is behind it later was rolled back. Here the traffic of the
@@ -177,5 +177,6 @@ pub(super) const fn about(id: &RequestId) -> Request<'_> {
         detail: None,
         items: None,
         bytes: None,
+        body: None,
     }
 }

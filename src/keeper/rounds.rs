@@ -62,6 +62,7 @@ impl Ledger {
             self.rounds.figures_left.clear();
             self.rounds.figures_not_before = Some(now.moment.plus_millis(persist));
         }
+        self.checkpoint_if_due(now);
     }
 
     /// Writes down everything that is only in memory, if it can.
@@ -69,6 +70,8 @@ impl Ledger {
         self.begin_figures();
         while !self.rounds.figures_left.is_empty() && self.write_figures(now).is_ok() {}
         let _ = self.diary.commit(now.wall);
+        // After the last line: all that the streams hold can then be proved.
+        self.checkpoint(now, true);
     }
 
     /// Housekeeping that failed is not tried again at once.

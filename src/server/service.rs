@@ -444,6 +444,7 @@ pub(super) fn about<'a>(
         detail: None,
         items: None,
         bytes: None,
+        body: None,
     }
 }
 

@@ -13,6 +13,8 @@ use std::sync::Arc;
 use mio::{Poll, Waker};
 use zeroize::Zeroizing;
 
+use crate::audit::chain::{Root, Tip};
+use crate::audit::{Chain, Start, Stream, Who};
 use crate::build_info;
 use crate::clock::{Moment, WallTime};
 use crate::config::Config;
@@ -21,7 +23,7 @@ use crate::crypto::random::{Generator, Kernel};
 use crate::crypto::{self, selftest};
 use crate::http::env::Bounds;
 use crate::http::forwarded::Forwarding;
-use crate::keeper::{Diary, Keeper, Opening, Parts};
+use crate::keeper::{Checkpoints, Diary, Keeper, Opening, Parts};
 use crate::limiter::Addresses;
 use crate::limits::{
     DESCRIPTORS_SPARE_COUNT, FD_AUDIT_FIRST_NUMBER, FD_AUDIT_LAST_NUMBER, FD_CONNECTION_FIRST_NUMBER,
@@ -82,11 +84,13 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
     let data_dir = DataDir::open(&config.data_dir, owner)?;
     let vault = vault::open(config, &data_dir, &mut random)?;
     drop((above, kept));
-    let Vault { journal, sealer, opening, authenticator, backup_key, unfinished, admin } = vault;
-    let Opening { state, loaded, .. } = opening;
+    let Vault { journal, sealer, opening, authenticator, backup_key, audit_root, unfinished, admin } = vault;
+    let Opening { state, checkpoints, loaded, .. } = opening;
     let placed = journal.into_placed(place_journal);
     let journal = placed.map_err(|error| ServerError::io("placing the journal", &error))?;
-    let (audit, mut diary) = open_audit_files(&data_dir, config.workers, &mut random)?;
+    let OpenedAudit { workers: audit, mut diary, start, tips } =
+        open_audit_files(&data_dir, config.workers, &audit_root, &mut random)?;
+    drop(audit_root);
     let now = WallTime::now();
     diary
         .stand_at(loaded.head, now)
@@ -103,6 +107,7 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
         head: loaded.head,
         publication: Arc::clone(&publication),
         diary,
+        checkpoints: Checkpoints::new(start, tips, checkpoints),
         restore_window_seconds: config.restore_window_seconds,
         // Also if it stands where it is known to have stood: an earlier start may have accepted it and been cut off,
         // and of a restore without audit files nobody else tells.
@@ -189,29 +194,43 @@ fn place_journal(fd: OwnedFd, slot: Slot) -> io::Result<OwnedFd> {
     descriptors::place(fd, number, number)
 }
 
+/// The audit streams of this start.
+struct OpenedAudit {
+    workers: Vec<(File, String, Chain)>,
+    diary: Diary,
+    start: Start,
+    tips: Vec<(Who, Arc<Tip>)>,
+}
+
 /// Opens an audit file for each worker and, last, for the keeper, under a name that no other start uses.
 fn open_audit_files(
     data_dir: &DataDir,
     workers: usize,
+    root: &Root,
     random: &mut Generator,
-) -> Result<(Vec<(File, String)>, Diary), ServerError> {
+) -> Result<OpenedAudit, ServerError> {
     let no_entropy = |error: crypto::Error| ServerError::config(error.to_string());
-    let start = random.array::<4>(Moment::now()).map_err(no_entropy)?;
-    let name = format!("{:x}-{:08x}", WallTime::now().as_secs(), u32::from_be_bytes(start));
-    let open = |index: usize, stream: String| {
+    let random_part = random.array::<4>(Moment::now()).map_err(no_entropy)?;
+    let start = Start { seconds: WallTime::now().as_secs(), random: u32::from_be_bytes(random_part) };
+    let mut tips = Vec::with_capacity(workers + 1);
+    let mut open = |index: usize, who: Who| {
+        let stream = Stream { start, who }.to_string();
+        let chain = root.chain(&stream).map_err(io::Error::other)?;
+        tips.push((who, chain.tip()));
         let first = FD_AUDIT_FIRST_NUMBER + i32::try_from(index).map_err(io::Error::other)?;
         let file = descriptors::place(open_audit_file(data_dir, &stream)?, first, FD_AUDIT_LAST_NUMBER)?;
-        Ok((File::from(file), stream))
+        Ok((File::from(file), stream, chain))
     };
     let failed = |error: io::Error| ServerError::io("opening the audit log", &error);
     // Each start reserves room of its own: what earlier ones left of theirs must not add up.
     give_back_reserved(data_dir).map_err(failed)?;
     let opened: io::Result<Vec<_>> =
-        (0..workers).map(|index| open(index, format!("{name}-w{index}"))).collect();
+        (0..workers).zip(0..).map(|(index, number)| open(index, Who::Worker(number))).collect();
     let opened = opened.map_err(failed)?;
-    let (file, stream) = open(workers, format!("{name}-k")).map_err(failed)?;
+    let (file, stream, chain) = open(workers, Who::Keeper).map_err(failed)?;
     let first_id = random.array::<8>(Moment::now()).map_err(no_entropy)?;
-    Ok((opened, Diary::new(file, &stream, u64::from_be_bytes(first_id))))
+    let diary = Diary::new(file, &stream, chain, u64::from_be_bytes(first_id));
+    Ok(OpenedAudit { workers: opened, diary, start, tips })
 }
 
 type Listeners = Vec<Vec<mio::net::TcpListener>>;
@@ -258,19 +277,19 @@ fn place_listener(listener: TcpListener) -> io::Result<mio::net::TcpListener> {
 
 /// Makes the polls and wakers, whose numbers cannot be changed afterwards.
 fn open_loops(
-    audit: Vec<(File, String)>,
+    audit: Vec<(File, String, Chain)>,
     listeners: Listeners,
     common: &Common,
     random: &mut Generator,
 ) -> io::Result<(Vec<Worker>, MainLoop)> {
     let mut workers = Vec::with_capacity(audit.len());
     let mut mailboxes = Vec::with_capacity(audit.len());
-    for (index, ((file, stream), listeners)) in audit.into_iter().zip(listeners).enumerate() {
+    for (index, ((file, stream, chain), listeners)) in audit.into_iter().zip(listeners).enumerate() {
         let (poll, mailbox) = open_loop(index)?;
         let first_id = random.array::<8>(Moment::now()).map_err(io::Error::other)?;
         mailboxes.push(Arc::clone(&mailbox));
         let first_id = u64::from_be_bytes(first_id);
-        workers.push(Worker { index, poll, mailbox, listeners, audit: file, stream, first_id });
+        workers.push(Worker { index, poll, mailbox, listeners, audit: file, stream, chain, first_id });
     }
     let (poll, mailbox) = open_loop(workers.len())?;
     common.shared.connect(mailboxes, Arc::clone(&mailbox));

@@ -9,8 +9,9 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use crate::audit::Replay;
-use crate::audit::replay::{self, Unfinished};
+use crate::audit::chain::Root;
+use crate::audit::replay::Unfinished;
+use crate::audit::{Replay, StreamName, Who};
 use crate::auth::{Authenticator, api_key};
 use crate::clock::Moment;
 use crate::config::Config;
@@ -37,6 +38,8 @@ pub(super) struct Vault {
     pub(super) opening: Opening,
     pub(super) authenticator: Authenticator,
     pub(super) backup_key: Secret<KEY_BYTES>,
+    /// From which the keys of the audit streams are derived; dropped once they are.
+    pub(super) audit_root: Root,
     /// Changes that an earlier start began and told no end of.
     pub(super) unfinished: Vec<Unfinished>,
     /// The admin key that is kept in a file, if this start made the store.
@@ -93,9 +96,11 @@ pub(super) fn open(
         Some(path) => MasterKey::read_file(path)?.into_secret(),
         None => opened.root.backup_key().map_err(StoreError::from)?,
     };
+    let audit_root = opened.root.audit_root().map_err(StoreError::from)?;
     tell(&opening);
     let unfinished = replay.into_unfinished();
-    Ok(Vault { journal: opened.journal, sealer, opening, authenticator, backup_key, unfinished, admin })
+    let journal = opened.journal;
+    Ok(Vault { journal, sealer, opening, authenticator, backup_key, audit_root, unfinished, admin })
 }
 
 /// Reads what earlier starts wrote, the newest first: how far the store was, and what has no outcome. The keepers'
@@ -106,9 +111,11 @@ pub(super) fn open(
 pub fn read_audit(data_dir: &DataDir) -> Result<Replay, ServerError> {
     let failed = |error: io::Error| ServerError::io("listing the audit log", &error);
     let mut streams = list_audit_streams(data_dir).map_err(failed)?;
-    streams.sort_by_cached_key(|stream| core::cmp::Reverse((replay::started(stream), stream.clone())));
+    // Names that no start gives are older than any.
+    streams.sort_by_cached_key(|stream| core::cmp::Reverse(StreamName::parse(stream)));
+    let is_keepers = |name: &StreamName| name.who == Who::Keeper;
     let (keepers, workers): (Vec<_>, Vec<_>) =
-        streams.into_iter().partition(|stream| replay::is_keepers(stream));
+        streams.into_iter().partition(|stream| StreamName::parse(stream).as_ref().is_some_and(is_keepers));
     let mut replay = Replay::new();
     let mut left = AUDIT_REPLAY_KEEPER_MAX_BYTES;
     for stream in keepers {
@@ -119,7 +126,8 @@ pub fn read_audit(data_dir: &DataDir) -> Result<Replay, ServerError> {
     let mut start = None;
     for stream in workers {
         // A start that is begun is read to its end: no worker's lines are hidden by those of another.
-        let same = start.replace(replay::started(&stream)) == Some(replay::started(&stream));
+        let of = StreamName::parse(&stream).map(|name| name.start.seconds);
+        let same = start.replace(of) == Some(of);
         if left > 0 || same {
             let read = read_stream(&mut replay, data_dir, &stream, AUDIT_REPLAY_WORKER_FILE_MAX_BYTES)?;
             left = left.saturating_sub(read);

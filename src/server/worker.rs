@@ -16,7 +16,7 @@ use mio::Poll;
 use mio::net::{TcpListener, TcpStream};
 
 use crate::api::Tools;
-use crate::audit::Sink;
+use crate::audit::{Chain, Sink};
 use crate::auth::Authenticator;
 use crate::auth::jwt::Room;
 use crate::clock::Moment;
@@ -78,6 +78,7 @@ pub(super) struct Worker {
     pub(super) listeners: Vec<TcpListener>,
     pub(super) audit: File,
     pub(super) stream: String,
+    pub(super) chain: Chain,
     /// Random for each start of each worker: the first half of its request identifiers.
     pub(super) first_id: u64,
 }
@@ -100,9 +101,9 @@ impl Worker {
     }
 
     fn serve(self, common: &Common, generator: Generator) -> ! {
-        let Self { index, poll, mailbox, listeners, audit, stream, first_id } = self;
+        let Self { index, poll, mailbox, listeners, audit, stream, chain, first_id } = self;
         let turn = Turn::new(Moment::now());
-        let sink = Rc::new(Sink::new(audit, &stream));
+        let sink = Rc::new(Sink::new(audit, &stream, chain));
         let refusals = Rc::new(Refusals::default());
         let app = App {
             refusals: Rc::clone(&refusals),

@@ -263,8 +263,9 @@ fn an_attempt_to_change_an_api_key_is_found_and_gets_the_outcome_it_had() {
             store: None,
             request: Some(about),
         };
+        let mut chain = chain();
         let mut target = [0; AUDIT_LINE_MAX_BYTES];
-        let len = line::write(&mut target, "s-w0", sequence, &event).unwrap();
+        let len = line::write(&mut target, "s-w0", sequence, &event, &mut chain).unwrap();
         log.extend_from_slice(&target[..len]);
     }
     let mut replay = Replay::new();
