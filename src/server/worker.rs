@@ -32,11 +32,11 @@ use crate::limits::{AUDIT_RETRY_MILLIS, KEY_BYTES};
 use crate::reactor::mailbox::Mailbox;
 use crate::reactor::run::{Driver, Phase, Reactor};
 use crate::reactor::socket::TcpTransport;
-use crate::reactor::turn::CommitFailed;
+use crate::reactor::turn::{Commit, CommitFailed, Ticket};
 use crate::reactor::{Budget, Channel, Pool, TaskId, Turn};
 use crate::sandbox::seccomp::{self, Role};
 use crate::secret::Secret;
-use crate::server::census::{Census, Ticket};
+use crate::server::census::{self, Census};
 use crate::server::refusals::Refusals;
 use crate::server::service::App;
 use crate::server::shared::Shared;
@@ -156,7 +156,7 @@ struct WorkerDriver {
 }
 
 impl Driver for WorkerDriver {
-    type Rest = Idle<TcpTransport, App, Ticket>;
+    type Rest = Idle<TcpTransport, App, census::Ticket>;
 
     fn has_place(&mut self) -> bool {
         self.census.has_place()
@@ -178,8 +178,12 @@ impl Driver for WorkerDriver {
         None
     }
 
-    fn commit(&mut self) -> Result<(), CommitFailed> {
-        self.sink.commit(self.turn.wall()).map_err(|_| CommitFailed)
+    fn commit(&mut self) -> Commit {
+        self.sink.commit(self.turn.wall()).into()
+    }
+
+    fn settled(&mut self) -> Option<(Ticket, Result<(), CommitFailed>)> {
+        None
     }
 
     fn turned(&mut self) {
