@@ -398,6 +398,8 @@ pub const IDENTITY_CEILING_NUMBER: u32 = u32::MAX - 1;
 pub const CREDENTIAL_FILE_MAX_BYTES: u64 = 4 * 1024;
 /// Room reserved on disk at the end of each audit file when it is opened.
 pub const AUDIT_PREALLOCATED_BYTES: u64 = 256 * 1024;
+/// How far a reader of audit lines on standard output may fall behind, if the system allows so much.
+pub const AUDIT_PIPE_BYTES: usize = 1024 * 1024;
 /// Longest name of an audit stream.
 pub const AUDIT_STREAM_NAME_MAX_BYTES: usize = 64;
 /// Most of a reply that `quantonium healthcheck` reads.

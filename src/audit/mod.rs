@@ -1,7 +1,8 @@
 //! The audit log: who asked for what, and what came of it.
 //!
 //! Owns the event and its line ([`mod@line`]), the lines of one turn ([`batch`]), the file they go to ([`sink`]), the
-//! names of files ([`name`]), what their writers and the archivist tell one another ([`office`]) and the reading of what
+//! names of files ([`name`]), standard output as another place for them ([`pipe`]), both
+//! together ([`outlets`]), what writers and the archivist tell one another ([`office`]) and the reading of what
 //! earlier starts wrote ([`replay`]). Invariants: a line never holds a body, a secret or text that a caller chose freely; the lines of a
 //! stream are numbered without gaps, and a number whose line could not be written is named by a gap record before any
 //! later line.
@@ -10,6 +11,8 @@ pub mod batch;
 pub mod line;
 pub mod name;
 pub mod office;
+pub mod outlets;
+pub mod pipe;
 pub mod replay;
 pub mod sink;
 
@@ -17,5 +20,7 @@ pub use batch::Batch;
 pub use line::{Event, Outcome, StoreMark};
 pub use name::{Start, Stream, StreamName, Who};
 pub use office::Office;
+pub use outlets::{Committed, Outlets, Syncing};
+pub use pipe::{Pipe, Piped};
 pub use replay::Replay;
 pub use sink::{Sink, WriteFailed};

@@ -7,6 +7,7 @@ use core::cell::RefCell;
 use std::fs::File;
 use std::io::{self, Write as _};
 
+use crate::audit::pipe::write_all;
 use crate::audit::{Batch, Event};
 use crate::clock::WallTime;
 
@@ -18,7 +19,7 @@ pub struct WriteFailed;
 #[derive(Debug)]
 pub struct Sink {
     file: File,
-    batch: RefCell<Batch>,
+    pub(super) batch: RefCell<Batch>,
 }
 
 impl Sink {
@@ -28,63 +29,33 @@ impl Sink {
         Self { file, batch: RefCell::new(Batch::new(stream)) }
     }
 
-    /// Whether one more request can be told of in this turn.
-    #[must_use]
-    pub fn has_room(&self) -> bool {
-        self.batch.borrow().has_room()
-    }
-
     /// Appends the line of `event` to what is pending.
     pub fn append(&self, event: &Event<'_>) {
         self.batch.borrow_mut().append(event);
     }
 
-    /// Whether a failure has not been made good yet.
-    #[must_use]
-    pub fn is_broken(&self) -> bool {
-        self.batch.borrow().is_broken()
-    }
-
-    /// Writes what is pending.
+    /// Writes what is pending; what becomes of it is for the caller to note in the batch.
     ///
     /// # Errors
-    /// [`WriteFailed`]
-    pub fn commit(&self, now: WallTime) -> Result<(), WriteFailed> {
+    /// How many bytes were written.
+    pub(super) fn write_pending(&self, now: WallTime) -> Result<(), usize> {
         let mut batch = self.batch.borrow_mut();
-        if batch.is_empty() {
-            return Ok(());
-        }
-        let pending = batch.pending(now);
-        let written = write_all(&self.file, pending);
-        if !batch.is_whole() {
-            // What was written stands; what found no room is named by a gap, and no reply of this turn leaves.
-            let count = written.err().unwrap_or(usize::MAX);
-            batch.failed(count);
-            return Err(WriteFailed);
-        }
-        match written {
-            Ok(()) => {
-                batch.written();
-                Ok(())
-            }
-            Err(written) => {
-                batch.failed(written);
-                Err(WriteFailed)
-            }
-        }
+        write_all(|rest| (&self.file).write(rest), batch.pending(now))
     }
-}
 
-/// Writes all of `bytes`, or says how many were written before it failed.
-fn write_all(mut file: &File, bytes: &[u8]) -> Result<(), usize> {
-    let mut written = 0;
-    while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
-        match file.write(rest) {
-            Ok(0) => return Err(written),
-            Ok(count) => written += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => return Err(written),
-        }
+    /// Brings what was written to the disk.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
     }
-    Ok(())
+
+    /// Which part is being written.
+    #[must_use]
+    pub fn part(&self) -> u32 {
+        1
+    }
+
+    /// Leaves the part that is being written for its successor; returns whether it did.
+    pub fn advance(&self) -> bool {
+        false
+    }
 }

@@ -231,6 +231,7 @@ const fn placeholder(kind: Kind) -> &'static str {
         Kind::Number(Unit::Millis) => " MS",
         Kind::Number(Unit::Seconds) => " SECONDS",
         Kind::Number(Unit::Identity) => " ID",
+        Kind::Word(_) => " WORD",
     }
 }
 

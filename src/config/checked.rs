@@ -79,6 +79,35 @@ pub struct Config {
     pub user_id: u32,
     /// Group to become when started as root; never root's.
     pub group_id: u32,
+    /// Where audit lines go.
+    pub audit_sink: AuditSink,
+    /// Whether nothing is answered before its audit lines are on the disk; only with a file.
+    pub audit_synced: bool,
+}
+
+/// Where audit lines go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuditSink {
+    /// Into files of the data directory.
+    File,
+    /// To standard output.
+    Stdout,
+    /// To both.
+    Both,
+}
+
+impl AuditSink {
+    /// Whether there are files.
+    #[must_use]
+    pub const fn has_file(self) -> bool {
+        matches!(self, Self::File | Self::Both)
+    }
+
+    /// Whether standard output holds audit lines and nothing else.
+    #[must_use]
+    pub const fn has_stdout(self) -> bool {
+        matches!(self, Self::Stdout | Self::Both)
+    }
 }
 
 /// Checks everything that was given.
@@ -118,7 +147,16 @@ pub(super) fn check(raw: &Raw, machine: Machine, credentials: Option<&Path>) -> 
         drain_timeout_ms: read.number(Id::DrainTimeout)?,
         user_id: read.identity(Id::UserId)?,
         group_id: read.identity(Id::GroupId)?,
+        audit_sink: match read.word(Id::AuditSink)? {
+            "stdout" => AuditSink::Stdout,
+            "both" => AuditSink::Both,
+            _ => AuditSink::File,
+        },
+        audit_synced: read.word(Id::AuditDurability)? == "synced",
     };
+    if config.audit_synced && !config.audit_sink.has_file() {
+        return Err(ConfigError::SyncedWithoutFile);
+    }
     // An IPv4 address inside IPv6 is judged as what it stands for.
     let open = config.listen.iter().find(|address| !address.ip().to_canonical().is_loopback());
     if let (Some(address), false) = (open, config.insecure_http) {
@@ -231,7 +269,7 @@ impl Reader<'_> {
         let setting = id.setting();
         let unit = match setting.kind {
             Kind::Number(unit) => unit,
-            Kind::Switch | Kind::Path | Kind::Addresses => Unit::Count,
+            Kind::Switch | Kind::Path | Kind::Addresses | Kind::Word(_) => Unit::Count,
         };
         self.given(id, |text| value::number(setting, unit, text))
     }
@@ -244,6 +282,13 @@ impl Reader<'_> {
             _ => setting.floor,
         };
         Ok(self.optional_number(id)?.unwrap_or(fallback))
+    }
+
+    /// The word that was given, or the first of the setting's.
+    fn word(&self, id: Id) -> Result<&'static str, ConfigError> {
+        let words = if let Kind::Word(words) = id.setting().kind { words } else { &[] };
+        let given = self.given(id, |text| value::word(words, text))?;
+        Ok(given.or_else(|| words.first().copied()).unwrap_or_default())
     }
 
     /// The silence inside a body. Its default follows a shorter total; one that was given must fit.

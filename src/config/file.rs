@@ -79,7 +79,7 @@ fn texts(setting: &Setting, value: &DeValue<'_>) -> Result<Vec<OsString>, &'stat
     let one = |text: String| Ok(vec![OsString::from(text)]);
     match (setting.kind, value) {
         (Kind::Switch, DeValue::Boolean(on)) => one(on.to_string()),
-        (Kind::Path | Kind::Addresses | Kind::Number(Unit::Bytes), DeValue::String(text)) => {
+        (Kind::Path | Kind::Addresses | Kind::Word(_) | Kind::Number(Unit::Bytes), DeValue::String(text)) => {
             one(text.to_string())
         }
         (Kind::Number(_), DeValue::Integer(number)) => {
@@ -102,7 +102,7 @@ fn texts(setting: &Setting, value: &DeValue<'_>) -> Result<Vec<OsString>, &'stat
 const fn expected(kind: Kind) -> &'static str {
     match kind {
         Kind::Switch => "true or false",
-        Kind::Path => "a string",
+        Kind::Path | Kind::Word(_) => "a string",
         Kind::Addresses => "a string or an array of strings",
         Kind::Number(Unit::Bytes) => "an integer or a string like \"64MiB\"",
         Kind::Number(_) => "an integer",

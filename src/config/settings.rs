@@ -9,6 +9,11 @@ use crate::limits;
 /// What every environment variable of the program begins with.
 pub(super) const ENVIRONMENT_PREFIX: &str = "QUANTONIUM_";
 
+/// What `--audit-sink` may be.
+pub(super) const AUDIT_SINKS: [&str; 3] = ["file", "stdout", "both"];
+/// What `--audit-durability` may be.
+pub(super) const AUDIT_DURABILITIES: [&str; 2] = ["written", "synced"];
+
 /// Names a setting in the code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "each variant is described by its row below")]
@@ -37,6 +42,8 @@ pub enum Id {
     IdleTimeout,
     WriteTimeout,
     DrainTimeout,
+    AuditSink,
+    AuditDurability,
 }
 
 impl Id {
@@ -59,6 +66,8 @@ pub enum Kind {
     Addresses,
     /// A whole number within bounds.
     Number(Unit),
+    /// One of these words.
+    Word(&'static [&'static str]),
 }
 
 /// What a number counts.
@@ -108,11 +117,14 @@ pub enum Group {
     Capacity,
     /// How long it waits.
     Time,
+    /// Where it tells what was asked of it.
+    Audit,
 }
 
 impl Group {
     /// All groups, in the order of the help.
-    pub const ALL: [Self; 5] = [Self::Start, Self::Store, Self::Network, Self::Capacity, Self::Time];
+    pub const ALL: [Self; 6] =
+        [Self::Start, Self::Store, Self::Network, Self::Capacity, Self::Time, Self::Audit];
 
     /// The heading's text.
     #[must_use]
@@ -123,6 +135,7 @@ impl Group {
             Self::Network => "Network",
             Self::Capacity => "Capacity",
             Self::Time => "Time",
+            Self::Audit => "Audit",
         }
     }
 }
@@ -207,7 +220,7 @@ const fn capacity(id: Id, name: &'static str, unit: Unit, default: u64, help: &'
 }
 
 /// Every setting, in the order of [`Id`].
-pub const SETTINGS: [Setting; 24] = [
+pub const SETTINGS: [Setting; 26] = [
     row(
         Id::Dev,
         "dev",
@@ -378,6 +391,24 @@ pub const SETTINGS: [Setting; 24] = [
         "From SIGTERM to the end of the requests in flight",
     )
     .bounded(limits::DRAIN_FLOOR_MILLIS, limits::DRAIN_CEILING_MILLIS),
+    row(
+        Id::AuditSink,
+        "audit-sink",
+        Kind::Word(&AUDIT_SINKS),
+        Fallback::Text("file"),
+        Group::Audit,
+        "Where audit lines go: the data directory, standard output, or both. With stdout what the server\n\
+         says otherwise goes to standard error; who does not read it has every audited request refused",
+    ),
+    row(
+        Id::AuditDurability,
+        "audit-durability",
+        Kind::Word(&AUDIT_DURABILITIES),
+        Fallback::Text("written"),
+        Group::Audit,
+        "When a reply may leave: once its audit lines are with the kernel (written), which outlives the\n\
+         process, or on the disk (synced), which outlives a failure of the power and costs its latency",
+    ),
 ];
 
 #[expect(clippy::indexing_slicing, reason = "the loop stays below the length; compile time only")]
@@ -387,7 +418,7 @@ const _: () = {
         assert!(SETTINGS[number].id as usize == number, "rows stand in the order of Id");
         number += 1;
     }
-    assert!(Id::DrainTimeout as usize + 1 == SETTINGS.len(), "every Id has a row");
+    assert!(Id::AuditDurability as usize + 1 == SETTINGS.len(), "every Id has a row");
 };
 
 /// The setting of this name (`data-dir`), if there is one.

@@ -70,6 +70,8 @@ fn defaults_are_those_of_limits() {
         drain_timeout_ms: limits::DRAIN_DEFAULT_MILLIS,
         user_id: 1001,
         group_id: 1001,
+        audit_sink: AuditSink::File,
+        audit_synced: false,
     };
     assert_eq!(found, expected);
 }
@@ -295,4 +297,21 @@ fn a_health_check_needs_only_the_addresses() {
     let file = ConfigFile::new("addresses", "listen = '127.0.0.1:7'\n");
     let found = listen_addresses(environment(&[("QUANTONIUM_CONFIG", file.path())]));
     assert_eq!(found, Ok(vec!["127.0.0.1:7".parse().unwrap()]));
+}
+
+#[test]
+fn audit_lines_are_synced_where_there_is_a_file() {
+    let with = |sink: &str, durability: &str| {
+        config(&[DEV, (Id::AuditSink, sink), (Id::AuditDurability, durability)], &[])
+            .map(|config| (config.audit_sink, config.audit_synced))
+    };
+    assert_eq!(with("file", "synced"), Ok((AuditSink::File, true)));
+    assert_eq!(with("both", "synced"), Ok((AuditSink::Both, true)));
+    assert_eq!(with("stdout", "written"), Ok((AuditSink::Stdout, false)));
+    assert!(with("stdout", "synced").unwrap_err().starts_with("--audit-durability: nothing is synced"));
+    assert_eq!(
+        with("stderr", "written").unwrap_err(),
+        "--audit-sink: stderr is none of file, stdout, both (given as a flag)"
+    );
+    assert!(with("file", "").unwrap_err().contains("is none of written, synced"));
 }

@@ -39,6 +39,15 @@ pub(super) fn path(text: &OsStr) -> Result<PathBuf, String> {
     Ok(PathBuf::from(text))
 }
 
+/// One of these words.
+///
+/// # Errors
+/// The half sentence for the message.
+pub(super) fn word(words: &[&'static str], text: &OsStr) -> Result<&'static str, String> {
+    let found = words.iter().find(|word| text == **word);
+    found.copied().ok_or_else(|| format!("{} is none of {}", shown(text), words.join(", ")))
+}
+
 /// A number within the bounds of `setting`, in its unit.
 ///
 /// # Errors

@@ -5,11 +5,10 @@
 //! is durable, and again if it could not be told.
 
 use std::collections::HashMap;
-use std::fs::File;
 
 use crate::audit::line::{Event, Outcome, Request, STORE_HEAD};
 use crate::audit::replay::Unfinished;
-use crate::audit::{Sink, StoreMark, WriteFailed};
+use crate::audit::{Outlets, StoreMark, WriteFailed};
 use crate::clock::WallTime;
 use crate::keyring::{Change, ChangeError};
 use crate::limits::STORE_ORIGINS_MAX_COUNT;
@@ -19,7 +18,7 @@ use crate::store::{Head, Origin};
 /// The stream, and the identifiers of what it tells of.
 #[derive(Debug)]
 pub struct Diary {
-    sink: Sink,
+    sink: Outlets,
     /// Random for each start: the first half of the identifiers.
     start: u64,
     count: u64,
@@ -28,10 +27,10 @@ pub struct Diary {
 }
 
 impl Diary {
-    /// A diary in `file`, which appends, as the stream `stream`.
+    /// A diary that goes to `sink`, whose lines are told as soon as they are committed.
     #[must_use]
-    pub fn new(file: File, stream: &str, start: u64) -> Self {
-        Self { sink: Sink::new(file, stream), start, count: 0, untold: None }
+    pub fn new(sink: Outlets, start: u64) -> Self {
+        Self { sink, start, count: 0, untold: None }
     }
 
     /// Tells where the store stands, durably: a store that is behind it later was rolled back. Here the traffic of the
@@ -50,18 +49,18 @@ impl Diary {
             let _ = self.tell_standing(now);
         } else if self.sink.is_broken() {
             // Says what is missing.
-            let _ = self.sink.commit(now);
+            let _ = self.sink.commit_now(now);
         }
     }
 
     fn tell_standing(&mut self, at: WallTime) -> Result<(), WriteFailed> {
         let store = self.untold.map(mark);
         if !self.sink.has_room() {
-            self.sink.commit(at)?;
+            self.sink.commit_now(at)?;
         }
         let (name, outcome) = (STORE_HEAD, Outcome::Success);
         self.sink.append(&Event { at, name, outcome, code: None, count: None, store, request: None });
-        self.sink.commit(at)?;
+        self.sink.commit_now(at)?;
         self.untold = None;
         Ok(())
     }
@@ -92,7 +91,7 @@ impl Diary {
                 Request { principal: of.principal.as_deref(), key: of.key.as_deref(), ..about(&of.request) };
             self.append(&of.event, outcome, Some("reconciled"), None, about, now)?;
         }
-        self.sink.commit(now)
+        self.sink.commit_now(now)
     }
 
     /// Tells that `change` is about to be made; returns the identifier under which.
@@ -128,7 +127,7 @@ impl Diary {
 
     /// Writes what was told.
     pub(super) fn commit(&mut self, now: WallTime) -> Result<(), WriteFailed> {
-        self.sink.commit(now)
+        self.sink.commit_now(now)
     }
 
     /// What `next` would be if it had taken over from this one.
@@ -147,7 +146,7 @@ impl Diary {
         at: WallTime,
     ) -> Result<(), WriteFailed> {
         if !self.sink.has_room() {
-            self.sink.commit(at)?;
+            self.sink.commit_now(at)?;
         }
         let store = head.map(mark);
         self.sink.append(&Event { at, name, outcome, code, count: None, store, request: Some(about) });

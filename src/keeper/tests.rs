@@ -11,6 +11,7 @@ use super::group::Asked;
 use super::shelf::{Fault, Shelf};
 use super::*;
 use crate::audit::line::STORE_HEAD;
+use crate::audit::{Outlets, Sink, Syncing};
 use crate::clock::{Moment, WallTime};
 use crate::crypto::random::{Generator, Kernel};
 use crate::keyring::change::apply;
@@ -25,6 +26,10 @@ use crate::secret::SecretBytes;
 use crate::store::{AppendError, RootKey, Sealer, Store as _};
 
 const WINDOW_SECONDS: u64 = 100;
+
+fn diary_in(file: File) -> Diary {
+    Diary::new(Outlets::new(Some(Sink::new(file, "s-k")), None, Syncing::Written), 5)
+}
 
 fn sealer() -> Sealer {
     RootKey::take(&mut [7; 32]).sealer([1; 16]).unwrap()
@@ -53,7 +58,7 @@ impl Desk {
             sealer: sealer(),
             head: opening.loaded.head,
             publication: Arc::clone(&publication),
-            diary: Diary::new(file, "s-k", 5),
+            diary: diary_in(file),
             restore_window_seconds: WINDOW_SECONDS,
             counts_set_back: false,
         };
@@ -226,12 +231,12 @@ fn where_the_store_stands_is_told_before_the_answer_and_only_of_what_is_durable(
 fn where_the_store_stands_is_told_later_if_it_cannot_be_told_at_once() {
     let shelf = Shelf::default();
     let mut desk = Desk::on(shelf.another());
-    desk.ledger.diary = Diary::new(File::open("/dev/full").unwrap(), "s-k", 5);
+    desk.ledger.diary = diary_in(File::open("/dev/full").unwrap());
     desk.commit(vec![create("a")]);
     desk.commit(vec![create("b")]);
     desk.tick_after(1_000);
     assert_eq!(desk.heads(), Vec::<u64>::new());
-    let untold = Diary::new(File::options().append(true).open(&desk.diary).unwrap(), "s-k", 5);
+    let untold = diary_in(File::options().append(true).open(&desk.diary).unwrap());
     desk.ledger.diary = desk.ledger.diary.continued_by(untold);
     desk.tick_after(1_000);
     desk.tick_after(1_000);
@@ -551,11 +556,11 @@ fn what_is_due_waits_while_it_cannot_be_told_or_written() {
     assert!(desk.told()[1].contains("\"outcome\":\"failure\",\"code\":\"store_full\""), "{:?}", desk.told());
     desk.tick_after(KEEPER_RETRY_MILLIS - 1);
     assert_eq!(desk.told().len(), 2, "not again at once");
-    desk.ledger.diary = Diary::new(File::open("/dev/full").unwrap(), "s-k", 5);
+    desk.ledger.diary = diary_in(File::open("/dev/full").unwrap());
     desk.tick_after(1);
     assert_eq!((desk.latest("r"), shelf.revision()), (1, 1), "an attempt that cannot be told is not made");
     let file = File::options().append(true).open(&desk.diary).unwrap();
-    desk.ledger.diary = Diary::new(file, "s-k", 5);
+    desk.ledger.diary = diary_in(file);
     desk.tick_after(KEEPER_RETRY_MILLIS);
     assert_eq!((desk.latest("r"), shelf.revision()), (2, 2));
 }
@@ -655,7 +660,7 @@ fn attempts_of_an_earlier_start_get_the_outcome_they_had() {
 #[test]
 fn an_attempt_that_the_store_may_have_forgotten_has_an_unknown_outcome() {
     let desk = Desk::on(Shelf::default());
-    let mut diary = Diary::new(File::options().append(true).open(&desk.diary).unwrap(), "s-k", 5);
+    let mut diary = diary_in(File::options().append(true).open(&desk.diary).unwrap());
     let full: Vec<_> = (0..4_096).map(|number| RequestId::new(1, number).to_bytes()).collect();
     let of = |number, after: Option<u64>| crate::audit::replay::Unfinished {
         request: RequestId::new(1, number),

@@ -79,6 +79,7 @@ mod tests {
             "FD_OWN_LAST_NUMBER" => limits::FD_OWN_LAST_NUMBER,
             "FD_AUDIT_FIRST_NUMBER" => limits::FD_AUDIT_FIRST_NUMBER,
             "FD_AUDIT_LAST_NUMBER" => limits::FD_AUDIT_LAST_NUMBER,
+            "FD_AUDIT_NEXT_LAST_NUMBER" => limits::FD_AUDIT_NEXT_LAST_NUMBER,
             "FD_EPOLL_FIRST_NUMBER" => limits::FD_EPOLL_FIRST_NUMBER,
             "FD_EPOLL_LAST_NUMBER" => limits::FD_EPOLL_LAST_NUMBER,
             "FD_EVENT_FIRST_NUMBER" => limits::FD_EVENT_FIRST_NUMBER,

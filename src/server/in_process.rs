@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::api::Tools;
-use crate::audit::Sink;
+use crate::audit::{Outlets, Sink, Syncing};
 use crate::auth::Registry;
 use crate::clock::WallTime;
 use crate::crypto::random::Generator;
@@ -43,7 +43,7 @@ pub struct Parts {
 /// The application, and the tick commit that [`crate::reactor::Executor::commit`] is to run.
 pub fn open(parts: Parts) -> (impl Service, impl Fn(WallTime) -> Result<(), CommitFailed>) {
     let Parts { turn, publication, registry, random, backup_key, audit } = parts;
-    let sink = Rc::new(Sink::new(audit, "in-process"));
+    let sink = Rc::new(Outlets::new(Some(Sink::new(audit, "in-process")), None, Syncing::Written));
     let shared = Shared::new(1);
     shared.open_gate();
     let app = App {
@@ -59,5 +59,5 @@ pub fn open(parts: Parts) -> (impl Service, impl Fn(WallTime) -> Result<(), Comm
         keeper: Keeper::new(publication),
         shared,
     };
-    (app, move |now| sink.commit(now).map_err(|_| CommitFailed))
+    (app, move |now| sink.commit_now(now).map_err(|_| CommitFailed))
 }

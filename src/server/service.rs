@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::api::route::{self, Found, Route, Serving};
 use crate::api::{Answer, Call, FORBIDDEN, Rejection, Subject, Tools, Verdict};
-use crate::audit::Sink;
+use crate::audit::Outlets;
 use crate::audit::line::{Event, Outcome, Request as AuditedRequest};
 use crate::auth::{self, CredentialFault, Registry};
 use crate::clock::Moment;
@@ -75,7 +75,7 @@ pub(super) struct App {
     pub(super) tools: RefCell<Tools>,
     pub(super) refusals: Rc<Refusals>,
     pub(super) subjects: RefCell<Vec<Subject>>,
-    pub(super) sink: Rc<Sink>,
+    pub(super) sink: Rc<Outlets>,
     pub(super) keeper: Arc<Keeper>,
     pub(super) shared: Arc<Shared>,
 }

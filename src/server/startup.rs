@@ -13,10 +13,11 @@ use std::sync::Arc;
 use mio::{Poll, Waker};
 use zeroize::Zeroizing;
 
+use crate::audit::{Batch, Outlets, Pipe, Piped, Sink, Syncing};
 use crate::build_info;
 use crate::clock::{Moment, WallTime};
 use crate::config::Config;
-use crate::console::{self, Level};
+use crate::console::{self, Level, Stream};
 use crate::crypto::random::{Generator, Kernel};
 use crate::crypto::{self, selftest};
 use crate::http::env::Bounds;
@@ -83,7 +84,7 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
     let Opening { ring, loaded, .. } = opening;
     let placed = journal.into_placed(place_journal);
     let journal = placed.map_err(|error| ServerError::io("placing the journal", &error))?;
-    let (audit, mut diary) = open_audit_files(&data_dir, config.workers, &mut random)?;
+    let (audit, mut diary) = open_audit(config, &data_dir, &mut random)?;
     let now = WallTime::now();
     diary
         .stand_at(loaded.head, now)
@@ -137,16 +138,17 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
 
 /// Says where the server is, and how to use it.
 pub(super) fn announce(config: &Config, prepared: &Prepared, admin: Option<&AdminKey>) {
+    let stream = if config.audit_sink.has_stdout() { Stream::Err } else { Stream::Out };
     for address in &prepared.addresses {
-        console::out(&format!("listening on http://{address}\n"));
+        stream.write(&format!("listening on http://{address}\n"));
     }
     let Some(address) = prepared.addresses.first().filter(|_| config.dev) else { return };
     let path = quoted(&config.data_dir.join("admin.key"));
     if let Some(admin) = admin.filter(|admin| admin.created) {
         let shown = Zeroizing::new(format!("admin API key (shown once, kept in {path}): {}\n", &*admin.text));
-        console::out(&shown);
+        stream.write(&shown);
     }
-    console::out(&format!(
+    stream.write(&format!(
         "try:\n  K=$(cat {path})\n  \
          curl -sX POST http://{address}/api/keys -H \"X-API-Key: $K\" -d '{{\"name\":\"orders\"}}'\n  \
          curl -sX POST http://{address}/api/encrypt -H \"X-API-Key: $K\" -d '{{\"key\":\"orders\",\"plaintext\":\"aGVsbG8=\"}}'\n  \
@@ -184,29 +186,39 @@ fn place_journal(fd: OwnedFd, slot: Slot) -> io::Result<OwnedFd> {
     descriptors::place(fd, number, number)
 }
 
-/// Opens an audit file for each worker and, last, for the keeper, under a name that no other start uses.
-fn open_audit_files(
+/// Opens what the audit lines of each worker and, last, of the keeper go to, under names that no other start uses.
+fn open_audit(
+    config: &Config,
     data_dir: &DataDir,
-    workers: usize,
     random: &mut Generator,
-) -> Result<(Vec<(File, String)>, Diary), ServerError> {
+) -> Result<(Vec<Outlets>, Diary), ServerError> {
     let no_entropy = |error: crypto::Error| ServerError::config(error.to_string());
     let start = random.array::<4>(Moment::now()).map_err(no_entropy)?;
     let name = format!("{:x}-{:08x}", WallTime::now().as_secs(), u32::from_be_bytes(start));
-    let open = |index: usize, stream: String| {
-        let first = FD_AUDIT_FIRST_NUMBER + i32::try_from(index).map_err(io::Error::other)?;
-        let file = descriptors::place(open_audit_file(data_dir, &stream)?, first, FD_AUDIT_LAST_NUMBER)?;
-        Ok((File::from(file), stream))
+    let pipe = config.audit_sink.has_stdout().then(Pipe::standard).transpose().map_err(|error| {
+        ServerError::config(format!(
+            "--audit-sink: standard output cannot take audit lines ({error}): give it a pipe or a file"
+        ))
+    })?;
+    let open = |index: usize, stream: String, syncing: Syncing| {
+        let file = config.audit_sink.has_file().then(|| {
+            let first = FD_AUDIT_FIRST_NUMBER + i32::try_from(index).map_err(io::Error::other)?;
+            descriptors::place(open_audit_file(data_dir, &stream)?, first, FD_AUDIT_LAST_NUMBER)
+        });
+        let sink = file.transpose()?.map(|file| Sink::new(File::from(file), &stream));
+        let piped = pipe.clone().map(|pipe| Piped::new(pipe, Batch::new(&stream)));
+        Ok(Outlets::new(sink, piped, syncing))
     };
     let failed = |error: io::Error| ServerError::io("opening the audit log", &error);
     // Each start reserves room of its own: what earlier ones left of theirs must not add up.
     give_back_reserved(data_dir).map_err(failed)?;
+    let syncing = if config.audit_synced { Syncing::Own } else { Syncing::Written };
     let opened: io::Result<Vec<_>> =
-        (0..workers).map(|index| open(index, format!("{name}-w{index}"))).collect();
+        (0..config.workers).map(|index| open(index, format!("{name}-w{index}"), syncing.clone())).collect();
     let opened = opened.map_err(failed)?;
-    let (file, stream) = open(workers, format!("{name}-k")).map_err(failed)?;
+    let own = open(config.workers, format!("{name}-k"), syncing).map_err(failed)?;
     let first_id = random.array::<8>(Moment::now()).map_err(no_entropy)?;
-    Ok((opened, Diary::new(file, &stream, u64::from_be_bytes(first_id))))
+    Ok((opened, Diary::new(own, u64::from_be_bytes(first_id))))
 }
 
 type Listeners = Vec<Vec<mio::net::TcpListener>>;
@@ -253,19 +265,19 @@ fn place_listener(listener: TcpListener) -> io::Result<mio::net::TcpListener> {
 
 /// Makes the polls and wakers, whose numbers cannot be changed afterwards.
 fn open_loops(
-    audit: Vec<(File, String)>,
+    audit: Vec<Outlets>,
     listeners: Listeners,
     common: &Common,
     random: &mut Generator,
 ) -> io::Result<(Vec<Worker>, MainLoop)> {
     let mut workers = Vec::with_capacity(audit.len());
     let mut mailboxes = Vec::with_capacity(audit.len());
-    for (index, ((file, stream), listeners)) in audit.into_iter().zip(listeners).enumerate() {
+    for (index, (audit, listeners)) in audit.into_iter().zip(listeners).enumerate() {
         let (poll, mailbox) = open_loop(index)?;
         let first_id = random.array::<8>(Moment::now()).map_err(io::Error::other)?;
         mailboxes.push(Arc::clone(&mailbox));
         let first_id = u64::from_be_bytes(first_id);
-        workers.push(Worker { index, poll, mailbox, listeners, audit: file, stream, first_id });
+        workers.push(Worker { index, poll, mailbox, listeners, audit, first_id });
     }
     let (poll, mailbox) = open_loop(workers.len())?;
     common.shared.connect(mailboxes, Arc::clone(&mailbox));

@@ -14,7 +14,7 @@ use crate::audit::replay::{self, Unfinished};
 use crate::auth::{Registry, api_key};
 use crate::clock::Moment;
 use crate::config::Config;
-use crate::console::{self, Level};
+use crate::console::{self, Level, Stream};
 use crate::crypto::random::Generator;
 use crate::keeper::{self, Opening};
 use crate::limits::{
@@ -205,10 +205,13 @@ fn make(
         let admin = api_key::generate(|bytes| random.fill(now, bytes)).map_err(StoreError::from)?;
         // Handed over first: a store whose only key nobody has seen would be of no use to anybody.
         let shown = format!("admin API key (shown once, nothing else keeps it): {}\n", &*admin);
-        console::deliver(&Zeroizing::new(shown)).map_err(|error| {
+        // What reads audit lines is not to find a key among them.
+        let stream = if config.audit_sink.has_stdout() { Stream::Err } else { Stream::Out };
+        console::deliver(stream, &Zeroizing::new(shown)).map_err(|error| {
             ServerError::config(format!(
-                "the admin key could not be shown on standard output ({error}): give it one, or run `quantonium init` \
-                 with --admin-key-file"
+                "the admin key could not be shown on {} ({error}): give it one, or run `quantonium init` with \
+                 --admin-key-file",
+                stream.name()
             ))
         })?;
         keeper::initialise_with(data_dir, master, random, &admin, witness)?;

@@ -6,7 +6,6 @@
 
 use core::cell::{Cell, RefCell};
 use core::time::Duration;
-use std::fs::File;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -16,7 +15,7 @@ use mio::Poll;
 use mio::net::{TcpListener, TcpStream};
 
 use crate::api::Tools;
-use crate::audit::Sink;
+use crate::audit::{Committed, Outlets};
 use crate::auth::Registry;
 use crate::clock::Moment;
 use crate::console::{self, Level};
@@ -69,8 +68,7 @@ pub(super) struct Worker {
     pub(super) poll: Poll,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) listeners: Vec<TcpListener>,
-    pub(super) audit: File,
-    pub(super) stream: String,
+    pub(super) audit: Outlets,
     /// Random for each start of each worker: the first half of its request identifiers.
     pub(super) first_id: u64,
 }
@@ -93,9 +91,9 @@ impl Worker {
     }
 
     fn serve(self, common: &Common, generator: Generator) -> ! {
-        let Self { index, poll, mailbox, listeners, audit, stream, first_id } = self;
+        let Self { index, poll, mailbox, listeners, audit, first_id } = self;
         let turn = Turn::new(Moment::now());
-        let sink = Rc::new(Sink::new(audit, &stream));
+        let sink = Rc::new(audit);
         let refusals = Rc::new(Refusals::default());
         let app = App {
             refusals: Rc::clone(&refusals),
@@ -148,7 +146,7 @@ struct WorkerDriver {
     index: usize,
     env: Rc<Env<App>>,
     refusals: Rc<Refusals>,
-    sink: Rc<Sink>,
+    sink: Rc<Outlets>,
     shared: Arc<Shared>,
     census: Arc<Census>,
     turn: Rc<Turn>,
@@ -179,11 +177,16 @@ impl Driver for WorkerDriver {
     }
 
     fn commit(&mut self) -> Commit {
-        self.sink.commit(self.turn.wall()).into()
+        match self.sink.commit(self.turn.wall()) {
+            Committed::Done => Commit::Done,
+            Committed::Failed => Commit::Failed,
+            Committed::Pending(number) => Commit::Pending(Ticket(number)),
+        }
     }
 
     fn settled(&mut self) -> Option<(Ticket, Result<(), CommitFailed>)> {
-        None
+        let (number, told) = self.sink.settled()?;
+        Some((Ticket(number), told.then_some(()).ok_or(CommitFailed)))
     }
 
     fn turned(&mut self) {

@@ -339,7 +339,11 @@ impl<F: Future<Output = Option<Rest>>, M: FnMut(Rest) -> F> World<F, M> {
                 let wire = peer.wire.borrow();
                 wire.pending.is_some() && peer.task.is_some() && !wire.dropped
             });
-            if !busy && !self.turn.commit_wanted() && self.pending.is_empty() && self.stage.errands.borrow().is_empty() {
+            if !busy
+                && !self.turn.commit_wanted()
+                && self.pending.is_empty()
+                && self.stage.errands.borrow().is_empty()
+            {
                 return Ok(());
             }
         }
