@@ -1,16 +1,17 @@
 //! The audit log: who asked for what, and what came of it.
 //!
-//! Owns the event and its line ([`mod@line`]), the lines of one turn ([`batch`]), the file they go to ([`sink`]), the
-//! names of files ([`name`]), what their writers and the archivist tell one another ([`office`]) and the reading of what
-//! earlier starts wrote ([`replay`]). Invariants: a line never holds a body, a secret or text that a caller chose freely; the lines of a
-//! stream are numbered without gaps, and a number whose line could not be written is named by a gap record before any
-//! later line.
+//! Owns the event and its line ([`mod@line`]), the lines of one turn ([`batch`]), the files they go to ([`sink`]) and
+//! their names ([`name`]), what writers and the archivist tell one another ([`office`]), what becomes of parts that are
+//! written no more ([`retention`]), and the reading of what earlier starts wrote ([`replay`]). Invariants: a line never
+//! holds a body, a secret or text that a caller chose freely; the lines of a stream are numbered without gaps, and a
+//! number whose line could not be written is named by a gap record before any later line.
 
 pub mod batch;
 pub mod line;
 pub mod name;
 pub mod office;
 pub mod replay;
+pub mod retention;
 pub mod sink;
 
 pub use batch::Batch;
@@ -18,4 +19,4 @@ pub use line::{Event, Outcome, StoreMark};
 pub use name::{Start, Stream, StreamName, Who};
 pub use office::Office;
 pub use replay::Replay;
-pub use sink::{Sink, WriteFailed};
+pub use sink::{Sink, Succession, WriteFailed};
