@@ -194,6 +194,14 @@ pub const FD_JOURNAL_NEXT_NUMBER: i32 = 4;
 pub const FD_SIGNAL_NUMBER: i32 = 5;
 /// The data directory, held by the keeper to exchange the journal with its successor.
 pub const FD_DATA_DIRECTORY_NUMBER: i32 = 6;
+/// The directory of audit files, held by the archivist.
+pub const FD_AUDIT_DIRECTORY_NUMBER: i32 = 10;
+/// The part that the archivist compresses, while it does.
+pub const FD_ARCHIVE_SOURCE_NUMBER: i32 = 11;
+/// What it compresses it to.
+pub const FD_ARCHIVE_TARGET_NUMBER: i32 = 12;
+/// The end of a pipe without a writer, which takes the place of both when they are done.
+pub const FD_ARCHIVE_SILENCE_NUMBER: i32 = 13;
 /// First of the keeper's and the main thread's own files.
 pub const FD_OWN_FIRST_NUMBER: i32 = 6;
 /// Last of the keeper's and the main thread's own files.
@@ -400,6 +408,36 @@ pub const CREDENTIAL_FILE_MAX_BYTES: u64 = 4 * 1024;
 pub const AUDIT_PREALLOCATED_BYTES: u64 = 256 * 1024;
 /// How far a reader of audit lines on standard output may fall behind, if the system allows so much.
 pub const AUDIT_PIPE_BYTES: usize = 1024 * 1024;
+/// Default for the length at which a part of an audit stream is left for the next one.
+pub const AUDIT_ROTATE_DEFAULT_BYTES: u64 = 64 * 1024 * 1024;
+/// Shortest such length.
+pub const AUDIT_ROTATE_FLOOR_BYTES: u64 = 1024 * 1024;
+/// Longest such length.
+pub const AUDIT_ROTATE_CEILING_BYTES: u64 = 1024 * 1024 * 1024;
+/// Default for how long audit files are kept.
+pub const AUDIT_RETENTION_DEFAULT_DAYS: u64 = 14;
+/// Shortest such time; zero means for ever.
+pub const AUDIT_RETENTION_FLOOR_DAYS: u64 = 0;
+/// Longest such time: a hundred years.
+pub const AUDIT_RETENTION_CEILING_DAYS: u64 = 100 * 366;
+/// Default for the length of all audit files together.
+pub const AUDIT_TOTAL_DEFAULT_BYTES: u64 = 10 * 1024 * 1024 * 1024;
+/// Shortest such length; zero means that there is no such limit.
+pub const AUDIT_TOTAL_FLOOR_BYTES: u64 = 0;
+/// Longest such length.
+pub const AUDIT_TOTAL_CEILING_BYTES: u64 = 1 << 50;
+/// What was written in this time is neither compressed nor removed: the next start reads it.
+pub const AUDIT_SETTLED_SECONDS: u64 = 600;
+/// An audit file is compressed in pieces of this size, between which syncs are served.
+pub const AUDIT_COMPRESS_PIECE_BYTES: usize = 256 * 1024;
+/// How often the archivist looks at old parts and at the room that is left.
+pub const AUDIT_ROUND_MILLIS: u64 = 10_000;
+/// Below so much room the audit log is low on space.
+pub const AUDIT_LOW_ROOM_BYTES: u64 = 64 * 1024 * 1024;
+/// The same as a share of the file system.
+pub const AUDIT_LOW_ROOM_PERCENT: u64 = 10;
+/// Stack of the archivist: the compressor is made on it.
+pub const ARCHIVIST_STACK_BYTES: usize = 1024 * 1024;
 /// Longest name of an audit stream.
 pub const AUDIT_STREAM_NAME_MAX_BYTES: usize = 64;
 /// Most of a reply that `quantonium healthcheck` reads.
@@ -449,7 +487,10 @@ const _: () = {
     assert!(FD_EVENT_LAST_NUMBER - FD_EVENT_FIRST_NUMBER + 1 > WORKERS_MAX_COUNT as i32);
     assert!(FD_LISTENER_LAST_NUMBER - FD_LISTENER_FIRST_NUMBER + 1 == LISTENERS_MAX_COUNT as i32);
     assert!(FD_JOURNAL_NUMBER > 2 && FD_OWN_LAST_NUMBER < FD_AUDIT_FIRST_NUMBER);
-    assert!(FD_AUDIT_LAST_NUMBER < FD_AUDIT_NEXT_FIRST_NUMBER);
+    assert!(FD_AUDIT_LAST_NUMBER + 1 == FD_AUDIT_NEXT_FIRST_NUMBER, "one rule of a filter covers both bands");
+    assert!(FD_AUDIT_DIRECTORY_NUMBER > FD_DATA_DIRECTORY_NUMBER);
+    assert!(FD_ARCHIVE_SILENCE_NUMBER < FD_OWN_LAST_NUMBER - 1, "the last two are timers");
+    assert!(AUDIT_BUFFER_BYTES as u64 <= AUDIT_ROTATE_FLOOR_BYTES);
     assert!(FD_AUDIT_NEXT_LAST_NUMBER < FD_EPOLL_FIRST_NUMBER);
     assert!(FD_EPOLL_LAST_NUMBER < FD_EVENT_FIRST_NUMBER);
     assert!(FD_EVENT_LAST_NUMBER < FD_LISTENER_FIRST_NUMBER);

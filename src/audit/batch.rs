@@ -74,6 +74,12 @@ impl Batch {
         self.broken
     }
 
+    /// Whether the file ends inside a line, whose rest must go there and nowhere else.
+    #[must_use]
+    pub fn is_torn(&self) -> bool {
+        self.torn > 0
+    }
+
     /// What is to be written, with the record of an earlier failure in it.
     pub fn pending(&mut self, now: WallTime) -> &[u8] {
         self.close_gap(now);

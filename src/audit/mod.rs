@@ -1,11 +1,11 @@
 //! The audit log: who asked for what, and what came of it.
 //!
-//! Owns the event and its line ([`mod@line`]), the lines of one turn ([`batch`]), the file they go to ([`sink`]), the
-//! names of files ([`name`]), standard output as another place for them ([`pipe`]), both
-//! together ([`outlets`]), what writers and the archivist tell one another ([`office`]) and the reading of what
-//! earlier starts wrote ([`replay`]). Invariants: a line never holds a body, a secret or text that a caller chose freely; the lines of a
-//! stream are numbered without gaps, and a number whose line could not be written is named by a gap record before any
-//! later line.
+//! Owns the event and its line ([`mod@line`]), the lines of one turn ([`batch`]), the files they go to ([`sink`]) and
+//! their names ([`name`]), standard output as another place for them ([`pipe`]), both together ([`outlets`]), what writers
+//! and the archivist tell one another ([`office`]), what becomes of parts that are written no more ([`retention`]), and
+//! the reading of what earlier starts wrote ([`replay`]). Invariants: a line never holds a body, a secret or text that a
+//! caller chose freely; the lines of a stream are numbered without gaps, and a number whose line could not be written is
+//! named by a gap record before any later line.
 
 pub mod batch;
 pub mod line;
@@ -14,6 +14,7 @@ pub mod office;
 pub mod outlets;
 pub mod pipe;
 pub mod replay;
+pub mod retention;
 pub mod sink;
 
 pub use batch::Batch;
@@ -23,4 +24,4 @@ pub use office::Office;
 pub use outlets::{Committed, Outlets, Syncing};
 pub use pipe::{Pipe, Piped};
 pub use replay::Replay;
-pub use sink::{Sink, WriteFailed};
+pub use sink::{Sink, Succession, WriteFailed};

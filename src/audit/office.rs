@@ -3,14 +3,18 @@
 //! Owns [`Office`]. Streams are counted from 0: the workers' in their order, and the keeper's last. Invariants: nobody
 //! waits here but the archivist, and whoever asks for it by name ([`Office::await_synced`]), and nobody with a limit,
 //! since the filters know no timed wait; requests of a stream are joined, the greatest wins; a round whose sync failed is
-//! never told as synced; a stream has one part that is retired and not replaced at most.
+//! never told as synced; a stream has one part that is retired and not replaced at most; whoever retires a part hands its
+//! file over, so that its descriptor is replaced by nobody who does not own it.
 //!
 //! A **round** is what one commit wrote: whoever owns the stream counts them from 1. A **part** is one file of a stream.
 
 use core::fmt;
 use core::mem;
-use core::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use core::sync::atomic::{AtomicU64, Ordering};
+use std::fs::File;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use crate::audit::name::StreamName;
 
 /// Ends the sleep of whoever owns a stream.
 pub type News = Box<dyn Fn() + Send + Sync>;
@@ -28,19 +32,30 @@ pub struct Synced {
     pub broken_part: Option<u32>,
 }
 
+/// A part that is not written any more.
+#[derive(Debug)]
+pub struct Retired {
+    /// Its number.
+    pub part: u32,
+    /// Its length.
+    pub bytes: u64,
+    /// Its file: the last handle of it but the archivist's own.
+    pub file: Arc<File>,
+}
+
 /// What the archivist is to do for one stream, in this order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Errand {
     /// The stream.
     pub stream: usize,
-    /// This part is not written any more: it is to be synced, and its descriptor replaced by a successor.
-    pub retired: Option<u32>,
+    /// This part is to be synced, and its descriptor replaced by a successor.
+    pub retired: Option<Retired>,
     /// Everything up to this round is to be on disk.
     pub sync: Option<u64>,
 }
 
 /// What the archivist finds when it looks.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Errands {
     /// For each stream that has asked for something.
     pub of: Vec<Errand>,
@@ -54,6 +69,7 @@ pub struct Office {
     streams: Vec<Stream>,
     asked: Mutex<Asked>,
     arrived: Condvar,
+    removed: Mutex<Vec<StreamName>>,
 }
 
 #[derive(Debug, Default)]
@@ -63,9 +79,9 @@ struct Asked {
     tick: bool,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 struct Wish {
-    retired: Option<u32>,
+    retired: Option<Retired>,
     sync: Option<u64>,
 }
 
@@ -73,19 +89,21 @@ struct Wish {
 struct Stream {
     synced: Mutex<Synced>,
     answered: Condvar,
-    ready: AtomicBool,
+    successor: Mutex<Option<Arc<File>>>,
+    bytes: AtomicU64,
     news: OnceLock<News>,
 }
 
 impl Office {
-    /// An office for so many streams, each of which has its successor ready.
+    /// An office for so many streams, none of which has a successor yet.
     #[must_use]
     pub fn new(streams: usize) -> Self {
-        let fresh = || Stream { ready: AtomicBool::new(true), ..Stream::default() };
+        let wishes = (0..streams).map(|_| Wish::default()).collect();
         Self {
-            streams: (0..streams).map(|_| fresh()).collect(),
-            asked: Mutex::new(Asked { of: vec![Wish::default(); streams], tick: false }),
+            streams: (0..streams).map(|_| Stream::default()).collect(),
+            asked: Mutex::new(Asked { of: wishes, tick: false }),
             arrived: Condvar::new(),
+            removed: Mutex::default(),
         }
     }
 
@@ -118,19 +136,45 @@ impl Office {
         *synced
     }
 
-    /// Tells that the owner of `stream` has gone on to its successor and writes `part` no more: a new successor is
-    /// wanted.
-    pub fn retired(&self, stream: usize, part: u32) {
-        if let Some(of) = self.streams.get(stream) {
-            of.ready.store(false, Ordering::Release);
-            self.ask(stream, |wish| wish.retired = Some(part));
-        }
+    /// Tells that the owner of `stream` has gone on to its successor: a new one is wanted.
+    pub fn retired(&self, stream: usize, retired: Retired) {
+        self.ask(stream, |wish| wish.retired = Some(retired));
     }
 
     /// Whether `stream` has a successor that its owner may go on to.
     #[must_use]
     pub fn successor_ready(&self, stream: usize) -> bool {
-        self.streams.get(stream).is_some_and(|stream| stream.ready.load(Ordering::Acquire))
+        self.streams.get(stream).is_some_and(|stream| lock(&stream.successor).is_some())
+    }
+
+    /// Takes the successor of `stream`, if there is one.
+    #[must_use]
+    pub fn take_successor(&self, stream: usize) -> Option<Arc<File>> {
+        lock(&self.streams.get(stream)?.successor).take()
+    }
+
+    /// Tells how long the part is that the owner of `stream` is writing.
+    pub fn note_length(&self, stream: usize, bytes: u64) {
+        if let Some(stream) = self.streams.get(stream) {
+            stream.bytes.store(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// How long all parts together are that are being written.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        self.streams.iter().map(|stream| stream.bytes.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Notes that a part was removed, for the keeper to tell.
+    pub fn note_removed(&self, part: StreamName) {
+        lock(&self.removed).push(part);
+    }
+
+    /// The parts that were removed since this was asked last.
+    #[must_use]
+    pub fn take_removed(&self) -> Vec<StreamName> {
+        mem::take(&mut *lock(&self.removed))
     }
 
     /// Has the archivist look at the time.
@@ -172,9 +216,9 @@ impl Office {
     }
 
     /// Answers that `stream` has a successor again.
-    pub fn tell_ready(&self, stream: usize) {
+    pub fn tell_ready(&self, stream: usize, successor: Arc<File>) {
         if let Some(stream) = self.streams.get(stream) {
-            stream.ready.store(true, Ordering::Release);
+            *lock(&stream.successor) = Some(successor);
             stream.tell();
         }
     }
@@ -228,35 +272,55 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use core::sync::atomic::AtomicUsize;
-    use std::sync::Arc;
+
+    fn file() -> Arc<File> {
+        Arc::new(File::open("/dev/null").unwrap())
+    }
+
+    /// Streams with the part that they retired and what they want synced, and whether it is time.
+    type Found = (Vec<(usize, Option<u32>, Option<u64>)>, bool);
+
+    fn found(errands: Errands) -> Found {
+        let of = errands.of.into_iter();
+        let of = of.map(|errand| (errand.stream, errand.retired.map(|retired| retired.part), errand.sync));
+        (of.collect(), errands.tick)
+    }
 
     #[test]
     fn requests_of_a_stream_are_joined_and_the_greatest_wins() {
         let office = Office::new(3);
-        assert_eq!(office.look(), None);
+        assert!(office.look().is_none());
         office.ask_sync(2, 7);
         office.ask_sync(2, 5);
         office.ask_sync(0, 1);
-        office.retired(2, 4);
+        office.retired(2, Retired { part: 4, bytes: 9, file: file() });
         office.ask_sync(9, 1);
-        let of = vec![
-            Errand { stream: 0, retired: None, sync: Some(1) },
-            Errand { stream: 2, retired: Some(4), sync: Some(7) },
-        ];
-        assert_eq!(office.next(), Errands { of, tick: false });
+        assert_eq!(found(office.next()), (vec![(0, None, Some(1)), (2, Some(4), Some(7))], false));
         office.tick();
-        assert_eq!(office.next(), Errands { of: Vec::new(), tick: true });
-        assert_eq!(office.look(), None);
+        assert_eq!(found(office.next()), (Vec::new(), true));
+        assert!(office.look().is_none());
     }
 
     #[test]
-    fn a_retired_part_leaves_no_successor_until_there_is_a_new_one() {
+    fn a_successor_is_taken_once() {
         let office = Office::new(1);
+        assert!(!office.successor_ready(0) && office.take_successor(0).is_none());
+        office.tell_ready(0, file());
         assert!(office.successor_ready(0) && !office.successor_ready(1));
-        office.retired(0, 1);
+        assert!(office.take_successor(0).is_some());
         assert!(!office.successor_ready(0));
-        office.tell_ready(0);
-        assert!(office.successor_ready(0));
+    }
+
+    #[test]
+    fn lengths_are_of_what_is_written_now_and_removals_are_told_once() {
+        let office = Office::new(2);
+        office.note_length(0, 10);
+        office.note_length(1, 5);
+        office.note_length(0, 3);
+        assert_eq!(office.length(), 8);
+        let name = StreamName::parse("6b0320c6-32268f1d-w0-0001").unwrap();
+        office.note_removed(name);
+        assert_eq!((office.take_removed(), office.take_removed()), (vec![name], Vec::new()));
     }
 
     #[test]
