@@ -311,7 +311,7 @@ fn audit_lines_are_synced_where_there_is_a_file() {
     assert!(with("stdout", "synced").unwrap_err().starts_with("--audit-durability: nothing is synced"));
     assert_eq!(
         with("stderr", "written").unwrap_err(),
-        "--audit-sink: stderr is none of file, stdout, both (given as a flag)"
+        "--audit-sink: stderr is none of file, stdout, both (set on the command line)"
     );
     assert!(with("file", "").unwrap_err().contains("is none of written, synced"));
 }

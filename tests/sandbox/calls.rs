@@ -235,7 +235,7 @@ fn never_by_worker() -> Vec<Call> {
     all.extend(never_but_by_keeper());
     all.extend(outside("close", libc::SYS_close, &[(connection, i32::MAX)]));
     all.extend(outside("read", libc::SYS_read, &[EVENTS]));
-    all.extend(outside("write", libc::SYS_write, &[(2, 2), AUDITS, EVENTS]));
+    all.extend(outside("write", libc::SYS_write, &[OUTPUTS, AUDITS, EVENTS]));
     all
 }
 
@@ -265,12 +265,12 @@ fn never_by_keeper() -> Vec<Call> {
     ] {
         all.push(call(name, libc::SYS_renameat2, &[from, 0, to, 0, flags]));
     }
-    all.extend(outside("fdatasync", libc::SYS_fdatasync, &[JOURNALS]));
+    all.extend(outside("fdatasync", libc::SYS_fdatasync, &[JOURNALS, AUDIT_PARTS]));
     all.extend(outside("fsync", libc::SYS_fsync, &[JOURNALS, DIRECTORY]));
     all.extend(outside("ftruncate", libc::SYS_ftruncate, &[JOURNALS]));
     all.extend(outside("pread64", libc::SYS_pread64, &[JOURNALS]));
     all.extend(outside("read", libc::SYS_read, &[EVENTS]));
-    all.extend(outside("write", libc::SYS_write, &[(2, 2), JOURNALS, AUDITS, EVENTS]));
+    all.extend(outside("write", libc::SYS_write, &[OUTPUTS, JOURNALS, AUDITS, EVENTS]));
     all
 }
 
@@ -281,6 +281,7 @@ fn never_but_by_keeper() -> Vec<Call> {
         call("renameat2 that exchanges", libc::SYS_renameat2, &[directory, 0, directory, 0, EXCHANGE]),
         on("fsync of the directory", libc::SYS_fsync, DIRECTORY.0, &[]),
     ];
+    all.extend(within("fdatasync", libc::SYS_fdatasync, AUDIT_PARTS, &[]));
     for journal in [JOURNALS.0, JOURNALS.1] {
         all.extend([
             on("fdatasync", libc::SYS_fdatasync, journal, &[]),
@@ -310,7 +311,7 @@ fn never_by_main() -> Vec<Call> {
     all.extend(outside("pread64", libc::SYS_pread64, &[OWN]));
     all.extend(outside("timerfd_settime", libc::SYS_timerfd_settime, &[OWN]));
     all.extend(outside("read", libc::SYS_read, &[signal, OWN, EVENTS]));
-    all.extend(outside("write", libc::SYS_write, &[(1, 2), EVENTS]));
+    all.extend(outside("write", libc::SYS_write, &[OUTPUTS, EVENTS]));
     all
 }
 
@@ -318,6 +319,8 @@ type Band = (i32, i32);
 const JOURNALS: Band = (limits::FD_JOURNAL_NUMBER, limits::FD_JOURNAL_NEXT_NUMBER);
 const DIRECTORY: Band = (limits::FD_DATA_DIRECTORY_NUMBER, limits::FD_DATA_DIRECTORY_NUMBER);
 const OWN: Band = (limits::FD_OWN_FIRST_NUMBER, limits::FD_OWN_LAST_NUMBER);
+const OUTPUTS: Band = (1, 2);
+const AUDIT_PARTS: Band = (limits::FD_AUDIT_FIRST_NUMBER, limits::FD_AUDIT_NEXT_LAST_NUMBER);
 const AUDITS: Band = (limits::FD_AUDIT_FIRST_NUMBER, limits::FD_AUDIT_LAST_NUMBER);
 const EPOLLS: Band = (limits::FD_EPOLL_FIRST_NUMBER, limits::FD_EPOLL_LAST_NUMBER);
 const EVENTS: Band = (limits::FD_EVENT_FIRST_NUMBER, limits::FD_EVENT_LAST_NUMBER);
@@ -381,12 +384,15 @@ pub(crate) fn allowed(role: Role) -> Vec<Call> {
             all.extend(within("setsockopt", libc::SYS_setsockopt, CONNECTIONS, &[1, LINGER, 0, 0]));
             all.extend(within("close", libc::SYS_close, CONNECTIONS, &[]));
             all.extend(within("write", libc::SYS_write, AUDITS, &[0, 0]));
+            all.push(on("write", libc::SYS_write, 1, &[0, 0]));
             all.push(call("getrandom", libc::SYS_getrandom, &[buffer(), 8, 0]));
         }
         Role::Keeper => {
             all.extend(within("write", libc::SYS_write, JOURNALS, &[0, 0]));
             all.extend(within("write", libc::SYS_write, AUDITS, &[0, 0]));
+            all.push(on("write", libc::SYS_write, 1, &[0, 0]));
             all.extend(within("fdatasync", libc::SYS_fdatasync, JOURNALS, &[]));
+            all.extend(within("fdatasync", libc::SYS_fdatasync, AUDIT_PARTS, &[]));
             all.extend(within("fsync", libc::SYS_fsync, JOURNALS, &[]));
             all.extend(within("ftruncate", libc::SYS_ftruncate, JOURNALS, &[-1]));
             all.extend(within("fallocate", libc::SYS_fallocate, JOURNALS, &[KEEP_SIZE, 0, 0]));
