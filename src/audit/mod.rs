@@ -2,7 +2,7 @@
 //!
 //! Owns the event and its line ([`mod@line`]), the lines of one turn ([`batch`]), the files they go to ([`sink`]) and
 //! their names ([`name`]), what writers and the archivist tell one another ([`office`]), what becomes of parts that are
-//! written no more ([`retention`]), and the reading of what earlier starts wrote ([`replay`]). Invariants: a line never
+//! written no more ([`retention`]), how a part is read whether it is compressed or not ([`part`]), and the reading of what earlier starts wrote ([`replay`]). Invariants: a line never
 //! holds a body, a secret or text that a caller chose freely; the lines of a stream are numbered without gaps, and a
 //! number whose line could not be written is named by a gap record before any later line.
 
@@ -10,6 +10,7 @@ pub mod batch;
 pub mod line;
 pub mod name;
 pub mod office;
+pub mod part;
 pub mod replay;
 pub mod retention;
 pub mod sink;

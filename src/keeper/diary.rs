@@ -6,13 +6,14 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::sync::Arc;
 
-use crate::audit::line::{Event, Outcome, Request, STORE_HEAD};
+use crate::audit::line::{AUDIT_REMOVED, Event, Outcome, Request, STORE_HEAD};
 use crate::audit::replay::Unfinished;
-use crate::audit::{Sink, StoreMark, WriteFailed};
+use crate::audit::{Office, Sink, StoreMark, StreamName, WriteFailed};
 use crate::clock::WallTime;
 use crate::keyring::{Change, ChangeError};
-use crate::limits::STORE_ORIGINS_MAX_COUNT;
+use crate::limits::{REMOVALS_PER_COMMIT_COUNT, STORE_ORIGINS_MAX_COUNT};
 use crate::model::RequestId;
 use crate::store::{Head, Origin};
 
@@ -25,13 +26,22 @@ pub struct Diary {
     count: u64,
     /// Where the store stands, as long as it is not told.
     untold: Option<Head>,
+    /// Who removes audit files, and which of them were not told yet.
+    office: Option<Arc<Office>>,
+    removed: Vec<StreamName>,
 }
 
 impl Diary {
     /// A diary in `file`, which appends, as the stream `stream`.
     #[must_use]
     pub fn new(file: File, stream: &str, start: u64) -> Self {
-        Self { sink: Sink::new(file, stream), start, count: 0, untold: None }
+        Self::with_sink(Sink::new(file, stream), start, None)
+    }
+
+    /// A diary in `sink`, which tells what `office` says was removed.
+    #[must_use]
+    pub fn with_sink(sink: Sink, start: u64, office: Option<Arc<Office>>) -> Self {
+        Self { sink, start, count: 0, untold: None, office, removed: Vec::new() }
     }
 
     /// Tells where the store stands, durably: a store that is behind it later was rolled back. Here the traffic of the
@@ -54,13 +64,36 @@ impl Diary {
         }
     }
 
+    /// Tells which audit files were removed since it was told last.
+    pub(super) fn tell_removed(&mut self, at: WallTime) {
+        if let Some(office) = &self.office {
+            self.removed.append(&mut office.take_removed());
+        }
+        while !self.removed.is_empty() {
+            let some = self.removed.len().min(REMOVALS_PER_COMMIT_COUNT);
+            let (name, outcome) = (AUDIT_REMOVED, Outcome::Success);
+            for part in self.removed.iter().take(some) {
+                let file = Some(*part);
+                let event =
+                    Event { at, name, outcome, code: None, count: None, file, store: None, request: None };
+                self.sink.append(&event);
+            }
+            if self.sink.commit(at).is_err() {
+                // Told again with the next tick; a gap names what was not written.
+                return;
+            }
+            self.removed.drain(..some);
+        }
+    }
+
     fn tell_standing(&mut self, at: WallTime) -> Result<(), WriteFailed> {
         let store = self.untold.map(mark);
         if !self.sink.has_room() {
             self.sink.commit(at)?;
         }
         let (name, outcome) = (STORE_HEAD, Outcome::Success);
-        self.sink.append(&Event { at, name, outcome, code: None, count: None, store, request: None });
+        let event = Event { at, name, outcome, code: None, count: None, file: None, store, request: None };
+        self.sink.append(&event);
         self.sink.commit(at)?;
         self.untold = None;
         Ok(())
@@ -150,7 +183,8 @@ impl Diary {
             self.sink.commit(at)?;
         }
         let store = head.map(mark);
-        self.sink.append(&Event { at, name, outcome, code, count: None, store, request: Some(about) });
+        let request = Some(about);
+        self.sink.append(&Event { at, name, outcome, code, count: None, file: None, store, request });
         Ok(())
     }
 }

@@ -6,7 +6,6 @@
 
 use core::cell::{Cell, RefCell};
 use core::time::Duration;
-use std::fs::File;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -69,8 +68,7 @@ pub(super) struct Worker {
     pub(super) poll: Poll,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) listeners: Vec<TcpListener>,
-    pub(super) audit: File,
-    pub(super) stream: String,
+    pub(super) sink: Sink,
     /// Random for each start of each worker: the first half of its request identifiers.
     pub(super) first_id: u64,
 }
@@ -93,9 +91,9 @@ impl Worker {
     }
 
     fn serve(self, common: &Common, generator: Generator) -> ! {
-        let Self { index, poll, mailbox, listeners, audit, stream, first_id } = self;
+        let Self { index, poll, mailbox, listeners, sink, first_id } = self;
         let turn = Turn::new(Moment::now());
-        let sink = Rc::new(Sink::new(audit, &stream));
+        let sink = Rc::new(sink);
         let refusals = Rc::new(Refusals::default());
         let app = App {
             refusals: Rc::clone(&refusals),
