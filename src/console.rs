@@ -40,14 +40,14 @@ impl Level {
 
 /// Where text for people goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stream {
+pub enum Output {
     /// Standard output.
     Out,
     /// Standard error.
     Err,
 }
 
-impl Stream {
+impl Output {
     /// What it is called in messages.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -72,7 +72,7 @@ impl Stream {
 
 /// Writes `text` as it is to standard output.
 pub fn out(text: &str) {
-    Stream::Out.write(text);
+    Output::Out.write(text);
 }
 
 /// Writes text that must not be lost.
@@ -80,7 +80,7 @@ pub fn out(text: &str) {
 /// # Errors
 /// What the system says, of a stream that was closed or leads to `/dev/null` too: at the start the standard library
 /// puts the one in the place of the other.
-pub fn deliver(stream: Stream, text: &str) -> io::Result<()> {
+pub fn deliver(stream: Output, text: &str) -> io::Result<()> {
     let found = rustix::fs::fstat(stream.fd())?;
     let null = FileType::from_raw_mode(found.st_mode) == FileType::CharacterDevice
         && found.st_rdev == rustix::fs::makedev(1, 3);
@@ -92,7 +92,7 @@ pub fn deliver(stream: Stream, text: &str) -> io::Result<()> {
 
 /// Writes `text` as it is to standard error.
 pub fn err(text: &str) {
-    Stream::Err.write(text);
+    Output::Err.write(text);
 }
 
 /// Writes one log line to standard error: time in UTC, level, text.

@@ -350,6 +350,8 @@ pub const AUDIT_BUFFER_BYTES: usize = 256 * 1024;
 /// Audit lines of requests without a valid credential that a worker writes in a second; the others are counted, and
 /// the count is a line. Nobody who is not recognised can fill the disk.
 pub const REFUSAL_LINES_PER_SECOND_COUNT: u64 = 20;
+/// Removed audit files that are told in one write.
+pub const REMOVALS_PER_COMMIT_COUNT: usize = 100;
 /// Longest name of a change of the key ring in an audit line.
 pub const AUDIT_CHANGE_NAME_MAX_BYTES: usize = 24;
 /// How much is read at the start of each stream that a keeper wrote, from its end: far more than one start can leave
@@ -438,8 +440,6 @@ pub const AUDIT_LOW_ROOM_BYTES: u64 = 64 * 1024 * 1024;
 pub const AUDIT_LOW_ROOM_PERCENT: u64 = 10;
 /// Stack of the archivist: the compressor is made on it.
 pub const ARCHIVIST_STACK_BYTES: usize = 1024 * 1024;
-/// Longest name of an audit stream.
-pub const AUDIT_STREAM_NAME_MAX_BYTES: usize = 64;
 /// Most of a reply that `quantonium healthcheck` reads.
 pub const HEALTHCHECK_REPLY_MAX_BYTES: usize = 64 * 1024;
 /// Longest URL that `quantonium healthcheck` takes.
@@ -502,6 +502,7 @@ const _: () = {
     );
     assert!(DESCRIPTORS_CEILING_COUNT <= i32::MAX as u64);
     assert!(AUDIT_LINE_MAX_BYTES * 2 <= AUDIT_BUFFER_BYTES);
+    assert!((REMOVALS_PER_COMMIT_COUNT + 3) * AUDIT_LINE_MAX_BYTES <= AUDIT_BUFFER_BYTES);
     assert!(SCHEDULED_CHANGES_MAX_COUNT * AUDIT_LINE_MAX_BYTES <= AUDIT_BUFFER_BYTES);
     assert!(AUDIT_LINE_MAX_BYTES <= AUDIT_REPLAY_PIECE_BYTES);
     assert!(PLAINTEXT_MAX_BYTES as u64 <= AEAD_MESSAGE_MAX_BYTES);

@@ -179,6 +179,7 @@ mod tests {
             outcome: Outcome::Success,
             code: None,
             count: None,
+            file: None,
             store: None,
             request: None,
         }

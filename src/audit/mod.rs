@@ -2,16 +2,17 @@
 //!
 //! Owns the event and its line ([`mod@line`]), the lines of one turn ([`batch`]), the files they go to ([`sink`]) and
 //! their names ([`name`]), standard output as another place for them ([`pipe`]), both together ([`outlets`]), what writers
-//! and the archivist tell one another ([`office`]), what becomes of parts that are written no more ([`retention`]), and
-//! the reading of what earlier starts wrote ([`replay`]). Invariants: a line never holds a body, a secret or text that a
-//! caller chose freely; the lines of a stream are numbered without gaps, and a number whose line could not be written is
-//! named by a gap record before any later line.
+//! and the archivist tell one another ([`office`]), what becomes of parts that are written no more ([`retention`]), how a
+//! part is read whether it is compressed or not ([`part`]), and the reading of what earlier starts wrote ([`replay`]).
+//! Invariants: a line never holds a body, a secret or text that a caller chose freely; the lines of a stream are numbered
+//! without gaps, and a number whose line could not be written is named by a gap record before any later line.
 
 pub mod batch;
 pub mod line;
 pub mod name;
 pub mod office;
 pub mod outlets;
+pub mod part;
 pub mod pipe;
 pub mod replay;
 pub mod retention;

@@ -271,6 +271,7 @@ mod tests {
             outcome: Outcome::Success,
             code: None,
             count: None,
+            file: None,
             store: None,
             request: None,
         }

@@ -49,6 +49,14 @@ pub struct Config {
     pub min_store_revision: Option<u64>,
     /// Start on a store that is known to have been rolled back.
     pub accept_store_rollback: bool,
+    /// Length at which an audit file is left for the next one.
+    pub audit_rotate_bytes: u64,
+    /// Days after which an audit file is removed; 0: never.
+    pub audit_retention_days: u64,
+    /// Length of all audit files together beyond which the oldest are removed; 0: no limit.
+    pub audit_max_bytes: u64,
+    /// Whether audit files are compressed.
+    pub audit_compress: bool,
     /// Where to listen: at least one address, none twice apart from those with port 0.
     pub listen: Vec<SocketAddr>,
     /// Plain HTTP may leave this machine.
@@ -132,6 +140,10 @@ pub(super) fn check(raw: &Raw, machine: Machine, credentials: Option<&Path>) -> 
         restore_window_seconds: read.number(Id::RestoreWindow)?,
         min_store_revision: read.optional_number(Id::MinStoreRevision)?,
         accept_store_rollback: read.switch(Id::AcceptStoreRollback)?,
+        audit_rotate_bytes: read.number(Id::AuditRotateBytes)?,
+        audit_retention_days: read.number(Id::AuditRetentionDays)?,
+        audit_max_bytes: read.number(Id::AuditMaxBytes)?,
+        audit_compress: read.switch(Id::AuditCompress)?,
         listen: read.addresses()?,
         insecure_http: read.switch(Id::InsecureHttp)?,
         workers: read.count(Id::Workers)?,
@@ -238,7 +250,7 @@ impl Reader<'_> {
     }
 
     fn switch(&self, id: Id) -> Result<bool, ConfigError> {
-        Ok(self.given(id, value::switch)?.unwrap_or(false))
+        Ok(self.given(id, value::switch)?.unwrap_or(id.setting().fallback == Fallback::On))
     }
 
     fn path(&self, id: Id) -> Result<Option<PathBuf>, ConfigError> {

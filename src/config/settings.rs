@@ -30,6 +30,10 @@ pub enum Id {
     RestoreWindow,
     MinStoreRevision,
     AcceptStoreRollback,
+    AuditRotateBytes,
+    AuditRetentionDays,
+    AuditMaxBytes,
+    AuditCompress,
     Listen,
     InsecureHttp,
     MaxConnections,
@@ -90,6 +94,8 @@ pub enum Unit {
 pub enum Fallback {
     /// A switch is off.
     Off,
+    /// A switch is on.
+    On,
     /// There is none.
     Nothing,
     /// This text, as if it had been given.
@@ -111,20 +117,20 @@ pub enum Group {
     Start,
     /// What keeps the keys.
     Store,
+    /// What is told, and how long it is kept.
+    Audit,
     /// Where it listens.
     Network,
     /// How much it takes on.
     Capacity,
     /// How long it waits.
     Time,
-    /// Where it tells what was asked of it.
-    Audit,
 }
 
 impl Group {
     /// All groups, in the order of the help.
     pub const ALL: [Self; 6] =
-        [Self::Start, Self::Store, Self::Network, Self::Capacity, Self::Time, Self::Audit];
+        [Self::Start, Self::Store, Self::Audit, Self::Network, Self::Capacity, Self::Time];
 
     /// The heading's text.
     #[must_use]
@@ -132,10 +138,10 @@ impl Group {
         match self {
             Self::Start => "Start",
             Self::Store => "Store",
+            Self::Audit => "Audit",
             Self::Network => "Network",
             Self::Capacity => "Capacity",
             Self::Time => "Time",
-            Self::Audit => "Audit",
         }
     }
 }
@@ -220,7 +226,7 @@ const fn capacity(id: Id, name: &'static str, unit: Unit, default: u64, help: &'
 }
 
 /// Every setting, in the order of [`Id`].
-pub const SETTINGS: [Setting; 26] = [
+pub const SETTINGS: [Setting; 30] = [
     row(
         Id::Dev,
         "dev",
@@ -305,6 +311,41 @@ pub const SETTINGS: [Setting; 26] = [
         Fallback::Off,
         Group::Store,
         "Start on a store that is known to have been rolled back, for this once: what it lost is gone",
+    ),
+    row(
+        Id::AuditRotateBytes,
+        "audit-rotate-bytes",
+        Kind::Number(Unit::Bytes),
+        Fallback::Number(limits::AUDIT_ROTATE_DEFAULT_BYTES),
+        Group::Audit,
+        "Length at which an audit file is left for the next one, as it is at midnight UTC",
+    )
+    .bounded(limits::AUDIT_ROTATE_FLOOR_BYTES, limits::AUDIT_ROTATE_CEILING_BYTES),
+    row(
+        Id::AuditRetentionDays,
+        "audit-retention-days",
+        Kind::Number(Unit::Count),
+        Fallback::Number(limits::AUDIT_RETENTION_DEFAULT_DAYS),
+        Group::Audit,
+        "Days after which an audit file is removed; 0: never",
+    )
+    .bounded(limits::AUDIT_RETENTION_FLOOR_DAYS, limits::AUDIT_RETENTION_CEILING_DAYS),
+    row(
+        Id::AuditMaxBytes,
+        "audit-max-bytes",
+        Kind::Number(Unit::Bytes),
+        Fallback::Number(limits::AUDIT_TOTAL_DEFAULT_BYTES),
+        Group::Audit,
+        "Length of all audit files together beyond which the oldest are removed; 0: no limit",
+    )
+    .bounded(limits::AUDIT_TOTAL_FLOOR_BYTES, limits::AUDIT_TOTAL_CEILING_BYTES),
+    row(
+        Id::AuditCompress,
+        "audit-compress",
+        Kind::Switch,
+        Fallback::On,
+        Group::Audit,
+        "Compress audit files (gzip) ten minutes after they were left; --audit-compress=off does not",
     ),
     row(
         Id::Listen,

@@ -5,13 +5,14 @@
 //! is durable, and again if it could not be told.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use crate::audit::line::{Event, Outcome, Request, STORE_HEAD};
+use crate::audit::line::{AUDIT_REMOVED, Event, Outcome, Request, STORE_HEAD};
 use crate::audit::replay::Unfinished;
-use crate::audit::{Outlets, StoreMark, WriteFailed};
+use crate::audit::{Office, Outlets, StoreMark, StreamName, WriteFailed};
 use crate::clock::WallTime;
 use crate::keyring::{Change, ChangeError};
-use crate::limits::STORE_ORIGINS_MAX_COUNT;
+use crate::limits::{REMOVALS_PER_COMMIT_COUNT, STORE_ORIGINS_MAX_COUNT};
 use crate::model::RequestId;
 use crate::store::{Head, Origin};
 
@@ -24,13 +25,22 @@ pub struct Diary {
     count: u64,
     /// Where the store stands, as long as it is not told.
     untold: Option<Head>,
+    /// Who removes audit files, and which of them were not told yet.
+    office: Option<Arc<Office>>,
+    removed: Vec<StreamName>,
 }
 
 impl Diary {
     /// A diary that goes to `sink`, whose lines are told as soon as they are committed.
     #[must_use]
     pub fn new(sink: Outlets, start: u64) -> Self {
-        Self { sink, start, count: 0, untold: None }
+        Self { sink, start, count: 0, untold: None, office: None, removed: Vec::new() }
+    }
+
+    /// The same, which tells what `office` says was removed.
+    #[must_use]
+    pub fn with_office(self, office: Arc<Office>) -> Self {
+        Self { office: Some(office), ..self }
     }
 
     /// Tells where the store stands, durably: a store that is behind it later was rolled back. Here the traffic of the
@@ -53,13 +63,36 @@ impl Diary {
         }
     }
 
+    /// Tells which audit files were removed since it was told last.
+    pub(super) fn tell_removed(&mut self, at: WallTime) {
+        if let Some(office) = &self.office {
+            self.removed.append(&mut office.take_removed());
+        }
+        while !self.removed.is_empty() {
+            let some = self.removed.len().min(REMOVALS_PER_COMMIT_COUNT);
+            let (name, outcome) = (AUDIT_REMOVED, Outcome::Success);
+            for part in self.removed.iter().take(some) {
+                let file = Some(*part);
+                let event =
+                    Event { at, name, outcome, code: None, count: None, file, store: None, request: None };
+                self.sink.append(&event);
+            }
+            if self.sink.commit_now(at).is_err() {
+                // Told again with the next tick; a gap names what was not written.
+                return;
+            }
+            self.removed.drain(..some);
+        }
+    }
+
     fn tell_standing(&mut self, at: WallTime) -> Result<(), WriteFailed> {
         let store = self.untold.map(mark);
         if !self.sink.has_room() {
             self.sink.commit_now(at)?;
         }
         let (name, outcome) = (STORE_HEAD, Outcome::Success);
-        self.sink.append(&Event { at, name, outcome, code: None, count: None, store, request: None });
+        let event = Event { at, name, outcome, code: None, count: None, file: None, store, request: None };
+        self.sink.append(&event);
         self.sink.commit_now(at)?;
         self.untold = None;
         Ok(())
@@ -149,7 +182,8 @@ impl Diary {
             self.sink.commit_now(at)?;
         }
         let store = head.map(mark);
-        self.sink.append(&Event { at, name, outcome, code, count: None, store, request: Some(about) });
+        let request = Some(about);
+        self.sink.append(&Event { at, name, outcome, code, count: None, file: None, store, request });
         Ok(())
     }
 }

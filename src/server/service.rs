@@ -403,7 +403,16 @@ impl App {
         about: AuditedRequest<'_>,
     ) {
         let (at, store) = (self.turn.wall(), head.map(diary::mark));
-        self.sink.append(&Event { at, name, outcome, code, count: None, store, request: Some(about) });
+        self.sink.append(&Event {
+            at,
+            name,
+            outcome,
+            code,
+            count: None,
+            file: None,
+            store,
+            request: Some(about),
+        });
     }
 }
 

@@ -13,18 +13,20 @@ use std::sync::Arc;
 use mio::{Poll, Waker};
 use zeroize::Zeroizing;
 
-use crate::audit::{Batch, Outlets, Pipe, Piped, Sink, Syncing};
+use crate::audit::retention::{Catalogue, Policy};
+use crate::audit::{Batch, Office, Outlets, Pipe, Piped, Sink, Start, Stream, Succession, Syncing, Who};
 use crate::build_info;
 use crate::clock::{Moment, WallTime};
 use crate::config::Config;
-use crate::console::{self, Level, Stream};
+use crate::console::{self, Level, Output};
 use crate::crypto::random::{Generator, Kernel};
 use crate::crypto::{self, selftest};
 use crate::http::env::Bounds;
 use crate::keeper::{Diary, Keeper, Opening, Parts};
 use crate::keyring::Publication;
 use crate::limits::{
-    DESCRIPTORS_SPARE_COUNT, FD_AUDIT_FIRST_NUMBER, FD_AUDIT_LAST_NUMBER, FD_CONNECTION_FIRST_NUMBER,
+    DESCRIPTORS_SPARE_COUNT, FD_ARCHIVE_SILENCE_NUMBER, FD_ARCHIVE_SOURCE_NUMBER, FD_ARCHIVE_TARGET_NUMBER,
+    FD_AUDIT_DIRECTORY_NUMBER, FD_AUDIT_FIRST_NUMBER, FD_AUDIT_NEXT_FIRST_NUMBER, FD_CONNECTION_FIRST_NUMBER,
     FD_DATA_DIRECTORY_NUMBER, FD_EPOLL_FIRST_NUMBER, FD_EVENT_FIRST_NUMBER, FD_JOURNAL_NEXT_NUMBER,
     FD_JOURNAL_NUMBER, FD_LISTENER_FIRST_NUMBER, FD_LISTENER_LAST_NUMBER, FD_OWN_FIRST_NUMBER,
     FD_OWN_LAST_NUMBER,
@@ -34,6 +36,7 @@ use crate::reactor::run::WAKE_TOKEN;
 use crate::reactor::{Budget, socket};
 use crate::sandbox::descriptors::{self, Fillers};
 use crate::sandbox::{self, Plan, rlimits};
+use crate::server::archivist::{Archivist, Files};
 use crate::server::census::Census;
 use crate::server::error::ServerError;
 use crate::server::shared::Shared;
@@ -41,7 +44,9 @@ use crate::server::signals::MainLoop;
 use crate::server::vault::{self, Vault};
 use crate::server::worker::{Common, Worker};
 use crate::store::journal::Slot;
-use crate::store::{AdminKey, DataDir, Owner, give_back_reserved, open_audit_file, quoted};
+use crate::store::{AdminKey, Archive, DataDir, Owner, open_audit_file, quoted, settle_audit_files};
+
+const DAY_SECONDS: u64 = 86_400;
 
 /// Everything that the threads will need, opened and in its place.
 #[derive(Debug)]
@@ -52,6 +57,8 @@ pub(super) struct Prepared {
     pub(super) main: MainLoop,
     /// What is moved into the keeper's thread.
     pub(super) keeper: Option<Parts>,
+    /// What is moved into the archivist's.
+    pub(super) archivist: Option<Archivist>,
     addresses: Vec<SocketAddr>,
     /// The admin key that is kept in a file, if this start made the store. Taken out and wiped once it was shown.
     pub(super) admin: Option<AdminKey>,
@@ -72,6 +79,8 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
     let kept = fill(FD_DATA_DIRECTORY_NUMBER + 1)?;
     let mut plan = Plan::new()?;
     (plan.uid, plan.gid) = (config.user_id, config.group_id);
+    let slots =
+        ArchiveSlots::hold().map_err(|error| ServerError::io("reserving descriptor numbers", &error))?;
     let mut random = Generator::new(Kernel, Moment::now())
         .map_err(|_| ServerError::config("the system gives no random bytes (getrandom)"))?;
 
@@ -84,7 +93,9 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
     let Opening { ring, loaded, .. } = opening;
     let placed = journal.into_placed(place_journal);
     let journal = placed.map_err(|error| ServerError::io("placing the journal", &error))?;
-    let (audit, mut diary) = open_audit(config, &data_dir, &mut random)?;
+    let OpenedAudit { workers: audit, mut diary, archivist } =
+        open_audit(&data_dir, slots, config, &mut random)?;
+    let office = Arc::clone(&archivist.office);
     let now = WallTime::now();
     diary
         .stand_at(loaded.head, now)
@@ -119,7 +130,7 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
         backup_key: Arc::new(backup_key),
         bounds: bounds(config),
     };
-    let opened = open_loops(audit, listeners, &common, &mut random);
+    let opened = open_loops(audit, listeners, &common, &office, &mut random);
     let (workers, main) = opened.map_err(|error| ServerError::io("opening the event loops", &error))?;
     let filled = descriptors::fill_below(FD_CONNECTION_FIRST_NUMBER);
     let fillers = filled.map_err(|error| ServerError::io("reserving descriptor numbers", &error))?;
@@ -130,6 +141,7 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
         main,
         addresses,
         keeper: Some(parts),
+        archivist: Some(archivist),
         admin,
         _lock: lock,
         _fillers: fillers,
@@ -138,7 +150,7 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
 
 /// Says where the server is, and how to use it.
 pub(super) fn announce(config: &Config, prepared: &Prepared, admin: Option<&AdminKey>) {
-    let stream = if config.audit_sink.has_stdout() { Stream::Err } else { Stream::Out };
+    let stream = if config.audit_sink.has_stdout() { Output::Err } else { Output::Out };
     for address in &prepared.addresses {
         stream.write(&format!("listening on http://{address}\n"));
     }
@@ -186,39 +198,114 @@ fn place_journal(fd: OwnedFd, slot: Slot) -> io::Result<OwnedFd> {
     descriptors::place(fd, number, number)
 }
 
-/// Opens what the audit lines of each worker and, last, of the keeper go to, under names that no other start uses.
+/// The numbers of the archivist, held until they are used.
+struct ArchiveSlots {
+    directory: OwnedFd,
+    silence: OwnedFd,
+    source: OwnedFd,
+    target: OwnedFd,
+}
+
+impl ArchiveSlots {
+    fn hold() -> io::Result<Self> {
+        Ok(Self {
+            directory: descriptors::hold(FD_AUDIT_DIRECTORY_NUMBER)?,
+            silence: descriptors::hold(FD_ARCHIVE_SILENCE_NUMBER)?,
+            source: descriptors::hold(FD_ARCHIVE_SOURCE_NUMBER)?,
+            target: descriptors::hold(FD_ARCHIVE_TARGET_NUMBER)?,
+        })
+    }
+
+    fn open(self, data_dir: &DataDir) -> io::Result<Archive> {
+        let Self { mut directory, silence, source, target } = self;
+        descriptors::replace(data_dir.audit_directory(), &mut directory)?;
+        Ok(Archive::new(directory, silence, source, target))
+    }
+}
+
+/// The audit streams of this start.
+struct OpenedAudit {
+    workers: Vec<Outlets>,
+    diary: Diary,
+    archivist: Archivist,
+}
+
+/// Opens what the lines of each worker and, last, of the keeper go to, under names that no other start uses. Where that is a
+/// file, its successor too.
 fn open_audit(
-    config: &Config,
     data_dir: &DataDir,
+    slots: ArchiveSlots,
+    config: &Config,
     random: &mut Generator,
-) -> Result<(Vec<Outlets>, Diary), ServerError> {
+) -> Result<OpenedAudit, ServerError> {
+    let failed = |error: io::Error| ServerError::io("opening the audit log", &error);
     let no_entropy = |error: crypto::Error| ServerError::config(error.to_string());
-    let start = random.array::<4>(Moment::now()).map_err(no_entropy)?;
-    let name = format!("{:x}-{:08x}", WallTime::now().as_secs(), u32::from_be_bytes(start));
+    let random_part = random.array::<4>(Moment::now()).map_err(no_entropy)?;
+    let start = Start { seconds: WallTime::now().as_secs(), random: u32::from_be_bytes(random_part) };
+    let earlier = settle_audit_files(data_dir).map_err(failed)?;
+    let office = Arc::new(Office::new(config.workers + 1));
     let pipe = config.audit_sink.has_stdout().then(Pipe::standard).transpose().map_err(|error| {
         ServerError::config(format!(
             "--audit-sink: standard output cannot take audit lines ({error}): give it a pipe or a file"
         ))
     })?;
-    let open = |index: usize, stream: String, syncing: Syncing| {
-        let file = config.audit_sink.has_file().then(|| {
-            let first = FD_AUDIT_FIRST_NUMBER + i32::try_from(index).map_err(io::Error::other)?;
-            descriptors::place(open_audit_file(data_dir, &stream)?, first, FD_AUDIT_LAST_NUMBER)
-        });
-        let sink = file.transpose()?.map(|file| Sink::new(File::from(file), &stream));
-        let piped = pipe.clone().map(|pipe| Piped::new(pipe, Batch::new(&stream)));
-        Ok(Outlets::new(sink, piped, syncing))
+    let mut streams = Vec::with_capacity(config.workers + 1);
+    let mut open_file = |index: usize, stream: Stream| -> io::Result<Sink> {
+        let files = open_stream(data_dir, index, stream)?;
+        if let Some(next) = &files.next {
+            office.tell_ready(index, Arc::clone(next));
+        }
+        let succession = Succession {
+            office: Arc::clone(&office),
+            stream: index,
+            rotate_bytes: config.audit_rotate_bytes,
+        };
+        let sink = Sink::with_parts(Arc::clone(&files.current), &files.stream.to_string(), succession);
+        streams.push(files);
+        Ok(sink)
     };
-    let failed = |error: io::Error| ServerError::io("opening the audit log", &error);
-    // Each start reserves room of its own: what earlier ones left of theirs must not add up.
-    give_back_reserved(data_dir).map_err(failed)?;
-    let syncing = if config.audit_synced { Syncing::Own } else { Syncing::Written };
-    let opened: io::Result<Vec<_>> =
-        (0..config.workers).map(|index| open(index, format!("{name}-w{index}"), syncing.clone())).collect();
-    let opened = opened.map_err(failed)?;
-    let own = open(config.workers, format!("{name}-k"), syncing).map_err(failed)?;
+    let mut open = |index: usize, who: Who| {
+        let stream = Stream { start, who };
+        let file = config.audit_sink.has_file().then(|| open_file(index, stream)).transpose()?;
+        let piped = pipe.clone().map(|pipe| Piped::new(pipe, Batch::new(&stream.to_string())));
+        let syncing = match who {
+            _ if !config.audit_synced => Syncing::Written,
+            Who::Worker(_) => Syncing::Asked(Arc::clone(&office), index),
+            Who::Keeper => Syncing::Own,
+        };
+        Ok(Outlets::new(file, piped, syncing))
+    };
+    let workers: io::Result<Vec<_>> =
+        (0..config.workers).zip(0..).map(|(index, number)| open(index, Who::Worker(number))).collect();
+    let workers = workers.map_err(failed)?;
+    let sink = open(config.workers, Who::Keeper).map_err(failed)?;
     let first_id = random.array::<8>(Moment::now()).map_err(no_entropy)?;
-    Ok((opened, Diary::new(own, u64::from_be_bytes(first_id))))
+    let archivist = Archivist {
+        office: Arc::clone(&office),
+        archive: slots.open(data_dir).map_err(failed)?,
+        streams,
+        catalogue: Catalogue::new(start, earlier),
+        policy: Policy {
+            retention_seconds: config.audit_retention_days * DAY_SECONDS,
+            max_bytes: config.audit_max_bytes,
+            compress: config.audit_compress,
+        },
+    };
+    let diary = Diary::new(sink, u64::from_be_bytes(first_id)).with_office(office);
+    Ok(OpenedAudit { workers, diary, archivist })
+}
+
+/// Opens the first two parts of a stream and gives them their numbers.
+fn open_stream(data_dir: &DataDir, index: usize, stream: Stream) -> io::Result<Files> {
+    let offset = i32::try_from(index).map_err(io::Error::other)?;
+    let open = |part: u32, band: i32| -> io::Result<Arc<File>> {
+        let file = open_audit_file(data_dir, stream.part(part))?;
+        let placed = descriptors::place(file, band + offset, band + offset)?;
+        Ok(Arc::new(File::from(placed)))
+    };
+    let current = open(1, FD_AUDIT_FIRST_NUMBER)?;
+    let next = open(2, FD_AUDIT_NEXT_FIRST_NUMBER)?;
+    Ok(Files { stream, part: 1, current, next: Some(next), vacant: None })
 }
 
 type Listeners = Vec<Vec<mio::net::TcpListener>>;
@@ -268,6 +355,7 @@ fn open_loops(
     audit: Vec<Outlets>,
     listeners: Listeners,
     common: &Common,
+    office: &Arc<Office>,
     random: &mut Generator,
 ) -> io::Result<(Vec<Worker>, MainLoop)> {
     let mut workers = Vec::with_capacity(audit.len());
@@ -277,13 +365,15 @@ fn open_loops(
         let first_id = random.array::<8>(Moment::now()).map_err(io::Error::other)?;
         mailboxes.push(Arc::clone(&mailbox));
         let first_id = u64::from_be_bytes(first_id);
+        let news = Arc::clone(&mailbox);
+        office.on_news(index, Box::new(move || news.nudge()));
         workers.push(Worker { index, poll, mailbox, listeners, audit, first_id });
     }
     let (poll, mailbox) = open_loop(workers.len())?;
     common.shared.connect(mailboxes, Arc::clone(&mailbox));
     let shared = Arc::clone(&common.shared);
     common.publication.on_publish(move || shared.nudge_workers());
-    Ok((workers, MainLoop::new(poll, mailbox)?))
+    Ok((workers, MainLoop::new(poll, mailbox, Arc::clone(office))?))
 }
 
 fn open_loop(index: usize) -> io::Result<(Poll, Arc<Mailbox>)> {
