@@ -240,6 +240,14 @@ pub const FD_JOURNAL_NEXT_NUMBER: i32 = 4;
 pub const FD_SIGNAL_NUMBER: i32 = 5;
 /// The data directory, held by the keeper to exchange the journal with its successor.
 pub const FD_DATA_DIRECTORY_NUMBER: i32 = 6;
+/// The directory of audit files, held by the archivist.
+pub const FD_AUDIT_DIRECTORY_NUMBER: i32 = 10;
+/// The part that the archivist compresses, while it does.
+pub const FD_ARCHIVE_SOURCE_NUMBER: i32 = 11;
+/// What it compresses it to.
+pub const FD_ARCHIVE_TARGET_NUMBER: i32 = 12;
+/// The end of a pipe without a writer, which takes the place of both when they are done.
+pub const FD_ARCHIVE_SILENCE_NUMBER: i32 = 13;
 /// First of the keeper's and the main thread's own files.
 pub const FD_OWN_FIRST_NUMBER: i32 = 6;
 /// Last of the keeper's and the main thread's own files.
@@ -437,6 +445,8 @@ pub const AUDIT_BUFFER_BYTES: usize = 256 * 1024;
 /// Audit lines of requests without a valid credential that a worker writes in a second; the others are counted, and
 /// the count is a line. Nobody who is not recognised can fill the disk.
 pub const REFUSAL_LINES_PER_SECOND_COUNT: u64 = 20;
+/// Removed audit files that are told in one write.
+pub const REMOVALS_PER_COMMIT_COUNT: usize = 100;
 /// Longest name of a change of the key ring in an audit line.
 pub const AUDIT_CHANGE_NAME_MAX_BYTES: usize = 24;
 /// How much is read at the start of each stream that a keeper wrote, from its end: far more than one start can leave
@@ -493,8 +503,38 @@ pub const IDENTITY_CEILING_NUMBER: u32 = u32::MAX - 1;
 pub const CREDENTIAL_FILE_MAX_BYTES: u64 = 4 * 1024;
 /// Room reserved on disk at the end of each audit file when it is opened.
 pub const AUDIT_PREALLOCATED_BYTES: u64 = 256 * 1024;
-/// Longest name of an audit stream.
-pub const AUDIT_STREAM_NAME_MAX_BYTES: usize = 64;
+/// How far a reader of audit lines on standard output may fall behind, if the system allows so much.
+pub const AUDIT_PIPE_BYTES: usize = 1024 * 1024;
+/// Default for the length at which a part of an audit stream is left for the next one.
+pub const AUDIT_ROTATE_DEFAULT_BYTES: u64 = 64 * 1024 * 1024;
+/// Shortest such length.
+pub const AUDIT_ROTATE_FLOOR_BYTES: u64 = 1024 * 1024;
+/// Longest such length.
+pub const AUDIT_ROTATE_CEILING_BYTES: u64 = 1024 * 1024 * 1024;
+/// Default for how long audit files are kept.
+pub const AUDIT_RETENTION_DEFAULT_DAYS: u64 = 14;
+/// Shortest such time; zero means for ever.
+pub const AUDIT_RETENTION_FLOOR_DAYS: u64 = 0;
+/// Longest such time: a hundred years.
+pub const AUDIT_RETENTION_CEILING_DAYS: u64 = 100 * 366;
+/// Default for the length of all audit files together.
+pub const AUDIT_TOTAL_DEFAULT_BYTES: u64 = 10 * 1024 * 1024 * 1024;
+/// Shortest such length; zero means that there is no such limit.
+pub const AUDIT_TOTAL_FLOOR_BYTES: u64 = 0;
+/// Longest such length.
+pub const AUDIT_TOTAL_CEILING_BYTES: u64 = 1 << 50;
+/// What was written in this time is neither compressed nor removed: the next start reads it.
+pub const AUDIT_SETTLED_SECONDS: u64 = 600;
+/// An audit file is compressed in pieces of this size, between which syncs are served.
+pub const AUDIT_COMPRESS_PIECE_BYTES: usize = 256 * 1024;
+/// How often the archivist looks at old parts and at the room that is left.
+pub const AUDIT_ROUND_MILLIS: u64 = 10_000;
+/// Below so much room the audit log is low on space.
+pub const AUDIT_LOW_ROOM_BYTES: u64 = 64 * 1024 * 1024;
+/// The same as a share of the file system.
+pub const AUDIT_LOW_ROOM_PERCENT: u64 = 10;
+/// Stack of the archivist: the compressor is made on it.
+pub const ARCHIVIST_STACK_BYTES: usize = 1024 * 1024;
 /// Most of a reply that `quantonium healthcheck` reads.
 pub const HEALTHCHECK_REPLY_MAX_BYTES: usize = 64 * 1024;
 /// Longest URL that `quantonium healthcheck` takes.
@@ -542,7 +582,10 @@ const _: () = {
     assert!(FD_EVENT_LAST_NUMBER - FD_EVENT_FIRST_NUMBER + 1 > WORKERS_MAX_COUNT as i32);
     assert!(FD_LISTENER_LAST_NUMBER - FD_LISTENER_FIRST_NUMBER + 1 == LISTENERS_MAX_COUNT as i32);
     assert!(FD_JOURNAL_NUMBER > 2 && FD_OWN_LAST_NUMBER < FD_AUDIT_FIRST_NUMBER);
-    assert!(FD_AUDIT_LAST_NUMBER < FD_AUDIT_NEXT_FIRST_NUMBER);
+    assert!(FD_AUDIT_LAST_NUMBER + 1 == FD_AUDIT_NEXT_FIRST_NUMBER, "one rule of a filter covers both bands");
+    assert!(FD_AUDIT_DIRECTORY_NUMBER > FD_DATA_DIRECTORY_NUMBER);
+    assert!(FD_ARCHIVE_SILENCE_NUMBER < FD_OWN_LAST_NUMBER - 1, "the last two are timers");
+    assert!(AUDIT_BUFFER_BYTES as u64 <= AUDIT_ROTATE_FLOOR_BYTES);
     assert!(FD_AUDIT_NEXT_LAST_NUMBER < FD_EPOLL_FIRST_NUMBER);
     assert!(FD_EPOLL_LAST_NUMBER < FD_EVENT_FIRST_NUMBER);
     assert!(FD_EVENT_LAST_NUMBER < FD_LISTENER_FIRST_NUMBER);
@@ -554,6 +597,7 @@ const _: () = {
     );
     assert!(DESCRIPTORS_CEILING_COUNT <= i32::MAX as u64);
     assert!(AUDIT_LINE_MAX_BYTES * 2 <= AUDIT_BUFFER_BYTES);
+    assert!((REMOVALS_PER_COMMIT_COUNT + 3) * AUDIT_LINE_MAX_BYTES <= AUDIT_BUFFER_BYTES);
     assert!(SCHEDULED_CHANGES_MAX_COUNT * AUDIT_LINE_MAX_BYTES <= AUDIT_BUFFER_BYTES);
     assert!(AUDIT_LINE_MAX_BYTES <= AUDIT_REPLAY_PIECE_BYTES);
     assert!(PLAINTEXT_MAX_BYTES as u64 <= AEAD_MESSAGE_MAX_BYTES);

@@ -367,6 +367,7 @@ fn the_example_audit_line_is_what_is_written() {
             outcome: Outcome::Failure,
             code,
             count: None,
+            file: None,
             store: None,
             request: Some(request),
         };
@@ -442,6 +443,7 @@ fn every_member_of_an_audit_line_is_documented_in_its_order() {
         outcome: Outcome::Failure,
         code,
         count: Some(2),
+        file: None,
         store: Some(StoreMark { revision: 1, tag: [0; 16] }),
         request: Some(request),
     };

@@ -213,8 +213,15 @@ mod tests {
         let mut tools = Tools::new(Generator::new(Kernel, now).unwrap(), backup_key);
         let (mut body, mut subject) = (body.as_bytes().to_vec(), Subject::default());
         let store = StoreHealth::default();
-        let health =
-            Health { uptime_seconds: 0, store, audit: true, entropy: true, sandbox: true, draining: false };
+        let health = Health {
+            uptime_seconds: 0,
+            store,
+            audit: true,
+            audit_low: false,
+            entropy: true,
+            sandbox: true,
+            draining: false,
+        };
         let mut call = Call {
             arrival: &arrival,
             body: &mut body,

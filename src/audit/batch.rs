@@ -80,6 +80,12 @@ impl Batch {
         self.broken
     }
 
+    /// Whether the file ends inside a line, whose rest must go there and nowhere else.
+    #[must_use]
+    pub fn is_torn(&self) -> bool {
+        self.torn > 0
+    }
+
     /// What is to be written, with the record of an earlier failure in it.
     pub fn pending(&mut self, now: WallTime) -> &[u8] {
         self.close_gap(now);
@@ -124,9 +130,25 @@ impl Batch {
         self.len = torn_end - count;
         self.torn = self.len;
         self.lost = false;
-        let first = self.gap.map_or(self.turn_first, |(first, _)| first);
+        let first = self.gap.map_or(self.turn_first, |(first, _)| first.min(self.turn_first));
         self.gap = Some((first, self.next.saturating_sub(1))).filter(|(first, last)| first <= last);
         self.turn_first = self.next;
+    }
+
+    /// Has the lines from `first` on that were written count as not told after all: a gap record will name them. Those of
+    /// this turn are not among them.
+    pub fn disown(&mut self, first: u64) {
+        self.broken = true;
+        // What a record names that waits to be written has its name.
+        let last = self.gap.map_or(self.turn_first.saturating_sub(1), |(_, last)| last);
+        let first = self.gap.map_or(first, |(own, _)| own.min(first));
+        self.gap = Some((first, last)).filter(|(first, last)| first <= last);
+    }
+
+    /// The number of the first line of this turn, or the first that its gap record names.
+    #[must_use]
+    pub fn turn_first(&self) -> u64 {
+        self.turn_first
     }
 
     /// Whether every line that was appended is among what is pending. A line that found no room must not pass for one
@@ -190,6 +212,7 @@ mod tests {
             outcome: Outcome::Success,
             code: None,
             count: None,
+            file: None,
             store: None,
             request: None,
         }
@@ -299,7 +322,61 @@ mod tests {
         assert_chained(&file);
     }
 
+    #[test]
+    fn lines_that_were_written_and_did_not_last_are_named_once() {
+        let (mut batch, mut file) = (batch(), Vec::new());
+        batch.append(&event());
+        assert!(write(&mut batch, &mut file, usize::MAX));
+        batch.append(&event());
+        assert!(!write(&mut batch, &mut file, 0));
+        batch.append(&event());
+        batch.disown(1);
+        assert!(batch.is_broken());
+        assert!(write(&mut batch, &mut file, usize::MAX));
+        assert_eq!(numbers(&file), [(1, None), (3, Some((2, 2))), (4, None), (5, Some((1, 1)))]);
+        batch.disown(3);
+        assert!(write(&mut batch, &mut file, usize::MAX));
+        assert_eq!(numbers(&file)[4..], [(6, Some((3, 5)))]);
+    }
+
     proptest! {
+        #[test]
+        fn whatever_becomes_of_syncs_every_number_is_good_or_in_a_gap_that_is(
+            turns in proptest::collection::vec((0usize..3, 0usize..900, 0u8..6), 1..40)
+        ) {
+            let (mut batch, mut file) = (batch(), Vec::new());
+            // Rounds that are on their way: their first number and the one behind their last.
+            let mut open: Vec<(u64, u64, Vec<u64>)> = Vec::new();
+            let (mut told, mut refused) = (Vec::new(), Vec::new());
+            let rest = [(1, usize::MAX, 1), (0, usize::MAX, 1)];
+            for (lines, budget, syncs) in turns.into_iter().chain(rest) {
+                let from = batch.next;
+                (0..lines).for_each(|_| batch.append(&event()));
+                let own: Vec<u64> = (from..batch.next).collect();
+                if syncs == 0 && !open.is_empty() {
+                    batch.disown(open[0].0);
+                    refused.extend(open.drain(..).flat_map(|(_, _, own)| own));
+                }
+                if write(&mut batch, &mut file, budget) {
+                    let first = own.first().copied().unwrap_or(batch.next);
+                    open.push((first, batch.next, own));
+                } else {
+                    refused.extend(own);
+                }
+                if syncs == 1 {
+                    told.extend(open.drain(..).flat_map(|(_, _, own)| own));
+                }
+            }
+            let found = numbers(&file);
+            let gaps: Vec<(u64, u64)> = found.iter().filter_map(|(_, gap)| *gap).collect();
+            let named = |number: &u64| gaps.iter().any(|(from, to)| (from..=to).contains(&number));
+            for number in 1..batch.next {
+                prop_assert!(found.iter().any(|(seq, _)| *seq == number) || named(&number), "{}", number);
+            }
+            prop_assert!(refused.iter().all(named), "{refused:?} {gaps:?}");
+            prop_assert!(told.iter().all(|number| !named(number)), "{told:?} {gaps:?}");
+        }
+
         #[test]
         fn whatever_the_disk_does_every_number_is_a_line_or_in_a_gap(turns in proptest::collection::vec((0usize..20, 0usize..5_000), 1..40)) {
             let (mut batch, mut file) = (batch(), Vec::new());

@@ -147,6 +147,14 @@ impl Chain {
     }
 }
 
+#[cfg(test)]
+impl Chain {
+    /// A chain for tests of what is written with one.
+    pub(crate) fn sample(stream: &str) -> Self {
+        Root::new(Secret::take(&mut [7; KEY_BYTES])).chain(stream).unwrap()
+    }
+}
+
 impl fmt::Debug for Chain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Chain").field("index", &self.index).finish_non_exhaustive()

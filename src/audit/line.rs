@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use memchr::memmem;
 
 use crate::audit::chain::Chain;
+use crate::audit::name::StreamName;
 use crate::clock::WallTime;
 use crate::cursor::Cursor;
 use crate::encoding::hex_encode;
@@ -32,6 +33,8 @@ pub enum Outcome {
 
 /// The event that tells where the store stands, apart from any request.
 pub const STORE_HEAD: &str = "store.head";
+/// The event that tells which audit file was removed because of its age or the length of all of them.
+pub const AUDIT_REMOVED: &str = "audit.removed";
 
 /// The event that names numbers without a line.
 pub const GAP: &str = "audit.gap";
@@ -61,6 +64,8 @@ pub struct Event<'a> {
     pub code: Option<&'static str>,
     /// How many such events the line stands for, if it is not one.
     pub count: Option<u64>,
+    /// The audit file that the line tells of.
+    pub file: Option<StreamName>,
     /// Where the store stood after the change that the line tells of.
     pub store: Option<StoreMark>,
     /// The request, if it was one.
@@ -173,6 +178,9 @@ pub fn write(
     }
     if let Some(count) = event.count {
         put_number(&mut cursor, b",\"count\":", count)?;
+    }
+    if let Some(file) = event.file {
+        write!(Text(&mut cursor), ",\"file\":\"{file}\"").ok()?;
     }
     if let Some(request) = &event.request {
         put_request(&mut cursor, request)?;
@@ -377,6 +385,7 @@ mod tests {
             outcome: Outcome::Success,
             code: None,
             count: None,
+            file: None,
             store: Some(StoreMark { revision: 9, tag: [0xA5; 16] }),
             request: Some(Request {
                 id: &id,
@@ -419,6 +428,7 @@ mod tests {
             outcome: Outcome::Failure,
             code: Some("a_code_that_is_as_long_as_codes_get"),
             count: Some(u64::MAX),
+            file: None,
             store: Some(StoreMark { revision: u64::MAX, tag: [0xFF; 16] }),
             request: Some(Request {
                 id: &id,

@@ -271,6 +271,7 @@ mod tests {
                 outcome,
                 code,
                 count: None,
+                file: None,
                 store,
                 request: Some(request),
             };
@@ -284,8 +285,16 @@ mod tests {
         fn tell_head(&mut self, revision: u64) -> &mut Self {
             let store = Some(StoreMark { revision, tag: [3; 16] });
             let (at, outcome) = (WallTime::default(), Outcome::Success);
-            let event =
-                Event { at, name: STORE_HEAD, outcome, code: None, count: None, store, request: None };
+            let event = Event {
+                at,
+                name: STORE_HEAD,
+                outcome,
+                code: None,
+                count: None,
+                file: None,
+                store,
+                request: None,
+            };
             let mut target = [0; AUDIT_LINE_MAX_BYTES];
             self.lines += 1;
             let len = line::write(&mut target, "s-k", self.lines, &event, &mut chain()).unwrap();

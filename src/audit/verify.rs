@@ -350,7 +350,16 @@ mod tests {
             let at = WallTime::from_millis(seq);
             let len = if seq == last + 1 {
                 let (name, outcome) = ("test", Outcome::Success);
-                let event = Event { at, name, outcome, code: None, count: None, store: None, request: None };
+                let event = Event {
+                    at,
+                    name,
+                    outcome,
+                    code: None,
+                    count: None,
+                    file: None,
+                    store: None,
+                    request: None,
+                };
                 line::write(&mut target, STREAM, seq, &event, &mut chain)
             } else {
                 line::write_gap(&mut target, STREAM, seq, at, (last + 1, seq - 1), &mut chain)

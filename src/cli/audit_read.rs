@@ -9,7 +9,7 @@ use std::io::BufRead as _;
 use super::audit_arguments::Part;
 use super::failure::Failure;
 use crate::audit::{line, part};
-use crate::console;
+use crate::console::{self, Output};
 use crate::exit::Exit;
 use crate::limits::AUDIT_LINE_MAX_BYTES;
 use crate::store::quoted;
@@ -104,7 +104,7 @@ fn is_shown(line: &[u8]) -> bool {
 
 fn show(line: &[u8], json: bool) -> Result<(), Failure> {
     let text = if json { String::from_utf8_lossy(line).into_owned() } else { for_people(line) };
-    console::deliver(&format!("{text}\n"))
+    console::deliver(Output::Out, &format!("{text}\n"))
         .map_err(|error| Failure::io(format!("cannot write to standard output: {error}")))
 }
 

@@ -272,6 +272,7 @@ const fn placeholder(kind: Kind) -> &'static str {
 fn default(setting: &Setting) -> String {
     let value = match setting.fallback {
         Fallback::Off => return "off".to_owned(),
+        Fallback::On => return "on".to_owned(),
         Fallback::Nothing => return "none".to_owned(),
         Fallback::Text(text) => return format!("default {text}"),
         Fallback::RequiredUnlessDev(text) => return format!("required; with --dev {text}"),

@@ -144,8 +144,8 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
 
     async fn wait_for_room(&self) {
         while !self.env.service.has_room() {
-            // Nothing of ours is pending: others have filled the turn, and its commit makes room.
-            let _ = self.channel.turn().committed().await;
+            // Nothing of ours is pending: others have filled the turn, and its end makes room.
+            self.channel.turn().ended().await;
         }
     }
 

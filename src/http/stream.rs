@@ -265,8 +265,8 @@ impl<T: Transport, S: Service> Stream<'_, '_, T, S> {
         let stopped = self.busy.channel.turn().now();
         let sent = self.put_framed(piece, &frame).await;
         if sent.is_ok() && !last {
-            // Nothing is waited for but the end of this round: the others are served in between.
-            let _ = self.busy.channel.turn().committed().await;
+            // Nothing is waited for but the end of this turn: the others are served in between.
+            self.busy.channel.turn().ended().await;
         }
         self.pace.resume(stopped, self.busy.channel.turn().now());
         self.skip(piece.taken);

@@ -51,6 +51,7 @@ impl Ledger {
         }
         self.run_due(now);
         self.diary.mend(now.wall);
+        self.diary.tell_removed(now.wall);
         let persist = USES_PERSIST_SECONDS * 1_000;
         let figures = *self.rounds.figures_not_before.get_or_insert(now.moment.plus_millis(persist));
         if self.rounds.figures_left.is_empty() && figures <= now.moment {
@@ -69,6 +70,7 @@ impl Ledger {
     pub(super) fn flush(&mut self, now: Now) {
         self.begin_figures();
         while !self.rounds.figures_left.is_empty() && self.write_figures(now).is_ok() {}
+        self.diary.tell_removed(now.wall);
         let _ = self.diary.commit(now.wall);
         // After the last line: all that the streams hold can then be proved.
         self.checkpoint(now, true);

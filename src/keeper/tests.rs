@@ -15,7 +15,7 @@ use super::*;
 use crate::api::change::{Change, ChangeError, Outcome};
 use crate::audit::chain::{Mark, Root};
 use crate::audit::line::STORE_HEAD;
-use crate::audit::{Chain, Checkpoint, Start, Stream, StreamMark, Who};
+use crate::audit::{Chain, Checkpoint, Outlets, Sink, Start, Stream, StreamMark, Syncing, Who};
 use crate::clock::{Moment, WallTime};
 use crate::crypto::random::{Generator, Kernel};
 use crate::keyring::change::apply;
@@ -33,6 +33,10 @@ const START: Start = Start { seconds: 1, random: 2 };
 const WINDOW_SECONDS: u64 = 100;
 const EXISTS: ChangeError = ChangeError::Key(keyring::ChangeError::Exists);
 const UNKNOWN: ChangeError = ChangeError::Key(keyring::ChangeError::Unknown);
+
+fn diary_in(file: File) -> Diary {
+    Diary::new(Outlets::new(Some(Sink::new(file, "s-k", chain())), None, Syncing::Written), 5)
+}
 
 fn sealer() -> Sealer {
     RootKey::take(&mut [7; 32]).sealer([1; 16]).unwrap()
@@ -65,7 +69,7 @@ impl Desk {
             sealer: sealer(),
             head: opening.loaded.head,
             publication: Arc::clone(&publication),
-            diary: Diary::new(file, "s-k", chain(), 5),
+            diary: diary_in(file),
             checkpoints: Checkpoints::new(START, Vec::new(), opening.checkpoints),
             restore_window_seconds: WINDOW_SECONDS,
             counts_set_back: false,
@@ -248,12 +252,12 @@ fn where_the_store_stands_is_told_before_the_answer_and_only_of_what_is_durable(
 fn where_the_store_stands_is_told_later_if_it_cannot_be_told_at_once() {
     let shelf = Shelf::default();
     let mut desk = Desk::on(shelf.another());
-    desk.ledger.diary = Diary::new(File::open("/dev/full").unwrap(), "s-k", chain(), 5);
+    desk.ledger.diary = diary_in(File::open("/dev/full").unwrap());
     desk.commit(vec![create("a")]);
     desk.commit(vec![create("b")]);
     desk.tick_after(1_000);
     assert_eq!(desk.heads(), Vec::<u64>::new());
-    let untold = Diary::new(File::options().append(true).open(&desk.diary).unwrap(), "s-k", chain(), 5);
+    let untold = diary_in(File::options().append(true).open(&desk.diary).unwrap());
     desk.ledger.diary = desk.ledger.diary.continued_by(untold);
     desk.tick_after(1_000);
     desk.tick_after(1_000);
@@ -585,11 +589,11 @@ fn what_is_due_waits_while_it_cannot_be_told_or_written() {
     assert!(desk.told()[1].contains("\"outcome\":\"failure\",\"code\":\"store_full\""), "{:?}", desk.told());
     desk.tick_after(KEEPER_RETRY_MILLIS - 1);
     assert_eq!(desk.told().len(), 2, "not again at once");
-    desk.ledger.diary = Diary::new(File::open("/dev/full").unwrap(), "s-k", chain(), 5);
+    desk.ledger.diary = diary_in(File::open("/dev/full").unwrap());
     desk.tick_after(1);
     assert_eq!((desk.latest("r"), shelf.revision()), (1, 1), "an attempt that cannot be told is not made");
     let file = File::options().append(true).open(&desk.diary).unwrap();
-    desk.ledger.diary = Diary::new(file, "s-k", chain(), 5);
+    desk.ledger.diary = diary_in(file);
     desk.tick_after(KEEPER_RETRY_MILLIS);
     assert_eq!((desk.latest("r"), shelf.revision()), (2, 2));
 }
@@ -690,7 +694,7 @@ fn attempts_of_an_earlier_start_get_the_outcome_they_had() {
 #[test]
 fn an_attempt_that_the_store_may_have_forgotten_has_an_unknown_outcome() {
     let desk = Desk::on(Shelf::default());
-    let mut diary = Diary::new(File::options().append(true).open(&desk.diary).unwrap(), "s-k", chain(), 5);
+    let mut diary = diary_in(File::options().append(true).open(&desk.diary).unwrap());
     let full: Vec<_> = (0..4_096).map(|number| RequestId::new(1, number).to_bytes()).collect();
     let of = |number, after: Option<u64>| crate::audit::replay::Unfinished {
         request: RequestId::new(1, number),
@@ -751,7 +755,8 @@ fn how_far_the_streams_have_come_is_noted_when_there_is_news_and_at_the_end() {
         (Who::Worker(0), Root::new(Secret::take(&mut [7; 32])).chain("s-w0").unwrap().tip()),
     ];
     let file = File::options().append(true).open(&desk.diary).unwrap();
-    desk.ledger.diary = Diary::new(file, "s-k", chain, 5);
+    let sink = Sink::new(file, "s-k", chain);
+    desk.ledger.diary = Diary::new(Outlets::new(Some(sink), None, Syncing::Written), 5);
     desk.ledger.checkpoints = Checkpoints::new(START, tips, Vec::new());
     let revision_after = |desk: &mut Desk, millis: u64| {
         desk.tick_after(millis);

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::api::Tools;
-use crate::audit::{Chain, Sink};
+use crate::audit::{Chain, Outlets, Sink, Syncing};
 use crate::auth::Authenticator;
 use crate::auth::jwt::Room;
 use crate::clock::WallTime;
@@ -47,7 +47,8 @@ pub struct Parts {
 /// The application, and the tick commit that [`crate::reactor::Executor::commit`] is to run.
 pub fn open(parts: Parts) -> (impl Service, impl Fn(WallTime) -> Result<(), CommitFailed>) {
     let Parts { turn, publication, authenticator, random, backup_key, audit, chain } = parts;
-    let sink = Rc::new(Sink::new(audit, "in-process", chain));
+    let sink = Sink::new(audit, "in-process", chain);
+    let sink = Rc::new(Outlets::new(Some(sink), None, Syncing::Written));
     let shared = Shared::new(1);
     shared.open_gate();
     let app = App {
@@ -65,5 +66,5 @@ pub fn open(parts: Parts) -> (impl Service, impl Fn(WallTime) -> Result<(), Comm
         keeper: Keeper::new(publication),
         shared,
     };
-    (app, move |now| sink.commit(now).map_err(|_| CommitFailed))
+    (app, move |now| sink.commit_now(now).map_err(|_| CommitFailed))
 }

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use crate::api::change::{Change, ChangeError, Outcome as ChangeOutcome};
 use crate::api::route::{self, Found, Route, Serving};
 use crate::api::{Answer, Call, Rejection, Subject, Tools, Verdict};
-use crate::audit::Sink;
+use crate::audit::Outlets;
 use crate::audit::line::{Event, Outcome, Request as AuditedRequest};
 use crate::auth::Authenticator;
 use crate::auth::jwt::Room;
@@ -73,7 +73,7 @@ pub(super) struct App {
     pub(super) refusals: Rc<Refusals>,
     pub(super) subjects: RefCell<Vec<Subject>>,
     pub(super) limits: Arc<Limits>,
-    pub(super) sink: Rc<Sink>,
+    pub(super) sink: Rc<Outlets>,
     pub(super) keeper: Arc<Keeper>,
     pub(super) shared: Arc<Shared>,
 }
@@ -420,7 +420,16 @@ impl App {
         about: AuditedRequest<'_>,
     ) {
         let (at, store) = (self.turn.wall(), head.map(diary::mark));
-        self.sink.append(&Event { at, name, outcome, code, count: None, store, request: Some(about) });
+        self.sink.append(&Event {
+            at,
+            name,
+            outcome,
+            code,
+            count: None,
+            file: None,
+            store,
+            request: Some(about),
+        });
     }
 }
 
@@ -455,8 +464,7 @@ async fn settled(turn: &Turn, is_so: impl Fn() -> bool) -> bool {
         if turn.now() >= deadline {
             return false;
         }
-        // Whether the lines of others were written does not matter here.
-        let _ = turn.committed().await;
+        turn.ended().await;
     }
     true
 }
@@ -467,6 +475,7 @@ mod tests {
     use crate::clock::WallTime;
     use crate::reactor::executor::Look;
     use crate::reactor::mailbox::Mailbox;
+    use crate::reactor::turn::Commit;
     use crate::reactor::{Executor, Resting};
 
     struct Once(bool);
@@ -496,7 +505,7 @@ mod tests {
             }
             left.set(left.get().saturating_sub(1));
             executor.begin(Moment::default().plus_millis(number * millis_per_turn), WallTime::default());
-            executor.commit(|| Ok(()));
+            executor.commit(|| Commit::Done);
         }
         seen.get()
     }

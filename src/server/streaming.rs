@@ -302,7 +302,7 @@ impl<'a> Run<'a> {
     /// Waits until the turn has room for the lines of one more request.
     async fn find_room(&self) {
         while !self.app.has_room() {
-            let _ = self.app.turn.committed().await;
+            self.app.turn.ended().await;
         }
     }
 

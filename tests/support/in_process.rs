@@ -251,7 +251,7 @@ fn run_turn<R: Resting, F: Future<Output = Option<R>>, M: FnMut(R) -> F>(
     turn.mark_ready(task, true, true, false);
     executor.poll(task);
     executor.poll_expired();
-    executor.commit(|| commit(wall));
+    executor.commit(|| commit(wall).into());
     turn.commit_wanted()
 }
 
