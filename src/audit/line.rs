@@ -30,7 +30,12 @@ pub enum Outcome {
 pub const STORE_HEAD: &str = "store.head";
 
 impl Outcome {
-    const fn name(self) -> &'static str {
+    /// Every outcome.
+    pub const ALL: [Self; 5] = [Self::Attempt, Self::Begin, Self::Success, Self::Failure, Self::Unknown];
+
+    /// The word in a line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Attempt => "attempt",
             Self::Begin => "begin",

@@ -6,8 +6,9 @@
 use core::cell::RefCell;
 use std::fs::File;
 use std::io::{self, Write as _};
+use std::sync::Arc;
 
-use crate::audit::{Batch, Event};
+use crate::audit::{Batch, Event, Recent};
 use crate::clock::WallTime;
 
 /// The pending lines are not all with the kernel: what they tell of must not be answered.
@@ -19,13 +20,21 @@ pub struct WriteFailed;
 pub struct Sink {
     file: File,
     batch: RefCell<Batch>,
+    /// Where lines go that are with the kernel.
+    recent: Option<Arc<Recent>>,
 }
 
 impl Sink {
     /// The first lines of a stream that nobody has used before go to `file`, which appends.
     #[must_use]
     pub fn new(file: File, stream: &str) -> Self {
-        Self { file, batch: RefCell::new(Batch::new(stream)) }
+        Self { file, batch: RefCell::new(Batch::new(stream)), recent: None }
+    }
+
+    /// The same, which hands every line on that is with the kernel.
+    #[must_use]
+    pub fn remembered_by(self, recent: Arc<Recent>) -> Self {
+        Self { recent: Some(recent), ..self }
     }
 
     /// Whether one more request can be told of in this turn.
@@ -64,6 +73,9 @@ impl Sink {
         }
         match written {
             Ok(()) => {
+                if let Some(recent) = &self.recent {
+                    recent.append(batch.lines());
+                }
                 batch.written();
                 Ok(())
             }

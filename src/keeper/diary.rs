@@ -6,10 +6,11 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::sync::Arc;
 
 use crate::audit::line::{Event, Outcome, Request, STORE_HEAD};
 use crate::audit::replay::Unfinished;
-use crate::audit::{Sink, StoreMark, WriteFailed};
+use crate::audit::{Recent, Sink, StoreMark, WriteFailed};
 use crate::clock::WallTime;
 use crate::keyring::{Change, ChangeError};
 use crate::limits::STORE_ORIGINS_MAX_COUNT;
@@ -32,6 +33,12 @@ impl Diary {
     #[must_use]
     pub fn new(file: File, stream: &str, start: u64) -> Self {
         Self { sink: Sink::new(file, stream), start, count: 0, untold: None }
+    }
+
+    /// The same, whose lines are handed on too.
+    #[must_use]
+    pub fn remembered_by(self, recent: Arc<Recent>) -> Self {
+        Self { sink: self.sink.remembered_by(recent), ..self }
     }
 
     /// Tells where the store stands, durably: a store that is behind it later was rolled back. Here the traffic of the
