@@ -6,6 +6,7 @@
 
 use super::fields::Fields;
 use super::framing::Framing;
+use super::grammar::trim;
 use super::refusal::Refusal;
 use super::scan::{HeadScan, Lines};
 use super::span::Span;
@@ -132,6 +133,22 @@ impl Head {
         self.request_id.map(|span| span.of_bytes(bytes))
     }
 
+    /// The value of a field that few requests have, looked up only when it is asked for.
+    ///
+    /// # Errors
+    /// It stands twice.
+    pub fn rare<'a>(&self, bytes: &'a [u8], name: &str) -> Result<Option<&'a [u8]>, Refusal> {
+        // The head was parsed, so that each line behind the first is a field, and none goes on in the next line.
+        let lines = bytes.get(..self.len).unwrap_or_default().split(|byte| *byte == b'\n');
+        let mut values = lines.skip_while(|line| matches!(line, [] | [b'\r'])).skip(1).filter_map(|line| {
+            let (found, value) = line.split_at_checked(memchr::memchr(b':', line)?)?;
+            let value = value.strip_suffix(b"\r").unwrap_or(value).get(1..)?;
+            found.eq_ignore_ascii_case(name.as_bytes()).then(|| trim(value))
+        });
+        let value = values.next();
+        if values.next().is_some() { Err(Refusal::RepeatedField) } else { Ok(value) }
+    }
+
     fn conclude(lines: &Lines, fields: &Fields) -> Result<Self, Refusal> {
         let request = lines.request;
         let framing = fields.framing.conclude(request.version)?;
@@ -199,6 +216,22 @@ mod tests {
         assert_eq!(parsed.accept(head), Some(&b"*/*"[..]));
         assert_eq!(parsed.origin(head), Some(&b"https://a.example"[..]));
         assert_eq!(parsed.request_id(head), Some(&b"r-1"[..]));
+    }
+
+    #[test]
+    fn a_rare_field_is_found_when_it_is_asked_for() {
+        let find = |head: &str, name: &str| {
+            let parsed = Head::parse(head.as_bytes()).unwrap().unwrap();
+            parsed.rare(head.as_bytes(), name).map(|value| value.map(<[u8]>::to_vec))
+        };
+        let head = "\r\nGET /?last-event-id:3 HTTP/1.1\r\nHost: a\r\nlast-EVENT-id:\t a-1 \r\nX-Empty:\r\n\r\nLast-Event-ID: b";
+        assert_eq!(find(head, "Last-Event-ID"), Ok(Some(b"a-1".to_vec())));
+        assert_eq!(find(head, "x-empty"), Ok(Some(Vec::new())));
+        assert_eq!(find(head, "Event-ID"), Ok(None));
+        assert_eq!(
+            find(&head.replace("X-Empty", "Last-Event-ID"), "Last-Event-ID"),
+            Err(Refusal::RepeatedField)
+        );
     }
 
     #[test]
