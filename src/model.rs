@@ -35,6 +35,8 @@ pub enum Permission {
     KeysManage,
     /// Take key material out, in the open or sealed.
     KeysExport,
+    /// Read the audit log.
+    AuditRead,
 }
 
 impl Permission {
@@ -55,6 +57,7 @@ impl Permission {
             Self::KeysRead => "keys.read",
             Self::KeysManage => "keys.manage",
             Self::KeysExport => "keys.export",
+            Self::AuditRead => "audit.read",
         }
     }
 }

@@ -192,6 +192,7 @@ mod tests {
 
     use super::*;
     use crate::api::{Subject, Tools};
+    use crate::audit::Recent;
     use crate::clock::{Moment, WallTime};
     use crate::crypto::random::{Generator, Kernel};
     use crate::http::head::Head;
@@ -220,6 +221,7 @@ mod tests {
             principal: None,
             ring: &Ring::default(),
             tools: &mut tools,
+            recent: &Recent::new("s"),
             health: &health,
             now,
             wall: WallTime::default(),

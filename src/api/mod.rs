@@ -5,6 +5,7 @@
 //! that wants a change returns it and is called again with its result, so it never waits; bad input is a
 //! [`Rejection`], never a panic and never a 500.
 
+pub mod audit;
 pub mod batch;
 pub mod binding;
 pub mod body;
@@ -34,6 +35,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::audit::Recent;
 use crate::audit::line::{Detail, Items};
 use crate::clock::{Moment, WallTime};
 use crate::crypto::random::Generator;
@@ -142,6 +144,8 @@ pub struct Call<'a> {
     pub ring: &'a Ring,
     /// The worker's tools.
     pub tools: &'a mut Tools,
+    /// The last audit lines.
+    pub recent: &'a Recent,
     /// The state of the server.
     pub health: &'a Health,
     /// This turn's time.

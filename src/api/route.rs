@@ -6,7 +6,7 @@
 use crate::api::keys::{backup, configure, create, lifecycle, material, read};
 use crate::api::stream::Direction;
 use crate::api::{
-    Handler, datakey, decrypt, encrypt, entropy, hash, health, keystream, rewrap, sign, verify,
+    Handler, audit, datakey, decrypt, encrypt, entropy, hash, health, keystream, rewrap, sign, verify,
 };
 use crate::http::service::Taking;
 use crate::http::target::Method;
@@ -35,6 +35,8 @@ pub enum Serving {
     Whole(Handler, usize),
     /// Piece by piece, whatever the length of the body.
     Streamed(Direction),
+    /// By audit lines as they come.
+    Events,
 }
 
 impl Route {
@@ -44,6 +46,7 @@ impl Route {
         match self.serving {
             Serving::Whole(_, body_max_bytes) => Taking::Whole(body_max_bytes),
             Serving::Streamed(_) => Taking::Streamed,
+            Serving::Events => Taking::Pushed,
         }
     }
 }
@@ -154,6 +157,14 @@ pub static TABLE: &[Route] = &[
     ),
     stream("/api/stream/encrypt", Direction::Encrypt, Permission::Encrypt, "stream.encrypt"),
     stream("/api/stream/decrypt", Direction::Decrypt, Permission::Decrypt, "stream.decrypt"),
+    row(Method::Get, "/api/audit", audit::page, Permission::AuditRead, "audit.read", 0),
+    Route {
+        method: Method::Get,
+        pattern: "/api/audit/stream",
+        serving: Serving::Events,
+        permission: Some(Permission::AuditRead),
+        event: Some("audit.stream"),
+    },
 ];
 
 /// What the table says of a request.

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::api::Tools;
-use crate::audit::Sink;
+use crate::audit::{Recent, Sink};
 use crate::auth::Registry;
 use crate::clock::WallTime;
 use crate::crypto::random::Generator;
@@ -43,7 +43,8 @@ pub struct Parts {
 /// The application, and the tick commit that [`crate::reactor::Executor::commit`] is to run.
 pub fn open(parts: Parts) -> (impl Service, impl Fn(WallTime) -> Result<(), CommitFailed>) {
     let Parts { turn, publication, registry, random, backup_key, audit } = parts;
-    let sink = Rc::new(Sink::new(audit, "in-process"));
+    let recent = Recent::new("in-process");
+    let sink = Rc::new(Sink::new(audit, "in-process").remembered_by(Arc::clone(&recent)));
     let shared = Shared::new(1);
     shared.open_gate();
     let app = App {
@@ -56,6 +57,7 @@ pub fn open(parts: Parts) -> (impl Service, impl Fn(WallTime) -> Result<(), Comm
         refusals: Rc::default(),
         subjects: RefCell::new(Vec::new()),
         sink: Rc::clone(&sink),
+        recent,
         keeper: Keeper::new(publication),
         shared,
     };

@@ -6,6 +6,7 @@
 
 mod census;
 mod error;
+mod following;
 pub mod in_process;
 mod refusals;
 mod service;

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use crate::api::route::{self, Found, Route, Serving};
 use crate::api::{Answer, Call, FORBIDDEN, Rejection, Subject, Tools, Verdict};
-use crate::audit::Sink;
 use crate::audit::line::{Event, Outcome, Request as AuditedRequest};
+use crate::audit::{Recent, Sink};
 use crate::auth::{self, CredentialFault, Registry};
 use crate::clock::Moment;
 use crate::http::responder::{Fault, Responder};
@@ -76,6 +76,7 @@ pub(super) struct App {
     pub(super) refusals: Rc<Refusals>,
     pub(super) subjects: RefCell<Vec<Subject>>,
     pub(super) sink: Rc<Sink>,
+    pub(super) recent: Arc<Recent>,
     pub(super) keeper: Arc<Keeper>,
     pub(super) shared: Arc<Shared>,
 }
@@ -206,10 +207,11 @@ impl Service for App {
     }
 
     async fn stream(&self, admission: Admission, exchange: &mut impl Exchange) {
-        if let Admission::Route(route, Some(principal)) = admission
-            && let Serving::Streamed(direction) = route.serving
-        {
-            self.run_stream(route, direction, principal, exchange).await;
+        let Admission::Route(route, Some(principal)) = admission else { return };
+        match route.serving {
+            Serving::Streamed(direction) => self.run_stream(route, direction, principal, exchange).await,
+            Serving::Events => self.run_events(route, principal, exchange).await,
+            Serving::Whole(..) => {}
         }
     }
 }
@@ -252,7 +254,7 @@ impl App {
         self.with_call((arrival, principal), body, committed, subject, |call| match route.serving {
             Serving::Whole(handler, _) => handler(call, responder),
             // Such a row is admitted as one that is streamed, and never comes here.
-            Serving::Streamed(_) => Err(Rejection::Overloaded),
+            Serving::Streamed(_) | Serving::Events => Err(Rejection::Overloaded),
         })
     }
 
@@ -279,6 +281,7 @@ impl App {
             principal,
             ring: &ring,
             tools: &mut self.tools.borrow_mut(),
+            recent: &self.recent,
             health: &health,
             now,
             wall: self.turn.wall(),

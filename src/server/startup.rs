@@ -13,6 +13,7 @@ use std::sync::Arc;
 use mio::{Poll, Waker};
 use zeroize::Zeroizing;
 
+use crate::audit::Recent;
 use crate::build_info;
 use crate::clock::{Moment, WallTime};
 use crate::config::Config;
@@ -83,7 +84,7 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
     let Opening { ring, loaded, .. } = opening;
     let placed = journal.into_placed(place_journal);
     let journal = placed.map_err(|error| ServerError::io("placing the journal", &error))?;
-    let (audit, mut diary) = open_audit_files(&data_dir, config.workers, &mut random)?;
+    let (audit, mut diary, recent) = open_audit_files(&data_dir, config.workers, &mut random)?;
     let now = WallTime::now();
     diary
         .stand_at(loaded.head, now)
@@ -114,6 +115,7 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
         budget: Budget::new(config.max_memory_bytes),
         registry: Arc::new(registry),
         keeper: Keeper::new(Arc::clone(&publication)),
+        recent,
         publication,
         backup_key: Arc::new(backup_key),
         bounds: bounds(config),
@@ -184,12 +186,15 @@ fn place_journal(fd: OwnedFd, slot: Slot) -> io::Result<OwnedFd> {
     descriptors::place(fd, number, number)
 }
 
+/// The audit files of the workers with their streams, that of the keeper, and where their lines can be read again.
+type AuditLog = (Vec<(File, String)>, Diary, Arc<Recent>);
+
 /// Opens an audit file for each worker and, last, for the keeper, under a name that no other start uses.
 fn open_audit_files(
     data_dir: &DataDir,
     workers: usize,
     random: &mut Generator,
-) -> Result<(Vec<(File, String)>, Diary), ServerError> {
+) -> Result<AuditLog, ServerError> {
     let no_entropy = |error: crypto::Error| ServerError::config(error.to_string());
     let start = random.array::<4>(Moment::now()).map_err(no_entropy)?;
     let name = format!("{:x}-{:08x}", WallTime::now().as_secs(), u32::from_be_bytes(start));
@@ -206,7 +211,9 @@ fn open_audit_files(
     let opened = opened.map_err(failed)?;
     let (file, stream) = open(workers, format!("{name}-k")).map_err(failed)?;
     let first_id = random.array::<8>(Moment::now()).map_err(no_entropy)?;
-    Ok((opened, Diary::new(file, &stream, u64::from_be_bytes(first_id))))
+    let recent = Recent::new(&name);
+    let diary = Diary::new(file, &stream, u64::from_be_bytes(first_id));
+    Ok((opened, diary.remembered_by(Arc::clone(&recent)), recent))
 }
 
 type Listeners = Vec<Vec<mio::net::TcpListener>>;

@@ -16,7 +16,7 @@ use mio::Poll;
 use mio::net::{TcpListener, TcpStream};
 
 use crate::api::Tools;
-use crate::audit::Sink;
+use crate::audit::{Recent, Sink};
 use crate::auth::Registry;
 use crate::clock::Moment;
 use crate::console::{self, Level};
@@ -57,6 +57,8 @@ pub(super) struct Common {
     pub(super) registry: Arc<Registry>,
     pub(super) publication: Arc<Publication>,
     pub(super) keeper: Arc<Keeper>,
+    /// The last audit lines of all threads.
+    pub(super) recent: Arc<Recent>,
     /// What seals backups of keys.
     pub(super) backup_key: Arc<Secret<KEY_BYTES>>,
     pub(super) bounds: Bounds,
@@ -95,7 +97,7 @@ impl Worker {
     fn serve(self, common: &Common, generator: Generator) -> ! {
         let Self { index, poll, mailbox, listeners, audit, stream, first_id } = self;
         let turn = Turn::new(Moment::now());
-        let sink = Rc::new(Sink::new(audit, &stream));
+        let sink = Rc::new(Sink::new(audit, &stream).remembered_by(Arc::clone(&common.recent)));
         let refusals = Rc::new(Refusals::default());
         let app = App {
             refusals: Rc::clone(&refusals),
@@ -107,6 +109,7 @@ impl Worker {
             tools: RefCell::new(Tools::new(generator, Arc::clone(&common.backup_key))),
             subjects: RefCell::new(Vec::new()),
             sink: Rc::clone(&sink),
+            recent: Arc::clone(&common.recent),
             keeper: Arc::clone(&common.keeper),
             shared: Arc::clone(&common.shared),
         };
