@@ -134,7 +134,7 @@ pub trait Exchange {
     fn push(
         &mut self,
         last: bool,
-        write: impl FnOnce(&mut [u8]) -> usize,
+        write: &mut dyn FnMut(&mut [u8]) -> usize,
     ) -> impl Future<Output = Result<(), Cut>>;
 
     /// Waits until it is `until`; `false` at once if the client has ended its direction. For requests without a body.

@@ -296,7 +296,7 @@ impl<T: Transport, S: Service> Stream<'_, '_, T, S> {
     }
 
     /// Puts a piece that `write` makes behind what waits in the output.
-    fn make_piece(&mut self, last: bool, write: impl FnOnce(&mut [u8]) -> usize) -> Option<()> {
+    fn make_piece(&mut self, last: bool, write: &mut dyn FnMut(&mut [u8]) -> usize) -> Option<()> {
         let start = self.busy.ws.output.filled().len();
         // Room was made when the reply was begun. All of it counts as written, so that all of it is wiped.
         let room = self.busy.ws.output.extend(PUSH_WINDOW_BYTES)?;
@@ -476,7 +476,7 @@ impl<T: Transport, S: Service> Exchange for Stream<'_, '_, T, S> {
         Ok(())
     }
 
-    async fn push(&mut self, last: bool, write: impl FnOnce(&mut [u8]) -> usize) -> Result<(), Cut> {
+    async fn push(&mut self, last: bool, write: &mut dyn FnMut(&mut [u8]) -> usize) -> Result<(), Cut> {
         if !self.pushed || self.progress != Progress::Begun(None) {
             return Err(Cut::Lost);
         }

@@ -114,7 +114,7 @@ impl Run<'_> {
     async fn finish(&mut self, exchange: &mut impl Exchange, following: Following) {
         if exchange.arrival().head.method == Method::Head {
             // Nothing was begun that a line should tell the end of.
-            let _ = exchange.push(true, |_| 0).await;
+            let _ = exchange.push(true, &mut |_| 0).await;
             return;
         }
         let end = self.follow(exchange, following).await.unwrap_or_else(End::from);
@@ -125,13 +125,13 @@ impl Run<'_> {
         let told = self.tell(exchange, outcome, code).await;
         if told.is_ok() && matches!(end, End::Done | End::Failed(_)) {
             // A client that does not see it comes back all the same.
-            let _ = exchange.push(true, |_| 0).await;
+            let _ = exchange.push(true, &mut |_| 0).await;
         }
     }
 
     async fn follow(&mut self, exchange: &mut impl Exchange, mut following: Following) -> Result<End, Cut> {
         let (recent, turn) = (&*self.app.recent, &*self.app.turn);
-        exchange.push(false, |room| following.open(recent, room)).await?;
+        exchange.push(false, &mut |room| following.open(recent, room)).await?;
         let mut spoken = turn.now();
         while !turn.draining() {
             if let Err((fault, ..)) = self.recheck(exchange) {
@@ -139,11 +139,11 @@ impl Run<'_> {
             }
             let silent = turn.now() >= spoken.plus_millis(AUDIT_STREAM_HEARTBEAT_MILLIS);
             let mut count = 0;
-            let fill = |room: &mut [u8]| {
+            let mut fill = |room: &mut [u8]| {
                 count = following.fill(recent, silent, room);
                 count
             };
-            exchange.push(false, fill).await?;
+            exchange.push(false, &mut fill).await?;
             self.written += count as u64;
             if count > 0 {
                 spoken = turn.now();
