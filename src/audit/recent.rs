@@ -7,7 +7,7 @@
 //!
 //! Owns [`Recent`], [`Place`] and the count of those who follow it. Invariants: a line gets the next number of one sequence for
 //! all streams, from 1, and keeps it; only lines that are with the kernel come here, in the order of their commits; memory is
-//! taken with the first line and never grows; what is dropped are the oldest lines; nobody holds the lock for longer than a
+//! asked for once, with the first line, and touched block by block; what is dropped are the oldest lines; nobody holds the lock for longer than a
 //! bounded number of lines.
 
 use core::ops::Range;
@@ -45,8 +45,8 @@ pub struct Follower(Arc<Recent>);
 
 #[derive(Debug)]
 struct Ring {
-    /// Nothing before the first line.
-    bytes: Box<[u8]>,
+    /// As many blocks as were begun. Its capacity is that of all, from the first line on.
+    bytes: Vec<u8>,
     blocks: VecDeque<Block>,
     /// The number of the next line.
     next: u64,
@@ -67,7 +67,7 @@ impl Recent {
     /// Room for the lines of this start of the server.
     #[must_use]
     pub fn new(start: &str) -> Arc<Self> {
-        let ring = Ring { bytes: Box::default(), blocks: VecDeque::new(), next: 1 };
+        let ring = Ring { bytes: Vec::new(), blocks: VecDeque::new(), next: 1 };
         Arc::new(Self { start: start.into(), ring: Mutex::new(ring), followers: AtomicUsize::new(0) })
     }
 
@@ -181,8 +181,8 @@ impl Ring {
             return;
         }
         if self.bytes.is_empty() {
-            // Memory that nobody has written to costs nothing yet.
-            self.bytes = vec![0; AUDIT_RECENT_BYTES].into_boxed_slice();
+            // Memory that nobody has written to costs nothing yet, so that it is not filled with zeros here.
+            self.bytes.reserve_exact(AUDIT_RECENT_BYTES);
             self.blocks.reserve_exact(AUDIT_RECENT_BYTES / AUDIT_RECENT_BLOCK_BYTES);
         }
         if self.blocks.back().is_none_or(|block| block.len + line.len() > AUDIT_RECENT_BLOCK_BYTES) {
@@ -200,9 +200,10 @@ impl Ring {
 
     /// Begins a block, in the place of the oldest one if there is no other.
     fn open_block(&mut self) {
-        let end = self.blocks.len() * AUDIT_RECENT_BLOCK_BYTES;
-        let oldest = if end < self.bytes.len() { None } else { self.blocks.pop_front() };
+        let end = self.bytes.len();
+        let oldest = if end < AUDIT_RECENT_BYTES { None } else { self.blocks.pop_front() };
         let at = oldest.map_or(end, |oldest| oldest.at);
+        self.bytes.resize(end.max(at + AUDIT_RECENT_BLOCK_BYTES), 0);
         self.blocks.push_back(Block { at, len: 0, first: self.next, lines: 0 });
     }
 }
@@ -275,14 +276,16 @@ mod tests {
         let recent = Recent::new("s");
         assert_eq!(recent.held(), 1..1);
         assert!(forward(&recent, 0).is_empty() && backward(&recent, 9).is_empty());
-        assert!(recent.lock().bytes.is_empty());
+        assert_eq!(recent.lock().bytes.capacity(), 0);
         recent.append(b"");
         recent.append(b"not whole");
         assert_eq!(recent.held(), 1..1);
         recent.append(b"a\nb\nc");
         let held = [(1, b"a".to_vec()), (2, b"b".to_vec())];
         assert_eq!(forward(&recent, 0), held);
-        assert_eq!(recent.lock().bytes.len(), AUDIT_RECENT_BYTES);
+        let ring = recent.lock();
+        let memory = (ring.bytes.len(), ring.bytes.capacity());
+        assert_eq!(memory, (AUDIT_RECENT_BLOCK_BYTES, AUDIT_RECENT_BYTES), "only what is used is touched");
     }
 
     #[test]
