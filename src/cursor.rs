@@ -28,6 +28,12 @@ impl<'a> Cursor<'a> {
         self.target.get(..self.at).unwrap_or_default()
     }
 
+    /// How many bytes can still be written.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.target.len() - self.at
+    }
+
     /// Writes `bytes`; nothing is written if there is no room for all of them.
     #[inline]
     pub fn put(&mut self, bytes: &[u8]) -> Option<()> {

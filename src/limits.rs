@@ -463,6 +463,30 @@ pub const AUDIT_REPLAY_WORKER_MAX_BYTES: u64 = 64 * 1024 * 1024;
 pub const AUDIT_REVISION_MAX_NUMBER: u64 = STORE_REVISION_CEILING_NUMBER - (1 << 32);
 /// Such a file is read in pieces of this size, from its end.
 pub const AUDIT_REPLAY_PIECE_BYTES: usize = 256 * 1024;
+/// The last audit lines of the running server that are kept in memory.
+pub const AUDIT_RECENT_BYTES: usize = 4 * 1024 * 1024;
+/// They are kept in blocks of this size: when all are full, the lines of the oldest are dropped together.
+pub const AUDIT_RECENT_BLOCK_BYTES: usize = 64 * 1024;
+/// Lines that are looked at while others who want to read or write them wait.
+pub const AUDIT_RECENT_LOOK_COUNT: usize = 256;
+/// Lines that one page looks at: a page on which fewer were found than it may hold says where to go on.
+pub const AUDIT_PAGE_LOOK_MAX_COUNT: usize = 4_096;
+/// Default for the lines of one page.
+pub const AUDIT_PAGE_DEFAULT_COUNT: usize = 100;
+/// Longest value that a filter of audit lines takes: as long as any text in a line.
+pub const AUDIT_FILTER_VALUE_MAX_BYTES: usize = KEY_NAME_MAX_BYTES;
+/// Streams of audit lines that are served at a time, all workers together. Beyond them: 503.
+pub const AUDIT_FOLLOWERS_MAX_COUNT: usize = 16;
+/// How often such a stream looks for new lines.
+pub const AUDIT_STREAM_LOOK_MILLIS: u64 = 250;
+/// How long such a stream is silent before it shows that it is alive.
+pub const AUDIT_STREAM_HEARTBEAT_MILLIS: u64 = 15_000;
+/// When a client of such a stream is to try again.
+pub const AUDIT_STREAM_RETRY_MILLIS: u64 = 2_000;
+/// What an event adds to its line at most: its identifier and the names of its fields.
+pub const AUDIT_EVENT_FRAME_MAX_BYTES: usize = 256;
+/// Room in which the pieces of a reply that a service makes by itself are made, with what frames them.
+pub const PUSH_WINDOW_BYTES: usize = 8 * 1024;
 /// Changes of the key ring that one request may cause before it is refused.
 pub const CHANGES_PER_REQUEST_MAX_COUNT: usize = 4;
 /// How long a worker whose audit file failed waits at most before it tries the file again.
@@ -600,6 +624,13 @@ const _: () = {
     assert!((REMOVALS_PER_COMMIT_COUNT + 3) * AUDIT_LINE_MAX_BYTES <= AUDIT_BUFFER_BYTES);
     assert!(SCHEDULED_CHANGES_MAX_COUNT * AUDIT_LINE_MAX_BYTES <= AUDIT_BUFFER_BYTES);
     assert!(AUDIT_LINE_MAX_BYTES <= AUDIT_REPLAY_PIECE_BYTES);
+    assert!(AUDIT_LINE_MAX_BYTES <= AUDIT_RECENT_BLOCK_BYTES);
+    assert!(AUDIT_RECENT_BYTES.is_multiple_of(AUDIT_RECENT_BLOCK_BYTES));
+    assert!(AUDIT_RECENT_BYTES >= 2 * AUDIT_RECENT_BLOCK_BYTES, "the newest lines outlive the oldest");
+    assert!((AUDIT_LINE_MAX_BYTES + 1) * LIST_PAGE_MAX_COUNT + 1024 <= REPLY_BODY_MAX_BYTES, "any page fits");
+    assert!(2 * (AUDIT_LINE_MAX_BYTES + AUDIT_EVENT_FRAME_MAX_BYTES) <= PUSH_WINDOW_BYTES);
+    assert!(REPLY_PROBLEM_MAX_BYTES + PUSH_WINDOW_BYTES <= LEASE_CLASSES_BYTES[0]);
+    assert!(AUDIT_STREAM_LOOK_MILLIS <= STREAM_RECHECK_MILLIS);
     assert!(PLAINTEXT_MAX_BYTES as u64 <= AEAD_MESSAGE_MAX_BYTES);
     assert!(AEAD_PIECE_BYTES.is_multiple_of(1024), "a piece is whole groups of 16 blocks");
     assert!(RANDOM_POOL_BYTES.is_multiple_of(256), "the pool is drawn in groups of 4 blocks");

@@ -500,7 +500,12 @@ fn every_code_of_an_error_is_documented_and_no_other() {
     for folder in ["src/api", "src/http"] {
         codes_under(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut codes);
     }
-    for file in ["src/server/service.rs", "src/server/streaming.rs", "src/server/worker.rs"] {
+    for file in [
+        "src/server/service.rs",
+        "src/server/streaming.rs",
+        "src/server/following.rs",
+        "src/server/worker.rs",
+    ] {
         codes_of(&Path::new(env!("CARGO_MANIFEST_DIR")).join(file), &mut codes);
     }
     for known in ["decryption_failed", "key_exists", "malformed_json", "head_too_large", "body_timeout"] {

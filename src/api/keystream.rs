@@ -192,6 +192,7 @@ mod tests {
 
     use super::*;
     use crate::api::{Subject, Tools};
+    use crate::audit::Recent;
     use crate::auth::{Authenticator, Directory};
     use crate::clock::{Moment, WallTime};
     use crate::crypto::random::{Generator, Kernel};
@@ -234,6 +235,7 @@ mod tests {
             authenticator: &Authenticator::new(&[0; 32], "", ""),
             kept: &mut None,
             tools: &mut tools,
+            recent: &Recent::new("s"),
             health: &health,
             now,
             wall: WallTime::default(),

@@ -92,6 +92,12 @@ impl Batch {
         self.filled()
     }
 
+    /// The whole lines of what is pending: without the rest of one that was torn, whose request was refused.
+    #[must_use]
+    pub fn lines(&self) -> &[u8] {
+        self.filled().get(self.torn..).unwrap_or_default()
+    }
+
     /// Notes that everything was written.
     pub fn written(&mut self) {
         self.len = 0;
@@ -283,6 +289,8 @@ mod tests {
         assert!(!write(&mut batch, &mut file, 10));
         batch.append(&event());
         assert!(!write(&mut batch, &mut file, 3), "and a second tear of the same line");
+        batch.pending(WallTime::default());
+        assert_eq!(numbers(batch.lines()), [(5, Some((1, 4)))], "the rest of the torn line is none");
         assert!(write(&mut batch, &mut file, usize::MAX));
         assert_eq!(numbers(&file), [(1, None), (5, Some((1, 4)))]);
         assert_chained(&file);

@@ -6,8 +6,6 @@
 use core::fmt::Write as _;
 use std::net::IpAddr;
 
-use memchr::memmem;
-
 use crate::audit::chain::Chain;
 use crate::audit::name::StreamName;
 use crate::clock::WallTime;
@@ -40,7 +38,12 @@ pub const AUDIT_REMOVED: &str = "audit.removed";
 pub const GAP: &str = "audit.gap";
 
 impl Outcome {
-    const fn name(self) -> &'static str {
+    /// Every outcome.
+    pub const ALL: [Self; 5] = [Self::Attempt, Self::Begin, Self::Success, Self::Failure, Self::Unknown];
+
+    /// The word in a line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Attempt => "attempt",
             Self::Begin => "begin",
@@ -210,21 +213,6 @@ pub fn write_gap(
     put_number(&mut cursor, b",\"last\":", last)?;
     chain.close(&mut cursor, sequence)?;
     Some(cursor.position())
-}
-
-/// The text behind `before` in a line, up to its closing quote. No text in a line holds a quote.
-#[must_use]
-pub fn member<'a>(line: &'a [u8], before: &[u8]) -> Option<&'a [u8]> {
-    let rest = line.get(memmem::find(line, before)? + before.len()..)?;
-    rest.get(..memchr::memchr(b'"', rest)?)
-}
-
-/// The number behind `before` in a line.
-#[must_use]
-pub fn number(line: &[u8], before: &[u8]) -> Option<u64> {
-    let rest = line.get(memmem::find(line, before)? + before.len()..)?;
-    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    str::from_utf8(rest.get(..digits)?).ok()?.parse().ok()
 }
 
 fn put_start(cursor: &mut Cursor<'_>, stream: &str, sequence: u64, at: WallTime) -> Option<()> {

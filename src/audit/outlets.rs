@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use crate::audit::office::Office;
 use crate::audit::pipe::Piped;
-use crate::audit::{Batch, Event, Sink, WriteFailed};
+use crate::audit::{Batch, Event, Recent, Sink, WriteFailed};
 use crate::clock::WallTime;
 
 /// What became of a turn's lines.
@@ -44,6 +44,8 @@ pub struct Outlets {
     piped: Option<Piped>,
     syncing: Syncing,
     way: Way,
+    /// Where lines can be read again that were written.
+    recent: Option<Arc<Recent>>,
 }
 
 /// What is on its way to the disk.
@@ -79,7 +81,13 @@ impl Outlets {
     #[must_use]
     pub fn new(file: Option<Sink>, piped: Option<Piped>, syncing: Syncing) -> Self {
         let syncing = if file.is_some() { syncing } else { Syncing::Written };
-        Self { file, piped, syncing, way: Way::default() }
+        Self { file, piped, syncing, way: Way::default(), recent: None }
+    }
+
+    /// The same, which hands every line on that is with the kernel.
+    #[must_use]
+    pub fn remembered_by(self, recent: Arc<Recent>) -> Self {
+        Self { recent: Some(recent), ..self }
     }
 
     /// Whether one more request can be told of in this turn.
@@ -225,6 +233,11 @@ impl Outlets {
 
     /// Notes in every sink what became of the turn.
     fn conclude(&self, file: Result<(), usize>, piped: Result<(), usize>, good: bool) {
+        let one =
+            self.file.as_ref().map(|file| &file.batch).or(self.piped.as_ref().map(|piped| &piped.batch));
+        if let (true, Some(recent), Some(batch)) = (good, &self.recent, one) {
+            recent.append(batch.borrow().lines());
+        }
         let note = |batch: &RefCell<Batch>, written: Result<(), usize>| {
             let mut batch = batch.borrow_mut();
             if good { batch.written() } else { batch.failed(written.err().unwrap_or(usize::MAX)) }

@@ -9,7 +9,8 @@ use std::io::{self, Read, Seek, SeekFrom};
 
 use memchr::memmem;
 
-use crate::audit::line::{STORE_HEAD, StoreMark, member, number};
+use crate::audit::line::{STORE_HEAD, StoreMark};
+use crate::audit::member;
 use crate::limits::{
     AUDIT_CHANGE_NAME_MAX_BYTES, AUDIT_LINE_MAX_BYTES, AUDIT_REPLAY_PIECE_BYTES, AUDIT_REVISION_MAX_NUMBER,
 };
@@ -139,7 +140,7 @@ impl Replay {
         if line.last() != Some(&b'}') || line.len() > AUDIT_LINE_MAX_BYTES {
             return None;
         }
-        let name = member(line, b",\"event\":\"")?;
+        let name = member::text(line, b",\"event\":\"")?;
         let is_head = name == STORE_HEAD.as_bytes();
         if !is_head && !CHANGES.iter().any(|prefix| name.starts_with(prefix)) {
             return None;
@@ -153,8 +154,8 @@ impl Replay {
         if is_head {
             return None;
         }
-        let outcome = member(line, b",\"outcome\":\"")?;
-        let request = RequestId::parse(member(line, b",\"request_id\":\"")?)?;
+        let outcome = member::text(line, b",\"outcome\":\"")?;
+        let request = RequestId::parse(member::text(line, b",\"request_id\":\"")?)?;
         let event = event(name)?;
         if outcome == b"attempt" {
             match self.ended.get_mut(&(request, event)) {
@@ -166,7 +167,7 @@ impl Replay {
                     self.unfinished.push(of);
                 }
             }
-        } else if member(line, b",\"code\":\"") != Some(AMBIGUOUS) {
+        } else if member::text(line, b",\"code\":\"") != Some(AMBIGUOUS) {
             *self.ended.entry((request, event)).or_insert(0) += 1;
             if mark.is_some() {
                 if let Some(kept) = self.kept.get_mut(&request) {
@@ -184,12 +185,13 @@ impl Replay {
     fn mark(&mut self, line: &[u8]) -> Option<StoreMark> {
         const REVISION: &[u8] = b",\"store_revision\":";
         memmem::find(line, REVISION)?;
-        let revision = number(line, REVISION).filter(|revision| *revision <= AUDIT_REVISION_MAX_NUMBER);
+        let revision =
+            member::number(line, REVISION).filter(|revision| *revision <= AUDIT_REVISION_MAX_NUMBER);
         if revision.is_none() {
             self.impossible += 1;
         }
         // Sixteen bytes in hexadecimal, as request identifiers are.
-        let tag = RequestId::parse(member(line, b",\"store_tag\":\"")?)?.to_bytes();
+        let tag = RequestId::parse(member::text(line, b",\"store_tag\":\"")?)?.to_bytes();
         Some(StoreMark { revision: revision?, tag })
     }
 }
@@ -200,9 +202,9 @@ fn unfinished(line: &[u8], event: &[u8], request: RequestId) -> Option<Unfinishe
     Some(Unfinished {
         request,
         event: text(event)?,
-        principal: member(line, b",\"principal\":\"").and_then(text).filter(plain),
-        api_key: member(line, b",\"api_key\":\"").and_then(text).filter(plain),
-        key: member(line, b",\"key\":\"").and_then(text).filter(|key| KeyName::is_valid(key)),
+        principal: member::text(line, b",\"principal\":\"").and_then(text).filter(plain),
+        api_key: member::text(line, b",\"api_key\":\"").and_then(text).filter(plain),
+        key: member::text(line, b",\"key\":\"").and_then(text).filter(|key| KeyName::is_valid(key)),
         before: 0,
         after: None,
     })

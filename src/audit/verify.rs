@@ -9,7 +9,8 @@ use std::io::{self, BufRead};
 
 use crate::audit::chain::{self, Chain, LineMac, Mark, Root};
 use crate::audit::checkpoint::StreamMark;
-use crate::audit::line::{self, GAP};
+use crate::audit::line::GAP;
+use crate::audit::member;
 use crate::limits::{AUDIT_FLAWS_MAX_COUNT, AUDIT_GAP_MAX_COUNT, AUDIT_LINE_MAX_BYTES};
 
 /// What is wrong with a stream.
@@ -222,9 +223,9 @@ impl<'a> Verifier<'a> {
 
     fn parse<'l>(&self, line: &'l [u8]) -> Result<Read<'l>, Flaw> {
         let (covered, prev, mac) = chain::split(line).ok_or(Flaw::Form)?;
-        let seq = line::number(covered, b"{\"seq\":").filter(|seq| *seq > 0).ok_or(Flaw::Form)?;
+        let seq = member::number(covered, b"{\"seq\":").filter(|seq| *seq > 0).ok_or(Flaw::Form)?;
         let start = format!("{{\"seq\":{seq},\"ts\":\"");
-        let stream = line::member(covered, b",\"stream\":\"");
+        let stream = member::text(covered, b",\"stream\":\"");
         if !covered.starts_with(start.as_bytes()) {
             return Err(Flaw::Form);
         }
@@ -232,8 +233,8 @@ impl<'a> Verifier<'a> {
             return Err(Flaw::Foreign);
         }
         let mut gap = None;
-        if line::member(covered, b",\"event\":\"") == Some(GAP.as_bytes()) {
-            let ends = line::number(covered, b",\"first\":").zip(line::number(covered, b",\"last\":"));
+        if member::text(covered, b",\"event\":\"") == Some(GAP.as_bytes()) {
+            let ends = member::number(covered, b",\"first\":").zip(member::number(covered, b",\"last\":"));
             gap = Some(ends.filter(|(first, last)| first <= last && *last < seq).ok_or(Flaw::Form)?);
         }
         Ok(Read { seq, gap, covered, prev, mac })
@@ -330,7 +331,7 @@ impl fmt::Display for Flaw {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audit::line::{Event, Outcome};
+    use crate::audit::line::{self, Event, Outcome};
     use crate::audit::name::Who;
     use crate::clock::WallTime;
     use crate::secret::Secret;
@@ -372,7 +373,7 @@ mod tests {
 
     fn mark(line: &[u8]) -> Mark {
         let (covered, _, mac) = chain::split(line.strip_suffix(b"\n").unwrap()).unwrap();
-        Mark { seq: line::number(covered, b"{\"seq\":").unwrap(), mac }
+        Mark { seq: member::number(covered, b"{\"seq\":").unwrap(), mac }
     }
 
     fn noted(last: &[u8], removed: Option<&[u8]>) -> StreamMark {

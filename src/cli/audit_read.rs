@@ -8,7 +8,7 @@ use std::io::BufRead as _;
 
 use super::audit_arguments::Part;
 use super::failure::Failure;
-use crate::audit::{line, part};
+use crate::audit::{member, part};
 use crate::console::{self, Output};
 use crate::exit::Exit;
 use crate::limits::AUDIT_LINE_MAX_BYTES;
@@ -39,7 +39,7 @@ impl Wanted {
     }
 
     fn has(&self, line: &[u8]) -> bool {
-        let time = line::member(line, TIME).unwrap_or_default();
+        let time = member::text(line, TIME).unwrap_or_default();
         let after = self.since.as_ref().is_none_or(|since| time >= since.as_bytes());
         // A day or a minute is meant with all that is in it.
         let until = |until: &String| time < until.as_bytes() || time.starts_with(until.as_bytes());
@@ -54,7 +54,7 @@ const TIME: &[u8] = b",\"ts\":\"";
 /// Shows the last lines of all parts together, by their time.
 pub(super) fn tail(parts: &[Part], lines: usize, json: bool) -> Result<Exit, Failure> {
     let mut last: Vec<Vec<u8>> = Vec::new();
-    let time = |line: &Vec<u8>| line::member(line, TIME).unwrap_or_default().to_vec();
+    let time = |line: &Vec<u8>| member::text(line, TIME).unwrap_or_default().to_vec();
     for part in parts {
         each_line(part, |line| {
             last.push(line.to_vec());
@@ -111,7 +111,7 @@ fn show(line: &[u8], json: bool) -> Result<(), Failure> {
 /// When, what came of it, what, who, with which key; then what is special.
 fn for_people(line: &[u8]) -> String {
     let text = |name: &str| {
-        let found = line::member(line, format!(",\"{name}\":\"").as_bytes());
+        let found = member::text(line, format!(",\"{name}\":\"").as_bytes());
         String::from_utf8_lossy(found.unwrap_or(b"-")).into_owned()
     };
     let mut shown = format!(
@@ -123,7 +123,7 @@ fn for_people(line: &[u8]) -> String {
         text("key")
     );
     for name in ["status", "count", "first", "last"] {
-        if let Some(number) = line::number(line, format!(",\"{name}\":").as_bytes()) {
+        if let Some(number) = member::number(line, format!(",\"{name}\":").as_bytes()) {
             shown.push_str(&format!(" {name}={number}"));
         }
     }

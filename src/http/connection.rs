@@ -167,7 +167,9 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
         let body_max = match taking {
             Taking::Whole(body_max) => body_max,
             // In a box, so that a connection without a stream does not keep room for one.
-            Taking::Streamed => return Box::pin(self.stream()).await,
+            Taking::Streamed | Taking::Pushed => {
+                return Box::pin(self.stream(taking == Taking::Pushed)).await;
+            }
         };
         let body = self.read_body(body_max, whole).await?;
         let Some(admission) = self.admission.take() else { return Err(End::Lost) };

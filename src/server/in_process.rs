@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::api::Tools;
-use crate::audit::{Chain, Outlets, Sink, Syncing};
+use crate::audit::{Chain, Outlets, Recent, Sink, Syncing};
 use crate::auth::Authenticator;
 use crate::auth::jwt::Room;
 use crate::clock::WallTime;
@@ -47,8 +47,9 @@ pub struct Parts {
 /// The application, and the tick commit that [`crate::reactor::Executor::commit`] is to run.
 pub fn open(parts: Parts) -> (impl Service, impl Fn(WallTime) -> Result<(), CommitFailed>) {
     let Parts { turn, publication, authenticator, random, backup_key, audit, chain } = parts;
-    let sink = Sink::new(audit, "in-process", chain);
-    let sink = Rc::new(Outlets::new(Some(sink), None, Syncing::Written));
+    let (sink, recent) = (Sink::new(audit, "in-process", chain), Recent::new("in-process"));
+    let sink = Outlets::new(Some(sink), None, Syncing::Written).remembered_by(Arc::clone(&recent));
+    let sink = Rc::new(sink);
     let shared = Shared::new(1);
     shared.open_gate();
     let app = App {
@@ -63,6 +64,7 @@ pub fn open(parts: Parts) -> (impl Service, impl Fn(WallTime) -> Result<(), Comm
         refusals: Rc::default(),
         subjects: RefCell::new(Vec::new()),
         sink: Rc::clone(&sink),
+        recent,
         keeper: Keeper::new(publication),
         shared,
     };

@@ -8,6 +8,7 @@ mod archivist;
 mod census;
 mod door;
 mod error;
+mod following;
 pub mod in_process;
 mod refusals;
 mod service;

@@ -13,8 +13,8 @@ use zeroize::Zeroizing;
 use crate::api::change::{Change, ChangeError, Outcome as ChangeOutcome};
 use crate::api::route::{self, Found, Route, Serving};
 use crate::api::{Answer, Call, Rejection, Subject, Tools, Verdict};
-use crate::audit::Outlets;
 use crate::audit::line::{Event, Outcome, Request as AuditedRequest};
+use crate::audit::{Outlets, Recent};
 use crate::auth::Authenticator;
 use crate::auth::jwt::Room;
 use crate::clock::Moment;
@@ -74,6 +74,7 @@ pub(super) struct App {
     pub(super) subjects: RefCell<Vec<Subject>>,
     pub(super) limits: Arc<Limits>,
     pub(super) sink: Rc<Outlets>,
+    pub(super) recent: Arc<Recent>,
     pub(super) keeper: Arc<Keeper>,
     pub(super) shared: Arc<Shared>,
 }
@@ -210,10 +211,11 @@ impl Service for App {
     }
 
     async fn stream(&self, admission: Admission, exchange: &mut impl Exchange) {
-        if let Admission::Route(route, Some(principal)) = admission
-            && let Serving::Streamed(direction) = route.serving
-        {
-            self.run_stream(route, direction, principal, exchange).await;
+        let Admission::Route(route, Some(principal)) = admission else { return };
+        match route.serving {
+            Serving::Streamed(direction) => self.run_stream(route, direction, principal, exchange).await,
+            Serving::Events => self.run_events(route, principal, exchange).await,
+            Serving::Whole(..) => {}
         }
     }
 }
@@ -246,7 +248,7 @@ impl App {
         self.with_call(asked, arrival, body, so_far, subject, |call| match asked.0.serving {
             Serving::Whole(handler, _) => handler(call, responder),
             // Such a row is admitted as one that is streamed, and never comes here.
-            Serving::Streamed(_) => Err(Rejection::Overloaded),
+            Serving::Streamed(_) | Serving::Events => Err(Rejection::Overloaded),
         })
     }
 
@@ -288,6 +290,7 @@ impl App {
             authenticator: &self.authenticator,
             kept,
             tools: &mut self.tools.borrow_mut(),
+            recent: &self.recent,
             health: &health,
             now,
             wall: self.turn.wall(),

@@ -15,7 +15,9 @@ use zeroize::Zeroizing;
 
 use crate::audit::chain::{Root, Tip};
 use crate::audit::retention::{Catalogue, Policy};
-use crate::audit::{Batch, Office, Outlets, Pipe, Piped, Sink, Start, Stream, Succession, Syncing, Who};
+use crate::audit::{
+    Batch, Office, Outlets, Pipe, Piped, Recent, Sink, Start, Stream, Succession, Syncing, Who,
+};
 use crate::build_info;
 use crate::clock::{Moment, WallTime};
 use crate::config::Config;
@@ -97,7 +99,7 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
     let Opening { state, checkpoints, loaded, .. } = opening;
     let placed = journal.into_placed(place_journal);
     let journal = placed.map_err(|error| ServerError::io("placing the journal", &error))?;
-    let OpenedAudit { workers: audit, mut diary, archivist, start, tips } =
+    let OpenedAudit { workers: audit, mut diary, archivist, start, recent, tips } =
         open_audit(&data_dir, slots, config, &audit_root, &mut random)?;
     drop(audit_root);
     let office = Arc::clone(&archivist.office);
@@ -132,6 +134,7 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
         budget: Budget::new(config.max_memory_bytes),
         authenticator: Arc::new(authenticator),
         keeper: Keeper::new(Arc::clone(&publication)),
+        recent,
         publication,
         backup_key: Arc::new(backup_key),
         bounds: bounds(config),
@@ -237,6 +240,8 @@ struct OpenedAudit {
     diary: Diary,
     archivist: Archivist,
     start: Start,
+    /// Where the last lines can be read again.
+    recent: Arc<Recent>,
     /// How far each stream has come that has a file.
     tips: Vec<(Who, Arc<Tip>)>,
 }
@@ -262,6 +267,7 @@ fn open_audit(
         ))
     })?;
     let mut streams = Vec::with_capacity(config.workers + 1);
+    let recent = Recent::new(&start.to_string());
     let mut tips = Vec::with_capacity(config.workers + 1);
     let chain = |stream: Stream| root.chain(&stream.to_string()).map_err(io::Error::other);
     let mut open_file = |index: usize, stream: Stream| -> io::Result<Sink> {
@@ -293,7 +299,7 @@ fn open_audit(
             Who::Worker(_) => Syncing::Asked(Arc::clone(&office), index),
             Who::Keeper => Syncing::Own,
         };
-        Ok(Outlets::new(file, piped, syncing))
+        Ok(Outlets::new(file, piped, syncing).remembered_by(Arc::clone(&recent)))
     };
     let workers: io::Result<Vec<_>> =
         (0..config.workers).zip(0..).map(|(index, number)| open(index, Who::Worker(number))).collect();
@@ -312,7 +318,7 @@ fn open_audit(
         },
     };
     let diary = Diary::new(sink, u64::from_be_bytes(first_id)).with_office(office);
-    Ok(OpenedAudit { workers, diary, archivist, start, tips })
+    Ok(OpenedAudit { workers, diary, archivist, start, recent, tips })
 }
 
 /// Opens the first two parts of a stream and gives them their numbers.

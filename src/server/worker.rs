@@ -15,7 +15,7 @@ use mio::Poll;
 use mio::net::{TcpListener, TcpStream};
 
 use crate::api::Tools;
-use crate::audit::{Committed, Outlets};
+use crate::audit::{Committed, Outlets, Recent};
 use crate::auth::Authenticator;
 use crate::auth::jwt::Room;
 use crate::clock::Moment;
@@ -59,6 +59,8 @@ pub(super) struct Common {
     pub(super) authenticator: Arc<Authenticator>,
     pub(super) publication: Arc<Publication<State>>,
     pub(super) keeper: Arc<Keeper>,
+    /// The last audit lines of all threads.
+    pub(super) recent: Arc<Recent>,
     /// What seals backups of keys.
     pub(super) backup_key: Arc<Secret<KEY_BYTES>>,
     pub(super) bounds: Bounds,
@@ -114,6 +116,7 @@ impl Worker {
             tools: RefCell::new(Tools::new(generator, Arc::clone(&common.backup_key))),
             subjects: RefCell::new(Vec::new()),
             sink: Rc::clone(&sink),
+            recent: Arc::clone(&common.recent),
             keeper: Arc::clone(&common.keeper),
             shared: Arc::clone(&common.shared),
         };
