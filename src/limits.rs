@@ -360,6 +360,8 @@ pub const TOKEN_MAX_BYTES: usize = 4 * 1024;
 pub const TOKEN_DECODED_MAX_BYTES: usize = TOKEN_MAX_BYTES / 4 * 3;
 /// How far the clocks of this server and of whoever made a token may be apart.
 pub const TOKEN_LEEWAY_MILLIS: u64 = 30_000;
+/// Longest text of a setting that is one.
+pub const SETTING_TEXT_MAX_BYTES: usize = 128;
 /// Who makes the tokens, as they say.
 pub const TOKEN_ISSUER_DEFAULT_TEXT: &str = "quantonium";
 /// For whom they are, as they say.

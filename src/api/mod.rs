@@ -105,6 +105,8 @@ pub struct Subject {
     pub detail: Option<Detail>,
     /// How the items of a batch fared.
     pub items: Option<Items>,
+    /// What stands for the body.
+    pub body: Option<[u8; 16]>,
     /// Whether a change was made: whatever the reply says, the line says so.
     pub changed: bool,
     /// The API key that was changed or looked at.
@@ -119,6 +121,7 @@ impl Subject {
         self.code = None;
         self.detail = None;
         self.items = None;
+        self.body = None;
         self.changed = false;
         self.api_key = None;
     }

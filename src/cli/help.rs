@@ -261,6 +261,7 @@ const fn placeholder(kind: Kind) -> &'static str {
         Kind::Networks => " CIDR",
         Kind::Rate => " PER_SECOND[:BURST]",
         Kind::Choice(_) => " NAME",
+        Kind::Text => " TEXT",
         Kind::Number(Unit::Count) => " N",
         Kind::Number(Unit::Bytes) => " BYTES",
         Kind::Number(Unit::Millis) => " MS",

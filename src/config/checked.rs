@@ -102,6 +102,12 @@ pub struct Config {
     pub audit_sink: AuditSink,
     /// Whether nothing is answered before its audit lines are on the disk; only with a file.
     pub audit_synced: bool,
+    /// Whether audit lines hold a keyed hash of bodies.
+    pub audit_body: bool,
+    /// Who makes the tokens.
+    pub token_issuer: String,
+    /// For whom they are.
+    pub token_audience: String,
 }
 
 /// Where audit lines go.
@@ -180,6 +186,9 @@ pub(super) fn check(raw: &Raw, machine: Machine, credentials: Option<&Path>) -> 
             _ => AuditSink::File,
         },
         audit_synced: read.word(Id::AuditDurability)? == "synced",
+        audit_body: read.word(Id::AuditBody)? == "hmac",
+        token_issuer: read.text(Id::TokenIssuer)?,
+        token_audience: read.text(Id::TokenAudience)?,
     };
     if config.audit_synced && !config.audit_sink.has_file() {
         return Err(ConfigError::SyncedWithoutFile);
@@ -327,6 +336,12 @@ impl Reader<'_> {
             _ => setting.floor,
         };
         Ok(self.optional_number(id)?.unwrap_or(fallback))
+    }
+
+    /// The text that was given, or the setting's own.
+    fn text(&self, id: Id) -> Result<String, ConfigError> {
+        let Fallback::Text(usual) = id.setting().fallback else { return Ok(String::new()) };
+        Ok(self.given(id, value::text)?.unwrap_or_else(|| usual.to_owned()))
     }
 
     /// The word that was given, or the first of the setting's.

@@ -85,6 +85,7 @@ fn texts(setting: &Setting, value: &DeValue<'_>) -> Result<Vec<OsString>, &'stat
             | Kind::Networks
             | Kind::Rate
             | Kind::Choice(_)
+            | Kind::Text
             | Kind::Number(Unit::Bytes),
             DeValue::String(text),
         ) => one(text.to_string()),
@@ -108,7 +109,7 @@ fn texts(setting: &Setting, value: &DeValue<'_>) -> Result<Vec<OsString>, &'stat
 const fn expected(kind: Kind) -> &'static str {
     match kind {
         Kind::Switch => "true or false",
-        Kind::Path | Kind::Choice(_) => "a string",
+        Kind::Path | Kind::Choice(_) | Kind::Text => "a string",
         Kind::Rate => "an integer or a string like \"100:1000\"",
         Kind::Addresses | Kind::Networks => "a string or an array of strings",
         Kind::Number(Unit::Bytes) => "an integer or a string like \"64MiB\"",

@@ -12,6 +12,8 @@ pub(super) const ENVIRONMENT_PREFIX: &str = "QUANTONIUM_";
 
 /// What `--audit-sink` may be.
 pub(super) const AUDIT_SINKS: [&str; 3] = ["file", "stdout", "both"];
+/// What `--audit-body` may be.
+pub(super) const AUDIT_BODIES: [&str; 2] = ["hmac", "none"];
 /// What `--audit-durability` may be.
 pub(super) const AUDIT_DURABILITIES: [&str; 2] = ["written", "synced"];
 
@@ -53,6 +55,9 @@ pub enum Id {
     DrainTimeout,
     AuditSink,
     AuditDurability,
+    AuditBody,
+    TokenIssuer,
+    TokenAudience,
 }
 
 impl Id {
@@ -77,6 +82,8 @@ pub enum Kind {
     Networks,
     /// Requests in a second and at once; zero: no limit.
     Rate,
+    /// Letters, digits and other characters that can be seen.
+    Text,
     /// One of these words.
     Choice(&'static [&'static str]),
     /// A whole number within bounds.
@@ -235,7 +242,7 @@ const fn capacity(id: Id, name: &'static str, unit: Unit, default: u64, help: &'
 }
 
 /// Every setting, in the order of [`Id`].
-pub const SETTINGS: [Setting; 34] = [
+pub const SETTINGS: [Setting; 37] = [
     row(
         Id::Dev,
         "dev",
@@ -491,6 +498,31 @@ pub const SETTINGS: [Setting; 34] = [
         "When a reply may leave: once its audit lines are with the kernel (written), which outlives the\n\
          process, or on the disk (synced), which outlives a failure of the power and costs its latency",
     ),
+    row(
+        Id::AuditBody,
+        "audit-body",
+        Kind::Choice(&AUDIT_BODIES),
+        Fallback::Text("hmac"),
+        Group::Audit,
+        "What an audit line tells of a body: a keyed hash (hmac), with which a body that is known can be\n\
+         found again, or nothing (none), which is faster for large bodies. Streams have none",
+    ),
+    row(
+        Id::TokenIssuer,
+        "token-issuer",
+        Kind::Text,
+        Fallback::Text(limits::TOKEN_ISSUER_DEFAULT_TEXT),
+        Group::Start,
+        "Who makes the tokens, as their claim iss says; tokens of others are refused",
+    ),
+    row(
+        Id::TokenAudience,
+        "token-audience",
+        Kind::Text,
+        Fallback::Text(limits::TOKEN_AUDIENCE_DEFAULT_TEXT),
+        Group::Start,
+        "For whom the tokens are, as their claim aud says: servers that share an issuer are told apart by it",
+    ),
 ];
 
 #[expect(clippy::indexing_slicing, reason = "the loop stays below the length; compile time only")]
@@ -500,7 +532,7 @@ const _: () = {
         assert!(SETTINGS[number].id as usize == number, "rows stand in the order of Id");
         number += 1;
     }
-    assert!(Id::AuditDurability as usize + 1 == SETTINGS.len(), "every Id has a row");
+    assert!(Id::TokenAudience as usize + 1 == SETTINGS.len(), "every Id has a row");
 };
 
 /// The setting of this name (`data-dir`), if there is one.

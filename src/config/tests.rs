@@ -83,6 +83,9 @@ fn defaults_are_those_of_limits() {
         group_id: 1001,
         audit_sink: AuditSink::File,
         audit_synced: false,
+        audit_body: true,
+        token_issuer: "quantonium".into(),
+        token_audience: "quantonium".into(),
     };
     assert_eq!(found, expected);
 }

@@ -10,7 +10,8 @@ use std::path::PathBuf;
 use super::error::shown;
 use super::settings::{Setting, Unit};
 use crate::limits::{
-    LISTENERS_MAX_COUNT, RATE_BURST_CEILING_COUNT, RATE_CEILING_COUNT, TRUSTED_PROXIES_MAX_COUNT,
+    LISTENERS_MAX_COUNT, RATE_BURST_CEILING_COUNT, RATE_CEILING_COUNT, SETTING_TEXT_MAX_BYTES,
+    TRUSTED_PROXIES_MAX_COUNT,
 };
 use crate::network::Network;
 use crate::quota::Rate;
@@ -142,6 +143,19 @@ pub(super) fn rate(text: &OsStr) -> Result<Option<Rate>, String> {
              {RATE_CEILING_COUNT}:{RATE_BURST_CEILING_COUNT}, nor 0 for no limit",
             shown(text)
         )
+    })
+}
+
+/// A text without blanks, quotation marks and backslashes, so that it can stand in a token as it is.
+///
+/// # Errors
+/// The half sentence for the message.
+pub(super) fn text(text: &OsStr) -> Result<String, String> {
+    let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
+    let found = text.to_str().filter(|text| (1..=SETTING_TEXT_MAX_BYTES).contains(&text.len()));
+    let found = found.filter(|text| text.bytes().all(plain)).map(str::to_owned);
+    found.ok_or_else(|| {
+        format!("{} is not a text of 1 to {SETTING_TEXT_MAX_BYTES} visible ASCII characters", shown(text))
     })
 }
 

@@ -13,6 +13,8 @@ use crate::audit::{Chain, Outlets, Recent, Sink, Syncing};
 use crate::auth::Authenticator;
 use crate::auth::jwt::Room;
 use crate::clock::WallTime;
+use crate::crypto::hash::Algorithm;
+use crate::crypto::mac::MacKey;
 use crate::crypto::random::Generator;
 use crate::http::service::Service;
 use crate::keeper::{Keeper, State};
@@ -59,6 +61,7 @@ pub fn open(parts: Parts) -> (impl Service, impl Fn(WallTime) -> Result<(), Comm
         view: View::new(Arc::clone(&publication)),
         authenticator: Arc::new(authenticator),
         limits: Arc::new(Limits { rate: None, addresses: None }),
+        body_key: Some(Arc::new(MacKey::new(Algorithm::Sha256, &[7; 32]))),
         room: RefCell::new(Box::new(Room::new())),
         tools: RefCell::new(Tools::new(random, Arc::new(backup_key))),
         refusals: Rc::default(),

@@ -101,6 +101,8 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
     let journal = placed.map_err(|error| ServerError::io("placing the journal", &error))?;
     let OpenedAudit { workers: audit, mut diary, archivist, start, recent, tips } =
         open_audit(&data_dir, slots, config, &audit_root, &mut random)?;
+    let body_key = config.audit_body.then(|| audit_root.body_key()).transpose();
+    let body_key = body_key.map_err(|error| ServerError::config(error.to_string()))?.map(Arc::new);
     drop(audit_root);
     let office = Arc::clone(&archivist.office);
     let now = WallTime::now();
@@ -139,6 +141,7 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
         backup_key: Arc::new(backup_key),
         bounds: bounds(config),
         limits: Arc::new(limits(config, &mut random)?),
+        body_key,
         forwarding: Arc::new(Forwarding::new(config.trusted_proxies.clone(), config.forwarded_field)),
     };
     let opened = open_loops(audit, listeners, &common, &office, &mut random);

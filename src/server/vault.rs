@@ -20,7 +20,7 @@ use crate::crypto::random::Generator;
 use crate::keeper::{self, Opening};
 use crate::limits::{
     AUDIT_REPLAY_KEEPER_FILE_MAX_BYTES, AUDIT_REPLAY_KEEPER_MAX_BYTES, AUDIT_REPLAY_WORKER_FILE_MAX_BYTES,
-    AUDIT_REPLAY_WORKER_MAX_BYTES, KEY_BYTES, TOKEN_AUDIENCE_DEFAULT_TEXT, TOKEN_ISSUER_DEFAULT_TEXT,
+    AUDIT_REPLAY_WORKER_MAX_BYTES, KEY_BYTES,
 };
 use crate::secret::Secret;
 use crate::server::error::ServerError;
@@ -90,8 +90,8 @@ pub(super) fn open(
     opening.loaded.rolled_back |= rolled_back;
     compact(&mut opened.journal, data_dir);
     let pepper = opened.root.pepper().map_err(StoreError::from)?;
-    let authenticator = pepper
-        .with(|pepper| Authenticator::new(pepper, TOKEN_ISSUER_DEFAULT_TEXT, TOKEN_AUDIENCE_DEFAULT_TEXT));
+    let authenticator =
+        pepper.with(|pepper| Authenticator::new(pepper, &config.token_issuer, &config.token_audience));
     let backup_key = match &config.backup_key_file {
         Some(path) => MasterKey::read_file(path)?.into_secret(),
         None => opened.root.backup_key().map_err(StoreError::from)?,

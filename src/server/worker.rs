@@ -20,6 +20,7 @@ use crate::auth::Authenticator;
 use crate::auth::jwt::Room;
 use crate::clock::Moment;
 use crate::console::{self, Level};
+use crate::crypto::mac::MacKey;
 use crate::crypto::random::{Generator, Kernel};
 use crate::exit::Exit;
 use crate::http::connection::{Idle, serve};
@@ -66,6 +67,8 @@ pub(super) struct Common {
     pub(super) bounds: Bounds,
     /// Who is limited, and how.
     pub(super) limits: Arc<Limits>,
+    /// Makes of a body what stands for it in audit lines.
+    pub(super) body_key: Option<Arc<MacKey>>,
     /// Which proxies are believed.
     pub(super) forwarding: Arc<Forwarding>,
 }
@@ -112,6 +115,7 @@ impl Worker {
             view: View::new(Arc::clone(&common.publication)),
             authenticator: Arc::clone(&common.authenticator),
             limits: Arc::clone(&common.limits),
+            body_key: common.body_key.clone(),
             room: RefCell::new(Box::new(Room::new())),
             tools: RefCell::new(Tools::new(generator, Arc::clone(&common.backup_key))),
             subjects: RefCell::new(Vec::new()),
