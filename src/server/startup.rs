@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
 use mio::{Poll, Waker};
@@ -246,9 +246,6 @@ fn open_audit(
     let mut streams = Vec::with_capacity(config.workers + 1);
     let mut open = |index: usize, who: Who| {
         let files = open_stream(data_dir, index, Stream { start, who })?;
-        if let Some(next) = &files.next {
-            office.tell_ready(index, Arc::clone(next));
-        }
         let succession = Succession {
             office: Arc::clone(&office),
             stream: index,
@@ -262,6 +259,13 @@ fn open_audit(
         (0..config.workers).zip(0..).map(|(index, number)| open(index, Who::Worker(number))).collect();
     let workers = workers.map_err(failed)?;
     let sink = open(config.workers, Who::Keeper).map_err(failed)?;
+    // Room for what is written now comes before room for what follows.
+    for (index, files) in streams.iter_mut().enumerate() {
+        open_successor(data_dir, files).map_err(failed)?;
+        if let Some(next) = &files.next {
+            office.tell_ready(index, Arc::clone(next));
+        }
+    }
     let first_id = random.array::<8>(Moment::now()).map_err(no_entropy)?;
     let archivist = Archivist {
         office: Arc::clone(&office),
@@ -278,17 +282,29 @@ fn open_audit(
     Ok(OpenedAudit { workers, diary, archivist })
 }
 
-/// Opens the first two parts of a stream and gives them their numbers.
+/// Opens the first part of a stream and gives it its number; the number of its successor is held.
 fn open_stream(data_dir: &DataDir, index: usize, stream: Stream) -> io::Result<Files> {
     let offset = i32::try_from(index).map_err(io::Error::other)?;
-    let open = |part: u32, band: i32| -> io::Result<Arc<File>> {
-        let file = open_audit_file(data_dir, stream.part(part))?;
-        let placed = descriptors::place(file, band + offset, band + offset)?;
-        Ok(Arc::new(File::from(placed)))
-    };
-    let current = open(1, FD_AUDIT_FIRST_NUMBER)?;
-    let next = open(2, FD_AUDIT_NEXT_FIRST_NUMBER)?;
-    Ok(Files { stream, part: 1, current, next: Some(next), vacant: None })
+    let first = FD_AUDIT_FIRST_NUMBER + offset;
+    let current = descriptors::place(open_audit_file(data_dir, stream.part(1))?, first, first)?;
+    let vacant = descriptors::hold(FD_AUDIT_NEXT_FIRST_NUMBER + offset)?;
+    let (current, vacant) = (Arc::new(File::from(current)), Some(File::from(vacant)));
+    Ok(Files { stream, part: 1, current, next: None, vacant })
+}
+
+/// Opens the second part of a stream in its place. Where there is no room for it, the archivist makes it later.
+fn open_successor(data_dir: &DataDir, files: &mut Files) -> io::Result<()> {
+    let Some(vacant) = files.vacant.take() else { return Ok(()) };
+    let mut place = OwnedFd::from(vacant);
+    let made = open_audit_file(data_dir, files.stream.part(2));
+    match made.and_then(|made| descriptors::replace(made.as_fd(), &mut place)) {
+        Ok(()) => files.next = Some(Arc::new(File::from(place))),
+        Err(error) if [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded].contains(&error.kind()) => {
+            files.vacant = Some(File::from(place));
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(())
 }
 
 type Listeners = Vec<Vec<mio::net::TcpListener>>;
