@@ -205,8 +205,8 @@ fn old_parts_are_compressed_and_the_oldest_removed_and_that_is_told() {
     ] {
         put_old(&data_dir, name, &bytes, days * DAY);
     }
-    // The first three exceed it, whatever the last one is compressed to.
-    let max = format!("--audit-max-bytes={}", 4 * MIB);
+    // Room for two of the four.
+    let max = format!("--audit-max-bytes={}", 5 * MIB);
     let Some(server) = Server::start_in(&scratch, &["--workers=1", &max]) else { return };
     let name = |text: &str| StreamName::parse(text).unwrap();
     let (kept, last) = (name("200-00000001-w0"), name("300-00000001-w0-0001"));
@@ -354,8 +354,8 @@ fn a_disk_that_is_full_is_warned_of_and_a_part_that_cannot_be_compressed_stays()
         "{ended:?}"
     );
     assert!(fs::read(&path).unwrap() == bytes, "the part is as it was");
-    assert!(!path.with_extension("jsonl.gz").exists());
     disk.make_room();
+    // Whatever the attempt has left, if it was cut off by the end: the next start begins anew.
     let Some(server) = Server::start_in(&disk.scratch, &["--workers=1"]) else { return };
     await_files(&server, "compressed", |files| files.keys().any(|(_, packed)| *packed) && !path.exists());
     assert!(content(&path.with_extension("jsonl.gz")) == bytes);

@@ -79,8 +79,7 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
     let kept = fill(FD_DATA_DIRECTORY_NUMBER + 1)?;
     let mut plan = Plan::new()?;
     (plan.uid, plan.gid) = (config.user_id, config.group_id);
-    let slots =
-        ArchiveSlots::hold().map_err(|error| ServerError::io("reserving descriptor numbers", &error))?;
+    let slots = ArchiveSlots::hold()?;
     let mut random = Generator::new(Kernel, Moment::now())
         .map_err(|_| ServerError::config("the system gives no random bytes (getrandom)"))?;
 
@@ -95,7 +94,6 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
     let journal = placed.map_err(|error| ServerError::io("placing the journal", &error))?;
     let OpenedAudit { workers: audit, mut diary, archivist } =
         open_audit(&data_dir, slots, config, &mut random)?;
-    let office = Arc::clone(&archivist.office);
     let now = WallTime::now();
     diary
         .stand_at(loaded.head, now)
@@ -130,7 +128,7 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
         backup_key: Arc::new(backup_key),
         bounds: bounds(config),
     };
-    let opened = open_loops(audit, listeners, &common, &office, &mut random);
+    let opened = open_loops(audit, listeners, &common, &archivist.office, &mut random);
     let (workers, main) = opened.map_err(|error| ServerError::io("opening the event loops", &error))?;
     let filled = descriptors::fill_below(FD_CONNECTION_FIRST_NUMBER);
     let fillers = filled.map_err(|error| ServerError::io("reserving descriptor numbers", &error))?;
@@ -206,12 +204,15 @@ struct ArchiveSlots {
 }
 
 impl ArchiveSlots {
-    fn hold() -> io::Result<Self> {
+    fn hold() -> Result<Self, ServerError> {
+        let hold = |number| {
+            descriptors::hold(number).map_err(|error| ServerError::io("reserving descriptor numbers", &error))
+        };
         Ok(Self {
-            directory: descriptors::hold(FD_AUDIT_DIRECTORY_NUMBER)?,
-            silence: descriptors::hold(FD_ARCHIVE_SILENCE_NUMBER)?,
-            source: descriptors::hold(FD_ARCHIVE_SOURCE_NUMBER)?,
-            target: descriptors::hold(FD_ARCHIVE_TARGET_NUMBER)?,
+            directory: hold(FD_AUDIT_DIRECTORY_NUMBER)?,
+            silence: hold(FD_ARCHIVE_SILENCE_NUMBER)?,
+            source: hold(FD_ARCHIVE_SOURCE_NUMBER)?,
+            target: hold(FD_ARCHIVE_TARGET_NUMBER)?,
         })
     }
 
