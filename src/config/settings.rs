@@ -34,6 +34,8 @@ pub enum Id {
     AuditRetentionDays,
     AuditMaxBytes,
     AuditCompress,
+    AuditSink,
+    AuditDurability,
     Listen,
     InsecureHttp,
     MaxConnections,
@@ -46,8 +48,6 @@ pub enum Id {
     IdleTimeout,
     WriteTimeout,
     DrainTimeout,
-    AuditSink,
-    AuditDurability,
 }
 
 impl Id {
@@ -348,6 +348,22 @@ pub const SETTINGS: [Setting; 30] = [
         "Compress audit files (gzip) ten minutes after they were left; --audit-compress=off does not",
     ),
     row(
+        Id::AuditSink,
+        "audit-sink",
+        Kind::Word(&AUDIT_SINKS),
+        Fallback::Text("file"),
+        Group::Audit,
+        "Where audit lines go: file, stdout (what is said otherwise goes to standard error) or both",
+    ),
+    row(
+        Id::AuditDurability,
+        "audit-durability",
+        Kind::Word(&AUDIT_DURABILITIES),
+        Fallback::Text("written"),
+        Group::Audit,
+        "What replies wait for: audit lines with the kernel (written) or on the disk (synced)",
+    ),
+    row(
         Id::Listen,
         "listen",
         Kind::Addresses,
@@ -432,24 +448,6 @@ pub const SETTINGS: [Setting; 30] = [
         "From SIGTERM to the end of the requests in flight",
     )
     .bounded(limits::DRAIN_FLOOR_MILLIS, limits::DRAIN_CEILING_MILLIS),
-    row(
-        Id::AuditSink,
-        "audit-sink",
-        Kind::Word(&AUDIT_SINKS),
-        Fallback::Text("file"),
-        Group::Audit,
-        "Where audit lines go: the data directory, standard output, or both. With stdout what the server\n\
-         says otherwise goes to standard error; who does not read it has every audited request refused",
-    ),
-    row(
-        Id::AuditDurability,
-        "audit-durability",
-        Kind::Word(&AUDIT_DURABILITIES),
-        Fallback::Text("written"),
-        Group::Audit,
-        "When a reply may leave: once its audit lines are with the kernel (written), which outlives the\n\
-         process, or on the disk (synced), which outlives a failure of the power and costs its latency",
-    ),
 ];
 
 #[expect(clippy::indexing_slicing, reason = "the loop stays below the length; compile time only")]
@@ -459,7 +457,7 @@ const _: () = {
         assert!(SETTINGS[number].id as usize == number, "rows stand in the order of Id");
         number += 1;
     }
-    assert!(Id::AuditDurability as usize + 1 == SETTINGS.len(), "every Id has a row");
+    assert!(Id::DrainTimeout as usize + 1 == SETTINGS.len(), "every Id has a row");
 };
 
 /// The setting of this name (`data-dir`), if there is one.

@@ -302,8 +302,6 @@ fn never_by_archivist() -> Vec<Call> {
         on("sendto", libc::SYS_sendto, connection, &[0, 0, NOSIGNAL, 0, 0]),
         on("shutdown", libc::SYS_shutdown, connection, &[1]),
         on("setsockopt", libc::SYS_setsockopt, connection, &[1, LINGER, 0, 0]),
-        on("epoll_pwait", libc::SYS_epoll_pwait, limits::FD_EPOLL_FIRST_NUMBER, &[0, 1, 0, 0, 8]),
-        on("pread64", libc::SYS_pread64, JOURNALS.0, &[0, 0, 0]),
         on("ftruncate", libc::SYS_ftruncate, AUDITS.0, &[-1]),
         on("fallocate that lengthens", libc::SYS_fallocate, AUDITS.0, &[0, 0, 1]),
         on("fallocate that punches a hole", libc::SYS_fallocate, AUDITS.0, &[3, 0, 1]),
