@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use quantonium::audit::StreamName;
 use serde_json::Value;
 use server::client::{Client, Reply, Request};
 use server::{Scratch, Server, skip};
@@ -47,11 +48,14 @@ impl Line {
     }
 }
 
-/// The lines of every stream, by its name. Fails on a line that is torn or not JSON.
+/// The lines of every stream over all its parts, by its name. Fails on a line that is torn or not JSON.
 fn streams(data_dir: &Path) -> BTreeMap<String, Vec<Line>> {
     let files = fs::read_dir(data_dir.join("audit")).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<PathBuf> = files.collect();
+    files.sort();
     let read = |path: PathBuf| {
-        let stream = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let stem = path.file_stem().unwrap().to_str().unwrap();
+        let stream = StreamName::parse(stem).unwrap().stream().to_string();
         let text = fs::read_to_string(&path).unwrap();
         assert!(text.is_empty() || text.ends_with('\n'), "{stream} ends inside a line");
         let mut lines: Vec<Line> = text
@@ -65,7 +69,11 @@ fn streams(data_dir: &Path) -> BTreeMap<String, Vec<Line>> {
         }
         (stream, lines)
     };
-    files.map(read).collect()
+    let mut streams: BTreeMap<String, Vec<Line>> = BTreeMap::new();
+    for (stream, lines) in files.into_iter().map(read) {
+        streams.entry(stream).or_default().extend(lines);
+    }
+    streams
 }
 
 /// Fails unless every number from 1 up to the last one stands in a line of its own, in order, or is named by a gap
@@ -252,7 +260,7 @@ fn no_secret_stands_in_the_log_in_any_form() {
     assert_eq!(server.call(&Request::get("/api/keys/orders").key(&guess)).status, 401);
     let data_dir = server.data_dir();
     let secret = server.key().split_once('.').unwrap().1.to_owned();
-    let own = |path: &&PathBuf| path.to_string_lossy().ends_with("-w0.jsonl");
+    let own = |path: &&PathBuf| path.to_string_lossy().ends_with("-w0-0001.jsonl");
     let text = fs::read_to_string(files(&data_dir.join("audit")).iter().find(own).unwrap()).unwrap();
     assert!(text.lines().count() >= 5, "{text}");
     let output = server.stop();

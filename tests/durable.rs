@@ -288,7 +288,9 @@ fn traffic_does_not_push_the_witness_out() {
     assert!(traffic.len() > 65 << 20);
     for entry in fs::read_dir(scratch.data_dir().join("audit")).unwrap() {
         let path = entry.unwrap().path();
-        if path.to_string_lossy().ends_with("-w0.jsonl") || path.to_string_lossy().ends_with("-w1.jsonl") {
+        if path.to_string_lossy().ends_with("-w0-0001.jsonl")
+            || path.to_string_lossy().ends_with("-w1-0001.jsonl")
+        {
             fs::File::options().append(true).open(&path).unwrap().write_all(traffic.as_bytes()).unwrap();
         }
     }
@@ -357,7 +359,7 @@ fn changes_that_no_outcome_was_told_of_get_it_at_the_next_start() {
     // As if the end had come right after the change was written down, and before it was told.
     let audit = scratch.data_dir().join("audit");
     let files: Vec<PathBuf> = fs::read_dir(&audit).unwrap().map(|entry| entry.unwrap().path()).collect();
-    let file = files.iter().find(|path| path.to_string_lossy().ends_with("-w0.jsonl")).unwrap();
+    let file = files.iter().find(|path| path.to_string_lossy().ends_with("-w0-0001.jsonl")).unwrap();
     let text = fs::read_to_string(file).unwrap();
     let attempt = text.lines().find(|line| line.contains("\"outcome\":\"attempt\"")).unwrap();
     let kept = attempt.split("\"request_id\":\"").nth(1).unwrap().split('"').next().unwrap();

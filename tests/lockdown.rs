@@ -106,7 +106,7 @@ fn every_thread_of_a_start_as_root_is_locked_in() {
         return skip("it needs root, to see it given up");
     }
     let Some(server) = Server::start(&["--workers", "3"]) else { return };
-    assert_eq!(threads(&server).len(), 3 + 2, "workers, keeper and main");
+    assert_eq!(threads(&server).len(), 3 + 3, "workers, keeper, archivist and main");
     assert_locked_in(&server, ORDINARY, ORDINARY, true);
     for status in threads(&server) {
         assert_eq!(line(&status, "Groups"), "");
@@ -200,13 +200,14 @@ fn belongs(number: i32, target: &str, connections: usize) -> bool {
             target.ends_with("/data/journal") || target.ends_with("/data/journal.next")
         }
         limits::FD_DATA_DIRECTORY_NUMBER => target.ends_with("/data"),
+        limits::FD_AUDIT_DIRECTORY_NUMBER => target.ends_with("/data/audit"),
         // Main's own: the status of the process, and the lock.
         _ if within(limits::FD_OWN_FIRST_NUMBER, limits::FD_OWN_LAST_NUMBER) => {
             target.starts_with("pipe:") || target.ends_with("/status") || target.ends_with("/data/lock")
         }
         // Every band below may hold what fills its numbers: the reading end of a pipe without a writer.
         _ if number < limits::FD_CONNECTION_FIRST_NUMBER && target.starts_with("pipe:") => true,
-        _ if within(limits::FD_AUDIT_FIRST_NUMBER, limits::FD_AUDIT_LAST_NUMBER) => {
+        _ if within(limits::FD_AUDIT_FIRST_NUMBER, limits::FD_AUDIT_NEXT_LAST_NUMBER) => {
             target.ends_with(".jsonl")
         }
         _ if within(limits::FD_EPOLL_FIRST_NUMBER, limits::FD_EPOLL_LAST_NUMBER) => {
@@ -226,7 +227,7 @@ fn belongs(number: i32, target: &str, connections: usize) -> bool {
 }
 
 #[test]
-fn every_descriptor_lies_in_its_band_and_only_the_keepers_is_a_directory() {
+fn every_descriptor_lies_in_its_band_and_two_of_them_are_directories() {
     const WORKERS: usize = 3;
     const CONNECTIONS: usize = 5;
     let flags = ["--workers", "3", "--listen", "127.0.0.1:0,[::1]:0"];
@@ -243,7 +244,8 @@ fn every_descriptor_lies_in_its_band_and_only_the_keepers_is_a_directory() {
         let target = fs::read_link(&path).unwrap();
         let target = target.to_str().unwrap();
         assert!(belongs(number, target, CONNECTIONS), "{number} is {target}");
-        let may_be_directory = number <= 2 || number == limits::FD_DATA_DIRECTORY_NUMBER;
+        let directories = [limits::FD_DATA_DIRECTORY_NUMBER, limits::FD_AUDIT_DIRECTORY_NUMBER];
+        let may_be_directory = number <= 2 || directories.contains(&number);
         assert!(
             may_be_directory || !fs::metadata(&path).is_ok_and(|found| found.is_dir()),
             "{number} is {target}"
@@ -257,7 +259,7 @@ fn every_descriptor_lies_in_its_band_and_only_the_keepers_is_a_directory() {
     assert_eq!(numbers, taken + CONNECTIONS, "no number below the connections' is free");
     let found = counts.map(|(_, count)| count);
     let pipes = found.first().copied().unwrap();
-    assert_eq!(found, [pipes, 2 * WORKERS + CONNECTIONS, WORKERS + 1, WORKERS + 1, WORKERS + 1]);
+    assert_eq!(found, [pipes, 2 * WORKERS + CONNECTIONS, 2 * (WORKERS + 1), WORKERS + 1, WORKERS + 1]);
     assert!(pipes > taken / 2);
 }
 

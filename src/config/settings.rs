@@ -37,6 +37,9 @@ pub enum Id {
     AuditRetentionDays,
     AuditMaxBytes,
     AuditCompress,
+    AuditSink,
+    AuditDurability,
+    AuditBody,
     Listen,
     InsecureHttp,
     TrustedProxy,
@@ -53,9 +56,6 @@ pub enum Id {
     IdleTimeout,
     WriteTimeout,
     DrainTimeout,
-    AuditSink,
-    AuditDurability,
-    AuditBody,
     TokenIssuer,
     TokenAudience,
 }
@@ -364,6 +364,31 @@ pub const SETTINGS: [Setting; 37] = [
         "Compress audit files (gzip) ten minutes after they were left; --audit-compress=off does not",
     ),
     row(
+        Id::AuditSink,
+        "audit-sink",
+        Kind::Choice(&AUDIT_SINKS),
+        Fallback::Text("file"),
+        Group::Audit,
+        "Where audit lines go: file, stdout (what is said otherwise goes to standard error) or both",
+    ),
+    row(
+        Id::AuditDurability,
+        "audit-durability",
+        Kind::Choice(&AUDIT_DURABILITIES),
+        Fallback::Text("written"),
+        Group::Audit,
+        "What replies wait for: audit lines with the kernel (written) or on the disk (synced)",
+    ),
+    row(
+        Id::AuditBody,
+        "audit-body",
+        Kind::Choice(&AUDIT_BODIES),
+        Fallback::Text("hmac"),
+        Group::Audit,
+        "What an audit line tells of a body: a keyed hash (hmac), with which a body that is known can be\n\
+         found again, or nothing (none), which is faster for large bodies. Streams have none",
+    ),
+    row(
         Id::Listen,
         "listen",
         Kind::Addresses,
@@ -480,33 +505,6 @@ pub const SETTINGS: [Setting; 37] = [
         "From SIGTERM to the end of the requests in flight",
     )
     .bounded(limits::DRAIN_FLOOR_MILLIS, limits::DRAIN_CEILING_MILLIS),
-    row(
-        Id::AuditSink,
-        "audit-sink",
-        Kind::Choice(&AUDIT_SINKS),
-        Fallback::Text("file"),
-        Group::Audit,
-        "Where audit lines go: the data directory, standard output, or both. With stdout what the server\n\
-         says otherwise goes to standard error; who does not read it has every audited request refused",
-    ),
-    row(
-        Id::AuditDurability,
-        "audit-durability",
-        Kind::Choice(&AUDIT_DURABILITIES),
-        Fallback::Text("written"),
-        Group::Audit,
-        "When a reply may leave: once its audit lines are with the kernel (written), which outlives the\n\
-         process, or on the disk (synced), which outlives a failure of the power and costs its latency",
-    ),
-    row(
-        Id::AuditBody,
-        "audit-body",
-        Kind::Choice(&AUDIT_BODIES),
-        Fallback::Text("hmac"),
-        Group::Audit,
-        "What an audit line tells of a body: a keyed hash (hmac), with which a body that is known can be\n\
-         found again, or nothing (none), which is faster for large bodies. Streams have none",
-    ),
     row(
         Id::TokenIssuer,
         "token-issuer",

@@ -18,7 +18,7 @@ use crate::limits::{
     AUDIT_LOW_ROOM_BYTES, AUDIT_LOW_ROOM_PERCENT, AUDIT_ROUND_MILLIS, AUDIT_SETTLED_SECONDS,
 };
 use crate::sandbox::seccomp::{self, Role};
-use crate::sandbox::{Failure, landlock};
+use crate::sandbox::{Failure, confinement};
 use crate::server::shared::Shared;
 use crate::store::{Archive, Compressing, Room, audit_file_name};
 
@@ -83,7 +83,7 @@ impl Archivist {
 
     /// Files first: the filter allows none of the calls that confine a thread.
     fn lock_in(&self) -> Result<(), Failure> {
-        let (outcome, abi) = landlock::confine(self.archive.directory())?;
+        let (outcome, abi) = confinement::confine(self.archive.directory())?;
         console::log(Level::Info, format_args!("sandbox: landlock on the archivist (ABI {abi}): {outcome}"));
         seccomp::enter(Role::Archivist)
     }

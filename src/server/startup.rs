@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
 use mio::{Poll, Waker};
@@ -85,8 +85,7 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
     let kept = fill(FD_DATA_DIRECTORY_NUMBER + 1)?;
     let mut plan = Plan::new()?;
     (plan.uid, plan.gid) = (config.user_id, config.group_id);
-    let slots =
-        ArchiveSlots::hold().map_err(|error| ServerError::io("reserving descriptor numbers", &error))?;
+    let slots = ArchiveSlots::hold()?;
     let mut random = Generator::new(Kernel, Moment::now())
         .map_err(|_| ServerError::config("the system gives no random bytes (getrandom)"))?;
 
@@ -104,7 +103,6 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
     let body_key = config.audit_body.then(|| audit_root.body_key()).transpose();
     let body_key = body_key.map_err(|error| ServerError::config(error.to_string()))?.map(Arc::new);
     drop(audit_root);
-    let office = Arc::clone(&archivist.office);
     let now = WallTime::now();
     diary
         .stand_at(loaded.head, now)
@@ -144,7 +142,7 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
         body_key,
         forwarding: Arc::new(Forwarding::new(config.trusted_proxies.clone(), config.forwarded_field)),
     };
-    let opened = open_loops(audit, listeners, &common, &office, &mut random);
+    let opened = open_loops(audit, listeners, &common, &archivist.office, &mut random);
     let (workers, main) = opened.map_err(|error| ServerError::io("opening the event loops", &error))?;
     let filled = descriptors::fill_below(FD_CONNECTION_FIRST_NUMBER);
     let fillers = filled.map_err(|error| ServerError::io("reserving descriptor numbers", &error))?;
@@ -221,12 +219,15 @@ struct ArchiveSlots {
 }
 
 impl ArchiveSlots {
-    fn hold() -> io::Result<Self> {
+    fn hold() -> Result<Self, ServerError> {
+        let hold = |number| {
+            descriptors::hold(number).map_err(|error| ServerError::io("reserving descriptor numbers", &error))
+        };
         Ok(Self {
-            directory: descriptors::hold(FD_AUDIT_DIRECTORY_NUMBER)?,
-            silence: descriptors::hold(FD_ARCHIVE_SILENCE_NUMBER)?,
-            source: descriptors::hold(FD_ARCHIVE_SOURCE_NUMBER)?,
-            target: descriptors::hold(FD_ARCHIVE_TARGET_NUMBER)?,
+            directory: hold(FD_AUDIT_DIRECTORY_NUMBER)?,
+            silence: hold(FD_ARCHIVE_SILENCE_NUMBER)?,
+            source: hold(FD_ARCHIVE_SOURCE_NUMBER)?,
+            target: hold(FD_ARCHIVE_TARGET_NUMBER)?,
         })
     }
 
@@ -264,34 +265,23 @@ fn open_audit(
     let start = Start { seconds: WallTime::now().as_secs(), random: u32::from_be_bytes(random_part) };
     let earlier = settle_audit_files(data_dir).map_err(failed)?;
     let office = Arc::new(Office::new(config.workers + 1));
-    let pipe = config.audit_sink.has_stdout().then(Pipe::standard).transpose().map_err(|error| {
-        ServerError::config(format!(
-            "--audit-sink: standard output cannot take audit lines ({error}): give it a pipe or a file"
-        ))
-    })?;
+    let pipe = open_pipe(config)?;
     let mut streams = Vec::with_capacity(config.workers + 1);
     let recent = Recent::new(&start.to_string());
     let mut tips = Vec::with_capacity(config.workers + 1);
     let chain = |stream: Stream| root.chain(&stream.to_string()).map_err(io::Error::other);
-    let mut open_file = |index: usize, stream: Stream| -> io::Result<Sink> {
-        let chain = chain(stream)?;
-        tips.push((stream.who, chain.tip()));
-        let files = open_stream(data_dir, index, stream)?;
-        if let Some(next) = &files.next {
-            office.tell_ready(index, Arc::clone(next));
-        }
-        let succession = Succession {
-            office: Arc::clone(&office),
-            stream: index,
-            rotate_bytes: config.audit_rotate_bytes,
-        };
-        let sink = Sink::with_parts(Arc::clone(&files.current), &files.stream.to_string(), chain, succession);
-        streams.push(files);
-        Ok(sink)
-    };
     let mut open = |index: usize, who: Who| {
         let stream = Stream { start, who };
-        let file = config.audit_sink.has_file().then(|| open_file(index, stream)).transpose()?;
+        let file = config.audit_sink.has_file().then(|| open_stream(data_dir, index, stream)).transpose()?;
+        let mut sink = None;
+        if let Some(files) = &file {
+            let rotate_bytes = config.audit_rotate_bytes;
+            let succession = Succession { office: Arc::clone(&office), stream: index, rotate_bytes };
+            let (name, chain) = (stream.to_string(), chain(stream)?);
+            tips.push((who, chain.tip()));
+            sink = Some(Sink::with_parts(Arc::clone(&files.current), &name, chain, succession));
+        }
+        streams.extend(file);
         let piped = pipe.clone().map(|pipe| {
             // A chain of its own: what one sink could not take the other may have taken.
             Ok::<_, io::Error>(Piped::new(pipe, Batch::new(&stream.to_string(), chain(stream)?)))
@@ -302,12 +292,19 @@ fn open_audit(
             Who::Worker(_) => Syncing::Asked(Arc::clone(&office), index),
             Who::Keeper => Syncing::Own,
         };
-        Ok(Outlets::new(file, piped, syncing).remembered_by(Arc::clone(&recent)))
+        Ok(Outlets::new(sink, piped, syncing).remembered_by(Arc::clone(&recent)))
     };
     let workers: io::Result<Vec<_>> =
         (0..config.workers).zip(0..).map(|(index, number)| open(index, Who::Worker(number))).collect();
     let workers = workers.map_err(failed)?;
     let sink = open(config.workers, Who::Keeper).map_err(failed)?;
+    // Room for what is written now comes before room for what follows.
+    for (index, files) in streams.iter_mut().enumerate() {
+        open_successor(data_dir, files).map_err(failed)?;
+        if let Some(next) = &files.next {
+            office.tell_ready(index, Arc::clone(next));
+        }
+    }
     let first_id = random.array::<8>(Moment::now()).map_err(no_entropy)?;
     let archivist = Archivist {
         office: Arc::clone(&office),
@@ -324,17 +321,39 @@ fn open_audit(
     Ok(OpenedAudit { workers, diary, archivist, start, recent, tips })
 }
 
-/// Opens the first two parts of a stream and gives them their numbers.
+/// Standard output, if audit lines go there.
+fn open_pipe(config: &Config) -> Result<Option<Arc<Pipe>>, ServerError> {
+    let pipe = config.audit_sink.has_stdout().then(Pipe::standard).transpose();
+    pipe.map_err(|error| {
+        ServerError::config(format!(
+            "--audit-sink: standard output cannot take audit lines ({error}): give it a pipe or a file"
+        ))
+    })
+}
+
+/// Opens the first part of a stream and gives it its number; the number of its successor is held.
 fn open_stream(data_dir: &DataDir, index: usize, stream: Stream) -> io::Result<Files> {
     let offset = i32::try_from(index).map_err(io::Error::other)?;
-    let open = |part: u32, band: i32| -> io::Result<Arc<File>> {
-        let file = open_audit_file(data_dir, stream.part(part))?;
-        let placed = descriptors::place(file, band + offset, band + offset)?;
-        Ok(Arc::new(File::from(placed)))
-    };
-    let current = open(1, FD_AUDIT_FIRST_NUMBER)?;
-    let next = open(2, FD_AUDIT_NEXT_FIRST_NUMBER)?;
-    Ok(Files { stream, part: 1, current, next: Some(next), vacant: None })
+    let first = FD_AUDIT_FIRST_NUMBER + offset;
+    let current = descriptors::place(open_audit_file(data_dir, stream.part(1))?, first, first)?;
+    let vacant = descriptors::hold(FD_AUDIT_NEXT_FIRST_NUMBER + offset)?;
+    let (current, vacant) = (Arc::new(File::from(current)), Some(File::from(vacant)));
+    Ok(Files { stream, part: 1, current, next: None, vacant })
+}
+
+/// Opens the second part of a stream in its place. Where there is no room for it, the archivist makes it later.
+fn open_successor(data_dir: &DataDir, files: &mut Files) -> io::Result<()> {
+    let Some(vacant) = files.vacant.take() else { return Ok(()) };
+    let mut place = OwnedFd::from(vacant);
+    let made = open_audit_file(data_dir, files.stream.part(2));
+    match made.and_then(|made| descriptors::replace(made.as_fd(), &mut place)) {
+        Ok(()) => files.next = Some(Arc::new(File::from(place))),
+        Err(error) if [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded].contains(&error.kind()) => {
+            files.vacant = Some(File::from(place));
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(())
 }
 
 type Listeners = Vec<Vec<mio::net::TcpListener>>;

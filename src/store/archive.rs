@@ -35,7 +35,7 @@ pub struct Archive {
 pub struct Room {
     /// What is left for this process.
     pub free: u64,
-    /// All of it.
+    /// That, and what is used.
     pub total: u64,
 }
 
@@ -103,7 +103,9 @@ impl Archive {
     pub fn room(&self) -> io::Result<Room> {
         let found = rustix::fs::fstatvfs(&self.directory)?;
         let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
-        Ok(Room { free: bytes(found.f_bavail), total: bytes(found.f_blocks) })
+        // As df counts it: what is set aside for others is no part of it.
+        let used = found.f_blocks.saturating_sub(found.f_bfree);
+        Ok(Room { free: bytes(found.f_bavail), total: bytes(used.saturating_add(found.f_bavail)) })
     }
 
     /// Begins to compress a part.

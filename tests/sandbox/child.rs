@@ -12,7 +12,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use quantonium::limits;
 use quantonium::sandbox::seccomp::{Role, enter};
-use quantonium::sandbox::{Plan, descriptors, landlock, lock_down, rlimits};
+use quantonium::sandbox::{Plan, confinement, descriptors, lock_down, rlimits};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{SURVIVED, calls};
@@ -191,7 +191,7 @@ fn check_landlock() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let directory = File::open(&inside).unwrap();
     become_ordinary_in(&outside);
-    let (outcome, abi) = landlock::confine(directory.as_fd()).unwrap();
+    let (outcome, abi) = confinement::confine(directory.as_fd()).unwrap();
     println!("landlock {abi}: {outcome}");
     let tried = || -> Vec<(&str, Option<io::ErrorKind>)> {
         let kind = |result: io::Result<()>| result.err().map(|error| error.kind());
