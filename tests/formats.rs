@@ -11,6 +11,7 @@ use std::path::Path;
 use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 use quantonium::api::route::TABLE;
 use quantonium::audit::chain::Root;
+use quantonium::audit::StreamName;
 use quantonium::audit::line::{self, Bytes, Detail, Event, Items, Outcome, Request, StoreMark};
 use quantonium::audit::verify::Verifier;
 use quantonium::audit::{Checkpoint, Stream};
@@ -443,7 +444,7 @@ fn every_member_of_an_audit_line_is_documented_in_its_order() {
         outcome: Outcome::Failure,
         code,
         count: Some(2),
-        file: None,
+        file: StreamName::parse("6b0320c6-32268f1d-w0-0001"),
         store: Some(StoreMark { revision: 1, tag: [0; 16] }),
         request: Some(request),
     };
