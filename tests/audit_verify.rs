@@ -189,7 +189,7 @@ fn people_find_what_they_look_for() {
         ran.must_be(0).out().to_owned()
     };
     let found = run("audit search", &["--request-id", id]);
-    assert!(found.contains(" failure ") && found.contains("code=key_not_found"), "{found}");
+    assert!(found.contains(" failure ") && found.contains("code=unknown_key"), "{found}");
     assert_eq!(found.lines().count(), 1);
     let success = run("audit search", &["--key", "orders", "--event", "encrypt", "--outcome", "success"]);
     assert_eq!(success.lines().count(), 40, "{success}");

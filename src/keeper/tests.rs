@@ -726,7 +726,7 @@ fn how_far_the_streams_have_come_is_noted_when_there_is_news_and_at_the_end() {
     let file = File::options().append(true).open(&desk.diary).unwrap();
     desk.ledger.diary = Diary::new(file, "s-k", chain, 5);
     desk.ledger.checkpoints = Checkpoints::new(START, tips, Vec::new());
-    let mut revision_after = |desk: &mut Desk, millis: u64| {
+    let revision_after = |desk: &mut Desk, millis: u64| {
         desk.tick_after(millis);
         shelf.revision()
     };
