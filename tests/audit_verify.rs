@@ -1,7 +1,7 @@
 //! `quantonium audit` over what the real server wrote: a log that is as it was written passes, and whatever is done to it is
 //! found where it was done.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic, its helping functions too")]
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic, its helping functions too")]
 
 #[path = "support/place.rs"]
 mod place;
