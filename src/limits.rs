@@ -440,6 +440,8 @@ pub const AUDIT_GAP_MAX_COUNT: u64 = 1 << 30;
 pub const AUDIT_FLAWS_MAX_COUNT: usize = 100;
 /// Lines that `quantonium audit tail` shows.
 pub const AUDIT_TAIL_DEFAULT_LINES_COUNT: usize = 20;
+/// Most lines that it shows.
+pub const AUDIT_TAIL_MAX_LINES_COUNT: usize = 10_000;
 /// How often `quantonium audit verify` looks at a journal that a server may be compacting.
 pub const AUDIT_STORE_LOOKS_MAX_COUNT: usize = 5;
 /// Audit lines of one turn of a worker's loop; a fuller buffer makes further requests wait for the next turn.

@@ -5,6 +5,9 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic, its helping functions too")]
 
+#[path = "formats/chain.rs"]
+mod chain;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -13,8 +16,6 @@ use quantonium::api::route::TABLE;
 use quantonium::audit::chain::Root;
 use quantonium::audit::StreamName;
 use quantonium::audit::line::{self, Bytes, Detail, Event, Items, Outcome, Request, StoreMark};
-use quantonium::audit::verify::Verifier;
-use quantonium::audit::{Checkpoint, Stream};
 use quantonium::auth::api_key;
 use quantonium::clock::WallTime;
 use quantonium::crypto::aead::{self, Algorithm, TAG_BYTES};
@@ -29,7 +30,6 @@ use quantonium::keyring::{
 };
 use quantonium::model::{KeyOptions, KeyType, Policy, RequestId, VersionState};
 use quantonium::secret::Secret;
-use quantonium::store::RootKey;
 
 const FORMATS: &str = include_str!("../docs/FORMATS.md");
 const API: &str = include_str!("../docs/API.md");
@@ -373,39 +373,11 @@ fn the_example_audit_line_is_what_is_written() {
             request: Some(request),
         };
         let stream = example["stream_name"];
-        let mut chain = audit_root(&example).chain(stream).unwrap();
+        let mut chain = chain::audit_root(&example).chain(stream).unwrap();
         let written = text(|target| line::write(target, stream, 1, &event, &mut chain));
         assert_eq!(written, format!("{}\n", example["audit"]));
         let written = text(|target| line::write_gap(target, stream, 300, at, (2, 299), &mut chain));
         assert_eq!(written, format!("{}\n", example["gap"]));
-    }
-}
-
-/// The audit root of the example's root key.
-fn audit_root(example: &Example) -> Root {
-    let mut root: [u8; 32] = hex(example["root_key"]).try_into().unwrap();
-    let root = RootKey::take(&mut root).audit_root().unwrap();
-    root.with(|bytes| assert_eq!(bytes.as_slice(), hex(example["audit_root"])));
-    root
-}
-
-#[test]
-fn the_example_audit_lines_reach_the_example_checkpoint() {
-    for example in examples("checkpoint") {
-        let bytes = hex(example["checkpoint"]);
-        let checkpoint = Checkpoint::decode(&bytes).unwrap();
-        assert_eq!(checkpoint.encode(), bytes);
-        let stream = Stream::parse(example["stream_name"]).unwrap();
-        let noted = *checkpoint.of(stream).unwrap();
-        let both = format!("{}\n{}\n", example["audit"], example["gap"]);
-        // The first line may be there, or have been removed since it was old enough.
-        for (lines, count) in [(both.as_str(), 2), (&both[example["audit"].len() + 1..], 1)] {
-            let (roots, mut flaws) = ([audit_root(&example)], Vec::new());
-            let mut verifier = Verifier::new(stream.to_string(), &roots, Some((noted, checkpoint.ended)));
-            verifier.read(&mut lines.as_bytes(), &mut |flaw| flaws.push(flaw)).unwrap();
-            let verified = verifier.finish(&mut |flaw| flaws.push(flaw));
-            assert_eq!((flaws, verified.lines, verified.last), (vec![], count, 300));
-        }
     }
 }
 

@@ -397,7 +397,10 @@ mod tests {
 
     fn verify(lines: &[Vec<u8>]) -> Vec<(u64, Option<u64>, Flaw)> {
         let (findings, _) = verify_with(&[lines.to_vec()], &roots(), None);
-        let offset = |line: u64| lines.iter().take(line as usize - 1).map(Vec::len).sum::<usize>() as u64;
+        let offset = |line: u64| {
+            let before = lines.iter().take(usize::try_from(line - 1).unwrap());
+            before.map(|line| line.len() as u64).sum::<u64>()
+        };
         assert!(findings.iter().all(|finding| finding.offset == offset(finding.line)), "{findings:?}");
         findings.into_iter().map(|finding| (finding.line, finding.seq, finding.flaw)).collect()
     }

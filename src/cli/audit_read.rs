@@ -3,6 +3,7 @@
 //! Owns what of a line is shown, and what can be asked for. Invariants: a line that is not of the form that the server
 //! writes is not shown, since `audit verify` is there to judge it; memory does not grow with what is read.
 
+use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io::BufRead as _;
 
@@ -11,7 +12,7 @@ use super::failure::Failure;
 use crate::audit::{member, part};
 use crate::console::{self, Output};
 use crate::exit::Exit;
-use crate::limits::AUDIT_LINE_MAX_BYTES;
+use crate::limits::{AUDIT_LINE_MAX_BYTES, AUDIT_TAIL_MAX_LINES_COUNT};
 use crate::store::quoted;
 
 /// The flags of `search`: members of lines, and the two ends of time.
@@ -53,20 +54,23 @@ const TIME: &[u8] = b",\"ts\":\"";
 
 /// Shows the last lines of all parts together, by their time.
 pub(super) fn tail(parts: &[Part], lines: usize, json: bool) -> Result<Exit, Failure> {
-    let mut last: Vec<Vec<u8>> = Vec::new();
-    let time = |line: &Vec<u8>| member::text(line, TIME).unwrap_or_default().to_vec();
+    fn time(line: &[u8]) -> &[u8] {
+        member::text(line, TIME).unwrap_or_default()
+    }
+    let most = lines.min(AUDIT_TAIL_MAX_LINES_COUNT);
+    let mut last: VecDeque<Vec<u8>> = VecDeque::new();
     for part in parts {
         each_line(part, |line| {
-            last.push(line.to_vec());
-            if last.len() >= lines.saturating_mul(2).max(1 << 10) {
-                last.sort_by_cached_key(time);
-                last.drain(..last.len().saturating_sub(lines));
+            let place = last.partition_point(|other| time(other) <= time(line));
+            if place > 0 || last.len() < most {
+                last.insert(place, line.to_vec());
+            }
+            if last.len() > most {
+                last.pop_front();
             }
             Ok(())
         })?;
     }
-    last.sort_by_cached_key(time);
-    last.drain(..last.len().saturating_sub(lines));
     last.iter().try_for_each(|line| show(line, json))?;
     Ok(Exit::Success)
 }

@@ -3,7 +3,6 @@
 //! Owns what is said about each stream. Invariants: what the store has noted is read before the files are, so that a server
 //! which goes on meanwhile makes nothing look cut off; success is said of nothing that was not checked.
 
-use std::collections::BTreeMap;
 use std::io::ErrorKind;
 
 use super::audit_arguments::Part;
@@ -91,18 +90,15 @@ pub(super) fn verify(
     let known = if without_key { None } else { Known::read(settings)? };
     let keyed = known.is_some();
     let known = known.unwrap_or_default();
-    let mut streams: BTreeMap<Stream, Vec<Part>> = BTreeMap::new();
-    for part in parts()? {
-        streams.entry(part.name.stream()).or_default().push(part);
-    }
+    let parts = parts()?;
     let mut found = Found::default();
-    for (stream, parts) in &streams {
-        verify_stream(*stream, parts, &known, &mut found)?;
+    for of in parts.chunk_by(|one, next| one.name.stream() == next.name.stream()) {
+        verify_stream(of, &known, &mut found)?;
     }
     let noted = known.checkpoints.iter().flat_map(|of| of.streams.iter().map(move |mark| (of.start, mark)));
     for (start, mark) in noted.filter(|(_, mark)| all && mark.last.seq > mark.removed.seq) {
         let stream = Stream { start, who: mark.who };
-        if !streams.contains_key(&stream) {
+        if parts.binary_search_by_key(&stream, |part| part.name.stream()).is_err() {
             found.missing += 1;
             console::out(&format!(
                 "{stream}: no file of it is there, but it was written up to {}\n",
@@ -123,7 +119,8 @@ pub(super) fn verify(
     })
 }
 
-fn verify_stream(stream: Stream, parts: &[Part], known: &Known, found: &mut Found) -> Result<(), Failure> {
+fn verify_stream(parts: &[Part], known: &Known, found: &mut Found) -> Result<(), Failure> {
+    let Some(stream) = parts.first().map(|part| part.name.stream()) else { return Ok(()) };
     let noted = known.noted(stream);
     let mut verifier = Verifier::new(stream.to_string(), &known.roots, noted);
     let before = found.changed + found.missing;
@@ -164,7 +161,7 @@ fn summary(verified: &Verified, good: bool, gave_up: bool, ended: bool) -> Strin
         Some(_) if ended => said.push_str(", to its end"),
         Some(_) => {}
         None => {
-            said.push_str("; the store has noted nothing of it: whether any was cut off cannot be proved")
+            said.push_str("; the store has noted nothing of it: whether any was cut off cannot be proved");
         }
     }
     if torn_bytes > 0 {

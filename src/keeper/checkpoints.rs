@@ -49,11 +49,14 @@ enum Unwritten {
 }
 
 impl Checkpoints {
-    /// Of the streams of `start`, whose last lines stand in `tips`, and what the store has of `earlier` ones.
+    /// Of the streams of `start`, whose last lines stand in `tips` in the order of [`Who`], and what the store has of
+    /// `earlier` ones.
     #[must_use]
-    pub fn new(start: Start, mut tips: Vec<(Who, Arc<Tip>)>, mut earlier: Vec<Checkpoint>) -> Self {
-        tips.sort_by_key(|(who, _)| *who);
-        earlier.sort_by_key(|of| of.start);
+    pub fn new(start: Start, tips: Vec<(Who, Arc<Tip>)>, found: Vec<Checkpoint>) -> Self {
+        let mut earlier: Vec<Checkpoint> = Vec::with_capacity(found.len());
+        for of in found {
+            earlier.insert(earlier.partition_point(|before| before.start < of.start), of);
+        }
         let own = Checkpoint { start, ended: false, streams: Vec::new() };
         Self { start, tips, own, earlier, settled: Mark::default(), not_before: None }
     }

@@ -751,8 +751,8 @@ fn how_far_the_streams_have_come_is_noted_when_there_is_news_and_at_the_end() {
     let mut desk = Desk::on(shelf.same());
     let chain = chain();
     let tips = vec![
-        (Who::Keeper, chain.tip()),
         (Who::Worker(0), Root::new(Secret::take(&mut [7; 32])).chain("s-w0").unwrap().tip()),
+        (Who::Keeper, chain.tip()),
     ];
     let file = File::options().append(true).open(&desk.diary).unwrap();
     let sink = Sink::new(file, "s-k", chain);
