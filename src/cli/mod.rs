@@ -5,6 +5,7 @@
 //! exit code 64; a configuration that is refused, wherever the value came from, with 78.
 
 mod arguments;
+mod client;
 mod contents;
 mod failure;
 mod healthcheck;

@@ -17,6 +17,7 @@ mod rounds;
 #[cfg(test)]
 mod shelf;
 mod state;
+mod stopped;
 #[cfg(test)]
 mod tests;
 
@@ -26,3 +27,4 @@ pub use ledger::{Ledger, NotBegun, Now, Parts};
 pub use queue::{Committed, Done, Keeper, Pending};
 pub use records::{Opening, load};
 pub use state::State;
+pub use stopped::{NotMade, Stopped};

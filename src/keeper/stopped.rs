@@ -1,0 +1,227 @@
+//! A store whose server does not run: its API keys, changed one at a time by whoever has the master key.
+//!
+//! Owns [`Stopped`]. Invariants: a change is judged, written down and told as the keeper does it, with an attempt in the
+//! audit log before and an outcome after, in a stream of its own; one that cannot be told is not made; nobody asks but the
+//! operator, so that no API key limits what is given.
+
+use core::fmt;
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use crate::api::change::{Change as AnyChange, ChangeError as AnyError};
+use crate::auth::entry::{SALT_BYTES, TOKEN_SECRET_BYTES};
+use crate::auth::{ApiKey, Authenticator, Change, ChangeError, Directory, Generation, Terms, api_key};
+use crate::clock::{Moment, WallTime};
+use crate::crypto::random::Generator;
+use crate::crypto::{self};
+use crate::keeper::diary::Diary;
+use crate::keeper::group::{Asked, Group};
+use crate::keeper::records::load;
+use crate::keeper::state::State;
+use crate::keyring::Circumstances;
+use crate::model::ApiKeyId;
+use crate::secret::Secret;
+use crate::store::{
+    AppendError, DataDir, Head, Journal, MasterKey, Sealer, Store as _, StoreError, Witness,
+    give_back_reserved, open_audit_file, quoted,
+};
+
+/// Why a change of a stopped store was not made, or not certainly.
+#[derive(Debug)]
+pub enum NotMade {
+    /// The API keys do not allow it.
+    Refused(ChangeError),
+    /// It could not be told first.
+    Untold(String),
+    /// The store did not take it.
+    Store(StoreError),
+}
+
+impl fmt::Display for NotMade {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(error) => error.fmt(f),
+            Self::Untold(why) => write!(f, "{why}; nothing was changed, because it could not be audited"),
+            Self::Store(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for NotMade {}
+
+impl From<StoreError> for NotMade {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<crypto::Error> for NotMade {
+    fn from(error: crypto::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+/// The store of a server that does not run, which its directory's lock ensures.
+pub struct Stopped<'a> {
+    data_dir: &'a DataDir,
+    journal: Journal,
+    sealer: Sealer,
+    authenticator: Authenticator,
+    state: State,
+    head: Head,
+}
+
+impl<'a> Stopped<'a> {
+    /// Opens the store in `data_dir`, which must not be behind `witness`.
+    ///
+    /// # Errors
+    /// Why it cannot be used, with what to do.
+    pub fn open(data_dir: &'a DataDir, master: &MasterKey, witness: Witness) -> Result<Self, StoreError> {
+        let opened = Journal::open(data_dir, master, witness)?;
+        let (mut journal, sealer) = (opened.journal, opened.root.sealer(opened.ring)?);
+        let opening = load(&mut journal, &sealer)?;
+        // It makes digests and checks no token.
+        let authenticator = opened.root.pepper()?.with(|pepper| Authenticator::new(pepper, "", ""));
+        let (state, head) = (opening.state, opening.loaded.head);
+        Ok(Self { data_dir, journal, sealer, authenticator, state, head })
+    }
+
+    /// The API keys.
+    #[must_use]
+    pub fn callers(&self) -> &Directory {
+        &self.state.callers
+    }
+
+    /// The change that makes `text` an API key with these terms.
+    ///
+    /// # Errors
+    /// No random bytes, or a text that is no API key.
+    pub fn creation(&self, text: &str, terms: Terms, random: &mut Generator) -> Result<Change, StoreError> {
+        let salt = random.array::<SALT_BYTES>(Moment::now())?;
+        let (id, generation) = self.generation(text, &salt, 1, random)?;
+        Ok(Change::Create { by: None, id, salt, terms: Arc::new(terms), generation })
+    }
+
+    /// The change that gives `key` another secret, and that secret with the identifier in front.
+    ///
+    /// # Errors
+    /// No random bytes.
+    pub fn rotation(
+        &self,
+        key: &ApiKey,
+        overlap_seconds: u64,
+        random: &mut Generator,
+    ) -> Result<(Change, Zeroizing<String>), StoreError> {
+        let text = api_key::generate_for(key.id, |bytes| random.fill(Moment::now(), bytes))?;
+        let number = key.current.number.saturating_add(1);
+        let (id, generation) = self.generation(&text, &key.salt, number, random)?;
+        Ok((Change::Rotate { by: None, id, generation, overlap_seconds }, text))
+    }
+
+    /// What is kept of the secret in `text`.
+    fn generation(
+        &self,
+        text: &str,
+        salt: &[u8; SALT_BYTES],
+        number: u32,
+        random: &mut Generator,
+    ) -> Result<(ApiKeyId, Arc<Generation>), StoreError> {
+        let made = self.authenticator.digest(text, salt);
+        let (id, digest) = made.map_err(|error| StoreError::KeyNotMade(Box::new(error)))?;
+        let token_secret: Secret<TOKEN_SECRET_BYTES> =
+            Secret::try_fill(|bytes| random.fill(Moment::now(), bytes))?;
+        Ok((id, Arc::new(Generation { number, digest, token_secret, created: WallTime::now() })))
+    }
+
+    /// Whether [`Self::make`] would refuse `change`.
+    ///
+    /// # Errors
+    /// Why it would.
+    pub fn judge(&self, change: &Change) -> Result<(), ChangeError> {
+        crate::auth::change::apply(&mut self.state.callers.clone(), change, WallTime::now()).map(drop)
+    }
+
+    /// Tells that `change` is about to be made, makes it and tells what became of it; returns the key as it is now, or
+    /// was.
+    ///
+    /// # Errors
+    /// [`NotMade`]
+    pub fn make(mut self, change: Change, random: &mut Generator) -> Result<Arc<ApiKey>, NotMade> {
+        let mut diary = open_diary(self.data_dir, random)?;
+        let made = self.carry_out(change.into(), &mut diary, random);
+        drop(diary);
+        // What follows may be long in coming, and a room that is kept and not used is nobody's.
+        let _ = give_back_reserved(self.data_dir);
+        made
+    }
+
+    fn carry_out(
+        &mut self,
+        change: AnyChange,
+        diary: &mut Diary,
+        random: &mut Generator,
+    ) -> Result<Arc<ApiKey>, NotMade> {
+        let (now, path) = (WallTime::now(), self.data_dir.path());
+        let told = diary.attempt(&change, now).and_then(|id| diary.commit(now).map(|()| id));
+        let id = told.map_err(|_| {
+            NotMade::Untold(format!("the audit log in {} cannot be written: free some space", quoted(path)))
+        })?;
+        let asked = Asked { change, origin: id.to_bytes() };
+        let mut draw = |bytes: &mut [u8]| random.fill(Moment::now(), bytes);
+        let mut at = Circumstances { now, restore_window_seconds: 0, draw: &mut draw };
+        let mut group = Group::new(&self.sealer, self.state.clone());
+        group.judge(&asked, &mut at);
+        let judged = group.verdicts.pop().map(|verdict| verdict.outcome);
+        let revision = self.head.revision.saturating_add(1);
+        let records = group.seal(revision, |bytes| random.fill(Moment::now(), bytes))?;
+        let appended = match records.is_empty() {
+            true => Ok(None),
+            false => self.journal.append(self.head.revision, &records, &group.origins).map(Some),
+        };
+        let (outcome, head) = match (judged, appended) {
+            // Whether it is kept only the next start can tell, and does.
+            (_, Err(AppendError::Ambiguous)) => return Err(not_appended(AppendError::Ambiguous)),
+            (_, Err(error)) => {
+                let failed =
+                    if error == AppendError::Full { AnyError::StoreFull } else { AnyError::StoreFailed };
+                let _ = diary.outcome(&asked.change, &id, &Err(failed), None, now);
+                let _ = diary.commit(now);
+                return Err(not_appended(error));
+            }
+            (judged, Ok(head)) => (judged.unwrap_or(Err(AnyError::StoreFailed)), head),
+        };
+        // What cannot be told now is told by the next start, which finds the attempt and, in the store, who made it.
+        let _ = diary.outcome(&asked.change, &id, &outcome, head, now);
+        let _ = diary.commit(now);
+        match outcome {
+            Ok(crate::api::change::Outcome::Caller(made)) => Ok(made.key),
+            Err(AnyError::Caller(error)) => Err(NotMade::Refused(error)),
+            // It is a change of an API key, and one alone has room.
+            Ok(_) | Err(_) => Err(not_appended(AppendError::TooLarge)),
+        }
+    }
+}
+
+impl fmt::Debug for Stopped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stopped").field("head", &self.head).finish_non_exhaustive()
+    }
+}
+
+fn not_appended(error: AppendError) -> NotMade {
+    NotMade::Store(StoreError::NotAppended(error))
+}
+
+/// A stream that no start uses, of the form of a keeper's: its lines witness where the store stands.
+fn open_diary(data_dir: &DataDir, random: &mut Generator) -> Result<Diary, NotMade> {
+    let number = u32::from_be_bytes(random.array::<4>(Moment::now())?);
+    let stream = format!("{:x}-{number:08x}-k", WallTime::now().as_secs());
+    let first_id = u64::from_be_bytes(random.array::<8>(Moment::now())?);
+    let failed = |error: io::Error| NotMade::Untold(format!("cannot open the audit log: {error}"));
+    give_back_reserved(data_dir).map_err(failed)?;
+    let file = File::from(open_audit_file(data_dir, &stream).map_err(failed)?);
+    Ok(Diary::new(file, &stream, first_id))
+}
