@@ -11,7 +11,7 @@ use std::process::ExitCode;
 pub enum Exit {
     /// Done.
     Success = 0,
-    /// The health check found the server unhealthy or did not find it.
+    /// The health check found the server unhealthy or did not find it; what was asked for was refused.
     Failure = 1,
     /// The command line was wrong (`EX_USAGE`).
     Usage = 64,
@@ -29,7 +29,7 @@ impl Exit {
     /// Every code with its meaning, in the words of `quantonium help`.
     pub const MEANINGS: [(Self, &'static str); 7] = [
         (Self::Success, "done; healthcheck: healthy"),
-        (Self::Failure, "healthcheck: not healthy, or no answer"),
+        (Self::Failure, "healthcheck: not healthy, or no answer; apikey: refused"),
         (Self::Usage, "wrong command line"),
         (Self::Damaged, "the store is damaged, or is none"),
         (Self::Software, "a defect of the program (please report the line it printed)"),

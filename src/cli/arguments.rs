@@ -1,6 +1,7 @@
 //! Arguments into a command.
 //!
-//! Owns the grammar: `quantonium COMMAND [FLAG ...]`, and `quantonium store COMMAND [FLAG ...]`. Invariants: the
+//! Owns the grammar: `quantonium COMMAND [FLAG ...]`, and `quantonium store COMMAND [FLAG ...]`; what follows
+//! `quantonium apikey` is read beside what it does. Invariants: the
 //! flags of `serve` are the rows of the table of settings and no others; the other commands take some of these rows
 //! and flags of their own; every refusal names the argument and says what to run instead.
 
@@ -10,10 +11,11 @@ use std::path::PathBuf;
 
 use lexopt::{Arg, Parser};
 
+use super::apikey::{self, ApiKeyCommand, Verb};
 use super::help::{self, Topic};
 use crate::config::{Id, Kind, Raw, SETTINGS, by_name, nearest, shown};
 
-const COMMANDS: [&str; 6] = ["serve", "init", "store", "healthcheck", "version", "help"];
+const COMMANDS: [&str; 7] = ["serve", "init", "store", "apikey", "healthcheck", "version", "help"];
 
 /// What to do.
 #[derive(Debug)]
@@ -24,6 +26,8 @@ pub(super) enum Command {
     Init(Init),
     /// Work on the store of a stopped server.
     Store(StoreCommand),
+    /// Make, look at and end API keys.
+    ApiKey(ApiKeyCommand),
     /// Ask a server how it is.
     HealthCheck {
         /// Where; by default as the configuration says.
@@ -174,6 +178,7 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
             Some("serve") => serve(parser),
             Some("init") => init(parser),
             Some("store") => store(parser),
+            Some("apikey") => apikey::arguments::parse(parser),
             Some("healthcheck") => healthcheck(parser),
             Some("version") => alone(parser, Command::Version),
             Some("help") => help(parser),
@@ -184,7 +189,7 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
 }
 
 /// A command without flags of its own. `version --help` is meant well.
-fn alone(mut parser: Parser, command: Command) -> Result<Command, UsageError> {
+pub(super) fn alone(mut parser: Parser, command: Command) -> Result<Command, UsageError> {
     let mut command = command;
     while let Some(argument) = parser.next().map_err(wrong)? {
         match argument {
@@ -211,10 +216,12 @@ fn help(mut parser: Parser) -> Result<Command, UsageError> {
                 match (words, topic, word.to_str()) {
                     (1, _, Some("init")) => Topic::Init,
                     (1, _, Some("store")) => Topic::Store,
+                    (1, _, Some("apikey")) => Topic::ApiKey,
                     (1, _, Some(name)) if COMMANDS.contains(&name) => Topic::Program,
                     (2, Topic::Store, _) => {
                         Topic::OfStore(Action::named(&word).ok_or_else(|| unknown_action(&word))?)
                     }
+                    (2, Topic::ApiKey, _) => Topic::OfApiKey(Verb::named(&word)?),
                     _ => return Err(stray_word(&word)),
                 }
             }
@@ -279,26 +286,41 @@ fn healthcheck(parser: Parser) -> Result<Command, UsageError> {
 
 /// A flag that is no setting: a switch, or one with any text as its value.
 #[derive(Clone, Copy, Debug)]
-struct Own {
-    name: &'static str,
-    kind: Kind,
+pub(super) struct Own {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+}
+
+/// What a command takes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Grammar<'a> {
+    /// Settings.
+    pub(super) settings: &'a [Id],
+    /// Flags of its own.
+    pub(super) own: &'a [Own],
+    /// Those of its own that may be given more than once.
+    pub(super) repeated: &'a [&'a str],
+    /// How many words that are no flags.
+    pub(super) words_count: usize,
 }
 
 /// The flags of a command.
 #[derive(Debug, Default)]
-struct Flags {
-    raw: Raw,
+pub(super) struct Flags {
+    pub(super) raw: Raw,
     own: Vec<(&'static str, OsString)>,
+    /// What is no flag.
+    pub(super) words: Vec<OsString>,
 }
 
 impl Flags {
-    /// The value of a flag of the command's own, if it was given.
-    fn take(&mut self, name: &str) -> Option<OsString> {
+    /// The value of a flag of the command's own, if it was given; one after the other if it repeats.
+    pub(super) fn take(&mut self, name: &str) -> Option<OsString> {
         let index = self.own.iter().position(|(own, _)| *own == name)?;
-        Some(self.own.swap_remove(index).1)
+        Some(self.own.remove(index).1)
     }
 
-    fn take_path(&mut self, name: &str) -> Result<Option<PathBuf>, UsageError> {
+    pub(super) fn take_path(&mut self, name: &str) -> Result<Option<PathBuf>, UsageError> {
         match self.take(name) {
             Some(path) if path.is_empty() => Err(UsageError::Wrong(format!("--{name}: an empty path"))),
             path => Ok(path.map(PathBuf::from)),
@@ -307,18 +329,27 @@ impl Flags {
 }
 
 /// Reads the flags of `command`: the `settings` that it takes and its `own`. Nothing: help is asked for.
-fn flags(
+fn flags(parser: Parser, command: &str, settings: &[Id], own: &[Own]) -> Result<Option<Flags>, UsageError> {
+    flags_of(parser, command, &Grammar { settings, own, ..Grammar::default() })
+}
+
+/// Reads what follows `command`. Nothing: help is asked for.
+pub(super) fn flags_of(
     mut parser: Parser,
     command: &str,
-    settings: &[Id],
-    own: &[Own],
+    grammar: &Grammar<'_>,
 ) -> Result<Option<Flags>, UsageError> {
+    let Grammar { settings, own, repeated, words_count } = *grammar;
     let mut flags = Flags::default();
     while let Some(argument) = parser.next().map_err(wrong)? {
         let name = match argument {
             Arg::Long("help") | Arg::Short('h') => return Ok(None),
             Arg::Long(name) => name,
             Arg::Short(letter) => return Err(unknown_letter(letter)),
+            Arg::Value(word) if flags.words.len() < words_count => {
+                flags.words.push(word);
+                continue;
+            }
             Arg::Value(word) => return Err(stray_word(&word)),
         };
         let twice = |name: &str| UsageError::Wrong(format!("--{name} is given twice"));
@@ -326,7 +357,7 @@ fn flags(
             // A switch of its own cannot have been turned on elsewhere, so it takes no value that turns it off.
             let value =
                 if own.kind == Kind::Switch { OsString::new() } else { parser.value().map_err(wrong)? };
-            if flags.own.iter().any(|(name, _)| *name == own.name) {
+            if !repeated.contains(&own.name) && flags.own.iter().any(|(name, _)| *name == own.name) {
                 return Err(twice(own.name));
             }
             flags.own.push((own.name, value));
@@ -349,7 +380,7 @@ fn flags(
     Ok(Some(flags))
 }
 
-fn wrong(error: lexopt::Error) -> UsageError {
+pub(super) fn wrong(error: lexopt::Error) -> UsageError {
     UsageError::Wrong(match error {
         lexopt::Error::MissingValue { option: Some(option) } => {
             format!("{} needs a value", shown(OsStr::new(&option)))
@@ -400,7 +431,7 @@ fn unknown_flag(name: &str, known: impl IntoIterator<Item = &'static str>) -> Us
     })
 }
 
-fn unknown_letter(letter: char) -> UsageError {
+pub(super) fn unknown_letter(letter: char) -> UsageError {
     UsageError::Wrong(format!("unknown flag -{}", shown(OsStr::new(letter.encode_utf8(&mut [0; 4])))))
 }
 
@@ -514,7 +545,7 @@ mod tests {
             ("sevre", "unknown command sevre; did you mean `quantonium serve`?"),
             (
                 "encrypt",
-                "unknown command encrypt; the commands are serve, init, store, healthcheck, version, help",
+                "unknown command encrypt; the commands are serve, init, store, apikey, healthcheck, version, help",
             ),
             ("--dev", "--dev stands before any command; did you mean `quantonium serve --dev`?"),
             ("--versoin", "unknown flag --versoin; did you mean --version?"),

@@ -79,6 +79,21 @@ impl Target {
     }
 }
 
+impl Target {
+    /// What is said when the exchange failed that had `most_millis`.
+    pub(super) fn failed(&self, error: &io::Error, most_millis: u64) -> String {
+        match error.kind() {
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => {
+                format!("{self} did not answer within {most_millis} ms")
+            }
+            ErrorKind::ConnectionRefused => {
+                format!("{self} refused the connection; is the server running?")
+            }
+            _ => format!("{self}: {error}"),
+        }
+    }
+}
+
 /// The first address at which `environment` has a server listen.
 pub(super) fn configured(
     environment: impl IntoIterator<Item = (OsString, OsString)>,

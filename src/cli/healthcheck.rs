@@ -4,7 +4,7 @@
 //! read; the verdict is healthy only for status 200; a refusal is one line.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{self, ErrorKind};
+use std::io;
 
 use super::client::{self, Request, Target};
 use crate::clock::Moment;
@@ -32,13 +32,7 @@ pub(super) fn run(url: Option<&OsStr>, environment: impl IntoIterator<Item = (Os
 }
 
 fn ask(target: &Target, deadline: Moment) -> Result<(), String> {
-    let failed = |error: io::Error| match error.kind() {
-        ErrorKind::WouldBlock | ErrorKind::TimedOut => {
-            format!("{target} did not answer within {HEALTHCHECK_MAX_MILLIS} ms")
-        }
-        ErrorKind::ConnectionRefused => format!("{target} refused the connection; is the server running?"),
-        _ => format!("{target}: {error}"),
-    };
+    let failed = |error: io::Error| target.failed(&error, HEALTHCHECK_MAX_MILLIS);
     let asked = Request { method: "GET", fields: "", body: None };
     let mut stream = client::connect(target, deadline).map_err(failed)?;
     client::send(&mut stream, target, &asked, deadline).map_err(failed)?;

@@ -6,7 +6,7 @@
 use zeroize::Zeroizing;
 
 use crate::auth::{Terms, api_key};
-use crate::clock::Moment;
+use crate::clock::{Moment, WallTime};
 use crate::crypto::random::Generator;
 use crate::keeper::stopped::{NotMade, Stopped};
 use crate::store::{DataDir, Journal, MasterKey, StoreError, Witness};
@@ -44,8 +44,9 @@ pub fn initialise_with(
     if !store.callers().is_empty() {
         return Err(StoreError::StoreExists { path: data_dir.path().join("journal") });
     }
-    let change = store.creation(admin, Terms::first(), random)?;
-    store.make(change, random).map(drop).map_err(|error| match error {
+    let now = WallTime::now();
+    let change = store.creation(admin, Terms::first(), now, random)?;
+    store.make(change, random, now).map(drop).map_err(|error| match error {
         NotMade::Store(error) => error,
         error => StoreError::KeyNotMade(Box::new(error)),
     })

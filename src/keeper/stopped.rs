@@ -13,10 +13,10 @@ use zeroize::Zeroizing;
 
 use crate::api::change::{Change as AnyChange, ChangeError as AnyError};
 use crate::auth::entry::{SALT_BYTES, TOKEN_SECRET_BYTES};
-use crate::auth::{ApiKey, Authenticator, Change, ChangeError, Directory, Generation, Terms, api_key};
+use crate::auth::{self, ApiKey, Authenticator, Change, ChangeError, Directory, Generation, Terms, api_key};
 use crate::clock::{Moment, WallTime};
+use crate::crypto;
 use crate::crypto::random::Generator;
-use crate::crypto::{self};
 use crate::keeper::diary::Diary;
 use crate::keeper::group::{Asked, Group};
 use crate::keeper::records::load;
@@ -99,9 +99,15 @@ impl<'a> Stopped<'a> {
     ///
     /// # Errors
     /// No random bytes, or a text that is no API key.
-    pub fn creation(&self, text: &str, terms: Terms, random: &mut Generator) -> Result<Change, StoreError> {
+    pub fn creation(
+        &self,
+        text: &str,
+        terms: Terms,
+        now: WallTime,
+        random: &mut Generator,
+    ) -> Result<Change, StoreError> {
         let salt = random.array::<SALT_BYTES>(Moment::now())?;
-        let (id, generation) = self.generation(text, &salt, 1, random)?;
+        let (id, generation) = self.generation(text, &salt, 1, now, random)?;
         Ok(Change::Create { by: None, id, salt, terms: Arc::new(terms), generation })
     }
 
@@ -113,11 +119,12 @@ impl<'a> Stopped<'a> {
         &self,
         key: &ApiKey,
         overlap_seconds: u64,
+        now: WallTime,
         random: &mut Generator,
     ) -> Result<(Change, Zeroizing<String>), StoreError> {
         let text = api_key::generate_for(key.id, |bytes| random.fill(Moment::now(), bytes))?;
         let number = key.current.number.saturating_add(1);
-        let (id, generation) = self.generation(&text, &key.salt, number, random)?;
+        let (id, generation) = self.generation(&text, &key.salt, number, now, random)?;
         Ok((Change::Rotate { by: None, id, generation, overlap_seconds }, text))
     }
 
@@ -127,21 +134,22 @@ impl<'a> Stopped<'a> {
         text: &str,
         salt: &[u8; SALT_BYTES],
         number: u32,
+        created: WallTime,
         random: &mut Generator,
     ) -> Result<(ApiKeyId, Arc<Generation>), StoreError> {
         let made = self.authenticator.digest(text, salt);
         let (id, digest) = made.map_err(|error| StoreError::KeyNotMade(Box::new(error)))?;
         let token_secret: Secret<TOKEN_SECRET_BYTES> =
             Secret::try_fill(|bytes| random.fill(Moment::now(), bytes))?;
-        Ok((id, Arc::new(Generation { number, digest, token_secret, created: WallTime::now() })))
+        Ok((id, Arc::new(Generation { number, digest, token_secret, created })))
     }
 
-    /// Whether [`Self::make`] would refuse `change`.
+    /// The key that [`Self::make`] would leave, or why it would refuse `change`.
     ///
     /// # Errors
     /// Why it would.
-    pub fn judge(&self, change: &Change) -> Result<(), ChangeError> {
-        crate::auth::change::apply(&mut self.state.callers.clone(), change, WallTime::now()).map(drop)
+    pub fn judge(&self, change: &Change, now: WallTime) -> Result<Arc<ApiKey>, ChangeError> {
+        auth::change::apply(&mut self.state.callers.clone(), change, now).map(|outcome| outcome.key)
     }
 
     /// Tells that `change` is about to be made, makes it and tells what became of it; returns the key as it is now, or
@@ -149,9 +157,14 @@ impl<'a> Stopped<'a> {
     ///
     /// # Errors
     /// [`NotMade`]
-    pub fn make(mut self, change: Change, random: &mut Generator) -> Result<Arc<ApiKey>, NotMade> {
+    pub fn make(
+        mut self,
+        change: Change,
+        random: &mut Generator,
+        now: WallTime,
+    ) -> Result<Arc<ApiKey>, NotMade> {
         let mut diary = open_diary(self.data_dir, random)?;
-        let made = self.carry_out(change.into(), &mut diary, random);
+        let made = self.carry_out(change.into(), &mut diary, random, now);
         drop(diary);
         // What follows may be long in coming, and a room that is kept and not used is nobody's.
         let _ = give_back_reserved(self.data_dir);
@@ -163,8 +176,9 @@ impl<'a> Stopped<'a> {
         change: AnyChange,
         diary: &mut Diary,
         random: &mut Generator,
+        now: WallTime,
     ) -> Result<Arc<ApiKey>, NotMade> {
-        let (now, path) = (WallTime::now(), self.data_dir.path());
+        let path = self.data_dir.path();
         let told = diary.attempt(&change, now).and_then(|id| diary.commit(now).map(|()| id));
         let id = told.map_err(|_| {
             NotMade::Untold(format!("the audit log in {} cannot be written: free some space", quoted(path)))
