@@ -72,6 +72,7 @@ fn replies(criterion: &mut Criterion) {
         body: BodyLength::Known(173),
         persistence: Persistence::Implied,
         fields: &[],
+        quota: None,
     };
     let mut target = [0u8; REPLY_HEAD_MAX_BYTES];
     assert!(head.write(&mut target).is_some());

@@ -5,9 +5,9 @@
 //!
 //! | floor | modules | what is there |
 //! |---|---|---|
-//! | ground | [`limits`], [`secret`], [`clock`], [`encoding`], [`model`], [`publication`], [`console`], [`build_info`], [`exit`] | every bound; secrets that wipe themselves; the one door of time; base64; plain types; output that cannot fail |
+//! | ground | [`limits`], [`secret`], [`clock`], [`encoding`], [`model`], [`network`], [`quota`], [`publication`], [`console`], [`build_info`], [`exit`] | every bound; secrets that wipe themselves; the one door of time; base64; plain types; networks and rates; output that cannot fail |
 //! | first | [`crypto`] | sealing and opening in place, MACs, key derivation, the generator, ciphertext forms, known answers |
-//! | second | [`keyring`], [`auth`], [`audit`] | keys and their versions as immutable snapshots; who asks; what is told of it |
+//! | second | [`keyring`], [`auth`], [`audit`], [`limiter`] | keys and their versions as immutable snapshots; who asks; what is told of it; how often |
 //! | third | [`store`] | the data directory: what outlives a run |
 //! | side | [`reactor`], [`http`] | one poll and many tasks; HTTP/1 on the wire, and nothing of the application |
 //! | roof | [`api`] | a file for each resource and one table of routes |
@@ -47,6 +47,7 @@ pub mod limits;
 pub mod model;
 pub mod network;
 pub mod publication;
+pub mod quota;
 pub mod secret;
 
 pub mod crypto;
@@ -54,6 +55,7 @@ pub mod crypto;
 pub mod audit;
 pub mod auth;
 pub mod keyring;
+pub mod limiter;
 
 pub mod store;
 

@@ -62,8 +62,6 @@ pub const API_KEY_NETWORKS_MAX_COUNT: usize = 16;
 pub const API_KEY_OVERLAP_SECONDS: u64 = 86_400;
 /// How long it may at most.
 pub const API_KEY_OVERLAP_MAX_SECONDS: u64 = 30 * 86_400;
-/// Most units per second, and at once, that a rate may allow.
-pub const RATE_MAX_COUNT: u32 = 1_000_000;
 
 // ---------------------------------------------------------------------------------------------------------
 // Bodies
@@ -176,6 +174,12 @@ pub const REQUESTS_PER_CONNECTION_DEFAULT_COUNT: u64 = 10_000;
 pub const REQUESTS_PER_CONNECTION_CEILING_COUNT: u64 = 1_000_000_000;
 /// Fewest requests on one connection that a configuration may ask for: every reply closes.
 pub const REQUESTS_PER_CONNECTION_FLOOR_COUNT: u64 = 1;
+/// Most networks of proxies that a configuration may trust.
+pub const TRUSTED_PROXIES_MAX_COUNT: usize = 64;
+/// Most addresses of a forwarding field that are looked at, from its end: proxies in a row, and the client.
+pub const FORWARDED_HOPS_MAX_COUNT: usize = 16;
+/// Longest node of `Forwarded` that can name an address: one of IPv6 in brackets, and a port.
+pub const FORWARDED_NODE_MAX_BYTES: usize = 2 + 45 + 6;
 /// Descriptors kept free beside those of connections.
 pub const DESCRIPTORS_SPARE_COUNT: usize = 16;
 /// Fewest descriptors with which the program starts: the bands, the spare ones, and the fewest connections.
@@ -206,6 +210,25 @@ pub const WORKERS_MIN_COUNT: usize = 1;
 pub const LISTENERS_MAX_COUNT: usize = 256;
 /// Stack of each worker and of the keeper.
 pub const THREAD_STACK_BYTES: usize = 256 * 1024;
+
+// ---------------------------------------------------------------------------------------------------------
+// Rate limits
+// ---------------------------------------------------------------------------------------------------------
+
+/// Highest rate of requests in a second.
+pub const RATE_CEILING_COUNT: u32 = 1_000_000;
+/// Most requests at once.
+pub const RATE_BURST_CEILING_COUNT: u32 = 10_000_000;
+/// Where no burst is named it is what comes together in this time.
+pub const RATE_BURST_DEFAULT_SECONDS: u32 = 10;
+/// So many bytes of a body take one more of a rate.
+pub const RATE_UNIT_BYTES: usize = 64 * 1024;
+/// Client addresses (IPv6: one /64) of which the limiter knows how often they asked.
+pub const ADDRESSES_LIMITED_MAX_COUNT: usize = 32 * 1024;
+/// Addresses among which the one with the fullest bucket gives way to another.
+pub const ADDRESSES_PER_SET_COUNT: usize = 8;
+/// Parts of the table of addresses that are locked on their own.
+pub const ADDRESSES_SHARDS_COUNT: usize = 64;
 
 // ---------------------------------------------------------------------------------------------------------
 // Descriptor bands: after lock-down a descriptor's number says what it is, and the filters compare numbers
@@ -539,6 +562,12 @@ const _: () = {
     assert!(CONNECTIONS_PER_ADDRESS_DEFAULT_COUNT <= CONNECTIONS_CEILING_COUNT);
     assert!(REQUESTS_PER_CONNECTION_FLOOR_COUNT <= REQUESTS_PER_CONNECTION_DEFAULT_COUNT);
     assert!(REQUESTS_PER_CONNECTION_DEFAULT_COUNT <= REQUESTS_PER_CONNECTION_CEILING_COUNT);
+    assert!(RATE_CEILING_COUNT as u64 * RATE_BURST_DEFAULT_SECONDS as u64 <= RATE_BURST_CEILING_COUNT as u64);
+    assert!(
+        RATE_BURST_CEILING_COUNT as u64 <= u64::MAX / 4 / 1_000_000_000,
+        "a debt of a burst fits into nanoseconds"
+    );
+    assert!(ADDRESSES_LIMITED_MAX_COUNT.is_multiple_of(ADDRESSES_PER_SET_COUNT * ADDRESSES_SHARDS_COUNT));
     assert!(WORKERS_MIN_COUNT >= 1 && WORKERS_MAX_COUNT <= LISTENERS_MAX_COUNT);
     assert!(IDENTITY_FLOOR_NUMBER <= IDENTITY_DEFAULT_NUMBER);
     assert!(IDENTITY_DEFAULT_NUMBER <= IDENTITY_CEILING_NUMBER && IDENTITY_CEILING_NUMBER < u32::MAX);

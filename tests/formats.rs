@@ -430,10 +430,10 @@ fn every_route_is_documented_and_no_other() {
     let served: BTreeSet<String> =
         TABLE.iter().map(|route| format!("{} {}", route.method.name(), route.pattern)).collect();
     assert_eq!(told, served.iter().map(String::as_str).collect());
-    for route in TABLE.iter().filter(|route| route.permission.is_some()) {
+    for route in TABLE.iter().filter(|route| route.permission().is_some()) {
         let heading = format!("`{} {}`", route.method.name(), route.pattern);
         let section = API.split(&heading).nth(1).unwrap().split("\n### ").next().unwrap();
-        let permission = route.permission.unwrap().name();
+        let permission = route.permission().unwrap().name();
         assert!(section.contains(&format!("`{permission}`")), "{heading}: needs `{permission}`");
     }
 }

@@ -207,7 +207,8 @@ mod tests {
         let head = Head::parse(bytes.as_bytes()).unwrap().unwrap();
         let (now, id) = (Moment::now(), RequestId::new(1, 1));
         let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let arrival = Arrival { head: &head, bytes: bytes.as_bytes(), peer, id: &id, started: now };
+        let bytes = bytes.as_bytes();
+        let arrival = Arrival { head: &head, bytes, peer, client: peer, id: &id, started: now };
         let backup_key = Arc::new(Secret::try_fill(|_| Ok::<(), ()>(())).unwrap());
         let mut tools = Tools::new(Generator::new(Kernel, now).unwrap(), backup_key);
         let (mut body, mut subject) = (body.as_bytes().to_vec(), Subject::default());

@@ -95,8 +95,6 @@ impl Tools {
 pub struct Subject {
     /// The key that was used; only a name that exists or could exist.
     pub key: String,
-    /// The API key that was meant.
-    pub api_key: Option<ApiKeyId>,
     /// The version that was used.
     pub version: Option<u32>,
     /// The code of the refusal; of a batch that was answered, that of its first item if every item was refused.
@@ -107,18 +105,20 @@ pub struct Subject {
     pub items: Option<Items>,
     /// Whether a change was made: whatever the reply says, the line says so.
     pub changed: bool,
+    /// The API key that was changed or looked at.
+    pub api_key: Option<ApiKeyId>,
 }
 
 impl Subject {
     /// Forgets the last request and keeps the memory.
     pub fn clear(&mut self) {
         self.key.clear();
-        self.api_key = None;
         self.version = None;
         self.code = None;
         self.detail = None;
         self.items = None;
         self.changed = false;
+        self.api_key = None;
     }
 
     /// Notes what became of the change that was asked for.

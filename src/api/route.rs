@@ -25,6 +25,8 @@ pub struct Route {
     pub serving: Serving,
     /// Who is served.
     pub access: Access,
+    /// What it takes of the rate of who asks, beside what depends on its body; nothing if it is not limited.
+    pub cost: u32,
     /// The event in the audit log; a route without one leaves no line.
     pub event: Option<&'static str>,
 }
@@ -69,6 +71,15 @@ impl Route {
     }
 }
 
+/// What a route takes whose permission this is: more if it writes to the disk or reads many things.
+const fn cost_of(permission: Permission) -> u32 {
+    match permission {
+        Permission::KeysManage | Permission::AuthManage => 10,
+        Permission::KeysRead | Permission::KeysExport | Permission::AuditRead | Permission::MetricsRead => 5,
+        _ => 1,
+    }
+}
+
 const fn row(
     method: Method,
     pattern: &'static str,
@@ -78,7 +89,14 @@ const fn row(
     body_max_bytes: usize,
 ) -> Route {
     let serving = Serving::Whole(handler, body_max_bytes);
-    Route { method, pattern, serving, access: Access::Permitted(permission), event: Some(event) }
+    Route {
+        method,
+        pattern,
+        serving,
+        access: Access::Permitted(permission),
+        cost: cost_of(permission),
+        event: Some(event),
+    }
 }
 
 const fn stream(
@@ -93,6 +111,7 @@ const fn stream(
         pattern,
         serving,
         access: Access::Permitted(permission),
+        cost: cost_of(permission),
         event: Some(event),
     }
 }
@@ -110,13 +129,13 @@ const fn key_row(
 
 const fn public(pattern: &'static str, handler: Handler) -> Route {
     let serving = Serving::Whole(handler, 0);
-    Route { method: Method::Get, pattern, serving, access: Access::Public, event: None }
+    Route { method: Method::Get, pattern, serving, access: Access::Public, cost: 0, event: None }
 }
 
 /// A route for whoever is recognised.
 const fn recognised(method: Method, pattern: &'static str, handler: Handler, event: &'static str) -> Route {
     let serving = Serving::Whole(handler, BODY_SMALL_MAX_BYTES);
-    Route { method, pattern, serving, access: Access::Recognised, event: Some(event) }
+    Route { method, pattern, serving, access: Access::Recognised, cost: 1, event: Some(event) }
 }
 
 /// A route of the life of API keys.

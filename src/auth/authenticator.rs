@@ -168,8 +168,7 @@ impl Authenticator {
         let malformed = Refused::new(TokenFault::Claims.code(), Some(key.id));
         let grants = Grants::parse(claims.scope.split(' ')).map_err(|_| malformed)?;
         key.usage.note(now);
-        let ends = claims.expires.as_millis().saturating_add(TOKEN_LEEWAY_MILLIS);
-        let terms = TokenTerms { id: claims.jti.into(), grants, expires: WallTime::from_millis(ends) };
+        let terms = TokenTerms { id: claims.jti.into(), grants, expires: claims.expires };
         Ok(Principal { key: key.id, generation: number, token: Some(Arc::new(terms)) })
     }
 
@@ -252,7 +251,9 @@ impl<'a> Authority<'a> {
         let is_current = key.current.number == principal.generation;
         // A token ends with the secret that it was got with, and with its time; a secret overlaps.
         let works = match token {
-            Some(token) => is_current && now < token.expires,
+            Some(token) => {
+                is_current && now.as_millis() < token.expires.as_millis().saturating_add(TOKEN_LEEWAY_MILLIS)
+            }
             None => {
                 is_current
                     || key.overlapping(now).is_some_and(|last| last.generation.number == principal.generation)

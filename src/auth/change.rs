@@ -11,8 +11,9 @@ use crate::auth::directory::Directory;
 use crate::auth::entry::{ApiKey, Generation, Previous, SALT_BYTES, Terms, Usage};
 use crate::clock::WallTime;
 use crate::limits::{API_KEY_OVERLAP_MAX_SECONDS, API_KEYS_MAX_COUNT, TIME_MAX_MILLIS};
-use crate::model::{ApiKeyId, Grants, Rate};
+use crate::model::{ApiKeyId, Grants};
 use crate::network::Network;
+use crate::quota::Rate;
 
 /// Who wants a change: an API key, or the operator of a stopped store.
 pub type Actor = Option<ApiKeyId>;

@@ -9,11 +9,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::clock::WallTime;
-use crate::limits::{
-    API_KEY_DESCRIPTION_MAX_BYTES, API_KEY_NAME_MAX_BYTES, API_KEY_NETWORKS_MAX_COUNT, RATE_MAX_COUNT,
-};
-use crate::model::{ApiKeyId, Grants, Rate};
+use crate::limits::{API_KEY_DESCRIPTION_MAX_BYTES, API_KEY_NAME_MAX_BYTES, API_KEY_NETWORKS_MAX_COUNT};
+use crate::model::{ApiKeyId, Grants};
 use crate::network::Network;
+use crate::quota::Rate;
 use crate::secret::Secret;
 
 /// Length of the salt of an API key.
@@ -45,14 +44,10 @@ impl Terms {
     #[must_use]
     pub fn is_valid(&self) -> bool {
         let printable = |text: &str| !text.chars().any(char::is_control);
-        let fits = |rate: Rate| {
-            (1..=RATE_MAX_COUNT).contains(&rate.per_second) && (1..=RATE_MAX_COUNT).contains(&rate.burst)
-        };
         (1..=API_KEY_NAME_MAX_BYTES).contains(&self.name.len())
             && self.description.len() <= API_KEY_DESCRIPTION_MAX_BYTES
             && printable(&self.name)
             && printable(&self.description)
-            && self.rate.is_none_or(fits)
             && self.networks.len() <= API_KEY_NETWORKS_MAX_COUNT
     }
 
@@ -72,7 +67,7 @@ impl Terms {
         let elsewhere =
             !self.networks.is_empty() && (other.networks.is_empty() || !other.networks.iter().all(within));
         let oftener = |own: Rate| {
-            other.rate.is_none_or(|rate| rate.per_second > own.per_second || rate.burst > own.burst)
+            other.rate.is_none_or(|rate| rate.per_second() > own.per_second() || rate.burst() > own.burst())
         };
         self.grants.covers(&other.grants)
             && !self.expires.is_some_and(longer)
@@ -160,6 +155,8 @@ pub struct Usage {
     last: AtomicU64,
     /// Whether uses were counted that were not written down.
     news: AtomicBool,
+    /// What the limiter counts; lost with the process.
+    level: AtomicU64,
 }
 
 impl Usage {
@@ -170,6 +167,7 @@ impl Usage {
             count: AtomicU64::new(count),
             last: AtomicU64::new(last.as_secs()),
             news: AtomicBool::new(false),
+            level: AtomicU64::new(0),
         }
     }
 
@@ -183,6 +181,12 @@ impl Usage {
         if !self.news.load(Ordering::Relaxed) {
             self.news.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// Where the limiter keeps what it has counted: whatever snapshot holds the key, it is one number.
+    #[must_use]
+    pub const fn level(&self) -> &AtomicU64 {
+        &self.level
     }
 
     /// How often it was used.
@@ -242,7 +246,7 @@ mod tests {
         let network = |text: &str| Network::parse(text).unwrap();
         let own = Terms {
             expires: Some(WallTime::from_millis(1_000)),
-            rate: Some(Rate { per_second: 10, burst: 20 }),
+            rate: Rate::new(10, 20),
             networks: Box::new([network("192.0.2.0/24")]),
             ..terms(&["auth.manage", "encrypt:a*"])
         };
@@ -257,8 +261,8 @@ mod tests {
             Terms { expires: None, ..own.clone() },
             Terms { expires: Some(WallTime::from_millis(1_001)), ..own.clone() },
             Terms { rate: None, ..own.clone() },
-            Terms { rate: Some(Rate { per_second: 11, burst: 20 }), ..own.clone() },
-            Terms { rate: Some(Rate { per_second: 10, burst: 21 }), ..own.clone() },
+            Terms { rate: Rate::new(11, 20), ..own.clone() },
+            Terms { rate: Rate::new(10, 21), ..own.clone() },
             Terms { networks: Box::new([]), ..own.clone() },
             Terms {
                 networks: Box::new([network("192.0.2.0/24"), network("198.51.100.0/24")]),
@@ -280,8 +284,6 @@ mod tests {
             Terms { name: "a\nb".into(), ..terms(&["hash"]) },
             Terms { name: "x".repeat(API_KEY_NAME_MAX_BYTES + 1).into(), ..terms(&["hash"]) },
             Terms { description: "\u{7f}".into(), ..terms(&["hash"]) },
-            Terms { rate: Some(Rate { per_second: 0, burst: 1 }), ..terms(&["hash"]) },
-            Terms { rate: Some(Rate { per_second: 1, burst: RATE_MAX_COUNT + 1 }), ..terms(&["hash"]) },
         ] {
             assert!(!bad.is_valid(), "{bad:?}");
         }

@@ -13,8 +13,9 @@ use crate::auth::entry::{
 use crate::clock::WallTime;
 use crate::crypto::kdf;
 use crate::limits::TIME_MAX_MILLIS;
-use crate::model::{ApiKeyId, Grants, Rate};
+use crate::model::{ApiKeyId, Grants};
 use crate::network::Network;
+use crate::quota::Rate;
 use crate::secret::Secret;
 
 const KIND: u8 = b'A';
@@ -56,9 +57,9 @@ pub fn encode_key(key: &ApiKey) -> Zeroizing<Vec<u8>> {
     record.extend_from_slice(key.created_by.as_ref().map_or(&[][..], |by| by.as_bytes()));
     put_time(&mut record, terms.expires);
     put_time(&mut record, key.revoked);
-    let rate = terms.rate.unwrap_or(Rate { per_second: 0, burst: 0 });
-    record.extend_from_slice(&rate.per_second.to_be_bytes());
-    record.extend_from_slice(&rate.burst.to_be_bytes());
+    let (per_second, burst) = terms.rate.map_or((0, 0), |rate| (rate.per_second(), rate.burst()));
+    record.extend_from_slice(&per_second.to_be_bytes());
+    record.extend_from_slice(&burst.to_be_bytes());
     put_text(&mut record, &terms.name);
     put_text(&mut record, &terms.description);
     put_text(&mut record, &scopes);
@@ -188,13 +189,15 @@ impl<'a> Reader<'a> {
             _ => return None,
         };
         let (expires, revoked) = (self.time()?, self.time()?);
-        let rate = Rate { per_second: self.number()?, burst: self.number()? };
+        let rate = match (self.number()?, self.number()?) {
+            (0, 0) => None,
+            (per_second, burst) => Some(Rate::new(per_second, burst)?),
+        };
         let (name, description) = (self.text()?.into(), self.text()?.into());
         let grants = Grants::parse(self.text()?.split(' ')).ok()?;
         let [count] = self.take()?;
         let networks: Option<Box<[Network]>> =
             (0..count).map(|_| self.text().and_then(|text| Network::parse(text).ok())).collect();
-        let rate = Some(rate).filter(|rate| *rate != Rate { per_second: 0, burst: 0 });
         let terms = Terms { name, description, grants, expires, rate, networks: networks? };
         let current = Arc::new(self.generation()?);
         let previous = match self.take()? {
@@ -273,7 +276,7 @@ mod tests {
                 description: "of the north wing".into(),
                 grants: Grants::parse(["encrypt:orders-*", "hash"]).unwrap(),
                 expires: Some(WallTime::from_millis(1_900_000_000_000)),
-                rate: Some(Rate { per_second: 5, burst: 50 }),
+                rate: Rate::new(5, 50),
                 networks: Box::new([
                     Network::parse("192.0.2.0/24").unwrap(),
                     Network::parse("2001:db8::/32").unwrap(),

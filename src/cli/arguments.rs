@@ -365,7 +365,7 @@ pub(super) fn flags_of(
             let text = match id.setting().kind {
                 // `--dev=false` turns off what the environment or the file turned on.
                 Kind::Switch => parser.optional_value().unwrap_or_else(|| OsString::from("true")),
-                Kind::Path | Kind::Addresses | Kind::Number(_) => parser.value().map_err(wrong)?,
+                _ => parser.value().map_err(wrong)?,
             };
             flags.raw.add_flag(id, text).map_err(|setting| twice(setting.name))?;
         } else if by_name(name).is_some() {

@@ -13,7 +13,10 @@ use super::master_key;
 use super::raw::{Raw, Source};
 use super::settings::{Fallback, Id, Kind, Unit};
 use super::value;
+use crate::http::forwarded::Field;
 use crate::limits;
+use crate::network::Network;
+use crate::quota::Rate;
 
 /// What a default may depend on.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +56,10 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// Plain HTTP may leave this machine.
     pub insecure_http: bool,
+    /// Where proxies stand that are believed whom they serve.
+    pub trusted_proxies: Vec<Network>,
+    /// The field in which they say so.
+    pub forwarded_field: Field,
     /// Threads that serve; with `listen`, no more sockets than `limits::LISTENERS_MAX_COUNT`.
     pub workers: usize,
     /// Connections at a time, all workers together.
@@ -61,6 +68,10 @@ pub struct Config {
     pub max_connections_per_address: Option<NonZeroUsize>,
     /// Requests on one connection.
     pub max_requests_per_connection: u64,
+    /// How often an API key may ask that has no limit of its own; none: no such limit.
+    pub rate_limit: Option<Rate>,
+    /// How often a client address may ask without a valid credential; none: no such limit.
+    pub address_rate_limit: Option<Rate>,
     /// Budget of all leases of all workers, in bytes.
     pub max_memory_bytes: usize,
     /// From the first byte of a request to the end of its head.
@@ -105,10 +116,14 @@ pub(super) fn check(raw: &Raw, machine: Machine, credentials: Option<&Path>) -> 
         accept_store_rollback: read.switch(Id::AcceptStoreRollback)?,
         listen: read.addresses()?,
         insecure_http: read.switch(Id::InsecureHttp)?,
+        trusted_proxies: read.networks(Id::TrustedProxy)?,
+        forwarded_field: read.forwarded_field()?,
         workers: read.count(Id::Workers)?,
         max_connections: read.count(Id::MaxConnections)?,
         max_connections_per_address: NonZeroUsize::new(read.count(Id::MaxConnectionsPerAddress)?),
         max_requests_per_connection: read.number(Id::MaxRequestsPerConnection)?,
+        rate_limit: read.rate(Id::RateLimit)?,
+        address_rate_limit: read.rate(Id::AddressRateLimit)?,
         max_memory_bytes: read.count(Id::MaxMemory)?,
         head_timeout_ms: read.number(Id::HeadTimeout)?,
         body_timeout_ms,
@@ -226,12 +241,30 @@ impl Reader<'_> {
         }
     }
 
+    fn networks(&self, id: Id) -> Result<Vec<Network>, ConfigError> {
+        let Some(given) = self.raw.get(id) else { return Ok(Vec::new()) };
+        value::networks(&given.texts).map_err(|reason| refused(id, &given.source, reason))
+    }
+
+    fn rate(&self, id: Id) -> Result<Option<Rate>, ConfigError> {
+        let fallback = match id.setting().fallback {
+            Fallback::Text(text) => value::rate(OsStr::new(text)).ok().flatten(),
+            _ => None,
+        };
+        Ok(self.given(id, value::rate)?.unwrap_or(fallback))
+    }
+
+    fn forwarded_field(&self) -> Result<Field, ConfigError> {
+        let word = self.given(Id::ForwardedHeader, |text| value::choice(&Field::NAMES, text))?;
+        Ok(word.and_then(Field::named).unwrap_or_default())
+    }
+
     /// The number that was given, if one was.
     fn optional_number(&self, id: Id) -> Result<Option<u64>, ConfigError> {
         let setting = id.setting();
         let unit = match setting.kind {
             Kind::Number(unit) => unit,
-            Kind::Switch | Kind::Path | Kind::Addresses => Unit::Count,
+            _ => Unit::Count,
         };
         self.given(id, |text| value::number(setting, unit, text))
     }

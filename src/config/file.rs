@@ -79,16 +79,22 @@ fn texts(setting: &Setting, value: &DeValue<'_>) -> Result<Vec<OsString>, &'stat
     let one = |text: String| Ok(vec![OsString::from(text)]);
     match (setting.kind, value) {
         (Kind::Switch, DeValue::Boolean(on)) => one(on.to_string()),
-        (Kind::Path | Kind::Addresses | Kind::Number(Unit::Bytes), DeValue::String(text)) => {
-            one(text.to_string())
-        }
-        (Kind::Number(_), DeValue::Integer(number)) => {
+        (
+            Kind::Path
+            | Kind::Addresses
+            | Kind::Networks
+            | Kind::Rate
+            | Kind::Choice(_)
+            | Kind::Number(Unit::Bytes),
+            DeValue::String(text),
+        ) => one(text.to_string()),
+        (Kind::Number(_) | Kind::Rate, DeValue::Integer(number)) => {
             // A number that is no 64-bit one keeps its digits, so that the message can repeat them.
             let digits = number.as_str();
             one(i64::from_str_radix(digits, number.radix())
                 .map_or_else(|_| digits.to_owned(), |number| number.to_string()))
         }
-        (Kind::Addresses, DeValue::Array(items)) => items
+        (Kind::Addresses | Kind::Networks, DeValue::Array(items)) => items
             .iter()
             .map(|item: &Spanned<DeValue<'_>>| match item.get_ref() {
                 DeValue::String(text) => Ok(OsString::from(text.as_ref())),
@@ -102,8 +108,9 @@ fn texts(setting: &Setting, value: &DeValue<'_>) -> Result<Vec<OsString>, &'stat
 const fn expected(kind: Kind) -> &'static str {
     match kind {
         Kind::Switch => "true or false",
-        Kind::Path => "a string",
-        Kind::Addresses => "a string or an array of strings",
+        Kind::Path | Kind::Choice(_) => "a string",
+        Kind::Rate => "an integer or a string like \"100:1000\"",
+        Kind::Addresses | Kind::Networks => "a string or an array of strings",
         Kind::Number(Unit::Bytes) => "an integer or a string like \"64MiB\"",
         Kind::Number(_) => "an integer",
     }
@@ -150,7 +157,8 @@ mod tests {
     #[test]
     fn every_key_is_read() {
         let raw = parsed(
-            "dev = true\ndata_dir = '/srv/q'\nlisten = ['127.0.0.1:1', '[::1]:2']\nmax_memory = '64MiB'\n\
+            "rate_limit = 5\naddress_rate_limit = '5:9'\ntrusted_proxy = ['::1', '10.0.0.0/8']\n\
+             forwarded_header = 'forwarded'\ndev = true\ndata_dir = '/srv/q'\nlisten = ['127.0.0.1:1', '[::1]:2']\nmax_memory = '64MiB'\n\
              workers = 0x10\nidle_timeout_ms = 1_000\n",
         )
         .unwrap();
@@ -162,7 +170,11 @@ mod tests {
         assert_eq!(texts(Id::Workers), ["16"]);
         assert_eq!(texts(Id::IdleTimeout), ["1000"]);
         let Source::File(place) = &raw.get(Id::IdleTimeout).unwrap().source else { panic!("a file") };
-        assert_eq!((place.line, place.column), (6, 19));
+        assert_eq!((place.line, place.column), (10, 19));
+        assert_eq!(texts(Id::RateLimit), ["5"]);
+        assert_eq!(texts(Id::AddressRateLimit), ["5:9"]);
+        assert_eq!(texts(Id::TrustedProxy), ["::1", "10.0.0.0/8"]);
+        assert_eq!(texts(Id::ForwardedHeader), ["forwarded"]);
     }
 
     #[test]

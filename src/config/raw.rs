@@ -108,11 +108,13 @@ mod tests {
     }
 
     #[test]
-    fn only_addresses_repeat() {
+    fn only_addresses_and_networks_repeat() {
         let mut raw = Raw::default();
         assert!(raw.add_flag(Id::Listen, "a".into()).is_ok());
         assert!(raw.add_flag(Id::Listen, "b".into()).is_ok());
         assert_eq!(raw.get(Id::Listen).unwrap().texts, ["a", "b"]);
+        assert!(raw.add_flag(Id::TrustedProxy, "a".into()).is_ok());
+        assert!(raw.add_flag(Id::TrustedProxy, "b".into()).is_ok());
         assert!(raw.add_flag(Id::Workers, "1".into()).is_ok());
         assert_eq!(raw.add_flag(Id::Workers, "1".into()).unwrap_err().name, "workers");
     }

@@ -4,6 +4,7 @@
 //! (`QUANTONIUM_DATA_DIR`) and the key of the TOML file (`data_dir`); its kind, bounds, default and help give
 //! the parser and the help text. Invariant, held at compile time: row `i` belongs to the `Id` of number `i`.
 
+use crate::http::forwarded::Field;
 use crate::limits;
 
 /// What every environment variable of the program begins with.
@@ -27,9 +28,13 @@ pub enum Id {
     AcceptStoreRollback,
     Listen,
     InsecureHttp,
+    TrustedProxy,
+    ForwardedHeader,
     MaxConnections,
     MaxConnectionsPerAddress,
     MaxRequestsPerConnection,
+    RateLimit,
+    AddressRateLimit,
     MaxMemory,
     HeadTimeout,
     BodyTimeout,
@@ -55,8 +60,14 @@ pub enum Kind {
     Switch,
     /// A path.
     Path,
-    /// Addresses with ports; the only kind that may be repeated.
+    /// Addresses with ports; may be repeated.
     Addresses,
+    /// Networks in CIDR notation; may be repeated.
+    Networks,
+    /// Requests in a second and at once; zero: no limit.
+    Rate,
+    /// One of these words.
+    Choice(&'static [&'static str]),
     /// A whole number within bounds.
     Number(Unit),
 }
@@ -170,7 +181,7 @@ impl Setting {
     /// Whether the flag may stand more than once.
     #[must_use]
     pub fn repeats(&self) -> bool {
-        self.kind == Kind::Addresses
+        matches!(self.kind, Kind::Addresses | Kind::Networks)
     }
 
     const fn bounded(mut self, floor: u64, ceiling: u64) -> Self {
@@ -207,7 +218,7 @@ const fn capacity(id: Id, name: &'static str, unit: Unit, default: u64, help: &'
 }
 
 /// Every setting, in the order of [`Id`].
-pub const SETTINGS: [Setting; 24] = [
+pub const SETTINGS: [Setting; 28] = [
     row(
         Id::Dev,
         "dev",
@@ -309,6 +320,22 @@ pub const SETTINGS: [Setting; 24] = [
         Group::Network,
         "Allow plain HTTP on an address that is not loopback: for use behind a proxy that speaks TLS",
     ),
+    row(
+        Id::TrustedProxy,
+        "trusted-proxy",
+        Kind::Networks,
+        Fallback::Nothing,
+        Group::Network,
+        "Believe proxies in this network whom they serve; repeat the flag or separate with commas",
+    ),
+    row(
+        Id::ForwardedHeader,
+        "forwarded-header",
+        Kind::Choice(&Field::NAMES),
+        Fallback::Text("x-forwarded-for"),
+        Group::Network,
+        "Field in which trusted proxies say so: x-forwarded-for or forwarded (RFC 7239)",
+    ),
     capacity(
         Id::MaxConnections,
         "max-connections",
@@ -333,6 +360,22 @@ pub const SETTINGS: [Setting; 24] = [
         "Requests on one connection before it is closed",
     )
     .bounded(limits::REQUESTS_PER_CONNECTION_FLOOR_COUNT, limits::REQUESTS_PER_CONNECTION_CEILING_COUNT),
+    row(
+        Id::RateLimit,
+        "rate-limit",
+        Kind::Rate,
+        Fallback::Text("0"),
+        Group::Capacity,
+        "Requests of an API key that has no limit of its own; beyond it 429; 0: no limit",
+    ),
+    row(
+        Id::AddressRateLimit,
+        "address-rate-limit",
+        Kind::Rate,
+        Fallback::Text("100:1000"),
+        Group::Capacity,
+        "Requests of a client address (IPv6: one /64) without a valid credential; 0: no limit",
+    ),
     capacity(
         Id::MaxMemory,
         "max-memory",

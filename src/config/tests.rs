@@ -4,7 +4,10 @@ use core::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use super::*;
+use crate::http::forwarded::Field;
 use crate::limits;
+use crate::network::Network;
+use crate::quota::Rate;
 
 const MACHINE: Machine = Machine { processors: 3 };
 
@@ -57,10 +60,14 @@ fn defaults_are_those_of_limits() {
         accept_store_rollback: false,
         listen: vec!["127.0.0.1:8080".parse().unwrap()],
         insecure_http: false,
+        trusted_proxies: Vec::new(),
+        forwarded_field: Field::XForwardedFor,
         workers: 3,
         max_connections: limits::CONNECTIONS_DEFAULT_COUNT,
         max_connections_per_address: NonZeroUsize::new(limits::CONNECTIONS_PER_ADDRESS_DEFAULT_COUNT),
         max_requests_per_connection: limits::REQUESTS_PER_CONNECTION_DEFAULT_COUNT,
+        rate_limit: None,
+        address_rate_limit: Rate::new(100, 1_000),
         max_memory_bytes: limits::LEASE_BUDGET_DEFAULT_BYTES,
         head_timeout_ms: limits::HEAD_READ_MAX_MILLIS,
         body_timeout_ms: limits::BODY_READ_MAX_MILLIS,
@@ -265,6 +272,28 @@ fn the_gap_inside_a_body_fits_into_the_whole() {
 fn no_limit_per_address_is_said_by_zero() {
     let config = config(&[DEV, (Id::MaxConnectionsPerAddress, "0")], &[]).unwrap();
     assert_eq!(config.max_connections_per_address, None);
+}
+
+#[test]
+fn limits_and_proxies_are_taken_from_every_source() {
+    let file =
+        ConfigFile::new("proxies", "dev = true\naddress_rate_limit = 0\ntrusted_proxy = '10.0.0.0/8'\n");
+    let in_file = ("QUANTONIUM_CONFIG", file.path());
+    let found =
+        config(&[(Id::RateLimit, "7:9")], &[in_file, ("QUANTONIUM_FORWARDED_HEADER", "forwarded")]).unwrap();
+    assert_eq!((found.rate_limit, found.address_rate_limit), (Rate::new(7, 9), None));
+    assert_eq!(found.trusted_proxies, [Network::parse("10.0.0.0/8").unwrap()]);
+    assert_eq!(found.forwarded_field, Field::Forwarded);
+    let flags = [(Id::TrustedProxy, "::1"), (Id::TrustedProxy, "127.0.0.1,192.0.2.0/24")];
+    assert_eq!(config(&flags, &[in_file]).unwrap().trusted_proxies.len(), 3, "a stronger source replaces");
+    for (id, text, refusal) in [
+        (Id::RateLimit, "fast", "--rate-limit: fast is not PER_SECOND or PER_SECOND:BURST"),
+        (Id::TrustedProxy, "10.0.0.1/8", "--trusted-proxy: \"10.0.0.1/8\" has bits set behind its prefix"),
+        (Id::ForwardedHeader, "via", "--forwarded-header: via is not x-forwarded-for or forwarded (set on"),
+    ] {
+        let found = config(&[DEV, (id, text)], &[]).unwrap_err();
+        assert!(found.starts_with(refusal), "{found}");
+    }
 }
 
 #[test]

@@ -9,7 +9,11 @@ use std::path::PathBuf;
 
 use super::error::shown;
 use super::settings::{Setting, Unit};
-use crate::limits::LISTENERS_MAX_COUNT;
+use crate::limits::{
+    LISTENERS_MAX_COUNT, RATE_BURST_CEILING_COUNT, RATE_CEILING_COUNT, TRUSTED_PROXIES_MAX_COUNT,
+};
+use crate::network::Network;
+use crate::quota::Rate;
 
 const UNITS: [(&str, u64); 3] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
 
@@ -98,6 +102,58 @@ pub(super) fn addresses(texts: &[OsString]) -> Result<Vec<SocketAddr>, String> {
     Ok(all)
 }
 
+/// Networks from texts that may each hold several, separated by commas.
+///
+/// # Errors
+/// The half sentence for the message.
+pub(super) fn networks(texts: &[OsString]) -> Result<Vec<Network>, String> {
+    let mut all = Vec::new();
+    for text in texts {
+        for part in text.to_string_lossy().split(',').map(str::trim) {
+            let network =
+                Network::parse(part).map_err(|error| format!("\"{}\" {error}", shown(OsStr::new(part))))?;
+            if all.len() == TRUSTED_PROXIES_MAX_COUNT {
+                return Err(format!("more than {TRUSTED_PROXIES_MAX_COUNT} networks"));
+            }
+            all.push(network);
+        }
+    }
+    Ok(all)
+}
+
+/// A rate: `PER_SECOND` or `PER_SECOND:BURST`; none for zero.
+///
+/// # Errors
+/// The half sentence for the message.
+pub(super) fn rate(text: &OsStr) -> Result<Option<Rate>, String> {
+    let whole = text.to_str().unwrap_or_default();
+    let (front, end) = whole.split_once(':').map_or((whole, None), |(front, end)| (front, Some(end)));
+    let digits =
+        |part: &str| part.bytes().all(|byte| byte.is_ascii_digit()).then(|| part.parse().ok()).flatten();
+    let rate = match (digits(front), end.map(digits)) {
+        (Some(0), None) => return Ok(None),
+        (Some(per_second), None) => Rate::of(per_second),
+        (Some(per_second), Some(Some(burst))) => Rate::new(per_second, burst),
+        _ => None,
+    };
+    rate.map(Some).ok_or_else(|| {
+        format!(
+            "{} is not PER_SECOND or PER_SECOND:BURST, like 100:1000, from 1:1 to \
+             {RATE_CEILING_COUNT}:{RATE_BURST_CEILING_COUNT}, nor 0 for no limit",
+            shown(text)
+        )
+    })
+}
+
+/// One of the words of a setting.
+///
+/// # Errors
+/// The half sentence for the message.
+pub(super) fn choice(words: &[&'static str], text: &OsStr) -> Result<&'static str, String> {
+    let found = words.iter().find(|word| text == **word);
+    found.copied().ok_or_else(|| format!("{} is not {}", shown(text), words.join(" or ")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::settings::Id;
@@ -167,6 +223,65 @@ mod tests {
         );
         assert!(addresses(&[]).unwrap_err().starts_with("an empty list"));
         assert!(addresses(&["127.0.0.1:0,".repeat(300).into()]).unwrap_err().starts_with("more than"));
+    }
+
+    #[test]
+    fn networks_are_split_at_commas() {
+        let shown = |texts: &[&str]| {
+            let texts: Vec<OsString> = texts.iter().map(OsString::from).collect();
+            networks(&texts).map(|all| all.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        assert_eq!(
+            shown(&["10.0.0.0/8, ::1", "192.0.2.1"]).unwrap(),
+            ["10.0.0.0/8", "::1/128", "192.0.2.1/32"]
+        );
+        assert_eq!(
+            shown(&["10.0.0.0/8,10.0.0.1/8"]).unwrap_err(),
+            "\"10.0.0.1/8\" has bits set behind its prefix: give the network's first address, or no prefix"
+        );
+        assert!(shown(&["proxy.example"]).unwrap_err().starts_with("\"proxy.example\" is not a network"));
+        assert!(shown(&["10.0.0.0/33"]).unwrap_err().contains("no prefix length"));
+        assert!(shown(&[""]).is_err() && shown(&["10.0.0.0/8,"]).is_err());
+        let many = |count: usize| shown(&[&vec!["10.0.0.0/8"; count].join(",")]);
+        assert!(many(TRUSTED_PROXIES_MAX_COUNT).is_ok());
+        assert!(many(TRUSTED_PROXIES_MAX_COUNT + 1).unwrap_err().starts_with("more than"));
+    }
+
+    #[test]
+    fn a_rate_has_a_burst_or_gets_one() {
+        let read = |text: &str| rate(OsStr::new(text));
+        assert_eq!(read("0"), Ok(None));
+        assert_eq!(read("100:1000"), Ok(Rate::new(100, 1_000)));
+        assert_eq!(read("5"), Ok(Rate::new(5, 50)));
+        assert_eq!(read("1000000:10000000"), Ok(Rate::new(1_000_000, 10_000_000)));
+        for text in [
+            "",
+            ":",
+            "0:5",
+            "5:0",
+            "5:",
+            ":5",
+            "-1",
+            "+1",
+            "1:2:3",
+            " 1",
+            "1.5",
+            "1000001",
+            "1:10000001",
+            "99999999999",
+        ] {
+            let refusal = read(text).unwrap_err();
+            assert!(refusal.contains("is not PER_SECOND or PER_SECOND:BURST"), "{text}: {refusal}");
+        }
+    }
+
+    #[test]
+    fn a_choice_is_one_of_its_words() {
+        let read = |text: &str| choice(&["file", "stdout"], OsStr::new(text));
+        assert_eq!(read("stdout"), Ok("stdout"));
+        for text in ["", "File", "both"] {
+            assert_eq!(read(text), Err(format!("{text} is not file or stdout")));
+        }
     }
 
     #[test]

@@ -136,8 +136,7 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
         self.wait_for_room().await;
         let Workspace { input, current, .. } = &*self.ws;
         let Some(head) = &current.head else { return };
-        let (bytes, peer, id) = (input.filled(), self.peer, &current.id);
-        let arrival = Arrival { head, bytes, peer, id, started: current.started };
+        let arrival = arrival(head, input.filled(), self.peer, current);
         self.env.service.lost(&admission, &arrival);
         // Whether it could be told or not: nothing waits for it.
         let _ = self.channel.turn().committed().await;
@@ -178,8 +177,10 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
         let Some(head) = &current.head else { return Err(End::Lost) };
         let mut responder = Responder::new(output, terms(current, current.last));
         let (bytes, rest) = input.filled_mut().split_at_mut_checked(head.len).ok_or(End::Lost)?;
-        let arrival = Arrival { head, bytes, peer: self.peer, id: &current.id, started: current.started };
-        let request = Request { arrival, body: rest.get_mut(..body).unwrap_or_default() };
+        let request = Request {
+            arrival: arrival(head, bytes, self.peer, current),
+            body: rest.get_mut(..body).unwrap_or_default(),
+        };
         self.env.service.serve(admission, request, &mut responder).await;
         let (mark, closed) = responder.finish();
         marks.push(mark);
@@ -196,9 +197,10 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
         if head.method == Method::Other {
             responder.fault(&Refusal::UnknownMethod.into(), &[]);
         } else {
-            let (bytes, peer, id) = (input.filled(), self.peer, &current.id);
-            let arrival = Arrival { head, bytes, peer, id, started: current.started };
+            let arrival = arrival(head, input.filled(), self.peer, current);
             if let Some(admitted) = self.env.service.admit(&arrival, &mut responder) {
+                // What the reply will tell of a limit, whoever writes it.
+                current.quota = responder.quota();
                 return Ok(Some(admitted));
             }
         }
@@ -222,6 +224,7 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
             || turn.draining()
             || *self.served >= self.env.bounds.requests
             || turn.now() >= self.expiry;
+        self.ws.current.client = self.env.forwarding.client(self.peer, &head, self.ws.input.filled());
         self.ws.current.head = Some(head);
         self.ws.current.last = last;
         let buffered = self.ws.input.filled().len().saturating_sub(head.len);
@@ -243,8 +246,7 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
         let mut responder = Responder::new(output, terms(current, true));
         responder.fault(fault, fields);
         if let (Some(admission), Some(head)) = (self.admission.take(), &current.head) {
-            let (bytes, peer, id) = (input.filled(), self.peer, &current.id);
-            let arrival = Arrival { head, bytes, peer, id, started: current.started };
+            let arrival = arrival(head, input.filled(), self.peer, current);
             self.env.service.refused(&admission, &arrival, fault.code, &mut responder);
         }
         marks.push(responder.finish().0);
@@ -259,6 +261,7 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
         self.ws.input.consume(length.saturating_add(body));
         self.ws.scan = HeadScan::default();
         self.ws.current.started = Moment::NEVER;
+        self.ws.current.quota = None;
         if goes_on { End::Linger } else { End::Close }
     }
 }
@@ -272,7 +275,19 @@ pub(super) fn terms(current: &Current, close: bool) -> Terms<'_> {
         Version::Http10 => Persistence::KeepAlive,
         Version::Http11 => Persistence::Implied,
     };
-    Terms { id: &current.id, date: &current.date, head_only, persistence, started: current.started }
+    let Current { id, date, started, quota, .. } = current;
+    Terms { id, date, head_only, persistence, started: *started, quota: *quota }
+}
+
+/// The request in hand as the service sees it.
+pub(super) fn arrival<'a>(
+    head: &'a Head,
+    bytes: &'a [u8],
+    peer: IpAddr,
+    current: &'a Current,
+) -> Arrival<'a> {
+    let Current { id, started, client, .. } = current;
+    Arrival { head, bytes, peer, client: *client, id, started: *started }
 }
 
 /// The length of a body that was announced in bytes; nothing for one that no lease could hold, whatever the route.

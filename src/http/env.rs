@@ -5,10 +5,13 @@
 //! once in a worker's life.
 
 use core::cell::{Cell, RefCell};
+use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::clock::{Moment, WallTime};
 use crate::http::date::{Date, DateCache, imf_fixdate};
+use crate::http::forwarded::Forwarding;
 use crate::http::head::Head;
 use crate::http::problem::{PROBLEM_TYPE, Problem};
 use crate::http::reply::{BodyLength, Persistence, ReplyHead};
@@ -19,6 +22,7 @@ use crate::limits::{
     REPLY_PROBLEM_MAX_BYTES, REQUESTS_PER_CONNECTION_DEFAULT_COUNT, WRITE_STALL_MAX_MILLIS,
 };
 use crate::model::RequestId;
+use crate::quota::Quota;
 use crate::reactor::{Buffer, Pool};
 
 /// The bounds that a configuration may set.
@@ -71,12 +75,17 @@ pub(super) struct Current {
     pub(super) started: Moment,
     /// Whether the connection ends with it.
     pub(super) last: bool,
+    /// Who sent it: the peer, or whom a trusted proxy names.
+    pub(super) client: IpAddr,
+    /// What is left of the client's limit, once the service has said so.
+    pub(super) quota: Option<Quota>,
 }
 
 impl Current {
     fn none() -> Self {
         let (id, date) = (RequestId::new(0, 0), imf_fixdate(WallTime::default()));
-        Self { head: None, id, date, started: Moment::NEVER, last: false }
+        let client = Ipv4Addr::UNSPECIFIED.into();
+        Self { head: None, id, date, started: Moment::NEVER, last: false, client, quota: None }
     }
 }
 
@@ -87,6 +96,8 @@ pub struct Env<S> {
     pub service: S,
     /// The bounds in force.
     pub bounds: Bounds,
+    /// Which proxies are believed.
+    pub forwarding: Arc<Forwarding>,
     pool: Rc<Pool>,
     first_id: u64,
     requests: Cell<u64>,
@@ -98,10 +109,17 @@ pub struct Env<S> {
 impl<S> Env<S> {
     /// The environment of a worker; `first_id` is random for each start.
     #[must_use]
-    pub fn new(service: S, pool: Rc<Pool>, bounds: Bounds, first_id: u64) -> Rc<Self> {
+    pub fn new(
+        service: S,
+        pool: Rc<Pool>,
+        bounds: Bounds,
+        forwarding: Arc<Forwarding>,
+        first_id: u64,
+    ) -> Rc<Self> {
         Rc::new(Self {
             service,
             bounds,
+            forwarding,
             pool,
             first_id,
             requests: Cell::new(0),
@@ -112,7 +130,7 @@ impl<S> Env<S> {
 
     /// A whole refusal that needs no lease. The connection ends with it, and the client may try again.
     #[must_use]
-    pub fn refusal(&self, fault: &Fault<'_>, now: WallTime) -> Vec<u8> {
+    pub fn refusal(&self, fault: &Fault<'_>, now: WallTime, quota: Option<Quota>) -> Vec<u8> {
         let mut bytes = vec![0; REPLY_PROBLEM_MAX_BYTES];
         let id = self.next_id();
         let Fault { status, code, detail } = *fault;
@@ -125,6 +143,7 @@ impl<S> Env<S> {
             body: BodyLength::Known(problem.len() as u64),
             persistence: Persistence::Close,
             fields: &[("Retry-After", b"1")],
+            quota,
         };
         let head_len = head.write(&mut bytes).map_or(0, |written| written.len);
         let body_len = bytes.get_mut(head_len..).and_then(|rest| problem.write(rest)).unwrap_or(0);

@@ -6,6 +6,7 @@
 
 use super::fields::Fields;
 use super::framing::Framing;
+use super::grammar::trim;
 use super::refusal::Refusal;
 use super::scan::{HeadScan, Lines};
 use super::span::Span;
@@ -32,6 +33,8 @@ pub struct Head {
     pub framing: Framing,
     /// Length of the head in bytes, skipped empty lines and its own empty line included.
     pub len: usize,
+    /// Where the first field line begins.
+    fields_at: u16,
     path: Span,
     query: Option<Span>,
     host: Option<Span>,
@@ -132,6 +135,19 @@ impl Head {
         self.request_id.map(|span| span.of_bytes(bytes))
     }
 
+    /// The values of every line of the field `name`, the last line first.
+    ///
+    /// They are looked for each time: for fields of which no place is kept, since hardly any request has them.
+    pub fn values_from_last<'a>(&self, bytes: &'a [u8], name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        let lines = bytes.get(usize::from(self.fields_at)..self.len).unwrap_or_default();
+        // The head is known to be well formed: its lines end in CR LF, and each has a colon behind its name.
+        lines.rsplit(|byte| *byte == b'\n').filter_map(move |line| {
+            let (found, value) = line.split_at_checked(name.len())?;
+            let [b':', value @ .., b'\r'] = value else { return None };
+            found.eq_ignore_ascii_case(name.as_bytes()).then(|| trim(value))
+        })
+    }
+
     fn conclude(lines: &Lines, fields: &Fields) -> Result<Self, Refusal> {
         let request = lines.request;
         let framing = fields.framing.conclude(request.version)?;
@@ -146,6 +162,7 @@ impl Head {
             coded_content: fields.coded_content,
             framing,
             len: lines.end,
+            fields_at: u16::try_from(lines.fields_start).map_err(|_| Refusal::HeadTooLarge)?,
             path: request.path,
             query: request.query,
             host: request.authority.or(fields.host),
@@ -210,6 +227,16 @@ mod tests {
         assert_eq!(parsed.query(head), Some(&b"q"[..]));
         let head = b"GET http://a.example/ HTTP/1.1\r\n\r\n";
         assert_eq!(Head::parse(head).unwrap_err(), Refusal::MissingHost);
+    }
+
+    #[test]
+    fn every_line_of_a_field_is_found_from_the_last_on() {
+        let head = b"\r\nGET /via:1 HTTP/1.1\r\nHost: a\r\nVia: 1\r\nvia:\t 2 ,3 \r\nVia2: x\r\nX-Via: y\r\nVIA:\r\n\r\nVia: 4\r\n";
+        let parsed = Head::parse(head).unwrap().unwrap();
+        let found: Vec<&[u8]> = parsed.values_from_last(head, "via").collect();
+        assert_eq!(found, [&b""[..], b"2 ,3", b"1"]);
+        assert_eq!(parsed.values_from_last(head, "get /via").count(), 0, "the request line is no field");
+        assert_eq!(parsed.values_from_last(b"", "via").count(), 0);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! HTTP/1.0 and HTTP/1.1: what stands on the wire, and nothing of the application.
 //!
-//! Owns the parsing of request heads ([`scan`], [`target`], [`fields`], [`framing`], put together in [`head`]),
+//! Owns the parsing of request heads ([`scan`], [`target`], [`fields`], [`framing`], put together in [`head`]), of
+//! whom proxies name ([`forwarded`]),
 //! of bodies ([`chunked`]), queries ([`query`]) and media types ([`media`]), and the writing of replies
 //! ([`status`], [`date`], [`reply`], [`problem`]). Invariants: these parts do no I/O and take no memory from the
 //! heap unless a function says so; input that two parsers could read in two ways is refused ([`refusal`]), never
@@ -11,6 +12,7 @@ pub mod connection;
 pub mod date;
 pub mod env;
 pub mod fields;
+pub mod forwarded;
 pub mod framing;
 pub mod grammar;
 pub mod head;

@@ -58,6 +58,7 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
             head_only: mark.head_only,
             persistence: Persistence::Close,
             started: current.started,
+            quota: mark.quota,
         };
         let mut responder = Responder::new(output, terms);
         responder.fault(&AUDIT_UNAVAILABLE, &[("Retry-After", b"1")]);
@@ -71,7 +72,7 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
             return end;
         }
         // The one place that asks the allocator because no lease is left: a kilobyte, for as long as it takes to send.
-        let refusal = self.env.refusal(&OVERLOADED, self.channel.turn().wall());
+        let refusal = self.env.refusal(&OVERLOADED, self.channel.turn().wall(), self.ws.current.quota);
         match self.channel.send_all(&refusal, self.env.bounds.write_millis).await {
             Ok(()) => End::Linger,
             Err(_) => End::Lost,

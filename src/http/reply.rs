@@ -1,6 +1,7 @@
 //! Writing the head of a reply, without heap and without formatting machinery.
 //!
-//! Owns [`ReplyHead`], the fields that every reply carries, and the time stamp that is filled in last. Invariants:
+//! Owns [`ReplyHead`], the fields that every reply carries, those that tell a client of its limit, and the time stamp
+//! that is filled in last. Invariants:
 //! no value with a line end or another control character is ever written; a reply that has no body says no length;
 //! the stamp has a fixed width, so writing it moves nothing; a head never exceeds `limits::REPLY_HEAD_MAX_BYTES`.
 
@@ -10,6 +11,7 @@ use super::status::Status;
 use crate::cursor::Cursor;
 use crate::limits::REPLY_HEAD_MAX_BYTES;
 use crate::model::RequestId;
+use crate::quota::Quota;
 
 /// The interim reply that asks for the body (RFC 9110, section 15.2.1).
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -36,6 +38,10 @@ const MILLIS_AT: usize = 0;
 const MICROS_OF_MILLIS_AT: usize = "00000.".len();
 const SECONDS_AT: usize = STAMP_BYTES - "000.000000".len();
 const MICROS_OF_SECONDS_AT: usize = STAMP_BYTES - "000000".len();
+
+/// The draft that says what `RateLimit-Policy` and `RateLimit` mean; the fields with `X-` are what clients know from
+/// before it.
+pub const RATE_LIMIT_DRAFT: &str = "draft-ietf-httpapi-ratelimit-headers-10";
 
 /// Width of a length that is filled in: enough for whatever a lease holds.
 const LENGTH_BYTES: usize = 10;
@@ -80,6 +86,8 @@ pub struct ReplyHead<'a> {
     pub persistence: Persistence,
     /// Further fields of this reply: `Allow`, `WWW-Authenticate`, `Retry-After`.
     pub fields: &'a [(&'a str, &'a [u8])],
+    /// What is left of the limit that the client is held to, if it is held to one.
+    pub quota: Option<Quota>,
 }
 
 /// A reply head that was written.
@@ -138,6 +146,9 @@ impl ReplyHead<'_> {
             cursor.put(b": ")?;
             cursor.put(value)?;
         }
+        if let Some(quota) = &self.quota {
+            put_quota(&mut cursor, quota)?;
+        }
         cursor.put(b"\r\n\r\n")?;
         (cursor.position() <= REPLY_HEAD_MAX_BYTES).then_some(Written {
             len: cursor.position(),
@@ -145,6 +156,35 @@ impl ReplyHead<'_> {
             length_at,
         })
     }
+}
+
+/// Writes the fields that tell of a limit: Structured Fields (RFC 9651), sections 3 and 4 of [`RATE_LIMIT_DRAFT`].
+fn put_quota(cursor: &mut Cursor<'_>, quota: &Quota) -> Option<()> {
+    let Quota { policy, limit, window_seconds, remaining, reset_seconds } = quota;
+    // Nothing of a name that would end its string.
+    if !is_token(policy.as_bytes()) {
+        return None;
+    }
+    for (name, [first, second], [one, two]) in [
+        (&b"\r\nRateLimit-Policy: \""[..], [&b"\";q="[..], b";w="], [limit, window_seconds]),
+        (b"\r\nRateLimit: \"", [b"\";r=", b";t="], [remaining, reset_seconds]),
+    ] {
+        cursor.put(name)?;
+        cursor.put(policy.as_bytes())?;
+        cursor.put(first)?;
+        cursor.put_number(u64::from(*one), 0)?;
+        cursor.put(second)?;
+        cursor.put_number(u64::from(*two), 0)?;
+    }
+    for (name, number) in [
+        (&b"\r\nX-RateLimit-Limit: "[..], limit),
+        (b"\r\nX-RateLimit-Remaining: ", remaining),
+        (b"\r\nX-RateLimit-Reset: ", reset_seconds),
+    ] {
+        cursor.put(name)?;
+        cursor.put_number(u64::from(*number), 0)?;
+    }
+    Some(())
 }
 
 /// Fills in the length of a body that was [`BodyLength::Later`]; `length_at` is that of the same bytes' [`Written`].
@@ -210,6 +250,7 @@ mod tests {
             body: BodyLength::Known(1_204),
             persistence: Persistence::Implied,
             fields,
+            quota: None,
         };
         change(&mut head);
         let mut target = [0u8; REPLY_HEAD_MAX_BYTES + 64];
@@ -295,6 +336,41 @@ mod tests {
         for name in ["", "A B", "A:", "A\r\n"] {
             assert!(write_fields(&[(name, b"")], |_| {}).is_none(), "{name:?}");
         }
+    }
+
+    #[test]
+    fn a_limit_is_told_in_the_words_of_the_draft() {
+        assert!(RATE_LIMIT_DRAFT.ends_with("-10"), "read the new one before its number is changed");
+        let quota = Quota { policy: "key", limit: 1_000, window_seconds: 10, remaining: 7, reset_seconds: 9 };
+        let (text, _) = write_fields(&[("Allow", b"GET")], |head| head.quota = Some(quota)).unwrap();
+        assert!(text.ends_with(
+            "\r\nAllow: GET\r\nRateLimit-Policy: \"key\";q=1000;w=10\r\nRateLimit: \"key\";r=7;t=9\r\n\
+             X-RateLimit-Limit: 1000\r\nX-RateLimit-Remaining: 7\r\nX-RateLimit-Reset: 9\r\n\r\n"
+        ));
+        assert!(!write(|_| {}).unwrap().0.contains("RateLimit"));
+        for policy in ["", "a\"b", "a\r\nb", "a b"] {
+            assert!(write(|head| head.quota = Some(Quota { policy, ..quota })).is_none(), "{policy:?}");
+        }
+    }
+
+    #[test]
+    fn the_longest_limit_leaves_room_for_other_fields() {
+        let most = u32::MAX;
+        let quota = Quota {
+            policy: "address",
+            limit: most,
+            window_seconds: most,
+            remaining: most,
+            reset_seconds: most,
+        };
+        let (_, written) = write(|head| {
+            head.quota = Some(quota);
+            head.persistence = Persistence::KeepAlive;
+            head.body = BodyLength::Known(u64::MAX);
+            head.content_type = Some("application/problem+json");
+        })
+        .unwrap();
+        assert!(written.len + 1_000 <= REPLY_HEAD_MAX_BYTES, "{}", written.len);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! One reply on its way into the output buffer.
 //!
 //! Owns [`Responder`], [`Fault`] and [`Mark`]. Invariants: a reply is complete and correctly framed or it is replaced
-//! by a 500; the reply to HEAD is that to GET without its body; a reply after which the connection ends says so.
+//! by a 500; the reply to HEAD is that to GET without its body; a reply after which the connection ends says so; whatever
+//! is written after a limit was named tells of it.
 
 use crate::clock::Moment;
 use crate::http::date::Date;
@@ -11,6 +12,7 @@ use crate::http::reply::{self, BodyLength, Persistence, ReplyHead};
 use crate::http::status::Status;
 use crate::limits::REPLY_HEAD_MAX_BYTES;
 use crate::model::RequestId;
+use crate::quota::Quota;
 use crate::reactor::Buffer;
 
 pub use crate::reactor::Exhausted;
@@ -69,6 +71,8 @@ pub struct Mark {
     pub id: RequestId,
     /// Whether its request was HEAD.
     pub head_only: bool,
+    /// What it tells of a limit.
+    pub quota: Option<Quota>,
 }
 
 /// What the connection knows of a reply before it is written.
@@ -84,6 +88,8 @@ pub struct Terms<'a> {
     pub persistence: Persistence,
     /// When the request began.
     pub started: Moment,
+    /// What is left of the client's limit, if it is known by now.
+    pub quota: Option<Quota>,
 }
 
 /// Writes one reply.
@@ -118,6 +124,17 @@ impl<'a> Responder<'a> {
     /// Lets the connection end after this reply. Takes effect with the next [`begin`](Self::begin).
     pub fn close(&mut self) {
         self.terms.persistence = Persistence::Close;
+    }
+
+    /// Lets the reply tell what is left of a limit, and a refusal by the connection that replaces it too. Takes effect
+    /// with the next [`begin`](Self::begin), or with the [`fault`](Self::fault) that says it is used up.
+    pub fn limit(&mut self, quota: Quota) {
+        self.terms.quota = Some(quota);
+    }
+
+    /// What the reply tells of a limit.
+    pub(super) fn quota(&self) -> Option<Quota> {
+        self.terms.quota
     }
 
     /// Notes that an audit line tells of this request, appended in this round of the tick commit.
@@ -186,6 +203,7 @@ impl<'a> Responder<'a> {
             body: length,
             persistence: self.terms.persistence,
             fields,
+            quota: self.terms.quota,
         };
         let written = head.write(self.output.room_mut()).ok_or(Exhausted)?;
         self.output.advance(written.len);
@@ -251,8 +269,8 @@ impl<'a> Responder<'a> {
                 }
             }
         }
-        let Terms { id, head_only, persistence, .. } = self.terms;
-        let mark = Mark { start: self.start, audited: self.audited, id: *id, head_only };
+        let Terms { id, head_only, persistence, quota, .. } = self.terms;
+        let mark = Mark { start: self.start, audited: self.audited, id: *id, head_only, quota };
         (mark, persistence == Persistence::Close)
     }
 

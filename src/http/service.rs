@@ -19,8 +19,11 @@ pub struct Arrival<'a> {
     pub head: &'a Head,
     /// The bytes of the head, into which it points.
     pub bytes: &'a [u8],
-    /// The client.
+    /// The other end of the connection.
     pub peer: IpAddr,
+    /// The client: the peer, or, if that is a trusted proxy, whom it names. Everything that depends on where a request
+    /// comes from goes by it.
+    pub client: IpAddr,
     /// The identifier of the request.
     pub id: &'a RequestId,
     /// When its first byte was seen.

@@ -23,7 +23,7 @@
 use crate::clock::Moment;
 use crate::cursor::Cursor;
 use crate::http::chunked::{CHUNK_FRAME_MAX_BYTES, ChunkFrame, ChunkedDecoder};
-use crate::http::connection::{Busy, End, terms};
+use crate::http::connection::{Busy, End, arrival, terms};
 use crate::http::env::{Bounds, Workspace};
 use crate::http::framing::Framing;
 use crate::http::head::Head;
@@ -345,7 +345,7 @@ impl<T: Transport, S: Service> Exchange for Stream<'_, '_, T, S> {
     fn arrival(&self) -> Arrival<'_> {
         let Busy { ws, peer, .. } = &*self.busy;
         let bytes = ws.input.filled().get(..self.head).unwrap_or_default();
-        Arrival { head: &self.request, bytes, peer: *peer, id: &ws.current.id, started: ws.current.started }
+        arrival(&self.request, bytes, *peer, &ws.current)
     }
 
     fn length(&self) -> Option<u64> {
@@ -403,6 +403,7 @@ impl<T: Transport, S: Service> Exchange for Stream<'_, '_, T, S> {
             body: opening.length.map_or(BodyLength::Chunked, BodyLength::Known),
             persistence: terms.persistence,
             fields: opening.fields,
+            quota: terms.quota,
         };
         output.reserve(REPLY_PROBLEM_MAX_BYTES).map_err(|_| Cut::Fault(OVERLOADED))?;
         let written = head.write(output.room_mut()).ok_or(Cut::Lost)?;
@@ -440,8 +441,7 @@ impl<T: Transport, S: Service> Exchange for Stream<'_, '_, T, S> {
         output.consume(usize::MAX);
         current.last |= channel.turn().draining();
         let bytes = input.filled().get(..self.head).unwrap_or_default();
-        let arrival =
-            Arrival { head: &self.request, bytes, peer: *peer, id: &current.id, started: current.started };
+        let arrival = arrival(&self.request, bytes, *peer, current);
         // A refusal whose body was not read ends the connection.
         let mut responder = Responder::new(output, terms(current, current.last || !self.whole));
         write(&arrival, &mut responder);

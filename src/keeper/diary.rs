@@ -162,7 +162,7 @@ pub const fn mark(head: Head) -> StoreMark {
 }
 
 /// What the server does by itself has neither a principal nor an address.
-const fn about(id: &RequestId) -> Request<'_> {
+pub(super) const fn about(id: &RequestId) -> Request<'_> {
     Request {
         id,
         principal: None,

@@ -238,6 +238,8 @@ fn first_block(key: &Key) -> Option<(u32, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::WallTime;
+    use crate::keeper::tests::callers::make;
     use crate::store::RootKey;
 
     #[test]
@@ -256,5 +258,20 @@ mod tests {
         assert_eq!((group.contents.len(), group.weight), (1, weight));
         assert!(group.take(vec![(path(1), content(most))]).is_ok(), "what is replaced weighs nothing");
         assert_eq!(group.weight, weight);
+    }
+    #[test]
+    fn an_api_key_for_which_there_is_no_room_is_as_it_was_and_fits_the_next_group() {
+        let sealer = RootKey::take(&mut [7; 32]).sealer([1; 16]).unwrap();
+        let asked = |number| Asked { change: make(number, &["admin"]), origin: [1; 16] };
+        let mut draw = |_: &mut [u8]| Ok(());
+        let mut at = Circumstances { now: WallTime::default(), restore_window_seconds: 0, draw: &mut draw };
+        let mut group = Group::new(&sealer, State::default());
+        assert!(group.judge(&asked(1), &mut at));
+        group.weight = STORE_APPEND_MAX_BYTES;
+        assert!(!group.judge(&asked(2), &mut at));
+        assert_eq!((group.state.callers.len(), group.verdicts.len(), group.origins.len()), (1, 1, 1));
+        group.weight = 0;
+        assert!(group.judge(&asked(2), &mut at));
+        assert_eq!((group.state.callers.len(), group.contents.len()), (2, 2));
     }
 }

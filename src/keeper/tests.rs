@@ -1,5 +1,7 @@
 //! The keeper over a store in memory: groups, failures, others who write, ticks.
 
+pub(super) mod callers;
+
 use core::pin::pin;
 use core::task::{Context, Poll, Waker};
 use std::fs::{self, File};
@@ -166,9 +168,11 @@ fn effect(outcome: &Outcome) -> Effect {
     }
 }
 
-/// Everything that a ring says of its keys, apart from figures.
-fn all(ring: &Ring) -> Vec<Vec<u8>> {
-    let mut keys: Vec<_> = ring.keys().map(|key| encode_key(key).to_vec()).collect();
+/// Everything that a keeper says of its keys and API keys, apart from figures.
+fn all(desk: &Desk) -> Vec<Vec<u8>> {
+    let state = desk.publication.current();
+    let mut keys: Vec<_> = state.ring.keys().map(|key| encode_key(key).to_vec()).collect();
+    keys.extend(state.callers.keys().map(|key| crate::auth::encode_key(key).to_vec()));
     keys.sort();
     keys
 }
@@ -193,7 +197,7 @@ fn a_group_is_one_append_and_each_change_sees_those_before_it() {
         assert_eq!(*origins, [0, 2, 3].map(|number| RequestId::new(1, number).to_bytes()));
     }
     assert_eq!((desk.latest("a"), desk.latest("b"), desk.ring().len()), (2, 1, 2));
-    assert_eq!(all(&Desk::on(shelf.another()).ring()), all(&desk.ring()), "what was read back is the same");
+    assert_eq!(all(&Desk::on(shelf.another())), all(&desk), "what was read back is the same");
 }
 
 #[test]
@@ -308,7 +312,7 @@ fn of_a_failed_append_nothing_is_published_and_nobody_is_told_that_it_was() {
     let shelf = Shelf::default();
     let mut desk = Desk::on(shelf.another());
     desk.commit(vec![create("a")]);
-    let before = all(&desk.ring());
+    let before = all(&desk);
     for (fault, error) in [
         (AppendError::Full, ChangeError::StoreFull),
         (AppendError::Failed, ChangeError::StoreFailed),
@@ -330,7 +334,7 @@ fn of_a_failed_append_nothing_is_published_and_nobody_is_told_that_it_was() {
         let failed = Some(error);
         let unknown = Some(UNKNOWN);
         assert_eq!(errors, [failed, failed, failed, None, failed, unknown, failed], "{fault:?}");
-        assert_eq!(all(&desk.ring()), before);
+        assert_eq!(all(&desk), before);
     }
     assert_eq!(desk.errors(vec![rotate("a")]), [None], "the next change tries again");
     assert_eq!((shelf.revision(), desk.latest("a")), (2, 2));
@@ -393,7 +397,7 @@ fn a_keeper_that_comes_second_judges_anew() {
     assert!(first.ring().get_any("c").unwrap().deletion().is_some());
     let mut second = second.lock().unwrap();
     second.tick_after(1);
-    assert_eq!(all(&second.ring()), all(&first.ring()));
+    assert_eq!(all(&second), all(&first));
     // A key that another one destroyed goes here, too.
     first.tick_after(1_000 * WINDOW_SECONDS + 1);
     assert!(first.ring().get_any("c").is_none());
@@ -411,10 +415,12 @@ fn two_keepers_at_once_lose_nothing() {
             let mut desk = Desk::on(shelf);
             let mut rotations = 0;
             for number in 0..CHANGES {
-                let changes = vec![create(&format!("{own}{number}")), create("shared"), rotate("shared")];
+                let caller = callers::make(number + 1_000 * u32::from(own), &["hash"]);
+                let changes =
+                    vec![create(&format!("{own}{number}")), create("shared"), caller, rotate("shared")];
                 // Whoever is always second is told so, and has changed nothing.
                 match desk.errors(changes)[..] {
-                    [None, None, None] => rotations += 1,
+                    [None, None, None, None] => rotations += 1,
                     [Some(ChangeError::Unavailable), ..] => {}
                     ref errors => panic!("{errors:?}"),
                 }
@@ -426,11 +432,13 @@ fn two_keepers_at_once_lose_nothing() {
     let ((mut one, rotated), (mut other, rotated_there)) = (one.join().unwrap(), other.join().unwrap());
     one.tick_after(1);
     other.tick_after(1);
-    assert_eq!(all(&one.ring()), all(&other.ring()));
+    assert_eq!(all(&one), all(&other));
     assert_eq!(one.latest("shared"), 1 + rotated + rotated_there);
     assert_eq!(one.ring().len(), 1 + usize::try_from(rotated + rotated_there).unwrap());
+    let callers = one.publication.current().callers.len();
+    assert_eq!(callers, usize::try_from(rotated + rotated_there).unwrap());
     assert!(rotated > 0 && rotated_there > 0);
-    assert_eq!(all(&Desk::on(shelf.another()).ring()), all(&one.ring()));
+    assert_eq!(all(&Desk::on(shelf.another())), all(&one));
 }
 
 #[test]
@@ -502,7 +510,7 @@ fn what_does_not_fit_one_append_goes_into_the_next() {
     let errors = desk.errors((0..count).map(|number| restore(number, &fits)).collect());
     assert!(errors.iter().all(Option::is_none), "{errors:?}");
     assert_eq!((shelf.revision(), desk.ring().len()), (2, count));
-    assert_eq!(all(&Desk::on(shelf.another()).ring()), all(&desk.ring()));
+    assert_eq!(all(&Desk::on(shelf.another())), all(&desk));
 }
 
 #[test]
@@ -514,7 +522,7 @@ fn the_largest_key_that_there_may_be_fits_a_record() {
         desk.errors(vec![keyring::Change::Restore { name: name("l"), key, replace: false }.into()]),
         [None]
     );
-    assert_eq!(all(&Desk::on(shelf.another()).ring()), all(&desk.ring()));
+    assert_eq!(all(&Desk::on(shelf.another())), all(&desk));
 }
 
 #[test]
@@ -542,7 +550,7 @@ fn what_is_due_is_made_at_a_tick_and_told_before_and_after() {
     assert!(desk.ring().get_any("d").is_none());
     assert_eq!(desk.latest("r"), 3);
     assert_eq!(desk.told().len(), 6);
-    assert_eq!(all(&Desk::on(shelf.another()).ring()), all(&desk.ring()));
+    assert_eq!(all(&Desk::on(shelf.another())), all(&desk));
 }
 
 #[test]

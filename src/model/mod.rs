@@ -7,7 +7,7 @@ mod scope;
 
 use core::fmt;
 
-pub use principal::{ApiKeyId, Principal, Rate, TokenTerms};
+pub use principal::{ApiKeyId, Principal, TokenTerms};
 pub use scope::{Grants, KeyGlob, Scope, ScopeError};
 
 use crate::limits::KEY_NAME_MAX_BYTES;

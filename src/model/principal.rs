@@ -1,6 +1,6 @@
 //! Who asks, once that is known, and what has to be remembered of it between head, body and reply.
 //!
-//! Owns [`Principal`], [`TokenTerms`] and [`Rate`]. Invariant: a principal says who it is and by what it was recognised; what
+//! Owns [`Principal`] and [`TokenTerms`]. Invariant: a principal says who it is and by what it was recognised; what
 //! it may do is looked up anew in each snapshot, so that a revocation holds for requests that have begun.
 
 use core::fmt;
@@ -82,15 +82,6 @@ pub struct TokenTerms {
     pub id: Box<str>,
     /// What it allows, as far as its API key does too.
     pub grants: Grants,
-    /// Until when.
+    /// Until when, without the leeway of whoever checks it.
     pub expires: WallTime,
-}
-
-/// How often somebody may ask.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate {
-    /// Units in a second, at least one.
-    pub per_second: u32,
-    /// Units at once, at least one.
-    pub burst: u32,
 }

@@ -1,16 +1,19 @@
 //! Who is let in: the look at the credential when the head has come, and the second look before anything is done.
 //!
-//! Owns the refusals of both. Invariants: whoever is not recognised learns neither why nor what exists; what somebody may do
+//! Owns the refusals of both, and what they are counted by. Invariants: whoever is not recognised learns neither why nor what exists; what somebody may do
 //! is judged by the snapshot with which the request is carried out, so that a revocation holds for requests that have
 //! begun.
 
+use crate::api::payload::Digits;
 use crate::api::route::{Access, Route};
 use crate::api::{FORBIDDEN, Rejection, UNRECOGNISED, UNRECOGNISED_CHALLENGE};
 use crate::auth::{self, Authority, CredentialFault, Directory, Refused};
 use crate::http::responder::{Fault, Responder};
 use crate::http::service::Arrival;
 use crate::http::status::Status;
+use crate::limiter::{Addresses, Bucket, Decision};
 use crate::model::Principal;
+use crate::quota::{Quota, Rate};
 use crate::server::service::App;
 
 const NO_CREDENTIAL: Fault<'static> = Fault::new(
@@ -21,6 +24,23 @@ const NO_CREDENTIAL: Fault<'static> = Fault::new(
 const TWO_CREDENTIALS: Fault<'static> =
     Fault::new(Status::BadRequest, "credential_repeated", "Send X-API-Key or Authorization, not both.");
 
+/// The limit of API keys, as replies name it.
+const KEY_POLICY: &str = "key";
+const RATE_LIMITED: Fault<'static> = Fault::new(
+    Status::TooManyRequests,
+    "rate_limited",
+    "There were more requests than the limit allows: see RateLimit and Retry-After.",
+);
+
+/// Who is limited, and how.
+#[derive(Debug)]
+pub(super) struct Limits {
+    /// How often an API key may ask that has no rate of its own; nothing: as often as it likes.
+    pub(super) rate: Option<Rate>,
+    /// How often those may ask whom nobody recognises; nothing: as often as they like.
+    pub(super) addresses: Option<Addresses>,
+}
+
 /// Why somebody is not let in, and who it was, if that is certain.
 #[derive(Debug)]
 pub(super) struct Turned {
@@ -29,19 +49,39 @@ pub(super) struct Turned {
     pub(super) principal: Option<Principal>,
     fault: Fault<'static>,
     challenge: &'static [(&'static str, &'static [u8])],
+    retry_after_seconds: Option<u32>,
 }
 
 impl Turned {
+    const fn new(
+        fault: Fault<'static>,
+        challenge: &'static [(&'static str, &'static [u8])],
+        principal: Option<Principal>,
+    ) -> Self {
+        Self { code: fault.code, principal, fault, challenge, retry_after_seconds: None }
+    }
+
+    /// Who asks too often.
+    fn limited(decision: &Decision, principal: Option<Principal>) -> Self {
+        let retry_after_seconds = Some(decision.retry_after_seconds);
+        Self { retry_after_seconds, ..Self::new(RATE_LIMITED, &[], principal) }
+    }
+
     /// Writes the reply.
     pub(super) fn write(&self, responder: &mut Responder<'_>) {
-        responder.fault(&self.fault, self.challenge);
+        match self.retry_after_seconds {
+            None => responder.fault(&self.fault, self.challenge),
+            Some(seconds) => {
+                responder.fault(&self.fault, &[("Retry-After", Digits::of(seconds).as_bytes())]);
+            }
+        }
     }
 }
 
 impl From<Refused> for Turned {
     fn from(Refused { code, key }: Refused) -> Self {
         let principal = key.map(|key| Principal { key, generation: 0, token: None });
-        Self { code, principal, fault: UNRECOGNISED, challenge: UNRECOGNISED_CHALLENGE }
+        Self { code, ..Self::new(UNRECOGNISED, UNRECOGNISED_CHALLENGE, principal) }
     }
 }
 
@@ -50,39 +90,78 @@ impl From<CredentialFault> for Turned {
         // RFC 6750, section 3.1: no error code for a request that brought no credential.
         const BARE: &[(&str, &[u8])] = &[("WWW-Authenticate", b"Bearer")];
         match fault {
-            CredentialFault::Missing => {
-                Self { code: NO_CREDENTIAL.code, principal: None, fault: NO_CREDENTIAL, challenge: BARE }
-            }
-            CredentialFault::Repeated => {
-                Self { code: TWO_CREDENTIALS.code, principal: None, fault: TWO_CREDENTIALS, challenge: &[] }
-            }
+            CredentialFault::Missing => Self::new(NO_CREDENTIAL, BARE, None),
+            CredentialFault::Repeated => Self::new(TWO_CREDENTIALS, &[], None),
             CredentialFault::Malformed => Refused::new("credential_malformed", None).into(),
         }
     }
 }
 
 impl App {
-    /// Finds out who asks, and whether they may ask that at all; nothing if everybody may.
-    pub(super) fn identify(
+    /// Finds out who asks, whether they may ask that at all, and whether not too often; nothing if everybody may.
+    pub(super) fn let_in(
         &self,
         arrival: &Arrival<'_>,
-        access: Access,
+        route: &Route,
+        responder: &mut Responder<'_>,
     ) -> Result<Option<Principal>, Turned> {
-        if access == Access::Public {
+        if route.access == Access::Public {
             return Ok(None);
         }
-        let head = arrival.head;
-        let text = auth::find(head.api_key(arrival.bytes), head.authorization(arrival.bytes))?;
-        let (state, client, now) = (self.view.enter(), arrival.peer, self.turn.wall());
-        let room = &mut self.room.borrow_mut();
-        let principal = self.authenticator.authenticate(&state.callers, text, room, client, now)?;
-        let authority = Authority::of(&state.callers, &principal, client, now)?;
-        if may(&authority, access) {
+        let state = self.view.enter();
+        let principal = match self.identify(&state.callers, arrival) {
+            Ok(principal) => principal,
+            // Whoever is not recognised is limited by where he is. One who is does not suffer from his neighbours.
+            Err(turned) => {
+                return Err(self.limit_address(arrival, responder).err().unwrap_or(turned));
+            }
+        };
+        let authority = Authority::of(&state.callers, &principal, arrival.client, self.turn.wall())?;
+        let decision = self.charge(&authority, route.cost);
+        if let Some(decision) = decision {
+            responder.limit(decision.quota);
+            if !decision.allowed {
+                return Err(Turned::limited(&decision, Some(principal)));
+            }
+        }
+        if may(&authority, route.access) {
             return Ok(Some(principal));
         }
         const SCOPE: &[(&str, &[u8])] = &[("WWW-Authenticate", b"Bearer error=\"insufficient_scope\"")];
-        let (code, principal) = (FORBIDDEN.code, Some(principal));
-        Err(Turned { code, principal, fault: FORBIDDEN, challenge: SCOPE })
+        Err(Turned::new(FORBIDDEN, SCOPE, Some(principal)))
+    }
+
+    fn identify(&self, callers: &Directory, arrival: &Arrival<'_>) -> Result<Principal, Turned> {
+        let head = arrival.head;
+        let text = auth::find(head.api_key(arrival.bytes), head.authorization(arrival.bytes))?;
+        let room = &mut self.room.borrow_mut();
+        let (client, now) = (arrival.client, self.turn.wall());
+        Ok(self.authenticator.authenticate(callers, text, room, client, now)?)
+    }
+
+    /// Counts a request of somebody whom nobody recognises.
+    pub(super) fn limit_address(
+        &self,
+        arrival: &Arrival<'_>,
+        responder: &mut Responder<'_>,
+    ) -> Result<(), Turned> {
+        let Some(addresses) = &self.limits.addresses else { return Ok(()) };
+        let decision = addresses.take(arrival.client, self.turn.now(), 1);
+        responder.limit(decision.quota);
+        if decision.allowed { Ok(()) } else { Err(Turned::limited(&decision, None)) }
+    }
+
+    fn charge(&self, authority: &Authority<'_>, cost: u32) -> Option<Decision> {
+        let rate = authority.key.terms.rate.or(self.limits.rate)?;
+        Some(Bucket::new(authority.key.usage.level(), rate, KEY_POLICY).take(self.turn.now(), cost))
+    }
+
+    /// Counts what a request turned out to cost, whether or not so much is left.
+    pub(super) fn debit(&self, authority: &Authority<'_>, cost: usize) -> Option<Quota> {
+        let rate = authority.key.terms.rate.or(self.limits.rate)?;
+        let cost = u32::try_from(cost).unwrap_or(u32::MAX);
+        let bucket = Bucket::new(authority.key.usage.level(), rate, KEY_POLICY);
+        Some(bucket.debit(self.turn.now(), cost).quota)
     }
 
     /// Looks again whether `principal` may have `route` served.
@@ -94,7 +173,7 @@ impl App {
         principal: Option<&'a Principal>,
     ) -> Result<Option<Authority<'a>>, Rejection> {
         let Some(principal) = principal else { return Ok(None) };
-        let authority = Authority::of(callers, principal, arrival.peer, self.turn.wall());
+        let authority = Authority::of(callers, principal, arrival.client, self.turn.wall());
         let authority = authority.map_err(Rejection::Unrecognised)?;
         if may(&authority, route.access) { Ok(Some(authority)) } else { Err(FORBIDDEN.into()) }
     }

@@ -21,6 +21,7 @@ use crate::publication::{Publication, View};
 use crate::reactor::Turn;
 use crate::reactor::turn::CommitFailed;
 use crate::secret::Secret;
+use crate::server::door::Limits;
 use crate::server::service::App;
 use crate::server::shared::Shared;
 
@@ -53,6 +54,7 @@ pub fn open(parts: Parts) -> (impl Service, impl Fn(WallTime) -> Result<(), Comm
         turn,
         view: View::new(Arc::clone(&publication)),
         authenticator: Arc::new(authenticator),
+        limits: Arc::new(Limits { rate: None, addresses: None }),
         room: RefCell::new(Box::new(Room::new())),
         tools: RefCell::new(Tools::new(random, Arc::new(backup_key))),
         refusals: Rc::default(),

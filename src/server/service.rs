@@ -23,10 +23,11 @@ use crate::http::service::{Arrival, Exchange, Request, Service, Taking};
 use crate::http::status::Status;
 use crate::http::target::Method;
 use crate::keeper::{Committed, Keeper, State, diary};
-use crate::limits::{CHANGES_PER_REQUEST_MAX_COUNT, COMMIT_SETTLE_MILLIS};
+use crate::limits::{CHANGES_PER_REQUEST_MAX_COUNT, COMMIT_SETTLE_MILLIS, RATE_UNIT_BYTES};
 use crate::model::{ApiKeyId, Principal};
 use crate::publication::{Epoch, View};
 use crate::reactor::Turn;
+use crate::server::door::Limits;
 use crate::server::refusals::Refusals;
 use crate::server::shared::Shared;
 use crate::store::Head;
@@ -71,6 +72,7 @@ pub(super) struct App {
     pub(super) tools: RefCell<Tools>,
     pub(super) refusals: Rc<Refusals>,
     pub(super) subjects: RefCell<Vec<Subject>>,
+    pub(super) limits: Arc<Limits>,
     pub(super) sink: Rc<Sink>,
     pub(super) keeper: Arc<Keeper>,
     pub(super) shared: Arc<Shared>,
@@ -108,21 +110,22 @@ impl Service for App {
             if !route::allowed(path).is_empty() {
                 return Some((Admission::Options, Taking::Whole(0)));
             }
-            responder.fault(&NOT_FOUND, &[]);
+            self.turn_away(arrival, &NOT_FOUND, &[], responder);
             return None;
         }
         let route = match route::find(arrival.head.method, path) {
             Found::Route(route, _) => route,
             Found::OtherMethods(allow) => {
-                responder.fault(&METHOD_NOT_ALLOWED, &[("Allow", allow.as_bytes())]);
+                let allow: [(&str, &[u8]); 1] = [("Allow", allow.as_bytes())];
+                self.turn_away(arrival, &METHOD_NOT_ALLOWED, &allow, responder);
                 return None;
             }
             Found::Nothing => {
-                responder.fault(&NOT_FOUND, &[]);
+                self.turn_away(arrival, &NOT_FOUND, &[], responder);
                 return None;
             }
         };
-        match self.identify(arrival, route.access) {
+        match self.let_in(arrival, route, responder) {
             Ok(principal) => Some((Admission::Route(route, principal), route.taking())),
             Err(turned) => {
                 turned.write(responder);
@@ -216,6 +219,20 @@ impl Service for App {
 }
 
 impl App {
+    /// Refuses what nobody is asked about who he is, as long as it does not come too often.
+    fn turn_away(
+        &self,
+        arrival: &Arrival<'_>,
+        fault: &Fault<'static>,
+        fields: &[(&str, &[u8])],
+        responder: &mut Responder<'_>,
+    ) {
+        match self.limit_address(arrival, responder) {
+            Ok(()) => responder.fault(fault, fields),
+            Err(turned) => turned.write(responder),
+        }
+    }
+
     /// Runs the handler of `route`, which neither waits nor sees any other task's state.
     fn handle(
         &self,
@@ -253,6 +270,10 @@ impl App {
             Err(_) if made => None,
             judged => judged?,
         };
+        let more = body.len() / RATE_UNIT_BYTES;
+        if let (Some(authority), false, 1..) = (&authority, committed.is_some(), more) {
+            self.debit(authority, more);
+        }
         let now = self.turn.now();
         let health = self.shared.health(now, self.keeper.store());
         let mut call = Call {
@@ -274,7 +295,11 @@ impl App {
             subject,
         };
         let answer = work(&mut call);
-        let entropy = call.tools.entropy;
+        let (entropy, items) = (call.tools.entropy, call.subject.items);
+        if let (Some(authority), Some(items)) = (&authority, items) {
+            // The first is in what the route costs.
+            self.debit(authority, usize::try_from(items.count).unwrap_or(usize::MAX).saturating_sub(1));
+        }
         self.note_entropy(entropy);
         answer
     }
@@ -409,7 +434,7 @@ pub(super) fn about<'a>(
         id: arrival.id,
         principal: principal.map(Principal::id),
         token: principal.and_then(Principal::token_id),
-        remote: Some(arrival.peer),
+        remote: Some(arrival.client),
         route: Some(route.pattern),
         status: 0,
         elapsed_micros: Moment::now().nanos_since(arrival.started) / 1_000,

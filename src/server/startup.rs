@@ -20,7 +20,9 @@ use crate::console::{self, Level};
 use crate::crypto::random::{Generator, Kernel};
 use crate::crypto::{self, selftest};
 use crate::http::env::Bounds;
+use crate::http::forwarded::Forwarding;
 use crate::keeper::{Diary, Keeper, Opening, Parts};
+use crate::limiter::Addresses;
 use crate::limits::{
     DESCRIPTORS_SPARE_COUNT, FD_AUDIT_FIRST_NUMBER, FD_AUDIT_LAST_NUMBER, FD_CONNECTION_FIRST_NUMBER,
     FD_DATA_DIRECTORY_NUMBER, FD_EPOLL_FIRST_NUMBER, FD_EVENT_FIRST_NUMBER, FD_JOURNAL_NEXT_NUMBER,
@@ -34,6 +36,7 @@ use crate::reactor::{Budget, socket};
 use crate::sandbox::descriptors::{self, Fillers};
 use crate::sandbox::{self, Plan, rlimits};
 use crate::server::census::Census;
+use crate::server::door::Limits;
 use crate::server::error::ServerError;
 use crate::server::shared::Shared;
 use crate::server::signals::MainLoop;
@@ -117,6 +120,8 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
         publication,
         backup_key: Arc::new(backup_key),
         bounds: bounds(config),
+        limits: Arc::new(limits(config, &mut random)?),
+        forwarding: Arc::new(Forwarding::new(config.trusted_proxies.clone(), config.forwarded_field)),
     };
     let opened = open_loops(audit, listeners, &common, &mut random);
     let (workers, main) = opened.map_err(|error| ServerError::io("opening the event loops", &error))?;
@@ -300,6 +305,16 @@ fn connections(config: &Config, descriptors_count: u64) -> usize {
         );
     }
     config.max_connections.min(left)
+}
+
+fn limits(config: &Config, random: &mut Generator) -> Result<Limits, ServerError> {
+    let mut key = [0; 2];
+    for half in &mut key {
+        let drawn = random.array::<8>(Moment::now());
+        *half = u64::from_be_bytes(drawn.map_err(|error| ServerError::config(error.to_string()))?);
+    }
+    let addresses = config.address_rate_limit.map(|rate| Addresses::new(rate, key));
+    Ok(Limits { rate: config.rate_limit, addresses })
 }
 
 fn bounds(config: &Config) -> Bounds {

@@ -25,6 +25,7 @@ use crate::crypto::random::{Generator, Kernel};
 use crate::exit::Exit;
 use crate::http::connection::{Idle, serve};
 use crate::http::env::{Bounds, Env};
+use crate::http::forwarded::Forwarding;
 use crate::http::responder::Fault;
 use crate::http::status::Status;
 use crate::keeper::{Keeper, State};
@@ -38,6 +39,7 @@ use crate::reactor::{Budget, Channel, Pool, TaskId, Turn};
 use crate::sandbox::seccomp::{self, Role};
 use crate::secret::Secret;
 use crate::server::census::{Census, Ticket};
+use crate::server::door::Limits;
 use crate::server::refusals::Refusals;
 use crate::server::service::App;
 use crate::server::shared::Shared;
@@ -61,6 +63,10 @@ pub(super) struct Common {
     /// What seals backups of keys.
     pub(super) backup_key: Arc<Secret<KEY_BYTES>>,
     pub(super) bounds: Bounds,
+    /// Who is limited, and how.
+    pub(super) limits: Arc<Limits>,
+    /// Which proxies are believed.
+    pub(super) forwarding: Arc<Forwarding>,
 }
 
 /// A worker before its thread is started.
@@ -105,6 +111,7 @@ impl Worker {
             turn: Rc::clone(&turn),
             view: View::new(Arc::clone(&common.publication)),
             authenticator: Arc::clone(&common.authenticator),
+            limits: Arc::clone(&common.limits),
             room: RefCell::new(Box::new(Room::new())),
             tools: RefCell::new(Tools::new(generator, Arc::clone(&common.backup_key))),
             subjects: RefCell::new(Vec::new()),
@@ -113,7 +120,7 @@ impl Worker {
             shared: Arc::clone(&common.shared),
         };
         let pool = Pool::new(Arc::clone(&common.budget));
-        let env = Env::new(app, pool, common.bounds, first_id);
+        let env = Env::new(app, pool, common.bounds, Arc::clone(&common.forwarding), first_id);
         let driver = WorkerDriver {
             index,
             env,
@@ -171,12 +178,13 @@ impl Driver for WorkerDriver {
         task: TaskId,
         turn: &Rc<Turn>,
     ) -> Option<Self::Rest> {
-        if let Some(ticket) = self.census.admit(peer.ip()) {
+        let is_proxy = self.env.forwarding.trusts(peer.ip());
+        if let Some(ticket) = self.census.admit(peer.ip(), is_proxy) {
             let channel = Channel::new(TcpTransport::new(stream), Rc::clone(turn), task);
             return Some(Idle::new(channel, peer.ip(), Rc::clone(&self.env), ticket));
         }
         // As much as fits without waiting; the client is told more than by a bare reset.
-        let _ = stream.write(&self.env.refusal(&TOO_MANY, turn.wall()));
+        let _ = stream.write(&self.env.refusal(&TOO_MANY, turn.wall(), None));
         None
     }
 

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use crate::script::{Answer, Kind, Planned, Script};
+use crate::service::quota_of;
 use crate::streamed::{self, Seen};
 use crate::wire::Wire;
 
@@ -108,6 +109,7 @@ pub(crate) fn judge(
                 return Ok(());
             };
             let head = take_stream(&mut bytes, length);
+            check_limit(planned, &head, excuses)?;
             check_end(planned, &head, false, excuses)?;
             if head.close {
                 ended = Some(planned);
@@ -130,6 +132,7 @@ pub(crate) fn judge(
             }
             continue;
         }
+        check_limit(planned, &reply, excuses)?;
         let forced = check_reply(planned, &reply, cut, wire, excuses)?;
         check_audit(planned, &reply, forced, durable)?;
         check_end(planned, &reply, forced, excuses)?;
@@ -215,6 +218,21 @@ fn check_reply(
     }
     let (head, body) = (reply.head, reply.body.get(..300).unwrap_or(reply.body).escape_ascii());
     Err(Violation::Bytes(format!("for {}: {head}{body}", planned.path)))
+}
+
+/// Every reply tells of the limit of its own request, whoever wrote it, and of no other's.
+fn check_limit(planned: &Planned, reply: &Reply<'_>, excuses: Excuses) -> Result<(), Violation> {
+    let told = reply.head.split("\r\n").find_map(|line| line.strip_prefix("RateLimit: "));
+    let own = planned.kind.and_then(|_| quota_of(&planned.path));
+    let expected = own.map(|quota| format!("\"key\";r={};t=9", quota.remaining));
+    // What is written before the service saw the request cannot tell of its limit.
+    let early = reply.is_fault(408, "head_timeout")
+        || (reply.status == 408 && planned.head_only)
+        || (reply.status == 503 && excuses.scarce);
+    if told == expected.as_deref() || (told.is_none() && early) {
+        return Ok(());
+    }
+    Err(Violation::Bytes(format!("not the limit of {}: {}", planned.path, reply.head)))
 }
 
 /// A reply of an audited request leaves only with its lines.

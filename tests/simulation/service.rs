@@ -9,6 +9,7 @@ use std::task::{Poll, Waker};
 use quantonium::http::responder::{Fault, Responder};
 use quantonium::http::service::{Arrival, Exchange, Request, Service, Taking};
 use quantonium::http::status::Status;
+use quantonium::quota::Quota;
 use quantonium::reactor::Turn;
 
 use crate::script::{Kind, LARGE_BODY, SMALL_BODY, read_path, reply_body};
@@ -78,6 +79,13 @@ impl Stage {
     }
 }
 
+/// What is left of its limit after the request of this path; some requests are held to none.
+pub(crate) fn quota_of(path: &str) -> Option<Quota> {
+    let remaining = path.bytes().fold(0u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+    let quota = Quota { policy: "key", limit: u32::MAX, window_seconds: 1, remaining, reset_seconds: 9 };
+    (!remaining.is_multiple_of(4)).then_some(quota)
+}
+
 #[derive(Debug)]
 pub(crate) struct SimService(pub(crate) Rc<Stage>);
 
@@ -94,6 +102,9 @@ impl Service for SimService {
             responder.fault(&UNKNOWN, &[]);
             return None;
         };
+        if let Some(quota) = quota_of(&path) {
+            responder.limit(quota);
+        }
         match kind {
             Kind::Refused => {
                 responder.fault(&REFUSED, &[]);

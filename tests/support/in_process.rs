@@ -215,7 +215,8 @@ fn start(
     ahead_millis: Rc<Cell<u64>>,
 ) -> Box<dyn FnMut() -> bool> {
     let pool = Pool::new(Budget::new(LEASE_BUDGET_DEFAULT_BYTES));
-    let env = Env::new(service, pool, Bounds { requests: u64::MAX, ..Bounds::default() }, 7);
+    let bounds = Bounds { requests: u64::MAX, ..Bounds::default() };
+    let env = Env::new(service, pool, bounds, Arc::default(), 7);
     let mut executor = Executor::new(Rc::clone(&turn), Mailbox::new(Box::new(|| {})), serve);
     let spawned = executor.spawn(|task| {
         let channel = Channel::new(MemoryTransport(Rc::clone(&wire)), Rc::clone(&turn), task);

@@ -31,6 +31,7 @@ const HOUSE: &[Floor] = &[
             "model",
             "network",
             "publication",
+            "quota",
             "console",
             "build_info",
             "exit",

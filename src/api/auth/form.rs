@@ -10,8 +10,9 @@ use crate::auth::ApiKey;
 use crate::clock::WallTime;
 use crate::http::responder::Responder;
 use crate::http::status::Status;
-use crate::model::{Grants, Rate};
+use crate::model::Grants;
 use crate::network::Network;
+use crate::quota::Rate;
 
 /// Scopes as a list of texts.
 pub(super) struct ScopeList<'a>(pub(super) &'a Grants);
@@ -52,7 +53,7 @@ pub(super) struct RateForm {
 
 impl From<Rate> for RateForm {
     fn from(rate: Rate) -> Self {
-        Self { per_second: rate.per_second, burst: rate.burst }
+        Self { per_second: rate.per_second(), burst: rate.burst() }
     }
 }
 

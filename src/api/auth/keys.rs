@@ -21,8 +21,9 @@ use crate::clock::WallTime;
 use crate::http::responder::{Fault, Responder};
 use crate::http::status::Status;
 use crate::limits::{API_KEY_OVERLAP_SECONDS, LIST_PAGE_MAX_COUNT};
-use crate::model::{ApiKeyId, Grants, Rate};
+use crate::model::{ApiKeyId, Grants};
 use crate::network::Network;
+use crate::quota::Rate;
 use crate::secret::Secret;
 
 pub(super) const UNKNOWN_API_KEY: Fault<'static> =
@@ -31,6 +32,11 @@ const KEY_REQUIRED: Fault<'static> =
     Fault::new(Status::Forbidden, "api_key_required", "This is done with an API key, not with a token.");
 const BAD_SCOPE: &str = "malformed_scope";
 const BAD_NETWORK: &str = "malformed_network";
+const BAD_RATE: Fault<'static> = Fault::new(
+    Status::BadRequest,
+    "malformed_rate",
+    "per_second is a number from 1 to 1000000, burst one from 1 to 10000000.",
+);
 const BAD_PAGE: Fault<'static> = Fault::new(
     Status::BadRequest,
     "malformed_parameter",
@@ -64,8 +70,9 @@ struct RateBody {
 
 impl RateBody {
     /// Without a burst of its own, what passes in a second may pass at once.
-    fn rate(&self) -> Rate {
-        Rate { per_second: self.per_second, burst: self.burst.unwrap_or(self.per_second) }
+    fn rate(&self) -> Result<Rate, Rejection> {
+        let rate = Rate::new(self.per_second, self.burst.unwrap_or(self.per_second));
+        rate.ok_or(Rejection::Fault(BAD_RATE))
     }
 }
 
@@ -173,7 +180,7 @@ pub fn create(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
             description: body.description.as_ref().map_or("", Text::as_str).into(),
             grants: scopes(&body.scopes)?,
             expires: body.expires_in.map(|seconds| ends(call.wall, seconds)),
-            rate: body.rate_limit.map(|Object(rate)| rate.rate()),
+            rate: body.rate_limit.map(|Object(rate)| rate.rate()).transpose()?,
             networks,
         }
     };
@@ -207,7 +214,7 @@ pub fn configure(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
         description: body.description.as_ref().map(text),
         grants: body.scopes.as_deref().map(scopes).transpose()?,
         expires: body.expires_in.map(|seconds| seconds.map(|seconds| ends(wall, seconds))),
-        rate: body.rate_limit.map(|rate| rate.map(|Object(rate)| rate.rate())),
+        rate: body.rate_limit.map(|rate| rate.map(|Object(rate)| rate.rate()).transpose()).transpose()?,
         networks: body.allowed_networks.as_deref().map(networks).transpose()?,
     };
     Ok(Change::Configure { by: Some(by), id, terms: Box::new(terms) }.into())
