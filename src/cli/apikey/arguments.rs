@@ -15,8 +15,9 @@ use crate::cli::arguments::{
 };
 use crate::cli::help::Topic;
 use crate::config::{Id, Kind, Raw, nearest, shown};
-use crate::model::{ApiKeyId, Grants, Rate};
+use crate::model::{ApiKeyId, Grants};
 use crate::network::Network;
+use crate::quota::Rate;
 
 /// What `quantonium apikey` is to do.
 #[derive(Debug)]
@@ -63,16 +64,29 @@ pub(super) struct Wanted {
     pub(super) name: Option<String>,
     pub(super) description: Option<String>,
     pub(super) grants: Option<Grants>,
-    /// Seconds; zero: it never expires.
-    pub(super) expires_in: Option<u64>,
-    /// Zeros: the server's default.
-    pub(super) rate: Option<Rate>,
+    /// Seconds until it expires.
+    pub(super) expires_in: Option<Bound<u64>>,
+    pub(super) rate: Option<Bound<Rate>>,
     /// None in the list: from anywhere.
     pub(super) networks: Option<Vec<Network>>,
 }
 
-/// What stands in the place of a rate that is the server's default.
-pub(super) const NO_RATE: Rate = Rate { per_second: 0, burst: 0 };
+/// A bound, or that there is to be none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bound<T> {
+    Off,
+    At(T),
+}
+
+impl<T> Bound<T> {
+    /// The bound, if there is one.
+    pub(super) fn at(self) -> Option<T> {
+        match self {
+            Self::Off => None,
+            Self::At(bound) => Some(bound),
+        }
+    }
+}
 
 /// The commands of `quantonium apikey`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -277,10 +291,10 @@ fn wanted(flags: &mut Flags) -> Result<Wanted, UsageError> {
         networks => networks.iter().map(|text| network(text)).collect(),
     });
     let expires_in = text(flags, EXPIRES_IN)?.map(|text| match text.as_str() {
-        "never" => Ok(0),
+        "never" => Ok(Bound::Off),
         text => seconds(EXPIRES_IN, text).and_then(|seconds| match seconds {
             0 => Err(UsageError::Wrong(format!("--{EXPIRES_IN}: it would have expired before it is made"))),
-            seconds => Ok(seconds),
+            seconds => Ok(Bound::At(seconds)),
         }),
     });
     Ok(Wanted {
@@ -357,20 +371,24 @@ fn seconds(flag: &str, text: &str) -> Result<u64, UsageError> {
 }
 
 /// `100` or `100:500`: in a second, and at once.
-fn rate(text: &str) -> Result<Rate, UsageError> {
+fn rate(text: &str) -> Result<Bound<Rate>, UsageError> {
     if text == "default" {
-        return Ok(NO_RATE);
+        return Ok(Bound::Off);
     }
-    let (per_second, burst) = text.split_once(':').unwrap_or((text, text));
-    let count =
-        |text: &str| number(text).and_then(|number| u32::try_from(number).ok()).filter(|count| *count > 0);
-    match (count(per_second), count(burst)) {
-        (Some(per_second), Some(burst)) => Ok(Rate { per_second, burst }),
-        _ => Err(UsageError::Wrong(format!(
+    let count = |text: &str| number(text).and_then(|number| u32::try_from(number).ok());
+    let rate = match text.split_once(':') {
+        Some((per_second, burst)) => {
+            count(per_second).zip(count(burst)).and_then(|(per_second, burst)| Rate::new(per_second, burst))
+        }
+        // As the API has it: what passes in a second may pass at once.
+        None => count(text).and_then(|count| Rate::new(count, count)),
+    };
+    rate.map(Bound::At).ok_or_else(|| {
+        UsageError::Wrong(format!(
             "--{RATE}: {} is not a rate like 100, or 100:500 for 100 in a second and 500 at once",
             shown(OsStr::new(text))
-        ))),
-    }
+        ))
+    })
 }
 
 fn number(digits: &str) -> Option<u64> {
@@ -405,17 +423,26 @@ mod tests {
              --network ::1,10.0.0.1 --description d",
         );
         assert_eq!(all.grants.unwrap().to_string(), "encrypt:a-* hash sign");
-        assert_eq!((all.expires_in, all.rate), (Some(2_592_000), Some(Rate { per_second: 100, burst: 500 })));
+        assert_eq!(
+            (all.expires_in, all.rate),
+            (Some(Bound::At(2_592_000)), Rate::new(100, 500).map(Bound::At))
+        );
         let networks: Vec<String> = all.networks.unwrap().iter().map(ToString::to_string).collect();
         assert_eq!(networks, ["192.0.2.0/24", "::1/128", "10.0.0.1/32"]);
         assert_eq!((all.name.as_deref(), all.description.as_deref()), (Some("n"), Some("d")));
         let back = wanted("configure 1a2b3c4d --expires-in never --rate default --network any");
-        assert_eq!((back.expires_in, back.rate, back.networks), (Some(0), Some(NO_RATE), Some(Vec::new())));
+        assert_eq!(
+            (back.expires_in, back.rate, back.networks),
+            (Some(Bound::Off), Some(Bound::Off), Some(Vec::new()))
+        );
         assert_eq!((back.name, back.grants), (None, None));
         for (text, is) in [("7", 7), ("900s", 900), ("15m", 900), ("12h", 43_200), ("1d", 86_400)] {
-            assert_eq!(wanted(&format!("configure 1a2b3c4d --expires-in {text}")).expires_in, Some(is));
+            assert_eq!(
+                wanted(&format!("configure 1a2b3c4d --expires-in {text}")).expires_in,
+                Some(Bound::At(is))
+            );
         }
-        assert_eq!(wanted("configure qk_1a2b3c4d --rate 7").rate, Some(Rate { per_second: 7, burst: 7 }));
+        assert_eq!(wanted("configure qk_1a2b3c4d --rate 7").rate, Rate::new(7, 7).map(Bound::At));
     }
 
     #[test]

@@ -35,9 +35,8 @@ Flags of each:
 ID is the 8 digits behind qk_. A new secret goes to standard output alone, once, so that it can be
 sent into a file; the rest goes to standard error. Scopes are `admin`, or a permission with or
 without the keys it is about, * standing for any characters: encrypt, decrypt:orders-*, hash.
-Permissions: encrypt, decrypt, sign, verify, hash, entropy, datakey, keystream,
-keystream.rederive, keys.read, keys.manage, keys.import, keys.export, auth.manage, audit.read,
-metrics.read.
+Permissions: encrypt, decrypt, rewrap, datakey, sign, verify, hash, entropy, keystream,
+keystream.rederive, keys.read, keys.manage, keys.export, auth.manage, audit.read, metrics.read.
 ";
 
 const CREATE: &str = "\
@@ -54,7 +53,7 @@ Flags:
   --scope SCOPE            what it may do; repeat it, or separate with commas
   --description TEXT       more about it
   --expires-in TIME        30d, 12h, 15m, 900s or 900; default: never
-  --rate N[:BURST]         N requests in a second, BURST at once; default: the server's
+  --rate N[:BURST]         N requests in a second, BURST (or N) at once; default: the server's
   --network CIDR           from where it may be used; repeat it, or commas; default: anywhere
   --out FILE               write the secret there (mode 0600); the file must not exist
   --json                   show the new key in JSON, with the secret in it unless --out is given
@@ -93,7 +92,7 @@ quantonium apikey revoke: end an API key and its tokens.
 
   quantonium apikey revoke 1a2b3c4d --api-key-file admin.key
 
-When it is said to be revoked, no thread of the server takes it any more. It cannot be taken back. The
+When it is said to be revoked, no thread of the server takes it any more. It cannot be undone. The
 last admin key cannot be revoked: make another one first.
 ";
 

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::arguments::{NO_RATE, Task, Wanted};
+use super::arguments::{Bound, Task, Wanted};
 use super::view::{self, Page};
 use crate::auth::api_key;
 use crate::cli::client::{self, Reply, Request, Target};
@@ -215,9 +215,12 @@ enum Member<T> {
     Value(T),
 }
 
-impl<T> Member<T> {
-    fn of(value: T, is_none: bool) -> Self {
-        if is_none { Self::Null(()) } else { Self::Value(value) }
+impl<T> From<Bound<T>> for Member<T> {
+    fn from(bound: Bound<T>) -> Self {
+        match bound {
+            Bound::Off => Self::Null(()),
+            Bound::At(value) => Self::Value(value),
+        }
     }
 }
 
@@ -240,10 +243,12 @@ impl<'a> Form<'a> {
             name: wanted.name.as_deref(),
             description: wanted.description.as_deref(),
             scopes: wanted.grants.as_ref().map(scopes),
-            expires_in: wanted.expires_in.map(|seconds| Member::of(seconds, seconds == 0)),
-            rate_limit: wanted.rate.map(|rate| {
-                let form = RateForm { per_second: rate.per_second, burst: rate.burst };
-                Member::of(form, rate == NO_RATE)
+            expires_in: wanted.expires_in.map(Member::from),
+            rate_limit: wanted.rate.map(|rate| match rate {
+                Bound::Off => Member::Null(()),
+                Bound::At(rate) => {
+                    Member::Value(RateForm { per_second: rate.per_second(), burst: rate.burst() })
+                }
             }),
             allowed_networks: wanted.networks.as_ref().map(networks),
         }
@@ -273,8 +278,8 @@ mod tests {
     fn what_is_not_wanted_is_not_sent_and_nothing_takes_away() {
         let wanted = Wanted {
             name: Some("n".to_owned()),
-            expires_in: Some(0),
-            rate: Some(NO_RATE),
+            expires_in: Some(Bound::Off),
+            rate: Some(Bound::Off),
             networks: Some(Vec::new()),
             ..Wanted::default()
         };
@@ -284,7 +289,7 @@ mod tests {
         assert_eq!(text(&Form::creation(&wanted)), r#"{"name":"n","allowed_networks":[]}"#);
         let wanted = Wanted {
             grants: Grants::parse(["encrypt:a*", "hash"]).ok(),
-            expires_in: Some(60),
+            expires_in: Some(Bound::At(60)),
             networks: Some(vec![Network::parse("10.0.0.0/8").unwrap()]),
             ..Wanted::default()
         };

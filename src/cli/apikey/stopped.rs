@@ -7,7 +7,7 @@
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use super::arguments::{NO_RATE, Task, Wanted};
+use super::arguments::{Bound, Task, Wanted};
 use super::online::Body;
 use crate::api::auth::form::KeyForm;
 use crate::auth::{ApiKey, Change, ChangeError, Terms, TermsChange, api_key};
@@ -109,9 +109,8 @@ fn refused(error: ChangeError) -> Failure {
     Failure::refused(format!("{error}{more}"))
 }
 
-fn ends(now: WallTime, seconds: u64) -> Option<WallTime> {
-    let millis = now.as_millis().saturating_add(seconds.saturating_mul(1_000));
-    (seconds > 0).then(|| WallTime::from_millis(millis))
+fn ends(now: WallTime, seconds: u64) -> WallTime {
+    WallTime::from_millis(now.as_millis().saturating_add(seconds.saturating_mul(1_000)))
 }
 
 fn terms(wanted: &Wanted, now: WallTime) -> Terms {
@@ -121,8 +120,8 @@ fn terms(wanted: &Wanted, now: WallTime) -> Terms {
         description: wanted.description.as_deref().unwrap_or_default().into(),
         // Never without: there is no key without scopes.
         grants: wanted.grants.clone().unwrap_or(first.grants),
-        expires: wanted.expires_in.and_then(|seconds| ends(now, seconds)),
-        rate: wanted.rate.filter(|rate| *rate != NO_RATE),
+        expires: wanted.expires_in.and_then(Bound::at).map(|seconds| ends(now, seconds)),
+        rate: wanted.rate.and_then(Bound::at),
         networks: wanted.networks.clone().unwrap_or_default().into(),
     }
 }
@@ -132,8 +131,8 @@ fn terms_change(wanted: &Wanted, now: WallTime) -> TermsChange {
         name: wanted.name.as_deref().map(Box::from),
         description: wanted.description.as_deref().map(Box::from),
         grants: wanted.grants.clone(),
-        expires: wanted.expires_in.map(|seconds| ends(now, seconds)),
-        rate: wanted.rate.map(|rate| Some(rate).filter(|rate| *rate != NO_RATE)),
+        expires: wanted.expires_in.map(|bound| bound.at().map(|seconds| ends(now, seconds))),
+        rate: wanted.rate.map(Bound::at),
         networks: wanted.networks.clone().map(Box::from),
     }
 }
