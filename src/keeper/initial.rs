@@ -1,7 +1,7 @@
 //! The making of a store with its first admin key.
 //!
 //! Owns [`initialise`]. Invariant: a store whose making was cut off before its admin key was in it has no API key, and is
-//! made complete by the next attempt. The making of the key stands in the audit log.
+//! made complete by the next attempt.
 
 use zeroize::Zeroizing;
 
@@ -10,6 +10,15 @@ use crate::clock::{Moment, WallTime};
 use crate::crypto::random::Generator;
 use crate::keeper::stopped::{NotMade, Stopped};
 use crate::store::{DataDir, Journal, MasterKey, StoreError, Witness};
+
+/// Who tells the audit log that the first admin key was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Telling {
+    /// A stream of its own: no server may start for long.
+    Here,
+    /// The start that makes the store, whose stream begins with where the store stands.
+    AtTheStart,
+}
 
 /// Makes the store in `data_dir` and the first admin key in it; returns the key's text, which nothing else keeps.
 ///
@@ -22,7 +31,7 @@ pub fn initialise(
 ) -> Result<Zeroizing<String>, StoreError> {
     let now = Moment::now();
     let text = api_key::generate(|bytes| random.fill(now, bytes))?;
-    initialise_with(data_dir, master, random, &text, Witness::default())?;
+    initialise_with(data_dir, master, random, &text, Witness::default(), Telling::AtTheStart)?;
     Ok(text)
 }
 
@@ -36,6 +45,7 @@ pub fn initialise_with(
     random: &mut Generator,
     admin: &str,
     witness: Witness,
+    telling: Telling,
 ) -> Result<(), StoreError> {
     if !Journal::exists(data_dir)? {
         Journal::create(data_dir, master, random)?;
@@ -46,7 +56,11 @@ pub fn initialise_with(
     }
     let now = WallTime::now();
     let change = store.creation(admin, Terms::first(), now, random)?;
-    store.make(change, random, now).map(drop).map_err(|error| match error {
+    let made = match telling {
+        Telling::Here => store.make(change, random, now),
+        Telling::AtTheStart => store.make_untold(change, random, now),
+    };
+    made.map(drop).map_err(|error| match error {
         NotMade::Store(error) => error,
         error => StoreError::KeyNotMade(Box::new(error)),
     })

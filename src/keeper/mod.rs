@@ -22,7 +22,7 @@ mod stopped;
 mod tests;
 
 pub use diary::Diary;
-pub use initial::{initialise, initialise_with};
+pub use initial::{Telling, initialise, initialise_with};
 pub use ledger::{Ledger, NotBegun, Now, Parts};
 pub use queue::{Committed, Done, Keeper, Pending};
 pub use records::{Opening, load};

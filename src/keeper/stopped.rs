@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use crate::api::change::{Change as AnyChange, ChangeError as AnyError};
+use crate::api::change::{Change as AnyChange, ChangeError as AnyError, Outcome};
 use crate::auth::entry::{SALT_BYTES, TOKEN_SECRET_BYTES};
 use crate::auth::{self, ApiKey, Authenticator, Change, ChangeError, Directory, Generation, Terms, api_key};
 use crate::clock::{Moment, WallTime};
@@ -25,7 +25,7 @@ use crate::keyring::Circumstances;
 use crate::model::ApiKeyId;
 use crate::secret::Secret;
 use crate::store::{
-    AppendError, DataDir, Head, Journal, MasterKey, Sealer, Store as _, StoreError, Witness,
+    AppendError, DataDir, Head, Journal, MasterKey, Origin, Sealer, Store as _, StoreError, Witness,
     give_back_reserved, open_audit_file, quoted,
 };
 
@@ -163,59 +163,82 @@ impl<'a> Stopped<'a> {
         random: &mut Generator,
         now: WallTime,
     ) -> Result<Arc<ApiKey>, NotMade> {
-        let mut diary = open_diary(self.data_dir, random)?;
-        let made = self.carry_out(change.into(), &mut diary, random, now);
-        drop(diary);
-        // What follows may be long in coming, and a room that is kept and not used is nobody's.
-        let _ = give_back_reserved(self.data_dir);
-        made
-    }
-
-    fn carry_out(
-        &mut self,
-        change: AnyChange,
-        diary: &mut Diary,
-        random: &mut Generator,
-        now: WallTime,
-    ) -> Result<Arc<ApiKey>, NotMade> {
-        let path = self.data_dir.path();
+        let (change, mut diary) = (AnyChange::from(change), open_diary(self.data_dir, random)?);
         let told = diary.attempt(&change, now).and_then(|id| diary.commit(now).map(|()| id));
         let id = told.map_err(|_| {
-            NotMade::Untold(format!("the audit log in {} cannot be written: free some space", quoted(path)))
+            let path = quoted(self.data_dir.path());
+            NotMade::Untold(format!("the audit log in {path} cannot be written: free some space"))
         })?;
         let asked = Asked { change, origin: id.to_bytes() };
-        let mut draw = |bytes: &mut [u8]| random.fill(Moment::now(), bytes);
-        let mut at = Circumstances { now, restore_window_seconds: 0, draw: &mut draw };
-        let mut group = Group::new(&self.sealer, self.state.clone());
-        group.judge(&asked, &mut at);
-        let judged = group.verdicts.pop().map(|verdict| verdict.outcome);
-        let revision = self.head.revision.saturating_add(1);
-        let records = group.seal(revision, |bytes| random.fill(Moment::now(), bytes))?;
-        let appended = match records.is_empty() {
-            true => Ok(None),
-            false => self.journal.append(self.head.revision, &records, &group.origins).map(Some),
-        };
-        let (outcome, head) = match (judged, appended) {
+        let made = self.carry_out(&asked, true, random, now);
+        let (outcome, head) = match &made {
+            Ok((made, head)) => (Ok(made.clone()), *head),
             // Whether it is kept only the next start can tell, and does.
-            (_, Err(AppendError::Ambiguous)) => return Err(not_appended(AppendError::Ambiguous)),
-            (_, Err(error)) => {
-                let failed =
-                    if error == AppendError::Full { AnyError::StoreFull } else { AnyError::StoreFailed };
-                let _ = diary.outcome(&asked.change, &id, &Err(failed), None, now);
-                let _ = diary.commit(now);
-                return Err(not_appended(error));
+            Err(NotMade::Store(StoreError::NotAppended(AppendError::Ambiguous))) => return Err(AMBIGUOUS),
+            Err(NotMade::Refused(error)) => (Err(AnyError::Caller(*error)), None),
+            Err(NotMade::Store(StoreError::NotAppended(AppendError::Full))) => {
+                (Err(AnyError::StoreFull), None)
             }
-            (judged, Ok(head)) => (judged.unwrap_or(Err(AnyError::StoreFailed)), head),
+            Err(_) => (Err(AnyError::StoreFailed), None),
         };
         // What cannot be told now is told by the next start, which finds the attempt and, in the store, who made it.
         let _ = diary.outcome(&asked.change, &id, &outcome, head, now);
         let _ = diary.commit(now);
-        match outcome {
-            Ok(crate::api::change::Outcome::Caller(made)) => Ok(made.key),
-            Err(AnyError::Caller(error)) => Err(NotMade::Refused(error)),
-            // It is a change of an API key, and one alone has room.
-            Ok(_) | Err(_) => Err(not_appended(AppendError::TooLarge)),
+        drop(diary);
+        // Room that is kept for a stream which has ended is nobody's.
+        let _ = give_back_reserved(self.data_dir);
+        key_of(made)
+    }
+
+    /// Makes `change` for a start, whose own audit stream tells where the store stands.
+    ///
+    /// # Errors
+    /// [`NotMade`]
+    pub(super) fn make_untold(
+        mut self,
+        change: Change,
+        random: &mut Generator,
+        now: WallTime,
+    ) -> Result<Arc<ApiKey>, NotMade> {
+        let asked = Asked { change: change.into(), origin: Origin::default() };
+        key_of(self.carry_out(&asked, false, random, now))
+    }
+
+    fn carry_out(
+        &mut self,
+        asked: &Asked,
+        has_origin: bool,
+        random: &mut Generator,
+        now: WallTime,
+    ) -> Result<(Outcome, Option<Head>), NotMade> {
+        let mut draw = |bytes: &mut [u8]| random.fill(Moment::now(), bytes);
+        let mut at = Circumstances { now, restore_window_seconds: 0, draw: &mut draw };
+        let mut group = Group::new(&self.sealer, self.state.clone());
+        group.judge(asked, &mut at);
+        let made = match group.verdicts.pop().map(|verdict| verdict.outcome) {
+            Some(Ok(made)) => made,
+            Some(Err(AnyError::Caller(error))) => return Err(NotMade::Refused(error)),
+            // One change alone finds room, or none ever does.
+            _ => return Err(not_appended(AppendError::TooLarge)),
+        };
+        if group.is_empty() {
+            return Ok((made, None));
         }
+        let revision = self.head.revision.checked_add(1).ok_or(not_appended(AppendError::TooLarge))?;
+        let records = group.seal(revision, |bytes| random.fill(Moment::now(), bytes))?;
+        let origins = if has_origin { group.origins.as_slice() } else { &[] };
+        let head = self.journal.append(self.head.revision, &records, origins).map_err(not_appended)?;
+        Ok((made, Some(head)))
+    }
+}
+
+const AMBIGUOUS: NotMade = not_appended(AppendError::Ambiguous);
+
+fn key_of(made: Result<(Outcome, Option<Head>), NotMade>) -> Result<Arc<ApiKey>, NotMade> {
+    match made?.0 {
+        Outcome::Caller(made) => Ok(made.key),
+        // No other change is asked for here.
+        Outcome::Key(_) => Err(not_appended(AppendError::Malformed)),
     }
 }
 
@@ -225,7 +248,7 @@ impl fmt::Debug for Stopped<'_> {
     }
 }
 
-fn not_appended(error: AppendError) -> NotMade {
+const fn not_appended(error: AppendError) -> NotMade {
     NotMade::Store(StoreError::NotAppended(error))
 }
 
