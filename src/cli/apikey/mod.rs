@@ -90,19 +90,19 @@ impl<'a> Teller<'a> {
     /// Writes to standard output, or into `file`, what was asked for; returns what is to be said beside it.
     fn tell(&self, bodies: &[Body], file: Option<NewFile<'_>>) -> Result<String, Failure> {
         if self.verb == Verb::List {
-            let pages: Result<Vec<Page<'_>>, _> =
-                bodies.iter().map(|body| serde_json::from_slice(body)).collect();
-            let keys = pages.map_err(|_| not_ours())?.into_iter().flat_map(|page| page.keys).collect();
-            let page = Page { keys, next: None };
+            let mut page = Page { keys: Vec::new(), next: None };
+            for body in bodies {
+                page.keys.extend(view::page(body)?.keys);
+            }
             console::out(&if self.json { report::json(&page) } else { view::list(&page.keys) });
             return Ok(String::new());
         }
-        let body = bodies.first().ok_or_else(not_ours)?;
-        let mut key: View<'_> = serde_json::from_slice(body).map_err(|_| not_ours())?;
+        let body = bodies.first().ok_or_else(view::not_ours)?;
+        let mut key = view::key(body)?;
         match (key.api_key, self.verb) {
             (Some(secret), Verb::Create | Verb::Rotate) => self.hand_over(secret, body, file)?,
             // There is nothing else to be had from these.
-            (None, Verb::Create | Verb::Rotate) => return Err(not_ours()),
+            (None, Verb::Create | Verb::Rotate) => return Err(view::not_ours()),
             _ => {}
         }
         if self.json && (key.api_key.is_none() || self.out.is_some()) {
@@ -148,8 +148,4 @@ impl<'a> Teller<'a> {
             Verb::Delete => format!("{named} is forgotten\n"),
         }
     }
-}
-
-fn not_ours() -> Failure {
-    Failure::refused("the answer is not of this API: is it quantonium?")
 }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::arguments::{Bound, Task, Wanted};
-use super::view::{self, Page};
+use super::view;
 use crate::auth::api_key;
 use crate::cli::client::{self, Reply, Request, Target};
 use crate::cli::failure::Failure;
@@ -93,14 +93,14 @@ impl Server {
         loop {
             let behind = if after.is_empty() { String::new() } else { format!("&after={after}") };
             let body = self.ask("GET", &format!("{KEYS}?limit={CLIENT_PAGE_MAX_COUNT}{behind}"), None)?;
-            let next = serde_json::from_slice::<Page<'_>>(&body).map_err(|_| super::not_ours())?.next;
+            let next = view::page(&body)?.next;
             bodies.push(body);
             // Without end only if the server goes in a circle.
             match next {
                 Some(next) if next > after && next.bytes().all(|byte| byte.is_ascii_alphanumeric()) => {
                     after = next;
                 }
-                Some(_) => return Err(super::not_ours()),
+                Some(_) => return Err(view::not_ours()),
                 None => return Ok(bodies),
             }
         }

@@ -7,6 +7,8 @@ use core::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cli::failure::Failure;
+
 /// An API key.
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct View<'a> {
@@ -50,6 +52,20 @@ pub(super) struct Page<'a> {
     /// Behind which the next ones come, if there are any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) next: Option<String>,
+}
+
+/// The API keys of a body, if it is of this API.
+pub(super) fn page(body: &[u8]) -> Result<Page<'_>, Failure> {
+    serde_json::from_slice(body).map_err(|_| not_ours())
+}
+
+/// The API key of a body, if it is of this API.
+pub(super) fn key(body: &[u8]) -> Result<View<'_>, Failure> {
+    serde_json::from_slice(body).map_err(|_| not_ours())
+}
+
+pub(super) fn not_ours() -> Failure {
+    Failure::refused("the answer is not of this API: is it quantonium?")
 }
 
 impl View<'_> {
