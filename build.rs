@@ -15,7 +15,7 @@ use std::process::Command;
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// The roles, each a key of `seccomp/<arch>.json` and a kind of thread.
-const ROLES: [&str; 3] = ["worker", "keeper", "main"];
+const ROLES: [&str; 4] = ["worker", "keeper", "archivist", "main"];
 /// What a change of invalidates the mark of an unclean tree: everything that goes into the binary.
 const SOURCES: [&str; 6] = ["build.rs", "src", "seccomp", "Cargo.toml", "Cargo.lock", ".cargo/config.toml"];
 

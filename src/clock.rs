@@ -91,6 +91,46 @@ impl WallTime {
         self.0 / 1_000
     }
 
+    /// Reads a date and time (RFC 3339, section 5.6), fractions of milliseconds cut off; nothing before 1970.
+    #[must_use]
+    pub fn parse_rfc3339(text: &[u8]) -> Option<Self> {
+        let (date, rest) = text.split_at_checked("2026-11-22T15:42:46".len())?;
+        let marks = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')];
+        let marked =
+            |(at, mark): (usize, u8)| date.get(at).is_some_and(|byte| byte.eq_ignore_ascii_case(&mark));
+        let field = |from: usize, to: usize| digits(date.get(from..to)?);
+        let (year, month, day) = (field(0, 4)?, field(5, 7)?, field(8, 10)?);
+        let (hour, minute, second) = (field(11, 13)?, field(14, 16)?, field(17, 19)?);
+        // A leap second reads as the one after it.
+        if !marks.into_iter().all(marked) || hour > 23 || minute > 59 || second > 60 {
+            return None;
+        }
+        let (fraction, zone) = match rest.strip_prefix(b".") {
+            Some(rest) => {
+                rest.split_at_checked(rest.iter().take_while(|byte| byte.is_ascii_digit()).count())?
+            }
+            None => (&b"0"[..], rest),
+        };
+        let mut millis = [b'0'; 3];
+        millis.iter_mut().zip(fraction).for_each(|(place, digit)| *place = *digit);
+        let offset = match zone {
+            [b'Z' | b'z'] => 0,
+            [sign @ (b'+' | b'-'), h1, h2, b':', m1, m2] => {
+                let (hours, minutes) = (digits(&[*h1, *h2])?, digits(&[*m1, *m2])?);
+                let seconds = i64::try_from(hours * 3_600 + minutes * 60).ok()?;
+                if hours > 23 || minutes > 59 {
+                    return None;
+                }
+                if *sign == b'+' { seconds } else { -seconds }
+            }
+            _ => return None,
+        };
+        let seconds = days_from_civil(year, month, day)? * 86_400 + hour * 3_600 + minute * 60 + second;
+        let seconds = seconds.checked_add_signed(-offset)?;
+        let read = Self(seconds * 1_000 + digits(&millis)?);
+        (!fraction.is_empty()).then_some(read)
+    }
+
     /// The fields of the civil date in UTC.
     #[must_use]
     pub const fn civil(self) -> Civil {
@@ -119,6 +159,24 @@ impl WallTime {
             weekday: (days + 4) % 7,
         }
     }
+}
+
+/// Days from 1970-01-01 to a date (Hinnant, as above, days_from_civil); nothing if there is no such date, or it is earlier.
+fn days_from_civil(year: u64, month: u64, day: u64) -> Option<u64> {
+    let shifted = if month > 2 { year } else { year.checked_sub(1)? };
+    let (era, year_of_era) = (shifted / 400, shifted % 400);
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day.checked_sub(1)?;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    let days = (era * 146_097 + day_of_era).checked_sub(719_468)?;
+    // A day that the month does not have is one of the next month.
+    let civil = WallTime(days * 86_400_000).civil();
+    ((civil.year, civil.month, civil.day) == (year, month, day)).then_some(days)
+}
+
+/// A number of decimal digits alone.
+fn digits(text: &[u8]) -> Option<u64> {
+    let right = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    str::from_utf8(text).ok().filter(|_| right)?.parse().ok()
 }
 
 /// A date and time in UTC, in fields.
@@ -167,6 +225,54 @@ mod tests {
             let civil = WallTime::from_millis(millis).civil();
             assert_eq!(civil.to_string(), shown);
             assert_eq!(civil.weekday, weekday, "{shown}");
+        }
+    }
+
+    #[test]
+    fn times_that_are_shown_are_read_again() {
+        for day in 0..80_000 {
+            let time = WallTime::from_millis(day * 86_400_000 + day * 997);
+            assert_eq!(WallTime::parse_rfc3339(time.civil().to_string().as_bytes()), Some(time));
+        }
+    }
+
+    #[test]
+    fn other_forms_of_a_time_are_read_and_what_is_none_is_not() {
+        for (text, millis) in [
+            ("2001-09-09T01:46:40Z", 1_000_000_000_000),
+            ("2001-09-09t03:16:40.5+01:30", 1_000_000_000_500),
+            ("2001-09-08T20:46:40.123999-05:00", 1_000_000_000_123),
+            ("1998-12-31T23:59:60Z", 915_148_800_000),
+            ("1970-01-01T00:00:00.000Z", 0),
+            ("1969-12-31T23:00:00-01:00", 0),
+        ] {
+            let read = WallTime::parse_rfc3339(text.as_bytes());
+            // A date before 1970 is not read, whatever its zone makes of it.
+            let wanted = Some(WallTime::from_millis(millis)).filter(|_| !text.starts_with("1969"));
+            assert_eq!(read, wanted, "{text}");
+        }
+        for text in [
+            "",
+            "2001-09-09",
+            "2001-09-09T01:46:40",
+            "2001-09-09 01:46:40Z",
+            "2001-02-29T00:00:00Z",
+            "2001-13-01T00:00:00Z",
+            "2001-00-01T00:00:00Z",
+            "2001-01-00T00:00:00Z",
+            "2001-01-01T24:00:00Z",
+            "2001-01-01T00:60:00Z",
+            "2001-01-01T00:00:61Z",
+            "2001-01-01T00:00:00.Z",
+            "2001-01-01T00:00:00+0100",
+            "2001-01-01T00:00:00+24:00",
+            "2001-01-01T00:00:00Zx",
+            "+001-01-01T00:00:00Z",
+            "0000-01-01T00:00:00Z",
+            "1970-01-01T00:00:00+00:01",
+            "2001-1-01T000:00:00Z",
+        ] {
+            assert_eq!(WallTime::parse_rfc3339(text.as_bytes()), None, "{text:?}");
         }
     }
 

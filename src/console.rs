@@ -38,30 +38,61 @@ impl Level {
     }
 }
 
-/// Writes `text` as it is to standard output.
-pub fn out(text: &str) {
-    let _ = write_all(rustix::stdio::stdout(), text.as_bytes());
+/// Where text for people goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Standard output.
+    Out,
+    /// Standard error.
+    Err,
 }
 
-/// As [`out`], for text that must not be lost.
+impl Output {
+    /// What it is called in messages.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Out => "standard output",
+            Self::Err => "standard error",
+        }
+    }
+
+    /// Writes `text` as it is.
+    pub fn write(self, text: &str) {
+        let _ = write_all(self.fd(), text.as_bytes());
+    }
+
+    fn fd(self) -> BorrowedFd<'static> {
+        match self {
+            Self::Out => rustix::stdio::stdout(),
+            Self::Err => rustix::stdio::stderr(),
+        }
+    }
+}
+
+/// Writes `text` as it is to standard output.
+pub fn out(text: &str) {
+    Output::Out.write(text);
+}
+
+/// Writes text that must not be lost.
 ///
 /// # Errors
 /// What the system says, of a stream that was closed or leads to `/dev/null` too: at the start the standard library
 /// puts the one in the place of the other.
-pub fn deliver(text: &str) -> io::Result<()> {
-    let stdout = rustix::stdio::stdout();
-    let found = rustix::fs::fstat(stdout)?;
+pub fn deliver(stream: Output, text: &str) -> io::Result<()> {
+    let found = rustix::fs::fstat(stream.fd())?;
     let null = FileType::from_raw_mode(found.st_mode) == FileType::CharacterDevice
         && found.st_rdev == rustix::fs::makedev(1, 3);
     if null {
         return Err(io::Error::other("it is closed, or leads to /dev/null"));
     }
-    Ok(write_all(stdout, text.as_bytes())?)
+    Ok(write_all(stream.fd(), text.as_bytes())?)
 }
 
 /// Writes `text` as it is to standard error.
 pub fn err(text: &str) {
-    let _ = write_all(rustix::stdio::stderr(), text.as_bytes());
+    Output::Err.write(text);
 }
 
 /// Writes one log line to standard error: time in UTC, level, text.

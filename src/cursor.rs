@@ -22,6 +22,18 @@ impl<'a> Cursor<'a> {
         self.at
     }
 
+    /// What was written.
+    #[must_use]
+    pub fn written(&self) -> &[u8] {
+        self.target.get(..self.at).unwrap_or_default()
+    }
+
+    /// How many bytes can still be written.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.target.len() - self.at
+    }
+
     /// Writes `bytes`; nothing is written if there is no room for all of them.
     #[inline]
     pub fn put(&mut self, bytes: &[u8]) -> Option<()> {

@@ -11,11 +11,12 @@ use std::process::ExitCode;
 pub enum Exit {
     /// Done.
     Success = 0,
-    /// The health check found the server unhealthy or did not find it; what was asked for was refused.
+    /// The health check found the server unhealthy or did not find it; what was asked for was refused; the audit log is
+    /// not all there.
     Failure = 1,
     /// The command line was wrong (`EX_USAGE`).
     Usage = 64,
-    /// The store is damaged (`EX_DATAERR`).
+    /// The store or the audit log is damaged (`EX_DATAERR`).
     Damaged = 65,
     /// A defect of the program itself: a panic (`EX_SOFTWARE`).
     Software = 70,
@@ -29,9 +30,12 @@ impl Exit {
     /// Every code with its meaning, in the words of `quantonium help`.
     pub const MEANINGS: [(Self, &'static str); 7] = [
         (Self::Success, "done; healthcheck: healthy"),
-        (Self::Failure, "healthcheck: not healthy, or no answer; apikey: refused"),
+        (
+            Self::Failure,
+            "healthcheck: not healthy, or no answer; apikey: refused; audit verify: cut off, or not proved",
+        ),
         (Self::Usage, "wrong command line"),
-        (Self::Damaged, "the store is damaged, or is none"),
+        (Self::Damaged, "the store is damaged, or is none; the audit log was changed"),
         (Self::Software, "a defect of the program (please report the line it printed)"),
         (Self::Io, "a file or a socket failed"),
         (Self::Config, "configuration, data directory, store or lock-down refused"),

@@ -242,6 +242,14 @@ pub const FD_JOURNAL_NEXT_NUMBER: i32 = 4;
 pub const FD_SIGNAL_NUMBER: i32 = 5;
 /// The data directory, held by the keeper to exchange the journal with its successor.
 pub const FD_DATA_DIRECTORY_NUMBER: i32 = 6;
+/// The directory of audit files, held by the archivist.
+pub const FD_AUDIT_DIRECTORY_NUMBER: i32 = 10;
+/// The part that the archivist compresses, while it does.
+pub const FD_ARCHIVE_SOURCE_NUMBER: i32 = 11;
+/// What it compresses it to.
+pub const FD_ARCHIVE_TARGET_NUMBER: i32 = 12;
+/// The end of a pipe without a writer, which takes the place of both when they are done.
+pub const FD_ARCHIVE_SILENCE_NUMBER: i32 = 13;
 /// First of the keeper's and the main thread's own files.
 pub const FD_OWN_FIRST_NUMBER: i32 = 6;
 /// Last of the keeper's and the main thread's own files.
@@ -412,13 +420,35 @@ pub const JOURNAL_DAMAGES_SHOWN_MAX_COUNT: usize = 100;
 // Audit, changes, configuration
 // ---------------------------------------------------------------------------------------------------------
 
+/// Longest identifier of a token or an API key in an audit line.
+pub const AUDIT_IDENTIFIER_MAX_BYTES: usize = 64;
 /// Longest audit line.
-pub const AUDIT_LINE_MAX_BYTES: usize = 1024;
+pub const AUDIT_LINE_MAX_BYTES: usize = 1_280;
+/// Lines of an audit stream under one key: it is then exchanged for one from which it does not follow.
+pub const AUDIT_RATCHET_LINES_COUNT: u64 = 256;
+/// How often the store notes how far the audit streams have come.
+pub const AUDIT_CHECKPOINT_SECONDS: u64 = 10;
+/// Starts of which the store keeps how far their audit streams had come; of older ones it forgets it.
+pub const AUDIT_CHECKPOINTS_MAX_COUNT: usize = 4_096;
+/// Audit streams of one start.
+pub const AUDIT_STREAMS_MAX_COUNT: usize = 64;
+/// Roots of audit keys that are kept after `quantonium store rotate-root`, to verify what was written under them.
+pub const AUDIT_ROOTS_MAX_COUNT: usize = 16;
+/// Numbers that a gap in an audit stream is believed to stand for: each 256 of them cost a step of the key.
+pub const AUDIT_GAP_MAX_COUNT: u64 = 1 << 30;
+/// Flaws of an audit stream after which its verification is given up.
+pub const AUDIT_FLAWS_MAX_COUNT: usize = 100;
+/// Lines that `quantonium audit tail` shows.
+pub const AUDIT_TAIL_DEFAULT_LINES_COUNT: usize = 20;
+/// How often `quantonium audit verify` looks at a journal that a server may be compacting.
+pub const AUDIT_STORE_LOOKS_MAX_COUNT: usize = 5;
 /// Audit lines of one turn of a worker's loop; a fuller buffer makes further requests wait for the next turn.
 pub const AUDIT_BUFFER_BYTES: usize = 256 * 1024;
 /// Audit lines of requests without a valid credential that a worker writes in a second; the others are counted, and
 /// the count is a line. Nobody who is not recognised can fill the disk.
 pub const REFUSAL_LINES_PER_SECOND_COUNT: u64 = 20;
+/// Removed audit files that are told in one write.
+pub const REMOVALS_PER_COMMIT_COUNT: usize = 100;
 /// Longest name of a change of the key ring in an audit line.
 pub const AUDIT_CHANGE_NAME_MAX_BYTES: usize = 24;
 /// How much is read at the start of each stream that a keeper wrote, from its end: far more than one start can leave
@@ -435,6 +465,30 @@ pub const AUDIT_REPLAY_WORKER_MAX_BYTES: u64 = 64 * 1024 * 1024;
 pub const AUDIT_REVISION_MAX_NUMBER: u64 = STORE_REVISION_CEILING_NUMBER - (1 << 32);
 /// Such a file is read in pieces of this size, from its end.
 pub const AUDIT_REPLAY_PIECE_BYTES: usize = 256 * 1024;
+/// The last audit lines of the running server that are kept in memory.
+pub const AUDIT_RECENT_BYTES: usize = 4 * 1024 * 1024;
+/// They are kept in blocks of this size: when all are full, the lines of the oldest are dropped together.
+pub const AUDIT_RECENT_BLOCK_BYTES: usize = 64 * 1024;
+/// Lines that are looked at while others who want to read or write them wait.
+pub const AUDIT_RECENT_LOOK_COUNT: usize = 256;
+/// Lines that one page looks at: a page on which fewer were found than it may hold says where to go on.
+pub const AUDIT_PAGE_LOOK_MAX_COUNT: usize = 4_096;
+/// Default for the lines of one page.
+pub const AUDIT_PAGE_DEFAULT_COUNT: usize = 100;
+/// Longest value that a filter of audit lines takes: as long as any text in a line.
+pub const AUDIT_FILTER_VALUE_MAX_BYTES: usize = KEY_NAME_MAX_BYTES;
+/// Streams of audit lines that are served at a time, all workers together. Beyond them: 503.
+pub const AUDIT_FOLLOWERS_MAX_COUNT: usize = 16;
+/// How often such a stream looks for new lines.
+pub const AUDIT_STREAM_LOOK_MILLIS: u64 = 250;
+/// How long such a stream is silent before it shows that it is alive.
+pub const AUDIT_STREAM_HEARTBEAT_MILLIS: u64 = 15_000;
+/// When a client of such a stream is to try again.
+pub const AUDIT_STREAM_RETRY_MILLIS: u64 = 2_000;
+/// What an event adds to its line at most: its identifier and the names of its fields.
+pub const AUDIT_EVENT_FRAME_MAX_BYTES: usize = 256;
+/// Room in which the pieces of a reply that a service makes by itself are made, with what frames them.
+pub const PUSH_WINDOW_BYTES: usize = 8 * 1024;
 /// Changes of the key ring that one request may cause before it is refused.
 pub const CHANGES_PER_REQUEST_MAX_COUNT: usize = 4;
 /// How long a worker whose audit file failed waits at most before it tries the file again.
@@ -475,8 +529,38 @@ pub const IDENTITY_CEILING_NUMBER: u32 = u32::MAX - 1;
 pub const CREDENTIAL_FILE_MAX_BYTES: u64 = 4 * 1024;
 /// Room reserved on disk at the end of each audit file when it is opened.
 pub const AUDIT_PREALLOCATED_BYTES: u64 = 256 * 1024;
-/// Longest name of an audit stream.
-pub const AUDIT_STREAM_NAME_MAX_BYTES: usize = 64;
+/// How far a reader of audit lines on standard output may fall behind, if the system allows so much.
+pub const AUDIT_PIPE_BYTES: usize = 1024 * 1024;
+/// Default for the length at which a part of an audit stream is left for the next one.
+pub const AUDIT_ROTATE_DEFAULT_BYTES: u64 = 64 * 1024 * 1024;
+/// Shortest such length.
+pub const AUDIT_ROTATE_FLOOR_BYTES: u64 = 1024 * 1024;
+/// Longest such length.
+pub const AUDIT_ROTATE_CEILING_BYTES: u64 = 1024 * 1024 * 1024;
+/// Default for how long audit files are kept.
+pub const AUDIT_RETENTION_DEFAULT_DAYS: u64 = 14;
+/// Shortest such time; zero means for ever.
+pub const AUDIT_RETENTION_FLOOR_DAYS: u64 = 0;
+/// Longest such time: a hundred years.
+pub const AUDIT_RETENTION_CEILING_DAYS: u64 = 100 * 366;
+/// Default for the length of all audit files together.
+pub const AUDIT_TOTAL_DEFAULT_BYTES: u64 = 10 * 1024 * 1024 * 1024;
+/// Shortest such length; zero means that there is no such limit.
+pub const AUDIT_TOTAL_FLOOR_BYTES: u64 = 0;
+/// Longest such length.
+pub const AUDIT_TOTAL_CEILING_BYTES: u64 = 1 << 50;
+/// What was written in this time is neither compressed nor removed: the next start reads it.
+pub const AUDIT_SETTLED_SECONDS: u64 = 600;
+/// An audit file is compressed in pieces of this size, between which syncs are served.
+pub const AUDIT_COMPRESS_PIECE_BYTES: usize = 256 * 1024;
+/// How often the archivist looks at old parts and at the room that is left.
+pub const AUDIT_ROUND_MILLIS: u64 = 10_000;
+/// Below so much room the audit log is low on space.
+pub const AUDIT_LOW_ROOM_BYTES: u64 = 64 * 1024 * 1024;
+/// The same as a share of the file system.
+pub const AUDIT_LOW_ROOM_PERCENT: u64 = 10;
+/// Stack of the archivist: the compressor is made on it.
+pub const ARCHIVIST_STACK_BYTES: usize = 1024 * 1024;
 /// Most of a reply that `quantonium healthcheck` reads.
 pub const HEALTHCHECK_REPLY_MAX_BYTES: usize = 64 * 1024;
 /// Longest URL that a command takes.
@@ -528,7 +612,10 @@ const _: () = {
     assert!(FD_EVENT_LAST_NUMBER - FD_EVENT_FIRST_NUMBER + 1 > WORKERS_MAX_COUNT as i32);
     assert!(FD_LISTENER_LAST_NUMBER - FD_LISTENER_FIRST_NUMBER + 1 == LISTENERS_MAX_COUNT as i32);
     assert!(FD_JOURNAL_NUMBER > 2 && FD_OWN_LAST_NUMBER < FD_AUDIT_FIRST_NUMBER);
-    assert!(FD_AUDIT_LAST_NUMBER < FD_AUDIT_NEXT_FIRST_NUMBER);
+    assert!(FD_AUDIT_LAST_NUMBER + 1 == FD_AUDIT_NEXT_FIRST_NUMBER, "one rule of a filter covers both bands");
+    assert!(FD_AUDIT_DIRECTORY_NUMBER > FD_DATA_DIRECTORY_NUMBER);
+    assert!(FD_ARCHIVE_SILENCE_NUMBER < FD_OWN_LAST_NUMBER - 1, "the last two are timers");
+    assert!(AUDIT_BUFFER_BYTES as u64 <= AUDIT_ROTATE_FLOOR_BYTES);
     assert!(FD_AUDIT_NEXT_LAST_NUMBER < FD_EPOLL_FIRST_NUMBER);
     assert!(FD_EPOLL_LAST_NUMBER < FD_EVENT_FIRST_NUMBER);
     assert!(FD_EVENT_LAST_NUMBER < FD_LISTENER_FIRST_NUMBER);
@@ -540,8 +627,16 @@ const _: () = {
     );
     assert!(DESCRIPTORS_CEILING_COUNT <= i32::MAX as u64);
     assert!(AUDIT_LINE_MAX_BYTES * 2 <= AUDIT_BUFFER_BYTES);
+    assert!((REMOVALS_PER_COMMIT_COUNT + 3) * AUDIT_LINE_MAX_BYTES <= AUDIT_BUFFER_BYTES);
     assert!(SCHEDULED_CHANGES_MAX_COUNT * AUDIT_LINE_MAX_BYTES <= AUDIT_BUFFER_BYTES);
     assert!(AUDIT_LINE_MAX_BYTES <= AUDIT_REPLAY_PIECE_BYTES);
+    assert!(AUDIT_LINE_MAX_BYTES <= AUDIT_RECENT_BLOCK_BYTES);
+    assert!(AUDIT_RECENT_BYTES.is_multiple_of(AUDIT_RECENT_BLOCK_BYTES));
+    assert!(AUDIT_RECENT_BYTES >= 2 * AUDIT_RECENT_BLOCK_BYTES, "the newest lines outlive the oldest");
+    assert!((AUDIT_LINE_MAX_BYTES + 1) * LIST_PAGE_MAX_COUNT + 1024 <= REPLY_BODY_MAX_BYTES, "any page fits");
+    assert!(2 * (AUDIT_LINE_MAX_BYTES + AUDIT_EVENT_FRAME_MAX_BYTES) <= PUSH_WINDOW_BYTES);
+    assert!(REPLY_PROBLEM_MAX_BYTES + PUSH_WINDOW_BYTES <= LEASE_CLASSES_BYTES[0]);
+    assert!(AUDIT_STREAM_LOOK_MILLIS <= STREAM_RECHECK_MILLIS);
     assert!(PLAINTEXT_MAX_BYTES as u64 <= AEAD_MESSAGE_MAX_BYTES);
     assert!(AEAD_PIECE_BYTES.is_multiple_of(1024), "a piece is whole groups of 16 blocks");
     assert!(RANDOM_POOL_BYTES.is_multiple_of(256), "the pool is drawn in groups of 4 blocks");

@@ -10,7 +10,10 @@ use std::path::Path;
 
 use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 use quantonium::api::route::TABLE;
+use quantonium::audit::chain::Root;
 use quantonium::audit::line::{self, Bytes, Detail, Event, Items, Outcome, Request, StoreMark};
+use quantonium::audit::verify::Verifier;
+use quantonium::audit::{Checkpoint, Stream};
 use quantonium::auth::api_key;
 use quantonium::clock::WallTime;
 use quantonium::crypto::aead::{self, Algorithm, TAG_BYTES};
@@ -24,6 +27,8 @@ use quantonium::keyring::{
     write_plain_backup,
 };
 use quantonium::model::{KeyOptions, KeyType, Policy, RequestId, VersionState};
+use quantonium::secret::Secret;
+use quantonium::store::RootKey;
 
 const FORMATS: &str = include_str!("../docs/FORMATS.md");
 const API: &str = include_str!("../docs/API.md");
@@ -352,6 +357,7 @@ fn the_example_audit_line_is_what_is_written() {
             detail: None,
             items: None,
             bytes: None,
+            body: None,
         };
         let name = "decrypt";
         let code = Some("decryption_failed");
@@ -361,16 +367,44 @@ fn the_example_audit_line_is_what_is_written() {
             outcome: Outcome::Failure,
             code,
             count: None,
+            file: None,
             store: None,
             request: Some(request),
         };
-        let written = text(|target| line::write(target, "6b0320c6-32268f1d-w1", 7, &event));
+        let stream = example["stream_name"];
+        let mut chain = audit_root(&example).chain(stream).unwrap();
+        let written = text(|target| line::write(target, stream, 1, &event, &mut chain));
         assert_eq!(written, format!("{}\n", example["audit"]));
-    }
-    for example in examples("gap") {
-        let at = WallTime::from_millis(example["at_millis"].parse().unwrap());
-        let written = text(|target| line::write_gap(target, "6b0320c6-32268f1d-w1", 12, at, 8, 11));
+        let written = text(|target| line::write_gap(target, stream, 300, at, (2, 299), &mut chain));
         assert_eq!(written, format!("{}\n", example["gap"]));
+    }
+}
+
+/// The audit root of the example's root key.
+fn audit_root(example: &Example) -> Root {
+    let mut root: [u8; 32] = hex(example["root_key"]).try_into().unwrap();
+    let root = RootKey::take(&mut root).audit_root().unwrap();
+    root.with(|bytes| assert_eq!(bytes.as_slice(), hex(example["audit_root"])));
+    root
+}
+
+#[test]
+fn the_example_audit_lines_reach_the_example_checkpoint() {
+    for example in examples("checkpoint") {
+        let bytes = hex(example["checkpoint"]);
+        let checkpoint = Checkpoint::decode(&bytes).unwrap();
+        assert_eq!(checkpoint.encode(), bytes);
+        let stream = Stream::parse(example["stream_name"]).unwrap();
+        let noted = *checkpoint.of(stream).unwrap();
+        let both = format!("{}\n{}\n", example["audit"], example["gap"]);
+        // The first line may be there, or have been removed since it was old enough.
+        for (lines, count) in [(both.as_str(), 2), (&both[example["audit"].len() + 1..], 1)] {
+            let (roots, mut flaws) = ([audit_root(&example)], Vec::new());
+            let mut verifier = Verifier::new(stream.to_string(), &roots, Some((noted, checkpoint.ended)));
+            verifier.read(&mut lines.as_bytes(), &mut |flaw| flaws.push(flaw)).unwrap();
+            let verified = verifier.finish(&mut |flaw| flaws.push(flaw));
+            assert_eq!((flaws, verified.lines, verified.last), (vec![], count, 300));
+        }
     }
 }
 
@@ -388,17 +422,18 @@ fn every_member_of_an_audit_line_is_documented_in_its_order() {
     let request = Request {
         id: &id,
         principal: Some("0a1b2c3d"),
-        token: None,
+        token: Some("t"),
         remote,
         route: Some("/api/keys"),
         status: 409,
         elapsed_micros: 1,
         key: Some("orders"),
-        api_key: None,
+        api_key: Some("0a1b2c3e"),
         key_version: Some(1),
         detail: Some(Detail::Invalid),
         items: Some(Items { count: 2, failed: 1, invalid: 1 }),
         bytes: Some(Bytes { read: 1, written: 1 }),
+        body: Some([1; 16]),
     };
     let at = WallTime::from_millis(0);
     let code = Some("key_exists");
@@ -408,11 +443,15 @@ fn every_member_of_an_audit_line_is_documented_in_its_order() {
         outcome: Outcome::Failure,
         code,
         count: Some(2),
+        file: None,
         store: Some(StoreMark { revision: 1, tag: [0; 16] }),
         request: Some(request),
     };
-    let mut wanted = members(&text(|target| line::write(target, "s", 1, &event)));
+    let mut chain = Root::new(Secret::take(&mut [7; 32])).chain("s").unwrap();
+    let mut wanted = members(&text(|target| line::write(target, "s", 1, &event, &mut chain)));
+    let chained = wanted.split_off(wanted.len() - 2);
     wanted.extend(["first".to_owned(), "last".to_owned()]);
+    wanted.extend(chained);
     assert_eq!(documented_members(), wanted);
 }
 
@@ -461,7 +500,12 @@ fn every_code_of_an_error_is_documented_and_no_other() {
     for folder in ["src/api", "src/http"] {
         codes_under(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut codes);
     }
-    for file in ["src/server/service.rs", "src/server/streaming.rs", "src/server/worker.rs"] {
+    for file in [
+        "src/server/service.rs",
+        "src/server/streaming.rs",
+        "src/server/following.rs",
+        "src/server/worker.rs",
+    ] {
         codes_of(&Path::new(env!("CARGO_MANIFEST_DIR")).join(file), &mut codes);
     }
     for known in ["decryption_failed", "key_exists", "malformed_json", "head_too_large", "body_timeout"] {

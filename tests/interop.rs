@@ -35,6 +35,7 @@ fn printed(python: &Path, program: &str, arguments: &[&Path]) -> String {
 fn the_other_implementation_gives_the_examples_of_the_documents() {
     let Some(python) = python() else { return };
     let said = printed(python, "quantonium_formats.py", &[&root().join("docs/FORMATS.md")]);
+    assert!(said.contains("known answers with checkpoint: 1\n"), "{said}");
     for kind in ["text", "file_key", "keystream", "signature"] {
         let line = said.lines().find_map(|line| line.strip_prefix(&format!("known answers with {kind}: ")));
         let count: usize = line.unwrap_or_else(|| panic!("nothing of {kind}: {said}")).parse().unwrap();

@@ -6,7 +6,8 @@
 //! - nobody is parked while there is something to do that no event will tell of, and nobody but for the four reasons
 //!   ([`world`], after every turn);
 //! - the peer gets exactly the replies it is owed, in order, none lost, none doubled ([`judge`]);
-//! - no reply of an audited request leaves when its audit line was not written;
+//! - no reply of an audited request leaves when its audit line was not written, be that known at once or some turns
+//!   later, after what became of later ones;
 //! - a streamed reply is a prefix of what it should be, and complete only after its end was told; one that is cut ends by
 //!   a reset, and no other does ([`streamed`]);
 //! - every lease comes back, and nothing outlives its deadline.
@@ -121,6 +122,9 @@ fn lost_and_doubled_bytes_are_reported() {
 #[test]
 fn replies_that_leave_after_a_failed_commit_are_reported() {
     let audit = |violation: &Violation| matches!(violation, Violation::Audit(_));
-    let found = count_found(Defect::FalseCommit, audit);
-    assert!(found > 17, "{found} of 1000");
+    for defect in [Defect::FalseCommit, Defect::EarlyCommit] {
+        let found = count_found(defect, audit);
+        assert!(found > 17, "{defect:?}: {found} of 1000");
+        println!("{defect:?}: {found} of 1000 schedules");
+    }
 }

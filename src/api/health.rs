@@ -56,7 +56,7 @@ struct Short {
 pub fn health(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
     call.query(&[])?;
     let health = call.health;
-    if health.is_good() && health.store == StoreHealth::Good {
+    if health.is_good() && health.store == StoreHealth::Good && !health.audit_low {
         return all_is_well(health.uptime_seconds, responder);
     }
     let report = report(health);
@@ -75,10 +75,21 @@ fn report(health: &Health) -> Report {
         uptime_seconds: health.uptime_seconds,
         components: Components {
             store: component(health.store == StoreHealth::Good, health.store.detail()),
-            audit: component(health.audit, "The audit log cannot be written: audited requests are refused."),
+            audit: audit(health),
             entropy: component(health.entropy, "The system gives no random bytes: nothing can be encrypted."),
             sandbox: component(health.sandbox, "The lock-down is not complete."),
         },
+    }
+}
+
+/// An audit log that is low on space takes lines: the detail is a warning.
+fn audit(health: &Health) -> Component {
+    const FAILING: &str = "The audit log cannot be written: audited requests are refused.";
+    match component(health.audit, FAILING) {
+        Component { status, detail: None } if health.audit_low => {
+            Component { status, detail: Some("The file system of the audit log is low on space.") }
+        }
+        other => other,
     }
 }
 
@@ -135,12 +146,19 @@ mod tests {
             uptime_seconds: 42,
             store: StoreHealth::Good,
             audit: true,
+            audit_low: false,
             entropy: true,
             sandbox: true,
             draining: false,
         };
         let made = serde_json::to_string(&report(&health)).unwrap();
         assert_eq!(made, format!("{WELL_BEFORE}42{WELL_AFTER}"));
+        let told = serde_json::to_string(&report(&Health { audit_low: true, ..health })).unwrap();
+        assert!(told.starts_with(r#"{"status":"ok","version""#), "a warning is no failure: {told}");
+        assert!(told.contains(r#""audit":{"status":"ok","detail":"The file system of"#), "{told}");
+        let told =
+            serde_json::to_string(&report(&Health { audit: false, audit_low: true, ..health })).unwrap();
+        assert!(told.contains(r#""audit":{"status":"failing","detail":"The audit log cannot"#), "{told}");
         for store in [StoreHealth::Full, StoreHealth::Failing, StoreHealth::Poisoned] {
             let told = serde_json::to_string(&report(&Health { store, ..health })).unwrap();
             assert!(told.starts_with(r#"{"status":"degraded","version""#), "{told}");

@@ -192,6 +192,7 @@ mod tests {
 
     use super::*;
     use crate::api::{Subject, Tools};
+    use crate::audit::Recent;
     use crate::auth::{Authenticator, Directory};
     use crate::clock::{Moment, WallTime};
     use crate::crypto::random::{Generator, Kernel};
@@ -213,8 +214,15 @@ mod tests {
         let mut tools = Tools::new(Generator::new(Kernel, now).unwrap(), backup_key);
         let (mut body, mut subject) = (body.as_bytes().to_vec(), Subject::default());
         let store = StoreHealth::default();
-        let health =
-            Health { uptime_seconds: 0, store, audit: true, entropy: true, sandbox: true, draining: false };
+        let health = Health {
+            uptime_seconds: 0,
+            store,
+            audit: true,
+            audit_low: false,
+            entropy: true,
+            sandbox: true,
+            draining: false,
+        };
         let mut call = Call {
             arrival: &arrival,
             body: &mut body,
@@ -227,6 +235,7 @@ mod tests {
             authenticator: &Authenticator::new(&[0; 32], "", ""),
             kept: &mut None,
             tools: &mut tools,
+            recent: &Recent::new("s"),
             health: &health,
             now,
             wall: WallTime::default(),

@@ -5,6 +5,7 @@
 //! that wants a change returns it and is called again with its result, so it never waits; bad input is a
 //! [`Rejection`], never a panic and never a 500.
 
+pub mod audit;
 pub mod auth;
 pub mod batch;
 pub mod binding;
@@ -38,6 +39,7 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::api::change::{Change, ChangeError, Outcome};
+use crate::audit::Recent;
 use crate::audit::line::{Detail, Items};
 use crate::auth::{
     Authenticator, Authority, Change as CallerChange, ChangeError as CallerError, Directory,
@@ -168,6 +170,8 @@ pub struct Call<'a> {
     pub kept: &'a mut Option<Zeroizing<String>>,
     /// The worker's tools.
     pub tools: &'a mut Tools,
+    /// The last audit lines.
+    pub recent: &'a Recent,
     /// The state of the server.
     pub health: &'a Health,
     /// This turn's time.

@@ -7,7 +7,7 @@ use crate::api::auth::{keys as auth, profile, token};
 use crate::api::keys::{backup, configure, create, lifecycle, material, read};
 use crate::api::stream::Direction;
 use crate::api::{
-    Handler, datakey, decrypt, encrypt, entropy, hash, health, keystream, rewrap, sign, verify,
+    Handler, audit, datakey, decrypt, encrypt, entropy, hash, health, keystream, rewrap, sign, verify,
 };
 use crate::http::service::Taking;
 use crate::http::target::Method;
@@ -49,6 +49,8 @@ pub enum Serving {
     Whole(Handler, usize),
     /// Piece by piece, whatever the length of the body.
     Streamed(Direction),
+    /// By audit lines as they come.
+    Events,
 }
 
 impl Route {
@@ -67,6 +69,7 @@ impl Route {
         match self.serving {
             Serving::Whole(_, body_max_bytes) => Taking::Whole(body_max_bytes),
             Serving::Streamed(_) => Taking::Streamed,
+            Serving::Events => Taking::Pushed,
         }
     }
 }
@@ -221,6 +224,15 @@ pub static TABLE: &[Route] = &[
     auth_row(Method::Post, "/api/auth/keys/{id}/revoke", auth::revoke, "auth.key.revoke"),
     stream("/api/stream/encrypt", Direction::Encrypt, Permission::Encrypt, "stream.encrypt"),
     stream("/api/stream/decrypt", Direction::Decrypt, Permission::Decrypt, "stream.decrypt"),
+    row(Method::Get, "/api/audit", audit::page, Permission::AuditRead, "audit.read", 0),
+    Route {
+        method: Method::Get,
+        pattern: "/api/audit/stream",
+        serving: Serving::Events,
+        access: Access::Permitted(Permission::AuditRead),
+        cost: cost_of(Permission::AuditRead),
+        event: Some("audit.stream"),
+    },
 ];
 
 /// What the table says of a request.

@@ -6,9 +6,12 @@
 use core::fmt::Write as _;
 use std::net::IpAddr;
 
+use crate::audit::chain::Chain;
+use crate::audit::name::StreamName;
 use crate::clock::WallTime;
 use crate::cursor::Cursor;
 use crate::encoding::hex_encode;
+use crate::limits::AUDIT_IDENTIFIER_MAX_BYTES;
 use crate::model::{KeyName, RequestId};
 
 /// What came of it.
@@ -28,9 +31,19 @@ pub enum Outcome {
 
 /// The event that tells where the store stands, apart from any request.
 pub const STORE_HEAD: &str = "store.head";
+/// The event that tells which audit file was removed because of its age or the length of all of them.
+pub const AUDIT_REMOVED: &str = "audit.removed";
+
+/// The event that names numbers without a line.
+pub const GAP: &str = "audit.gap";
 
 impl Outcome {
-    const fn name(self) -> &'static str {
+    /// Every outcome.
+    pub const ALL: [Self; 5] = [Self::Attempt, Self::Begin, Self::Success, Self::Failure, Self::Unknown];
+
+    /// The word in a line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Attempt => "attempt",
             Self::Begin => "begin",
@@ -54,6 +67,8 @@ pub struct Event<'a> {
     pub code: Option<&'static str>,
     /// How many such events the line stands for, if it is not one.
     pub count: Option<u64>,
+    /// The audit file that the line tells of.
+    pub file: Option<StreamName>,
     /// Where the store stood after the change that the line tells of.
     pub store: Option<StoreMark>,
     /// The request, if it was one.
@@ -133,6 +148,8 @@ pub struct Request<'a> {
     pub items: Option<Items>,
     /// How far a stream came that has ended.
     pub bytes: Option<Bytes>,
+    /// The keyed hash of its body.
+    pub body: Option<[u8; 16]>,
 }
 
 /// How much of a stream has passed.
@@ -144,10 +161,17 @@ pub struct Bytes {
     pub written: u64,
 }
 
-/// Writes the line of `event` with the number `sequence` in `stream` to the front of `target`; returns its length.
+/// Writes the line of `event` with the number `sequence` in `stream` to the front of `target`, as the next of `chain`; returns
+/// its length.
 ///
 /// Nothing is returned if it does not fit, which a target of `limits::AUDIT_LINE_MAX_BYTES` excludes.
-pub fn write(target: &mut [u8], stream: &str, sequence: u64, event: &Event<'_>) -> Option<usize> {
+pub fn write(
+    target: &mut [u8],
+    stream: &str,
+    sequence: u64,
+    event: &Event<'_>,
+    chain: &mut Chain,
+) -> Option<usize> {
     let mut cursor = Cursor::new(target);
     put_start(&mut cursor, stream, sequence, event.at)?;
     put_text(&mut cursor, b",\"event\":\"", event.name)?;
@@ -158,13 +182,16 @@ pub fn write(target: &mut [u8], stream: &str, sequence: u64, event: &Event<'_>) 
     if let Some(count) = event.count {
         put_number(&mut cursor, b",\"count\":", count)?;
     }
+    if let Some(file) = event.file {
+        write!(Text(&mut cursor), ",\"file\":\"{file}\"").ok()?;
+    }
     if let Some(request) = &event.request {
         put_request(&mut cursor, request)?;
     }
     if let Some(mark) = &event.store {
         put_mark(&mut cursor, mark)?;
     }
-    cursor.put(b"}\n")?;
+    chain.close(&mut cursor, sequence)?;
     Some(cursor.position())
 }
 
@@ -175,16 +202,16 @@ pub fn write_gap(
     stream: &str,
     sequence: u64,
     at: WallTime,
-    first: u64,
-    last: u64,
+    (first, last): (u64, u64),
+    chain: &mut Chain,
 ) -> Option<usize> {
     let mut cursor = Cursor::new(target);
     put_start(&mut cursor, stream, sequence, at)?;
-    put_text(&mut cursor, b",\"event\":\"", "audit.gap")?;
+    put_text(&mut cursor, b",\"event\":\"", GAP)?;
     put_text(&mut cursor, b",\"outcome\":\"", Outcome::Failure.name())?;
     put_number(&mut cursor, b",\"first\":", first)?;
     put_number(&mut cursor, b",\"last\":", last)?;
-    cursor.put(b"}\n")?;
+    chain.close(&mut cursor, sequence)?;
     Some(cursor.position())
 }
 
@@ -202,7 +229,7 @@ fn put_request(cursor: &mut Cursor<'_>, request: &Request<'_>) -> Option<()> {
     if let Some(principal) = request.principal {
         put_text(cursor, b",\"principal\":\"", principal)?;
     }
-    if let Some(token) = request.token {
+    if let Some(token) = request.token.filter(|token| is_plain(token)) {
         put_text(cursor, b",\"token\":\"", token)?;
     }
     if let Some(remote) = request.remote {
@@ -223,7 +250,7 @@ fn put_request(cursor: &mut Cursor<'_>, request: &Request<'_>) -> Option<()> {
     if let Some(key) = request.key.filter(|key| KeyName::is_valid(key)) {
         put_text(cursor, b",\"key\":\"", key)?;
     }
-    if let Some(api_key) = request.api_key {
+    if let Some(api_key) = request.api_key.filter(|api_key| is_plain(api_key)) {
         put_text(cursor, b",\"api_key\":\"", api_key)?;
     }
     if let Some(version) = request.key_version {
@@ -241,15 +268,28 @@ fn put_request(cursor: &mut Cursor<'_>, request: &Request<'_>) -> Option<()> {
         put_number(cursor, b",\"bytes_in\":", bytes.read)?;
         put_number(cursor, b",\"bytes_out\":", bytes.written)?;
     }
+    if let Some(body) = &request.body {
+        put_hex(cursor, b",\"body\":\"", body)?;
+    }
     Some(())
 }
 
+/// Whether it is of the form that identifiers have, and so needs no escaping.
+fn is_plain(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    (1..=AUDIT_IDENTIFIER_MAX_BYTES).contains(&text.len()) && text.bytes().all(plain)
+}
+
 fn put_mark(cursor: &mut Cursor<'_>, mark: &StoreMark) -> Option<()> {
-    let mut tag = [0; 32];
-    hex_encode(&mark.tag, &mut tag);
     put_number(cursor, b",\"store_revision\":", mark.revision)?;
-    cursor.put(b",\"store_tag\":\"")?;
-    cursor.put(&tag)?;
+    put_hex(cursor, b",\"store_tag\":\"", &mark.tag)
+}
+
+fn put_hex(cursor: &mut Cursor<'_>, before: &[u8], bytes: &[u8; 16]) -> Option<()> {
+    let mut digits = [0; 32];
+    hex_encode(bytes, &mut digits)?;
+    cursor.put(before)?;
+    cursor.put(&digits)?;
     cursor.put(b"\"")
 }
 
@@ -310,11 +350,17 @@ impl core::fmt::Write for Text<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::chain::Root;
     use crate::limits::AUDIT_LINE_MAX_BYTES;
+    use crate::secret::Secret;
+
+    /// As far as the key is stepped on in a moment.
+    const LATE: u64 = 1_000_000;
 
     fn written(stream: &str, sequence: u64, event: &Event<'_>) -> Vec<u8> {
         let mut target = [0; AUDIT_LINE_MAX_BYTES];
-        let len = write(&mut target, stream, sequence, event).unwrap();
+        let mut chain = Root::new(Secret::take(&mut [7; 32])).chain(stream).unwrap();
+        let len = write(&mut target, stream, sequence, event, &mut chain).unwrap();
         target[..len].to_vec()
     }
 
@@ -327,32 +373,36 @@ mod tests {
             outcome: Outcome::Success,
             code: None,
             count: None,
+            file: None,
             store: Some(StoreMark { revision: 9, tag: [0xA5; 16] }),
             request: Some(Request {
                 id: &id,
                 principal: Some("0a1b2c3d"),
-                token: Some("jti-1"),
+                token: Some("t-1"),
                 remote: Some("::ffff:192.0.2.7".parse().unwrap()),
                 route: Some("/api/encrypt"),
                 status: 200,
                 elapsed_micros: 42,
                 key: Some("orders"),
-                api_key: Some("4e5f6071"),
+                api_key: Some("0a1b2c3e"),
                 key_version: Some(3),
                 detail: Some(Detail::Plaintext),
                 items: Some(Items { count: 5, failed: 2, invalid: 0 }),
                 bytes: None,
+                body: Some([0x0F; 16]),
             }),
         };
         let line = written("s-w0", 7, &event);
+        let line = String::from_utf8(line).unwrap();
+        let (told, chained) = line.split_once(",\"prev\"").unwrap();
+        assert!(chained.starts_with(&format!(":\"{}\",\"mac\":\"", "0".repeat(32))), "{chained}");
         assert_eq!(
-            String::from_utf8(line).unwrap(),
+            told,
             "{\"seq\":7,\"ts\":\"2001-09-09T01:46:40.123Z\",\"stream\":\"s-w0\",\"event\":\"encrypt\",\"outcome\":\"success\",\
-             \"request_id\":\"00000000000000010000000000000002\",\"principal\":\"0a1b2c3d\",\"token\":\"jti-1\",\
-             \"remote\":\"192.0.2.7\",\"route\":\"/api/encrypt\",\"status\":200,\"elapsed_us\":42,\"key\":\"orders\",\
-             \"api_key\":\"4e5f6071\",\"key_version\":3,\
-             \"detail\":\"plaintext\",\"items\":5,\"failed\":2,\"invalid\":0,\
-             \"store_revision\":9,\"store_tag\":\"a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5\"}\n"
+             \"request_id\":\"00000000000000010000000000000002\",\"principal\":\"0a1b2c3d\",\"token\":\"t-1\",\"remote\":\"192.0.2.7\",\
+             \"route\":\"/api/encrypt\",\"status\":200,\"elapsed_us\":42,\"key\":\"orders\",\"api_key\":\"0a1b2c3e\",\"key_version\":3,\
+             \"detail\":\"plaintext\",\"items\":5,\"failed\":2,\"invalid\":0,\"body\":\"0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f\",\
+             \"store_revision\":9,\"store_tag\":\"a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5\""
         );
     }
 
@@ -366,6 +416,7 @@ mod tests {
             outcome: Outcome::Failure,
             code: Some("a_code_that_is_as_long_as_codes_get"),
             count: Some(u64::MAX),
+            file: None,
             store: Some(StoreMark { revision: u64::MAX, tag: [0xFF; 16] }),
             request: Some(Request {
                 id: &id,
@@ -381,14 +432,17 @@ mod tests {
                 detail: Some(Detail::Rederived),
                 items: Some(Items { count: u32::MAX, failed: u32::MAX, invalid: u32::MAX }),
                 bytes: Some(Bytes { read: u64::MAX, written: u64::MAX }),
+                body: Some([0xFF; 16]),
             }),
         };
-        let mut line = written("0123456789abcdef-w63", u64::MAX, &event);
+        let mut line = written("0123456789abcdef-w63", LATE, &event);
         assert!(!String::from_utf8_lossy(&line).contains("\"key\""));
         let longest = "k".repeat(128);
         event.request.as_mut().unwrap().key = Some(&longest);
-        line.extend(written("0123456789abcdef-w63", u64::MAX, &event));
-        assert!(line.len() / 2 < AUDIT_LINE_MAX_BYTES);
+        let longer = written("0123456789abcdef-w63", LATE, &event);
+        // The number may have thirteen digits more.
+        assert!(longer.len() + 13 < AUDIT_LINE_MAX_BYTES, "{}", longer.len());
+        line.extend(longer);
         for line in line.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             serde_json::from_slice::<serde_json::Value>(line).unwrap();
         }

@@ -10,6 +10,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use memchr::memmem;
 
 use crate::audit::line::{STORE_HEAD, StoreMark};
+use crate::audit::member;
 use crate::limits::{
     AUDIT_CHANGE_NAME_MAX_BYTES, AUDIT_LINE_MAX_BYTES, AUDIT_REPLAY_PIECE_BYTES, AUDIT_REVISION_MAX_NUMBER,
 };
@@ -139,7 +140,7 @@ impl Replay {
         if line.last() != Some(&b'}') || line.len() > AUDIT_LINE_MAX_BYTES {
             return None;
         }
-        let name = member(line, b",\"event\":\"")?;
+        let name = member::text(line, b",\"event\":\"")?;
         let is_head = name == STORE_HEAD.as_bytes();
         if !is_head && !CHANGES.iter().any(|prefix| name.starts_with(prefix)) {
             return None;
@@ -153,8 +154,8 @@ impl Replay {
         if is_head {
             return None;
         }
-        let outcome = member(line, b",\"outcome\":\"")?;
-        let request = RequestId::parse(member(line, b",\"request_id\":\"")?)?;
+        let outcome = member::text(line, b",\"outcome\":\"")?;
+        let request = RequestId::parse(member::text(line, b",\"request_id\":\"")?)?;
         let event = event(name)?;
         if outcome == b"attempt" {
             match self.ended.get_mut(&(request, event)) {
@@ -166,7 +167,7 @@ impl Replay {
                     self.unfinished.push(of);
                 }
             }
-        } else if member(line, b",\"code\":\"") != Some(AMBIGUOUS) {
+        } else if member::text(line, b",\"code\":\"") != Some(AMBIGUOUS) {
             *self.ended.entry((request, event)).or_insert(0) += 1;
             if mark.is_some() {
                 if let Some(kept) = self.kept.get_mut(&request) {
@@ -184,12 +185,13 @@ impl Replay {
     fn mark(&mut self, line: &[u8]) -> Option<StoreMark> {
         const REVISION: &[u8] = b",\"store_revision\":";
         memmem::find(line, REVISION)?;
-        let revision = number(line, REVISION).filter(|revision| *revision <= AUDIT_REVISION_MAX_NUMBER);
+        let revision =
+            member::number(line, REVISION).filter(|revision| *revision <= AUDIT_REVISION_MAX_NUMBER);
         if revision.is_none() {
             self.impossible += 1;
         }
         // Sixteen bytes in hexadecimal, as request identifiers are.
-        let tag = RequestId::parse(member(line, b",\"store_tag\":\"")?)?.to_bytes();
+        let tag = RequestId::parse(member::text(line, b",\"store_tag\":\"")?)?.to_bytes();
         Some(StoreMark { revision: revision?, tag })
     }
 }
@@ -200,9 +202,9 @@ fn unfinished(line: &[u8], event: &[u8], request: RequestId) -> Option<Unfinishe
     Some(Unfinished {
         request,
         event: text(event)?,
-        principal: member(line, b",\"principal\":\"").and_then(text).filter(plain),
-        api_key: member(line, b",\"api_key\":\"").and_then(text).filter(plain),
-        key: member(line, b",\"key\":\"").and_then(text).filter(|key| KeyName::is_valid(key)),
+        principal: member::text(line, b",\"principal\":\"").and_then(text).filter(plain),
+        api_key: member::text(line, b",\"api_key\":\"").and_then(text).filter(plain),
+        key: member::text(line, b",\"key\":\"").and_then(text).filter(|key| KeyName::is_valid(key)),
         before: 0,
         after: None,
     })
@@ -216,36 +218,18 @@ fn event(name: &[u8]) -> Option<Event> {
     Some(event)
 }
 
-/// The text behind `before`, up to its closing quote. No text in a line holds a quote.
-fn member<'a>(line: &'a [u8], before: &[u8]) -> Option<&'a [u8]> {
-    let rest = line.get(memmem::find(line, before)? + before.len()..)?;
-    rest.get(..memchr::memchr(b'"', rest)?)
-}
-
-fn number(line: &[u8], before: &[u8]) -> Option<u64> {
-    let rest = line.get(memmem::find(line, before)? + before.len()..)?;
-    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    str::from_utf8(rest.get(..digits)?).ok()?.parse().ok()
-}
-
-/// Whether a keeper wrote the stream of this name: it tells where the store stood, whatever else was going on.
-#[must_use]
-pub fn is_keepers(stream: &str) -> bool {
-    stream.ends_with("-k")
-}
-
-/// When the start was that wrote the stream of this name, in seconds; 0 for a name that no start gives.
-#[must_use]
-pub fn started(stream: &str) -> u64 {
-    stream.split('-').next().and_then(|start| u64::from_str_radix(start, 16).ok()).unwrap_or(0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::chain::{Chain, Root};
     use crate::audit::line::{self, Event, Outcome, Request};
     use crate::clock::WallTime;
+    use crate::secret::Secret;
     use std::io::Cursor;
+
+    fn chain() -> Chain {
+        Root::new(Secret::take(&mut [7; 32])).chain("s").unwrap()
+    }
 
     #[derive(Default)]
     struct File {
@@ -280,6 +264,7 @@ mod tests {
                 detail: None,
                 items: None,
                 bytes: None,
+                body: None,
             };
             let store = revision.map(|revision| StoreMark { revision, tag: [3; 16] });
             let event = Event {
@@ -288,12 +273,13 @@ mod tests {
                 outcome,
                 code,
                 count: None,
+                file: None,
                 store,
                 request: Some(request),
             };
             let mut target = [0; AUDIT_LINE_MAX_BYTES];
             self.lines += 1;
-            let len = line::write(&mut target, "s-w0", self.lines, &event).unwrap();
+            let len = line::write(&mut target, "s-w0", self.lines, &event, &mut chain()).unwrap();
             self.bytes.extend_from_slice(&target[..len]);
             self
         }
@@ -301,11 +287,19 @@ mod tests {
         fn tell_head(&mut self, revision: u64) -> &mut Self {
             let store = Some(StoreMark { revision, tag: [3; 16] });
             let (at, outcome) = (WallTime::default(), Outcome::Success);
-            let event =
-                Event { at, name: STORE_HEAD, outcome, code: None, count: None, store, request: None };
+            let event = Event {
+                at,
+                name: STORE_HEAD,
+                outcome,
+                code: None,
+                count: None,
+                file: None,
+                store,
+                request: None,
+            };
             let mut target = [0; AUDIT_LINE_MAX_BYTES];
             self.lines += 1;
-            let len = line::write(&mut target, "s-k", self.lines, &event).unwrap();
+            let len = line::write(&mut target, "s-k", self.lines, &event, &mut chain()).unwrap();
             self.bytes.extend_from_slice(&target[..len]);
             self
         }

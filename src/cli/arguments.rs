@@ -12,10 +12,11 @@ use std::path::PathBuf;
 use lexopt::{Arg, Parser};
 
 use super::apikey::{self, ApiKeyCommand, Verb};
+use super::audit_arguments::{self, AuditCommand};
 use super::help::{self, Topic};
 use crate::config::{Id, Kind, Raw, SETTINGS, by_name, nearest, shown};
 
-const COMMANDS: [&str; 7] = ["serve", "init", "store", "apikey", "healthcheck", "version", "help"];
+const COMMANDS: [&str; 8] = ["serve", "init", "store", "apikey", "audit", "healthcheck", "version", "help"];
 
 /// What to do.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub(super) enum Command {
     Store(StoreCommand),
     /// Make, look at and end API keys.
     ApiKey(ApiKeyCommand),
+    /// Verify and read the audit log.
+    Audit(AuditCommand),
     /// Ask a server how it is.
     HealthCheck {
         /// Where; by default as the configuration says.
@@ -179,6 +182,7 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
             Some("init") => init(parser),
             Some("store") => store(parser),
             Some("apikey") => apikey::arguments::parse(parser),
+            Some("audit") => audit_arguments::parse(parser),
             Some("healthcheck") => healthcheck(parser),
             Some("version") => alone(parser, Command::Version),
             Some("help") => help(parser),
@@ -217,6 +221,7 @@ fn help(mut parser: Parser) -> Result<Command, UsageError> {
                     (1, _, Some("init")) => Topic::Init,
                     (1, _, Some("store")) => Topic::Store,
                     (1, _, Some("apikey")) => Topic::ApiKey,
+                    (1, _, Some("audit")) => Topic::Audit,
                     (1, _, Some(name)) if COMMANDS.contains(&name) => Topic::Program,
                     (2, Topic::Store, _) => {
                         Topic::OfStore(Action::named(&word).ok_or_else(|| unknown_action(&word))?)
@@ -331,6 +336,16 @@ impl Flags {
 /// Reads the flags of `command`: the `settings` that it takes and its `own`. Nothing: help is asked for.
 fn flags(parser: Parser, command: &str, settings: &[Id], own: &[Own]) -> Result<Option<Flags>, UsageError> {
     flags_of(parser, command, &Grammar { settings, own, ..Grammar::default() })
+}
+
+/// As [`flags`], of a command that takes words as well, as many as there are.
+pub(super) fn flags_and_words(
+    parser: Parser,
+    command: &str,
+    settings: &[Id],
+    own: &[Own],
+) -> Result<Option<Flags>, UsageError> {
+    flags_of(parser, command, &Grammar { settings, own, words_count: usize::MAX, ..Grammar::default() })
 }
 
 /// Reads what follows `command`. Nothing: help is asked for.
@@ -545,7 +560,7 @@ mod tests {
             ("sevre", "unknown command sevre; did you mean `quantonium serve`?"),
             (
                 "encrypt",
-                "unknown command encrypt; the commands are serve, init, store, apikey, healthcheck, version, help",
+                "unknown command encrypt; the commands are serve, init, store, apikey, audit, healthcheck, version, help",
             ),
             ("--dev", "--dev stands before any command; did you mean `quantonium serve --dev`?"),
             ("--versoin", "unknown flag --versoin; did you mean --version?"),

@@ -5,6 +5,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use crate::audit::Checkpoint;
+use crate::audit::chain::Root;
+use crate::audit::checkpoint::{ROOTS_NAME, decode_roots};
 use crate::auth::{self, ApiKey, UseRecord};
 use crate::keyring::{Key, decode_key, decode_uses};
 use crate::limits::JOURNAL_DAMAGES_SHOWN_MAX_COUNT;
@@ -21,6 +24,10 @@ pub(super) struct Contents {
     pub(super) api_keys: BTreeMap<String, ApiKey>,
     /// Use figures of API keys.
     figures: Vec<UseRecord>,
+    /// How far the audit streams of each start had come, in no order.
+    pub(super) checkpoints: Vec<Checkpoint>,
+    /// The roots of audit keys that were in use before.
+    pub(super) audit_roots: Vec<Root>,
     /// What cannot be read: the first ones.
     pub(super) unreadable: Vec<Unreadable>,
     /// How many records cannot be read.
@@ -96,6 +103,15 @@ impl Contents {
                 let figures = auth::decode_use(&plaintext).map_err(|_| unreadable(MALFORMED))?;
                 sealer.verify_path(record, Kind::CallerUse, figures.id.as_str())?;
                 self.figures.push(figures);
+            }
+            Some(Kind::Checkpoint) => {
+                let of = Checkpoint::decode(&plaintext).map_err(|_| unreadable(MALFORMED))?;
+                sealer.verify_path(record, Kind::Checkpoint, &of.name())?;
+                self.checkpoints.push(of);
+            }
+            Some(Kind::AuditRoots) => {
+                sealer.verify_path(record, Kind::AuditRoots, ROOTS_NAME)?;
+                self.audit_roots = decode_roots(&plaintext).map_err(|_| unreadable(MALFORMED))?;
             }
             None => return Err(unreadable("it is of an unknown kind: a newer version may have written it")),
         }

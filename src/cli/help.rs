@@ -24,6 +24,7 @@ Commands:
   quantonium serve [FLAG ...]            serve until SIGTERM; a second signal stops at once
   quantonium store COMMAND [FLAG ...]    verify, inspect, rekey ... a stopped server's store
   quantonium apikey COMMAND [FLAG ...]   create, list, rotate, revoke ... API keys
+  quantonium audit COMMAND [FLAG ...]    verify, tail, search the audit log
   quantonium healthcheck [--url URL]     ask a server (default: the one configured here) how it is
   quantonium version                     show version, commit, target, features, CPU flavour
   quantonium help [COMMAND]              show this; more on init, store, apikey, store rekey ...
@@ -79,6 +80,34 @@ Each takes --data-dir PATH and --master-key-file PATH, or their variables, as `q
 does; `quantonium help store verify` and so on show an example. Stop the server first: while it
 runs the directory is in use, and the command says so. It also works on a copy of the directory,
 whoever owns that: what it writes belongs to the owner of the directory.
+";
+
+const AUDIT: &str = "\
+quantonium audit: verify and read the audit log, while the server runs or not.
+
+  quantonium audit verify --data-dir /var/lib/quantonium \\
+      --master-key-file /etc/quantonium/master.key
+  quantonium audit tail --data-dir /var/lib/quantonium --lines 20
+  quantonium audit search --data-dir /var/lib/quantonium --key orders --outcome failure
+
+Each takes files, in any order, as well; without any, all of the data directory's are read. A part
+of a stream can be verified with the parts before it alone.
+
+verify finds every line that was changed, taken out, put in or moved, and files that were cut off
+before what the store has noted, which it does every 10 seconds and at a stop in order. What was
+written since cannot be proved, and it says so. Exit code 1: something is cut off or missing.
+Exit code 65: something was changed. Without the master key only numbers and order are checked,
+which anybody can make right; the exit code is 1 then, unless --without-key is given.
+
+Flags:
+  --data-dir PATH          the data directory, or a copy of one
+  --master-key-file PATH   verify: the master key of the store
+  --without-key            verify: check no macs, and say so
+  --lines N                tail: how many lines (20)
+  --principal, --key, --event, --outcome, --code, --request-id TEXT   search: lines with this
+  --since TIME, --until TIME   search: UTC, as 2026-11-22 or 2026-11-22T17:05
+  --json                   tail, search: the lines as they are
+  --config PATH            take the settings from a TOML file
 ";
 
 const VERIFY: &str = "\
@@ -177,6 +206,8 @@ pub(super) enum Topic {
     Init,
     /// `quantonium store`.
     Store,
+    /// `quantonium audit`.
+    Audit,
     /// One of its commands.
     OfStore(Action),
     /// `quantonium apikey`.
@@ -194,6 +225,7 @@ pub(super) fn text(topic: Topic) -> String {
         Topic::Program => return program(),
         Topic::Init => INIT,
         Topic::Store => STORE,
+        Topic::Audit => AUDIT,
         Topic::OfStore(Action::Verify) => VERIFY,
         Topic::OfStore(Action::Inspect) => INSPECT,
         Topic::OfStore(Action::Compact) => COMPACT,
@@ -248,6 +280,7 @@ const fn placeholder(kind: Kind) -> &'static str {
 fn default(setting: &Setting) -> String {
     let value = match setting.fallback {
         Fallback::Off => return "off".to_owned(),
+        Fallback::On => return "on".to_owned(),
         Fallback::Nothing => return "none".to_owned(),
         Fallback::Text(text) => return format!("default {text}"),
         Fallback::RequiredUnlessDev(text) => return format!("required; with --dev {text}"),
@@ -296,7 +329,9 @@ mod tests {
 
     fn topics() -> impl Iterator<Item = Topic> {
         let of_store = Action::ALL.map(Topic::OfStore).into_iter();
-        let all = [Topic::Program, Topic::Init, Topic::Store, Topic::ApiKey].into_iter().chain(of_store);
+        let all = [Topic::Program, Topic::Init, Topic::Store, Topic::ApiKey, Topic::Audit]
+            .into_iter()
+            .chain(of_store);
         all.chain(Verb::ALL.map(Topic::OfApiKey))
     }
 
@@ -315,6 +350,7 @@ mod tests {
                 Topic::Program => "\n  quantonium serve --dev".to_owned(),
                 Topic::Init => "\n  quantonium init --data-dir ".to_owned(),
                 Topic::Store => "\n  quantonium store verify ".to_owned(),
+                Topic::Audit => "\n  quantonium audit verify ".to_owned(),
                 Topic::OfStore(action) => format!("\n  quantonium store {} --data-dir ", action.name()),
                 Topic::ApiKey => "\n  quantonium apikey create --name ".to_owned(),
                 Topic::OfApiKey(verb) => format!("\n  quantonium apikey {} ", verb.name()),

@@ -6,6 +6,9 @@
 
 mod apikey;
 mod arguments;
+mod audit_arguments;
+mod audit_read;
+mod audit_verify;
 mod client;
 mod contents;
 mod failure;
@@ -41,6 +44,7 @@ pub fn run(
         Ok(Command::Init(command)) => init::run(command, environment),
         Ok(Command::Store(command)) => store::run(command, environment),
         Ok(Command::ApiKey(command)) => apikey::run(command, environment),
+        Ok(Command::Audit(command)) => audit_arguments::run(command, environment),
         Ok(Command::HealthCheck { url }) => healthcheck::run(url.as_deref(), environment),
         Ok(Command::Version) => {
             console::out(&version::text());

@@ -11,7 +11,7 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 use super::failure::Failure;
-use crate::console;
+use crate::console::{self, Output};
 use crate::store::quoted;
 
 /// A file for its owner only that did not exist; removed again unless it was filled.
@@ -59,7 +59,7 @@ impl<'a> NewFile<'a> {
         let line = Zeroizing::new(format!("{admin}\n"));
         let handed = match file {
             Some(file) => file.fill(line.as_bytes()),
-            None => console::deliver(&line).map_err(|error| {
+            None => console::deliver(Output::Out, &line).map_err(|error| {
                 Failure::io(format!("cannot write the admin key to standard output: {error}"))
             }),
         };

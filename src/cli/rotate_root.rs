@@ -2,7 +2,8 @@
 //!
 //! Owns the new store until it takes the old one's place. Invariants: the new journal is whole, durable and verified
 //! before it gets its name, in one step, so that whenever the power fails the old or the new one is there; it stands at a
-//! later revision than the old one, so that it is not taken for an older one; no API key of the old root outlives it.
+//! later revision than the old one, so that it is not taken for an older one; no API key of the old root outlives it; what was
+//! written to the audit log under the old root can still be verified.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -13,10 +14,11 @@ use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 use super::failure::Failure;
+use crate::audit::checkpoint::{ROOTS_NAME, encode_roots};
 use crate::auth::ApiKey;
 use crate::clock::Moment;
 use crate::crypto::random::{Generator, Kernel};
-use crate::keeper::{self, initialise};
+use crate::keeper::{self, Opening, initialise};
 use crate::keyring::{Key, encode_key, encode_uses};
 use crate::limits::STORE_APPEND_MAX_BYTES;
 use crate::store::{
@@ -45,7 +47,8 @@ pub(super) fn rotate(
     hand_over: impl FnOnce(&str) -> Result<(), Failure>,
 ) -> Result<Rotated, Failure> {
     let mut old = Journal::open(data_dir, master, witness)?;
-    let opening = keeper::load(&mut old.journal, &old.root.sealer(old.ring)?)?;
+    let mut opening = keeper::load(&mut old.journal, &old.root.sealer(old.ring)?)?;
+    opening.audit_roots.push(old.root.audit_root()?);
     drop(old);
 
     let mut random = Generator::new(Kernel, Moment::now())?;
@@ -71,9 +74,13 @@ pub(super) fn rotate(
     for key in opening.state.ring.keys() {
         copy.add(key)?;
     }
+    for of in &opening.checkpoints {
+        copy.push(Kind::Checkpoint, &of.name(), &of.encode())?;
+    }
+    copy.push(Kind::AuditRoots, ROOTS_NAME, &encode_roots(&opening.audit_roots))?;
     copy.flush()?;
     drop(copy);
-    must_hold(&next, master, opening.state.ring.len())?;
+    must_hold(&next, master, &opening)?;
     if let Err(failure) = hand_over(&admin) {
         drop(next);
         remove_all(&path)?;
@@ -103,25 +110,25 @@ struct Copy {
 
 impl Copy {
     fn add(&mut self, key: &Key) -> Result<(), Failure> {
-        self.push(Kind::Key, key, &encode_key(key))?;
-        self.push(Kind::Uses, key, &encode_uses(key))
+        self.push(Kind::Key, key.name().as_str(), &encode_key(key))?;
+        self.push(Kind::Uses, key.name().as_str(), &encode_uses(key))
     }
 
-    fn push(&mut self, kind: Kind, key: &Key, plaintext: &[u8]) -> Result<(), Failure> {
-        let mut record = self.seal(kind, key, plaintext)?;
+    fn push(&mut self, kind: Kind, name: &str, plaintext: &[u8]) -> Result<(), Failure> {
+        let mut record = self.seal(kind, name, plaintext)?;
         if self.weight + record.weight() > STORE_APPEND_MAX_BYTES {
             self.flush()?;
             // It goes into the revision after.
-            record = self.seal(kind, key, plaintext)?;
+            record = self.seal(kind, name, plaintext)?;
         }
         self.weight += record.weight();
         self.batch.push(record);
         Ok(())
     }
 
-    fn seal(&mut self, kind: Kind, key: &Key, plaintext: &[u8]) -> Result<Record, Failure> {
+    fn seal(&mut self, kind: Kind, name: &str, plaintext: &[u8]) -> Result<Record, Failure> {
         let nonce = self.random.array::<SEAL_NONCE_BYTES>(Moment::now())?;
-        let path = self.sealer.path(kind, key.name().as_str());
+        let path = self.sealer.path(kind, name);
         let revision = self.revision.saturating_add(1);
         let sealed = Some(self.sealer.seal(path, revision, &nonce, plaintext)?);
         Ok(Record { path, revision, sealed })
@@ -140,11 +147,12 @@ impl Copy {
 }
 
 /// Reads the new store back as a server would.
-fn must_hold(next: &DataDir, master: &MasterKey, keys_count: usize) -> Result<(), Failure> {
+fn must_hold(next: &DataDir, master: &MasterKey, wanted: &Opening) -> Result<(), Failure> {
     let report = Journal::verify(next, master)?;
     let mut opened = Journal::open(next, master, Witness::default())?;
     let opening = keeper::load(&mut opened.journal, &opened.root.sealer(opened.ring)?)?;
-    if report.damages_count == 0 && opening.state.ring.len() == keys_count {
+    let counts = |of: &Opening| (of.state.ring.len(), of.checkpoints.len());
+    if report.damages_count == 0 && counts(&opening) == counts(wanted) {
         return Ok(());
     }
     Err(Failure::damaged(format!(

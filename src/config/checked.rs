@@ -52,6 +52,14 @@ pub struct Config {
     pub min_store_revision: Option<u64>,
     /// Start on a store that is known to have been rolled back.
     pub accept_store_rollback: bool,
+    /// Length at which an audit file is left for the next one.
+    pub audit_rotate_bytes: u64,
+    /// Days after which an audit file is removed; 0: never.
+    pub audit_retention_days: u64,
+    /// Length of all audit files together beyond which the oldest are removed; 0: no limit.
+    pub audit_max_bytes: u64,
+    /// Whether audit files are compressed.
+    pub audit_compress: bool,
     /// Where to listen: at least one address, none twice apart from those with port 0.
     pub listen: Vec<SocketAddr>,
     /// Plain HTTP may leave this machine.
@@ -90,6 +98,35 @@ pub struct Config {
     pub user_id: u32,
     /// Group to become when started as root; never root's.
     pub group_id: u32,
+    /// Where audit lines go.
+    pub audit_sink: AuditSink,
+    /// Whether nothing is answered before its audit lines are on the disk; only with a file.
+    pub audit_synced: bool,
+}
+
+/// Where audit lines go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuditSink {
+    /// Into files of the data directory.
+    File,
+    /// To standard output.
+    Stdout,
+    /// To both.
+    Both,
+}
+
+impl AuditSink {
+    /// Whether there are files.
+    #[must_use]
+    pub const fn has_file(self) -> bool {
+        matches!(self, Self::File | Self::Both)
+    }
+
+    /// Whether standard output holds audit lines and nothing else.
+    #[must_use]
+    pub const fn has_stdout(self) -> bool {
+        matches!(self, Self::Stdout | Self::Both)
+    }
 }
 
 /// Checks everything that was given.
@@ -114,6 +151,10 @@ pub(super) fn check(raw: &Raw, machine: Machine, credentials: Option<&Path>) -> 
         restore_window_seconds: read.number(Id::RestoreWindow)?,
         min_store_revision: read.optional_number(Id::MinStoreRevision)?,
         accept_store_rollback: read.switch(Id::AcceptStoreRollback)?,
+        audit_rotate_bytes: read.number(Id::AuditRotateBytes)?,
+        audit_retention_days: read.number(Id::AuditRetentionDays)?,
+        audit_max_bytes: read.number(Id::AuditMaxBytes)?,
+        audit_compress: read.switch(Id::AuditCompress)?,
         listen: read.addresses()?,
         insecure_http: read.switch(Id::InsecureHttp)?,
         trusted_proxies: read.networks(Id::TrustedProxy)?,
@@ -133,7 +174,16 @@ pub(super) fn check(raw: &Raw, machine: Machine, credentials: Option<&Path>) -> 
         drain_timeout_ms: read.number(Id::DrainTimeout)?,
         user_id: read.identity(Id::UserId)?,
         group_id: read.identity(Id::GroupId)?,
+        audit_sink: match read.word(Id::AuditSink)? {
+            "stdout" => AuditSink::Stdout,
+            "both" => AuditSink::Both,
+            _ => AuditSink::File,
+        },
+        audit_synced: read.word(Id::AuditDurability)? == "synced",
     };
+    if config.audit_synced && !config.audit_sink.has_file() {
+        return Err(ConfigError::SyncedWithoutFile);
+    }
     // An IPv4 address inside IPv6 is judged as what it stands for.
     let open = config.listen.iter().find(|address| !address.ip().to_canonical().is_loopback());
     if let (Some(address), false) = (open, config.insecure_http) {
@@ -215,7 +265,7 @@ impl Reader<'_> {
     }
 
     fn switch(&self, id: Id) -> Result<bool, ConfigError> {
-        Ok(self.given(id, value::switch)?.unwrap_or(false))
+        Ok(self.given(id, value::switch)?.unwrap_or(id.setting().fallback == Fallback::On))
     }
 
     fn path(&self, id: Id) -> Result<Option<PathBuf>, ConfigError> {
@@ -277,6 +327,13 @@ impl Reader<'_> {
             _ => setting.floor,
         };
         Ok(self.optional_number(id)?.unwrap_or(fallback))
+    }
+
+    /// The word that was given, or the first of the setting's.
+    fn word(&self, id: Id) -> Result<&'static str, ConfigError> {
+        let words = if let Kind::Choice(words) = id.setting().kind { words } else { &[] };
+        let given = self.given(id, |text| value::choice(words, text))?;
+        Ok(given.or_else(|| words.first().copied()).unwrap_or_default())
     }
 
     /// The silence inside a body. Its default follows a shorter total; one that was given must fit.

@@ -105,6 +105,8 @@ pub enum ConfigError {
         /// The time for the whole body, in milliseconds.
         total: u64,
     },
+    /// Audit lines are to be on a disk, and go to none.
+    SyncedWithoutFile,
 }
 
 impl fmt::Display for ConfigError {
@@ -170,6 +172,10 @@ impl fmt::Display for ConfigError {
                 f,
                 "--body-gap-timeout-ms: {gap} is longer than --body-timeout-ms ({total}): lower the one or raise \
                  the other"
+            ),
+            Self::SyncedWithoutFile => f.write_str(
+                "--audit-durability: nothing is synced with --audit-sink stdout: give --audit-sink both or file, or \
+                 leave it at written",
             ),
         }
     }

@@ -21,7 +21,7 @@ use std::path::PathBuf;
 
 use environment::Surroundings;
 
-pub use checked::{Config, Machine, Offline};
+pub use checked::{AuditSink, Config, Machine, Offline};
 pub use error::{ConfigError, Place, shown, shown_path};
 pub use master_key::MASTER_KEY_CREDENTIAL;
 pub use raw::{Given, Raw, Source};

@@ -10,6 +10,11 @@ use crate::limits;
 /// What every environment variable of the program begins with.
 pub(super) const ENVIRONMENT_PREFIX: &str = "QUANTONIUM_";
 
+/// What `--audit-sink` may be.
+pub(super) const AUDIT_SINKS: [&str; 3] = ["file", "stdout", "both"];
+/// What `--audit-durability` may be.
+pub(super) const AUDIT_DURABILITIES: [&str; 2] = ["written", "synced"];
+
 /// Names a setting in the code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "each variant is described by its row below")]
@@ -26,6 +31,10 @@ pub enum Id {
     RestoreWindow,
     MinStoreRevision,
     AcceptStoreRollback,
+    AuditRotateBytes,
+    AuditRetentionDays,
+    AuditMaxBytes,
+    AuditCompress,
     Listen,
     InsecureHttp,
     TrustedProxy,
@@ -42,6 +51,8 @@ pub enum Id {
     IdleTimeout,
     WriteTimeout,
     DrainTimeout,
+    AuditSink,
+    AuditDurability,
 }
 
 impl Id {
@@ -92,6 +103,8 @@ pub enum Unit {
 pub enum Fallback {
     /// A switch is off.
     Off,
+    /// A switch is on.
+    On,
     /// There is none.
     Nothing,
     /// This text, as if it had been given.
@@ -113,6 +126,8 @@ pub enum Group {
     Start,
     /// What keeps the keys.
     Store,
+    /// What is told, and how long it is kept.
+    Audit,
     /// Where it listens.
     Network,
     /// How much it takes on.
@@ -123,7 +138,8 @@ pub enum Group {
 
 impl Group {
     /// All groups, in the order of the help.
-    pub const ALL: [Self; 5] = [Self::Start, Self::Store, Self::Network, Self::Capacity, Self::Time];
+    pub const ALL: [Self; 6] =
+        [Self::Start, Self::Store, Self::Audit, Self::Network, Self::Capacity, Self::Time];
 
     /// The heading's text.
     #[must_use]
@@ -131,6 +147,7 @@ impl Group {
         match self {
             Self::Start => "Start",
             Self::Store => "Store",
+            Self::Audit => "Audit",
             Self::Network => "Network",
             Self::Capacity => "Capacity",
             Self::Time => "Time",
@@ -218,7 +235,7 @@ const fn capacity(id: Id, name: &'static str, unit: Unit, default: u64, help: &'
 }
 
 /// Every setting, in the order of [`Id`].
-pub const SETTINGS: [Setting; 28] = [
+pub const SETTINGS: [Setting; 34] = [
     row(
         Id::Dev,
         "dev",
@@ -303,6 +320,41 @@ pub const SETTINGS: [Setting; 28] = [
         Fallback::Off,
         Group::Store,
         "Start on a store that is known to have been rolled back, for this once: what it lost is gone",
+    ),
+    row(
+        Id::AuditRotateBytes,
+        "audit-rotate-bytes",
+        Kind::Number(Unit::Bytes),
+        Fallback::Number(limits::AUDIT_ROTATE_DEFAULT_BYTES),
+        Group::Audit,
+        "Length at which an audit file is left for the next one, as it is at midnight UTC",
+    )
+    .bounded(limits::AUDIT_ROTATE_FLOOR_BYTES, limits::AUDIT_ROTATE_CEILING_BYTES),
+    row(
+        Id::AuditRetentionDays,
+        "audit-retention-days",
+        Kind::Number(Unit::Count),
+        Fallback::Number(limits::AUDIT_RETENTION_DEFAULT_DAYS),
+        Group::Audit,
+        "Days after which an audit file is removed; 0: never",
+    )
+    .bounded(limits::AUDIT_RETENTION_FLOOR_DAYS, limits::AUDIT_RETENTION_CEILING_DAYS),
+    row(
+        Id::AuditMaxBytes,
+        "audit-max-bytes",
+        Kind::Number(Unit::Bytes),
+        Fallback::Number(limits::AUDIT_TOTAL_DEFAULT_BYTES),
+        Group::Audit,
+        "Length of all audit files together beyond which the oldest are removed; 0: no limit",
+    )
+    .bounded(limits::AUDIT_TOTAL_FLOOR_BYTES, limits::AUDIT_TOTAL_CEILING_BYTES),
+    row(
+        Id::AuditCompress,
+        "audit-compress",
+        Kind::Switch,
+        Fallback::On,
+        Group::Audit,
+        "Compress audit files (gzip) ten minutes after they were left; --audit-compress=off does not",
     ),
     row(
         Id::Listen,
@@ -421,6 +473,24 @@ pub const SETTINGS: [Setting; 28] = [
         "From SIGTERM to the end of the requests in flight",
     )
     .bounded(limits::DRAIN_FLOOR_MILLIS, limits::DRAIN_CEILING_MILLIS),
+    row(
+        Id::AuditSink,
+        "audit-sink",
+        Kind::Choice(&AUDIT_SINKS),
+        Fallback::Text("file"),
+        Group::Audit,
+        "Where audit lines go: the data directory, standard output, or both. With stdout what the server\n\
+         says otherwise goes to standard error; who does not read it has every audited request refused",
+    ),
+    row(
+        Id::AuditDurability,
+        "audit-durability",
+        Kind::Choice(&AUDIT_DURABILITIES),
+        Fallback::Text("written"),
+        Group::Audit,
+        "When a reply may leave: once its audit lines are with the kernel (written), which outlives the\n\
+         process, or on the disk (synced), which outlives a failure of the power and costs its latency",
+    ),
 ];
 
 #[expect(clippy::indexing_slicing, reason = "the loop stays below the length; compile time only")]
@@ -430,7 +500,7 @@ const _: () = {
         assert!(SETTINGS[number].id as usize == number, "rows stand in the order of Id");
         number += 1;
     }
-    assert!(Id::DrainTimeout as usize + 1 == SETTINGS.len(), "every Id has a row");
+    assert!(Id::AuditDurability as usize + 1 == SETTINGS.len(), "every Id has a row");
 };
 
 /// The setting of this name (`data-dir`), if there is one.

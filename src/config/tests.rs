@@ -58,6 +58,10 @@ fn defaults_are_those_of_limits() {
         restore_window_seconds: limits::RESTORE_WINDOW_DEFAULT_SECONDS,
         min_store_revision: None,
         accept_store_rollback: false,
+        audit_rotate_bytes: limits::AUDIT_ROTATE_DEFAULT_BYTES,
+        audit_retention_days: limits::AUDIT_RETENTION_DEFAULT_DAYS,
+        audit_max_bytes: limits::AUDIT_TOTAL_DEFAULT_BYTES,
+        audit_compress: true,
         listen: vec!["127.0.0.1:8080".parse().unwrap()],
         insecure_http: false,
         trusted_proxies: Vec::new(),
@@ -77,6 +81,8 @@ fn defaults_are_those_of_limits() {
         drain_timeout_ms: limits::DRAIN_DEFAULT_MILLIS,
         user_id: 1001,
         group_id: 1001,
+        audit_sink: AuditSink::File,
+        audit_synced: false,
     };
     assert_eq!(found, expected);
 }
@@ -324,4 +330,21 @@ fn a_health_check_needs_only_the_addresses() {
     let file = ConfigFile::new("addresses", "listen = '127.0.0.1:7'\n");
     let found = listen_addresses(environment(&[("QUANTONIUM_CONFIG", file.path())]));
     assert_eq!(found, Ok(vec!["127.0.0.1:7".parse().unwrap()]));
+}
+
+#[test]
+fn audit_lines_are_synced_where_there_is_a_file() {
+    let with = |sink: &str, durability: &str| {
+        config(&[DEV, (Id::AuditSink, sink), (Id::AuditDurability, durability)], &[])
+            .map(|config| (config.audit_sink, config.audit_synced))
+    };
+    assert_eq!(with("file", "synced"), Ok((AuditSink::File, true)));
+    assert_eq!(with("both", "synced"), Ok((AuditSink::Both, true)));
+    assert_eq!(with("stdout", "written"), Ok((AuditSink::Stdout, false)));
+    assert!(with("stdout", "synced").unwrap_err().starts_with("--audit-durability: nothing is synced"));
+    assert_eq!(
+        with("stderr", "written").unwrap_err(),
+        "--audit-sink: stderr is not file, stdout, both (set on the command line)"
+    );
+    assert!(with("file", "").unwrap_err().contains("is not written, synced"));
 }

@@ -39,6 +39,12 @@ impl MacKey {
         prepared
     }
 
+    /// Puts another key in the place of this one, whose states are wiped; nothing is allocated.
+    pub fn rekey(&mut self, key: &[u8]) {
+        replace(&mut self.keyed, self.algorithm, key);
+        zeroize_stack::<2048>();
+    }
+
     /// The hash function.
     #[must_use]
     pub const fn algorithm(&self) -> Algorithm {
@@ -126,13 +132,19 @@ fn once<M: Mac + Clone + hmac::KeyInit>(key: &[u8], parts: &[&[u8]], target: &mu
 
 #[inline(never)]
 fn prepare(algorithm: Algorithm, key: &[u8]) -> MacKey {
-    MacKey {
-        algorithm,
-        keyed: Box::new(match algorithm {
-            Algorithm::Sha256 => Keyed::Sha256(keyed(key)),
-            Algorithm::Sha384 => Keyed::Sha384(keyed(key)),
-            Algorithm::Sha512 => Keyed::Sha512(keyed(key)),
-        }),
+    MacKey { algorithm, keyed: Box::new(states(algorithm, key)) }
+}
+
+#[inline(never)]
+fn replace(place: &mut Keyed, algorithm: Algorithm, key: &[u8]) {
+    *place = states(algorithm, key);
+}
+
+fn states(algorithm: Algorithm, key: &[u8]) -> Keyed {
+    match algorithm {
+        Algorithm::Sha256 => Keyed::Sha256(keyed(key)),
+        Algorithm::Sha384 => Keyed::Sha384(keyed(key)),
+        Algorithm::Sha512 => Keyed::Sha512(keyed(key)),
     }
 }
 
@@ -196,6 +208,15 @@ mod tests {
             assert!(key.tag(&[b"other"]).as_bytes() != first.as_bytes());
             assert!(key.tag(&[b"one message"]).matches(first.as_bytes()));
             assert_eq!(first.as_bytes().len(), algorithm.digest_len());
+        }
+    }
+
+    #[test]
+    fn another_key_takes_the_place_of_the_first() {
+        for algorithm in ALL {
+            let mut key = MacKey::new(algorithm, b"first");
+            key.rekey(b"key");
+            assert!(tag_once(algorithm, b"key", &[b"message"]).matches(key.tag(&[b"message"]).as_bytes()));
         }
     }
 

@@ -144,8 +144,8 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
 
     async fn wait_for_room(&self) {
         while !self.env.service.has_room() {
-            // Nothing of ours is pending: others have filled the turn, and its commit makes room.
-            let _ = self.channel.turn().committed().await;
+            // Nothing of ours is pending: others have filled the turn, and its end makes room.
+            self.channel.turn().ended().await;
         }
     }
 
@@ -167,7 +167,9 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
         let body_max = match taking {
             Taking::Whole(body_max) => body_max,
             // In a box, so that a connection without a stream does not keep room for one.
-            Taking::Streamed => return Box::pin(self.stream()).await,
+            Taking::Streamed | Taking::Pushed => {
+                return Box::pin(self.stream(taking == Taking::Pushed)).await;
+            }
         };
         let body = self.read_body(body_max, whole).await?;
         let Some(admission) = self.admission.take() else { return Err(End::Lost) };

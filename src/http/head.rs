@@ -148,6 +148,16 @@ impl Head {
         })
     }
 
+    /// The value of a field that few requests have, looked up only when it is asked for.
+    ///
+    /// # Errors
+    /// It stands twice.
+    pub fn rare<'a>(&self, bytes: &'a [u8], name: &'a str) -> Result<Option<&'a [u8]>, Refusal> {
+        let mut values = self.values_from_last(bytes, name);
+        let value = values.next();
+        if values.next().is_some() { Err(Refusal::RepeatedField) } else { Ok(value) }
+    }
+
     fn conclude(lines: &Lines, fields: &Fields) -> Result<Self, Refusal> {
         let request = lines.request;
         let framing = fields.framing.conclude(request.version)?;
@@ -216,6 +226,22 @@ mod tests {
         assert_eq!(parsed.accept(head), Some(&b"*/*"[..]));
         assert_eq!(parsed.origin(head), Some(&b"https://a.example"[..]));
         assert_eq!(parsed.request_id(head), Some(&b"r-1"[..]));
+    }
+
+    #[test]
+    fn a_rare_field_is_found_when_it_is_asked_for() {
+        let find = |head: &str, name: &str| {
+            let parsed = Head::parse(head.as_bytes()).unwrap().unwrap();
+            parsed.rare(head.as_bytes(), name).map(|value| value.map(<[u8]>::to_vec))
+        };
+        let head = "\r\nGET /?last-event-id:3 HTTP/1.1\r\nHost: a\r\nlast-EVENT-id:\t a-1 \r\nX-Empty:\r\n\r\nLast-Event-ID: b";
+        assert_eq!(find(head, "Last-Event-ID"), Ok(Some(b"a-1".to_vec())));
+        assert_eq!(find(head, "x-empty"), Ok(Some(Vec::new())));
+        assert_eq!(find(head, "Event-ID"), Ok(None));
+        assert_eq!(
+            find(&head.replace("X-Empty", "Last-Event-ID"), "Last-Event-ID"),
+            Err(Refusal::RepeatedField)
+        );
     }
 
     #[test]

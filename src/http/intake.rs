@@ -22,7 +22,7 @@ pub(super) const BODY_TOO_SLOW: Fault<'static> =
     Fault::new(Status::RequestTimeout, "body_timeout", "The request body did not arrive in time.");
 pub(super) const BODY_CUT_SHORT: Fault<'static> =
     Fault::new(Status::BadRequest, "incomplete_body", "The request body ended before its announced length.");
-const BODY_TOO_LARGE: Fault<'static> = Fault::new(
+pub(super) const BODY_TOO_LARGE: Fault<'static> = Fault::new(
     Status::ContentTooLarge,
     "body_too_large",
     "The request body is larger than this route takes.",

@@ -20,14 +20,20 @@ const AUDIT_UNAVAILABLE: Fault<'static> = Fault::new(
 );
 
 impl<T: Transport, S: Service> Busy<'_, T, S> {
-    /// Waits for the tick commit and sends every reply that was gathered.
+    /// Waits for the tick commit, or the end of the turn where no line is owed, and sends every reply that was gathered.
     pub(super) async fn flush(&mut self) -> Result<(), End> {
         if self.ws.marks.is_empty() {
             return Ok(());
         }
-        // The result of this round is not enough: a reply may have been gathered in an earlier one, since the request
-        // behind it on the connection had to wait for a commit of its own. The rounds of the replies tell.
-        let _ = self.channel.turn().committed().await;
+        let turn = self.channel.turn();
+        if self.ws.marks.iter().any(|mark| mark.audited.is_some()) {
+            // The result of this round is not enough: a reply may have been gathered in an earlier one, since the request
+            // behind it on the connection had to wait for a commit of its own. The rounds of the replies tell.
+            let _ = turn.committed().await;
+        } else {
+            // What the others wrote down does not hold up a reply of which nothing is written down.
+            turn.ended().await;
+        }
         let broken = self.take_back();
         let sent = self.channel.send_all(self.ws.output.filled(), self.env.bounds.write_millis).await;
         self.ws.marks.clear();

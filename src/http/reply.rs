@@ -56,6 +56,8 @@ pub enum BodyLength {
     Later,
     /// Chunks; not for HTTP/1.0 clients.
     Chunked,
+    /// It ends with the connection (RFC 9112, section 6.3).
+    Unframed,
 }
 
 /// What the reply says about the connection.
@@ -121,6 +123,7 @@ impl ReplyHead<'_> {
         let mut length_at = None;
         match self.body {
             _ if self.status.is_bodiless() => {}
+            BodyLength::Unframed => {}
             BodyLength::Later => {
                 cursor.put(b"\r\nContent-Length: ")?;
                 length_at = Some(cursor.position());
@@ -297,6 +300,8 @@ mod tests {
         assert!(!text.contains("Content-Length"));
         let (text, _) = write(|head| head.body = BodyLength::Chunked).unwrap();
         assert!(!text.contains("Content-Length") && text.contains("\r\nTransfer-Encoding: chunked\r\n"));
+        let (text, _) = write(|head| head.body = BodyLength::Unframed).unwrap();
+        assert!(!text.contains("Content-Length") && !text.contains("Transfer-Encoding"));
         for len in [0, 9, 10, u64::MAX] {
             let (text, _) = write(|head| head.body = BodyLength::Known(len)).unwrap();
             assert!(text.contains(&format!("\r\nContent-Length: {len}\r\n")));

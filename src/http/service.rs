@@ -46,6 +46,9 @@ pub enum Taking {
     Whole(usize),
     /// It is taken piece by piece, whatever its length: [`Service::stream`] serves the request.
     Streamed,
+    /// There must be none: [`Service::stream`] serves the request with a reply that is [pushed](Exchange::push), and
+    /// with which the connection ends.
+    Pushed,
 }
 
 /// What there is of a streamed body.
@@ -75,7 +78,7 @@ pub enum Cut {
 pub struct Opening<'a> {
     /// The media type of the body.
     pub content_type: &'static str,
-    /// The length of the body; nothing if it is sent in chunks.
+    /// The length of the body; nothing if it is sent in chunks, or, pushed to an HTTP/1.0 client, ends with the connection.
     pub length: Option<u64>,
     /// Further fields.
     pub fields: &'a [(&'a str, &'a [u8])],
@@ -127,6 +130,18 @@ pub trait Exchange {
 
     /// Sends the last piece and completes the reply.
     fn finish(&mut self, piece: Piece<'_>) -> impl Future<Output = Result<(), Cut>>;
+
+    /// Has `write` fill room of its own with the next piece of a reply without a length, and sends what it says it wrote,
+    /// at most `limits::PUSH_WINDOW_BYTES` with what frames it. Nothing written is nothing sent, unless the piece is
+    /// the `last`, which completes the reply. To a `HEAD` the head is sent, and no piece.
+    fn push(
+        &mut self,
+        last: bool,
+        write: &mut dyn FnMut(&mut [u8]) -> usize,
+    ) -> impl Future<Output = Result<(), Cut>>;
+
+    /// Waits until it is `until`; `false` at once if the client has ended its direction. For requests without a body.
+    fn pause(&mut self, until: Moment) -> impl Future<Output = Result<bool, Cut>>;
 
     /// Answers with a reply as any other, if nothing of another one has left. It leaves with its audit line.
     fn refuse(&mut self, write: impl FnOnce(&Arrival<'_>, &mut Responder<'_>));

@@ -57,6 +57,8 @@ statuses! {
     RequestTimeout = 408 "Request Timeout";
     /// The state of the thing does not allow it.
     Conflict = 409 "Conflict";
+    /// It was there and is no more.
+    Gone = 410 "Gone";
     /// The body must announce its length.
     LengthRequired = 411 "Length Required";
     /// The body is larger than the route takes.

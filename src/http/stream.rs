@@ -15,6 +15,8 @@
 //!                 at                                      end
 //! ```
 //!
+//! A reply that is pushed has no body to pass: its pieces are made in the output lease, and it is the last of its connection.
+//!
 //! Invariants: the window is of a bounded size, whatever the length of the body; bytes are copied at most once on
 //! their way in (out of their chunks, or to the front of the window) and not at all on their way out: what frames a piece is
 //! written around it, sent with it in one call, and what stood there is put back; from the first byte of a reply to its
@@ -27,15 +29,15 @@ use crate::http::connection::{Busy, End, arrival, terms};
 use crate::http::env::{Bounds, Workspace};
 use crate::http::framing::Framing;
 use crate::http::head::Head;
-use crate::http::intake::{BODY_CUT_SHORT, BODY_TOO_SLOW};
+use crate::http::intake::{BODY_CUT_SHORT, BODY_TOO_LARGE, BODY_TOO_SLOW};
 use crate::http::reply::{self, BodyLength, CONTINUE, ReplyHead};
 use crate::http::responder::{Fault, OVERLOADED, Responder};
 use crate::http::service::{Arrival, Cut, Exchange, Gathered, Opening, Piece, Service};
 use crate::http::status::Status;
-use crate::http::target::Version;
+use crate::http::target::{Method, Version};
 use crate::limits::{
-    BODY_RATE_MIN_BYTES_PER_SECOND, REPLY_HEAD_MAX_BYTES, REPLY_PROBLEM_MAX_BYTES, STREAM_PREFIX_MAX_BYTES,
-    STREAM_SUFFIX_MAX_BYTES,
+    BODY_RATE_MIN_BYTES_PER_SECOND, PUSH_WINDOW_BYTES, REPLY_HEAD_MAX_BYTES, REPLY_PROBLEM_MAX_BYTES,
+    STREAM_PREFIX_MAX_BYTES, STREAM_SUFFIX_MAX_BYTES,
 };
 use crate::reactor::{Failure, Transport};
 
@@ -126,13 +128,18 @@ struct Stream<'b, 'a, T, S: Service> {
     progress: Progress,
     /// Whether a close would reset the connection.
     aborting: bool,
+    /// Whether the reply is pushed.
+    pushed: bool,
 }
 
 impl<T: Transport, S: Service> Busy<'_, T, S> {
-    /// Serves the request in hand, whose body is streamed.
-    pub(super) async fn stream(&mut self) -> Result<(), End> {
+    /// Serves the request in hand, whose body is streamed, or whose reply is pushed.
+    pub(super) async fn stream(&mut self, pushed: bool) -> Result<(), End> {
         let Some(head) = self.ws.current.head else { return Err(End::Lost) };
-        if head.framing == Framing::Empty && head.version == Version::Http10 {
+        if pushed && !matches!(head.framing, Framing::Empty | Framing::Length(0)) {
+            return Err(self.refuse(&BODY_TOO_LARGE, &[]));
+        }
+        if !pushed && head.framing == Framing::Empty && head.version == Version::Http10 {
             return Err(self.refuse(&LENGTH_REQUIRED, &[]));
         }
         // What is owed for earlier requests leaves first: from here on nothing is gathered.
@@ -161,6 +168,7 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
             pace,
             progress: Progress::None,
             aborting: false,
+            pushed,
         };
         env.service.stream(admission, &mut stream).await;
         stream.conclude()
@@ -258,15 +266,13 @@ impl<T: Transport, S: Service> Stream<'_, '_, T, S> {
     async fn put(&mut self, piece: Piece<'_>, last: bool) -> Result<(), Cut> {
         let size = piece.sent + piece.suffix.len();
         let chunked = self.owe(size, last)?;
-        if !core::mem::replace(&mut self.aborting, true) {
-            self.busy.channel.abort_on_close(true);
-        }
+        self.abort_from_here();
         let frame = if chunked { ChunkFrame::new(size, last) } else { ChunkFrame::none() };
         let stopped = self.busy.channel.turn().now();
         let sent = self.put_framed(piece, &frame).await;
         if sent.is_ok() && !last {
-            // Nothing is waited for but the end of this round: the others are served in between.
-            let _ = self.busy.channel.turn().committed().await;
+            // Nothing is waited for but the end of this turn: the others are served in between.
+            self.busy.channel.turn().ended().await;
         }
         self.pace.resume(stopped, self.busy.channel.turn().now());
         self.skip(piece.taken);
@@ -274,6 +280,39 @@ impl<T: Transport, S: Service> Stream<'_, '_, T, S> {
             let lost = self.lose();
             if failure == Failure::TimedOut { Cut::Stalled } else { lost }
         })
+    }
+
+    /// From the first byte to the last, a close is a reset.
+    fn abort_from_here(&mut self) {
+        if !core::mem::replace(&mut self.aborting, true) {
+            self.busy.channel.abort_on_close(true);
+        }
+    }
+
+    /// What frames a pushed piece of this size.
+    fn frame(&self, size: usize, last: bool) -> ChunkFrame {
+        let chunked = self.request.version != Version::Http10 && self.request.method != Method::Head;
+        if chunked { ChunkFrame::new(size, last) } else { ChunkFrame::none() }
+    }
+
+    /// Puts a piece that `write` makes behind what waits in the output.
+    fn make_piece(&mut self, last: bool, write: &mut dyn FnMut(&mut [u8]) -> usize) -> Option<()> {
+        let start = self.busy.ws.output.filled().len();
+        // Room was made when the reply was begun. All of it counts as written, so that all of it is wiped.
+        let room = self.busy.ws.output.extend(PUSH_WINDOW_BYTES)?;
+        let (_, rest) = room.split_at_mut_checked(CHUNK_FRAME_MAX_BYTES)?;
+        let most = rest.len().checked_sub(CHUNK_FRAME_MAX_BYTES)?;
+        let head_only = self.request.method == Method::Head;
+        let size = if head_only { 0 } else { write(rest.get_mut(..most)?).min(most) };
+        let frame = self.frame(size, last);
+        let room = self.busy.ws.output.filled_mut().get_mut(start..)?;
+        room.copy_within(CHUNK_FRAME_MAX_BYTES..CHUNK_FRAME_MAX_BYTES + size, frame.before().len());
+        let mut cursor = Cursor::new(room);
+        cursor.put(frame.before())?;
+        let (at, len) = (frame.before().len() + size, frame.after().len());
+        Cursor::new(room.get_mut(at..at + len)?).put(frame.after())?;
+        self.busy.ws.output.truncate(start + at + len);
+        Some(())
     }
 
     /// Counts what leaves; returns whether it leaves in chunks.
@@ -386,12 +425,15 @@ impl<T: Transport, S: Service> Exchange for Stream<'_, '_, T, S> {
             return Err(Cut::Lost);
         }
         // A drain may have begun while the body was on its way.
-        current.last |= channel.turn().draining();
-        let chunked = opening.length.is_none();
+        current.last |= channel.turn().draining() || self.pushed;
+        let unframed = self.pushed && self.request.version == Version::Http10;
+        let chunked = opening.length.is_none() && !unframed;
         let owed = match opening.length {
             Some(length) => Some(length.checked_sub(opening.prefix.len() as u64).ok_or(Cut::Lost)?),
             // Chunks are not for HTTP/1.0, and a body that ends with the connection cannot be cut visibly.
-            None if self.request.version == Version::Http10 => return Err(Cut::Fault(LENGTH_REQUIRED)),
+            None if self.request.version == Version::Http10 && !self.pushed => {
+                return Err(Cut::Fault(LENGTH_REQUIRED));
+            }
             None => None,
         };
         let terms = terms(current, current.last);
@@ -400,12 +442,17 @@ impl<T: Transport, S: Service> Exchange for Stream<'_, '_, T, S> {
             date: terms.date,
             request_id: terms.id,
             content_type: Some(opening.content_type),
-            body: opening.length.map_or(BodyLength::Chunked, BodyLength::Known),
+            body: match opening.length {
+                _ if unframed => BodyLength::Unframed,
+                Some(length) => BodyLength::Known(length),
+                None => BodyLength::Chunked,
+            },
             persistence: terms.persistence,
             fields: opening.fields,
             quota: terms.quota,
         };
-        output.reserve(REPLY_PROBLEM_MAX_BYTES).map_err(|_| Cut::Fault(OVERLOADED))?;
+        let window = if self.pushed { PUSH_WINDOW_BYTES } else { 0 };
+        output.reserve(REPLY_PROBLEM_MAX_BYTES + window).map_err(|_| Cut::Fault(OVERLOADED))?;
         let written = head.write(output.room_mut()).ok_or(Cut::Lost)?;
         output.advance(written.len);
         reply::stamp(output.filled_mut(), written.stamp_at, Moment::now().nanos_since(terms.started));
@@ -428,6 +475,52 @@ impl<T: Transport, S: Service> Exchange for Stream<'_, '_, T, S> {
         self.busy.channel.abort_on_close(false);
         self.progress = Progress::Finished;
         Ok(())
+    }
+
+    async fn push(&mut self, last: bool, write: &mut dyn FnMut(&mut [u8]) -> usize) -> Result<(), Cut> {
+        if !self.pushed || self.progress != Progress::Begun(None) {
+            return Err(Cut::Lost);
+        }
+        self.make_piece(last, write).ok_or(Cut::Lost)?;
+        if self.busy.ws.output.filled().is_empty() && !last {
+            return Ok(());
+        }
+        self.abort_from_here();
+        let Busy { channel, ws, env, .. } = &mut *self.busy;
+        let sent = channel.send_all(ws.output.filled(), env.bounds.write_millis).await;
+        // The lease is kept: a reply that was begun must not end for want of memory.
+        ws.output.consume(usize::MAX);
+        match sent {
+            Err(failure) => {
+                let lost = self.lose();
+                return Err(if failure == Failure::TimedOut { Cut::Stalled } else { lost });
+            }
+            Ok(()) if last => {
+                channel.abort_on_close(false);
+                self.progress = Progress::Finished;
+            }
+            // Nothing is waited for but the end of this round: the others are served in between.
+            Ok(()) => drop(channel.turn().committed().await),
+        }
+        Ok(())
+    }
+
+    async fn pause(&mut self, until: Moment) -> Result<bool, Cut> {
+        let Busy { channel, ws, .. } = &mut *self.busy;
+        while channel.turn().now() < until {
+            if ws.input.room() == 0 {
+                // More than this is not taken from a client that sends what nobody asked for.
+                channel.rest(until).await;
+                break;
+            }
+            match channel.receive(ws.input.room_mut(), until).await {
+                Ok(0) => return Ok(false),
+                Ok(count) => ws.input.advance(count),
+                Err(Failure::TimedOut) => break,
+                Err(Failure::Lost) => return Err(self.lose()),
+            }
+        }
+        Ok(true)
     }
 
     fn refuse(&mut self, write: impl FnOnce(&Arrival<'_>, &mut Responder<'_>)) {

@@ -5,34 +5,43 @@
 //! is durable, and again if it could not be told.
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::sync::Arc;
 
 use crate::api::Rejection;
 use crate::api::change::{Change, ChangeError, Outcome as Made};
-use crate::audit::line::{Event, Outcome, Request, STORE_HEAD};
+use crate::audit::line::{AUDIT_REMOVED, Event, Outcome, Request, STORE_HEAD};
 use crate::audit::replay::Unfinished;
-use crate::audit::{Sink, StoreMark, WriteFailed};
+use crate::audit::{Office, Outlets, StoreMark, StreamName, WriteFailed};
 use crate::clock::WallTime;
-use crate::limits::STORE_ORIGINS_MAX_COUNT;
+use crate::limits::{REMOVALS_PER_COMMIT_COUNT, STORE_ORIGINS_MAX_COUNT};
 use crate::model::RequestId;
 use crate::store::{Head, Origin};
 
 /// The stream, and the identifiers of what it tells of.
 #[derive(Debug)]
 pub struct Diary {
-    sink: Sink,
+    sink: Outlets,
     /// Random for each start: the first half of the identifiers.
     start: u64,
     count: u64,
     /// Where the store stands, as long as it is not told.
     untold: Option<Head>,
+    /// Who removes audit files, and which of them were not told yet.
+    office: Option<Arc<Office>>,
+    removed: Vec<StreamName>,
 }
 
 impl Diary {
-    /// A diary in `file`, which appends, as the stream `stream`.
+    /// A diary that goes to `sink`, whose lines are told as soon as they are committed.
     #[must_use]
-    pub fn new(file: File, stream: &str, start: u64) -> Self {
-        Self { sink: Sink::new(file, stream), start, count: 0, untold: None }
+    pub fn new(sink: Outlets, start: u64) -> Self {
+        Self { sink, start, count: 0, untold: None, office: None, removed: Vec::new() }
+    }
+
+    /// The same, which tells what `office` says was removed.
+    #[must_use]
+    pub fn with_office(self, office: Arc<Office>) -> Self {
+        Self { office: Some(office), ..self }
     }
 
     /// Tells where the store stands, durably: a store that is behind it later was rolled back. Here the traffic of the
@@ -51,18 +60,41 @@ impl Diary {
             let _ = self.tell_standing(now);
         } else if self.sink.is_broken() {
             // Says what is missing.
-            let _ = self.sink.commit(now);
+            let _ = self.sink.commit_now(now);
+        }
+    }
+
+    /// Tells which audit files were removed since it was told last.
+    pub(super) fn tell_removed(&mut self, at: WallTime) {
+        if let Some(office) = &self.office {
+            self.removed.append(&mut office.take_removed());
+        }
+        while !self.removed.is_empty() {
+            let some = self.removed.len().min(REMOVALS_PER_COMMIT_COUNT);
+            let (name, outcome) = (AUDIT_REMOVED, Outcome::Success);
+            for part in self.removed.iter().take(some) {
+                let file = Some(*part);
+                let event =
+                    Event { at, name, outcome, code: None, count: None, file, store: None, request: None };
+                self.sink.append(&event);
+            }
+            if self.sink.commit_now(at).is_err() {
+                // Told again with the next tick; a gap names what was not written.
+                return;
+            }
+            self.removed.drain(..some);
         }
     }
 
     fn tell_standing(&mut self, at: WallTime) -> Result<(), WriteFailed> {
         let store = self.untold.map(mark);
         if !self.sink.has_room() {
-            self.sink.commit(at)?;
+            self.sink.commit_now(at)?;
         }
         let (name, outcome) = (STORE_HEAD, Outcome::Success);
-        self.sink.append(&Event { at, name, outcome, code: None, count: None, store, request: None });
-        self.sink.commit(at)?;
+        let event = Event { at, name, outcome, code: None, count: None, file: None, store, request: None };
+        self.sink.append(&event);
+        self.sink.commit_now(at)?;
         self.untold = None;
         Ok(())
     }
@@ -97,7 +129,7 @@ impl Diary {
             };
             self.append(&of.event, outcome, Some("reconciled"), None, about, now)?;
         }
-        self.sink.commit(now)
+        self.sink.commit_now(now)
     }
 
     /// Tells that `change` is about to be made; returns the identifier under which.
@@ -128,7 +160,7 @@ impl Diary {
 
     /// Writes what was told.
     pub(super) fn commit(&mut self, now: WallTime) -> Result<(), WriteFailed> {
-        self.sink.commit(now)
+        self.sink.commit_now(now)
     }
 
     /// What `next` would be if it had taken over from this one.
@@ -147,10 +179,11 @@ impl Diary {
         at: WallTime,
     ) -> Result<(), WriteFailed> {
         if !self.sink.has_room() {
-            self.sink.commit(at)?;
+            self.sink.commit_now(at)?;
         }
         let store = head.map(mark);
-        self.sink.append(&Event { at, name, outcome, code, count: None, store, request: Some(about) });
+        let request = Some(about);
+        self.sink.append(&Event { at, name, outcome, code, count: None, file: None, store, request });
         Ok(())
     }
 }
@@ -177,5 +210,6 @@ pub(super) const fn about(id: &RequestId) -> Request<'_> {
         detail: None,
         items: None,
         bytes: None,
+        body: None,
     }
 }

@@ -12,6 +12,7 @@ use crate::api::change::{ChangeError, Outcome, Target};
 use crate::clock::{Moment, WallTime};
 use crate::console::{self, Level};
 use crate::crypto::random::Generator;
+use crate::keeper::checkpoints::Checkpoints;
 use crate::keeper::diary::Diary;
 use crate::keeper::group::{Asked, Group};
 use crate::keeper::queue::{Committed, Job};
@@ -51,6 +52,7 @@ pub struct Ledger {
     pub(super) head: Head,
     pub(super) diary: Diary,
     pub(super) rounds: Rounds,
+    pub(super) checkpoints: Checkpoints,
     restore_window_seconds: u64,
     /// Whether keys are still to be distrusted.
     pub(super) counts_set_back: bool,
@@ -72,6 +74,8 @@ pub struct Parts {
     pub publication: Arc<Publication<State>>,
     /// The audit lines of what the keeper does by itself.
     pub diary: Diary,
+    /// How far the audit streams have come, those of earlier starts too.
+    pub checkpoints: Checkpoints,
     /// How long a deleted key can be brought back.
     pub restore_window_seconds: u64,
     /// Whether the store may have been set back, so that more was sealed than it knows of.
@@ -95,8 +99,16 @@ impl Ledger {
     /// A ledger that draws what it needs from `random`.
     #[must_use]
     pub fn new(parts: Parts, random: Generator) -> Self {
-        let Parts { store, sealer, head, publication, diary, restore_window_seconds, counts_set_back } =
-            parts;
+        let Parts {
+            store,
+            sealer,
+            head,
+            publication,
+            diary,
+            checkpoints,
+            restore_window_seconds,
+            counts_set_back,
+        } = parts;
         Self {
             store,
             sealer: Arc::new(sealer),
@@ -105,6 +117,7 @@ impl Ledger {
             head,
             diary,
             rounds: Rounds::default(),
+            checkpoints,
             restore_window_seconds,
             counts_set_back,
             doubtful: BTreeSet::new(),

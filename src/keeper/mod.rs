@@ -7,6 +7,7 @@
 //! together; a refused change has no effect on the others; beyond a bound a change is refused at once. Nothing here
 //! assumes that the store is a file or that nobody else writes to it.
 
+mod checkpoints;
 pub mod diary;
 mod group;
 mod initial;
@@ -21,10 +22,11 @@ mod stopped;
 #[cfg(test)]
 mod tests;
 
+pub use checkpoints::{Checkpoints, Removal};
 pub use diary::Diary;
 pub use initial::{Telling, initialise, initialise_with};
 pub use ledger::{Ledger, NotBegun, Now, Parts};
-pub use queue::{Committed, Done, Keeper, Pending};
+pub use queue::{Committed, Done, Keeper, Noted, Pending};
 pub use records::{Opening, load};
 pub use state::State;
 pub use stopped::{NotMade, Stopped};

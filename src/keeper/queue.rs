@@ -13,6 +13,7 @@ use core::task::{Context, Poll, Waker};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use crate::api::change::{Change, ChangeError, Outcome};
+use crate::keeper::checkpoints::Removal;
 use crate::keeper::group::Asked;
 use crate::keeper::ledger::{Ledger, Now};
 use crate::keeper::state::State;
@@ -40,6 +41,9 @@ impl Committed {
     }
 }
 
+/// Called when the store has taken what is to be removed, or has not.
+pub type Noted = Box<dyn FnOnce(bool) + Send>;
+
 /// Called when the last figures are written.
 pub type Done = Box<dyn FnOnce() + Send>;
 
@@ -55,6 +59,7 @@ pub struct Keeper {
 struct Queue {
     jobs: Vec<Job>,
     tick: bool,
+    removals: Vec<(Vec<Removal>, Noted)>,
     flush: Option<Done>,
 }
 
@@ -62,6 +67,7 @@ struct Queue {
 pub(super) struct Work {
     pub(super) jobs: Vec<Job>,
     pub(super) tick: bool,
+    pub(super) removals: Vec<(Vec<Removal>, Noted)>,
     pub(super) flush: Option<Done>,
 }
 
@@ -117,6 +123,15 @@ impl Keeper {
         self.arrived.notify_one();
     }
 
+    /// Has the keeper's thread note in the store that parts of audit streams are about to be removed, and then call `noted`,
+    /// with whether they may be.
+    pub fn note_removed(&self, removals: Vec<Removal>, noted: Noted) {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.removals.push((removals, noted));
+        drop(queue);
+        self.arrived.notify_one();
+    }
+
     /// Has the keeper's thread write down what it has not written down yet, and then call `done`.
     pub fn flush(&self, done: Done) {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner).flush = Some(done);
@@ -145,8 +160,11 @@ impl Keeper {
     }
 
     pub(super) fn carry_out(&self, work: Work, ledger: &mut Ledger, now: Now) {
-        let Work { jobs, tick, flush } = work;
+        let Work { jobs, tick, removals, flush } = work;
         ledger.commit_all(jobs, now);
+        for (removals, noted) in removals {
+            noted(ledger.note_removed(&removals, now));
+        }
         if tick {
             ledger.tick(now);
         }
@@ -162,9 +180,10 @@ impl Keeper {
     pub(super) fn next(&self) -> Work {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            if !queue.jobs.is_empty() || queue.tick || queue.flush.is_some() {
-                let Queue { jobs, tick, flush } = mem::take(&mut *queue);
-                return Work { jobs, tick, flush };
+            let wanted = !queue.jobs.is_empty() || !queue.removals.is_empty();
+            if wanted || queue.tick || queue.flush.is_some() {
+                let Queue { jobs, tick, removals, flush } = mem::take(&mut *queue);
+                return Work { jobs, tick, removals, flush };
             }
             queue = self.arrived.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }

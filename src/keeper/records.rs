@@ -8,6 +8,9 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+use crate::audit::Checkpoint;
+use crate::audit::chain::Root;
+use crate::audit::checkpoint::{ROOTS_NAME, decode_roots};
 use crate::auth::{self, ApiKey, Directory, UseRecord};
 use crate::keeper::state::State;
 use crate::keyring::{Key, Malformed, Ring, UsesRecord, decode_key, decode_uses};
@@ -19,6 +22,10 @@ use crate::store::{Kind, Loaded, Path, Record, Sealer, Store, StoreError, Unread
 pub struct Opening {
     /// Keys and API keys, with their figures.
     pub state: State,
+    /// How far the audit streams of earlier starts had come, in no order.
+    pub checkpoints: Vec<Checkpoint>,
+    /// The roots of audit keys that were in use before the present one, the oldest first.
+    pub audit_roots: Vec<Root>,
     /// What the store says of itself.
     pub loaded: Loaded,
 }
@@ -39,6 +46,7 @@ pub fn load(store: &mut dyn Store, sealer: &Sealer) -> Result<Opening, StoreErro
     })?;
     let mut callers = Directory::default();
     let mut caller_figures = Vec::new();
+    let (mut checkpoints, mut audit_roots) = (Vec::new(), Vec::new());
     let mut keys: Vec<Key> = Vec::new();
     let mut figures: HashMap<Path, UsesRecord> = HashMap::new();
     for record in latest.into_values() {
@@ -47,6 +55,8 @@ pub fn load(store: &mut dyn Store, sealer: &Sealer) -> Result<Opening, StoreErro
             Opened::Uses(uses) => drop(figures.insert(record.path, uses)),
             Opened::Caller(key) => callers.put(Arc::new(*key)),
             Opened::CallerUse(figures) => caller_figures.push(figures),
+            Opened::Checkpoint(of) => checkpoints.push(of),
+            Opened::AuditRoots(roots) => audit_roots = roots,
         }
     }
     let mut ring = Ring::default();
@@ -58,7 +68,7 @@ pub fn load(store: &mut dyn Store, sealer: &Sealer) -> Result<Opening, StoreErro
         }));
     }
     caller_figures.iter().for_each(|figures| absorb(&callers, figures));
-    Ok(Opening { state: State { ring, callers }, loaded })
+    Ok(Opening { state: State { ring, callers }, checkpoints, audit_roots, loaded })
 }
 
 /// Takes in figures of an API key; those of one that is gone are nobody's.
@@ -68,7 +78,7 @@ fn absorb(callers: &Directory, figures: &UseRecord) {
     }
 }
 
-/// Takes what others have written into `state`.
+/// Takes what others have written into `state`. What is told of the audit log is read at the start alone.
 pub(super) fn take_in(state: &mut State, sealer: &Sealer, news: Vec<Record>) -> Result<(), Unreadable> {
     let latest: BTreeMap<Path, Record> = news.into_iter().map(|record| (record.path, record)).collect();
     let State { ring, callers } = state;
@@ -94,6 +104,7 @@ pub(super) fn take_in(state: &mut State, sealer: &Sealer, news: Vec<Record>) -> 
                 callers.put(Arc::new(*key));
             }
             Opened::CallerUse(figures) => caller_figures.push(figures),
+            Opened::Checkpoint(_) | Opened::AuditRoots(_) => {}
         }
     }
     for (record, uses) in figures {
@@ -121,6 +132,8 @@ enum Opened {
     Uses(UsesRecord),
     Caller(Box<ApiKey>),
     CallerUse(UseRecord),
+    Checkpoint(Checkpoint),
+    AuditRoots(Vec<Root>),
 }
 
 fn open(sealer: &Sealer, record: &Record) -> Result<Opened, Unreadable> {
@@ -157,6 +170,16 @@ fn open(sealer: &Sealer, record: &Record) -> Result<Opened, Unreadable> {
             let figures = auth::decode_use(&plaintext).map_err(malformed_caller)?;
             sealer.verify_path(record, Kind::CallerUse, figures.id.as_str())?;
             Ok(Opened::CallerUse(figures))
+        }
+        Some(Kind::Checkpoint) => {
+            let of = Checkpoint::decode(&plaintext).map_err(|_| why("its content contradicts its format"))?;
+            sealer.verify_path(record, Kind::Checkpoint, &of.name())?;
+            Ok(Opened::Checkpoint(of))
+        }
+        Some(Kind::AuditRoots) => {
+            sealer.verify_path(record, Kind::AuditRoots, ROOTS_NAME)?;
+            let roots = decode_roots(&plaintext).map_err(|_| why("its content contradicts its format"))?;
+            Ok(Opened::AuditRoots(roots))
         }
         None => Err(why("it is of an unknown kind")),
     }

@@ -51,6 +51,7 @@ impl Ledger {
         }
         self.run_due(now);
         self.diary.mend(now.wall);
+        self.diary.tell_removed(now.wall);
         let persist = USES_PERSIST_SECONDS * 1_000;
         let figures = *self.rounds.figures_not_before.get_or_insert(now.moment.plus_millis(persist));
         if self.rounds.figures_left.is_empty() && figures <= now.moment {
@@ -62,13 +63,17 @@ impl Ledger {
             self.rounds.figures_left.clear();
             self.rounds.figures_not_before = Some(now.moment.plus_millis(persist));
         }
+        self.checkpoint_if_due(now);
     }
 
     /// Writes down everything that is only in memory, if it can.
     pub(super) fn flush(&mut self, now: Now) {
         self.begin_figures();
         while !self.rounds.figures_left.is_empty() && self.write_figures(now).is_ok() {}
+        self.diary.tell_removed(now.wall);
         let _ = self.diary.commit(now.wall);
+        // After the last line: all that the streams hold can then be proved.
+        self.checkpoint(now, true);
     }
 
     /// Housekeeping that failed is not tried again at once.

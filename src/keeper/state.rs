@@ -43,14 +43,14 @@ impl State {
 
     /// Makes `change`, which takes a right away, alone of several of which it led to `made`.
     pub(super) fn restrict(&mut self, change: &Change, made: &Outcome, at: &mut Circumstances<'_>) {
-        match (self.apply(change, at), made) {
+        // Refused if it was about something that the others would have made: that is not there anyway.
+        let refused = self.apply(change, at).err();
+        if refused == Some(ChangeError::Caller(auth::ChangeError::LastAdmin))
+            && let Outcome::Caller(made) = made
+        {
             // The other admin key that was to remain is one of the several, and nobody knows whether it is there. What
             // was taken away is gone all the same.
-            (Err(ChangeError::Caller(auth::ChangeError::LastAdmin)), Outcome::Caller(made)) => {
-                self.callers.put(Arc::clone(&made.key));
-            }
-            // Refused if it was about something that the others would have made: that is not there anyway.
-            _ => {}
+            self.callers.put(Arc::clone(&made.key));
         }
     }
 

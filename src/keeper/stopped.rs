@@ -2,7 +2,7 @@
 //!
 //! Owns [`Stopped`]. Invariants: a change is judged, written down and told as the keeper does it, with an attempt in the
 //! audit log before and an outcome after, in a stream of its own; one that cannot be told is not made; nobody asks but the
-//! operator, so that no API key limits what is given.
+//! operator, so that no API key limits what is given; where the stream ended is sealed in the store.
 
 use core::fmt;
 use std::fs::File;
@@ -12,6 +12,8 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use crate::api::change::{Change as AnyChange, ChangeError as AnyError, Outcome};
+use crate::audit::chain::{Mark, Root, Tip};
+use crate::audit::{Checkpoint, Outlets, Sink, Start, Stream, StreamMark, Syncing, Who};
 use crate::auth::entry::{SALT_BYTES, TOKEN_SECRET_BYTES};
 use crate::auth::{self, ApiKey, Authenticator, Change, ChangeError, Directory, Generation, Terms, api_key};
 use crate::clock::{Moment, WallTime};
@@ -25,8 +27,8 @@ use crate::keyring::Circumstances;
 use crate::model::ApiKeyId;
 use crate::secret::Secret;
 use crate::store::{
-    AppendError, DataDir, Head, Journal, MasterKey, Origin, Sealer, Store as _, StoreError, Witness,
-    give_back_reserved, open_audit_file, quoted,
+    AppendError, DataDir, Head, Journal, Kind, MasterKey, Origin, Record, SEAL_NONCE_BYTES, Sealer,
+    Store as _, StoreError, Witness, open_audit_file, quoted, settle_audit_files,
 };
 
 /// Why a change of a stopped store was not made, or not certainly.
@@ -70,6 +72,7 @@ pub struct Stopped<'a> {
     journal: Journal,
     sealer: Sealer,
     authenticator: Authenticator,
+    audit_root: Root,
     state: State,
     head: Head,
 }
@@ -85,8 +88,9 @@ impl<'a> Stopped<'a> {
         let opening = load(&mut journal, &sealer)?;
         // It makes digests and checks no token.
         let authenticator = opened.root.pepper()?.with(|pepper| Authenticator::new(pepper, "", ""));
+        let audit_root = opened.root.audit_root()?;
         let (state, head) = (opening.state, opening.loaded.head);
-        Ok(Self { data_dir, journal, sealer, authenticator, state, head })
+        Ok(Self { data_dir, journal, sealer, authenticator, audit_root, state, head })
     }
 
     /// The API keys.
@@ -163,7 +167,9 @@ impl<'a> Stopped<'a> {
         random: &mut Generator,
         now: WallTime,
     ) -> Result<Arc<ApiKey>, NotMade> {
-        let (change, mut diary) = (AnyChange::from(change), open_diary(self.data_dir, random)?);
+        let (change, mut page) =
+            (AnyChange::from(change), Page::open(self.data_dir, &self.audit_root, random)?);
+        let diary = &mut page.diary;
         let told = diary.attempt(&change, now).and_then(|id| diary.commit(now).map(|()| id));
         let id = told.map_err(|_| {
             let path = quoted(self.data_dir.path());
@@ -184,10 +190,28 @@ impl<'a> Stopped<'a> {
         // What cannot be told now is told by the next start, which finds the attempt and, in the store, who made it.
         let _ = diary.outcome(&asked.change, &id, &outcome, head, now);
         let _ = diary.commit(now);
-        drop(diary);
+        // Without it nobody could prove that the stream is whole; the change stands all the same.
+        let _ = self.seal_end(&page, random);
+        drop(page);
         // Room that is kept for a stream which has ended is nobody's.
-        let _ = give_back_reserved(self.data_dir);
+        let _ = settle_audit_files(self.data_dir);
         key_of(made)
+    }
+
+    /// Notes in the store where the audit stream of the change ended.
+    fn seal_end(&mut self, page: &Page, random: &mut Generator) -> Result<(), NotMade> {
+        let of = page.checkpoint();
+        let revision = self.next_revision()?;
+        let path = self.sealer.path(Kind::Checkpoint, &of.name());
+        let nonce = random.array::<SEAL_NONCE_BYTES>(Moment::now())?;
+        let sealed = Some(self.sealer.seal(path, revision, &nonce, &of.encode())?);
+        let record = Record { path, revision, sealed };
+        self.head = self.journal.append(self.head.revision, &[record], &[]).map_err(not_appended)?;
+        Ok(())
+    }
+
+    fn next_revision(&self) -> Result<u64, NotMade> {
+        self.head.revision.checked_add(1).ok_or(not_appended(AppendError::TooLarge))
     }
 
     /// Makes `change` for a start, whose own audit stream tells where the store stands.
@@ -224,11 +248,11 @@ impl<'a> Stopped<'a> {
         if group.is_empty() {
             return Ok((made, None));
         }
-        let revision = self.head.revision.checked_add(1).ok_or(not_appended(AppendError::TooLarge))?;
+        let revision = self.next_revision()?;
         let records = group.seal(revision, |bytes| random.fill(Moment::now(), bytes))?;
         let origins = if has_origin { group.origins.as_slice() } else { &[] };
-        let head = self.journal.append(self.head.revision, &records, origins).map_err(not_appended)?;
-        Ok((made, Some(head)))
+        self.head = self.journal.append(self.head.revision, &records, origins).map_err(not_appended)?;
+        Ok((made, Some(self.head)))
     }
 }
 
@@ -252,13 +276,33 @@ const fn not_appended(error: AppendError) -> NotMade {
     NotMade::Store(StoreError::NotAppended(error))
 }
 
-/// A stream that no start uses, of the form of a keeper's: its lines witness where the store stands.
-fn open_diary(data_dir: &DataDir, random: &mut Generator) -> Result<Diary, NotMade> {
-    let number = u32::from_be_bytes(random.array::<4>(Moment::now())?);
-    let stream = format!("{:x}-{number:08x}-k", WallTime::now().as_secs());
-    let first_id = u64::from_be_bytes(random.array::<8>(Moment::now())?);
-    let failed = |error: io::Error| NotMade::Untold(format!("cannot open the audit log: {error}"));
-    give_back_reserved(data_dir).map_err(failed)?;
-    let file = File::from(open_audit_file(data_dir, &stream).map_err(failed)?);
-    Ok(Diary::new(file, &stream, first_id))
+/// The audit stream of one change, which is as a start of its own to whoever reads the log.
+struct Page {
+    diary: Diary,
+    start: Start,
+    tip: Arc<Tip>,
+}
+
+impl Page {
+    /// Opens it, as a keeper's: its lines witness where the store stands.
+    fn open(data_dir: &DataDir, root: &Root, random: &mut Generator) -> Result<Self, NotMade> {
+        let number = u32::from_be_bytes(random.array::<4>(Moment::now())?);
+        let start = Start { seconds: WallTime::now().as_secs(), random: number };
+        let stream = Stream { start, who: Who::Keeper };
+        let first_id = u64::from_be_bytes(random.array::<8>(Moment::now())?);
+        let failed = |error: io::Error| NotMade::Untold(format!("cannot open the audit log: {error}"));
+        settle_audit_files(data_dir).map_err(failed)?;
+        let file = File::from(open_audit_file(data_dir, stream.part(1)).map_err(failed)?);
+        let name = stream.to_string();
+        let chain = root.chain(&name)?;
+        let tip = chain.tip();
+        let outlets = Outlets::new(Some(Sink::new(file, &name, chain)), None, Syncing::Own);
+        Ok(Self { diary: Diary::new(outlets, first_id), start, tip })
+    }
+
+    /// Where it ended.
+    fn checkpoint(&self) -> Checkpoint {
+        let mark = StreamMark { who: Who::Keeper, last: self.tip.get(), removed: Mark::default() };
+        Checkpoint { start: self.start, ended: true, streams: vec![mark] }
+    }
 }

@@ -13,26 +13,37 @@ use super::group::Asked;
 use super::shelf::{Fault, Shelf};
 use super::*;
 use crate::api::change::{Change, ChangeError, Outcome};
+use crate::audit::chain::{Mark, Root};
 use crate::audit::line::STORE_HEAD;
+use crate::audit::{Chain, Checkpoint, Outlets, Sink, Start, Stream, StreamMark, Syncing, Who};
 use crate::clock::{Moment, WallTime};
 use crate::crypto::random::{Generator, Kernel};
 use crate::keyring::change::apply;
 use crate::keyring::{self, Circumstances, Effect, Key, Ring, encode_key};
 use crate::limits::{
-    FIGURES_PER_APPEND_MAX_COUNT, KEEPER_RETRY_MILLIS, SEALS_BLOCK_COUNT, STORE_APPEND_MAX_BYTES,
-    USES_PERSIST_SECONDS,
+    AUDIT_CHECKPOINT_SECONDS, FIGURES_PER_APPEND_MAX_COUNT, KEEPER_RETRY_MILLIS, SEALS_BLOCK_COUNT,
+    STORE_APPEND_MAX_BYTES, USES_PERSIST_SECONDS,
 };
 use crate::model::{KeyName, KeyOptions, KeyType, PolicyChange, RequestId, StoreHealth, VersionState};
 use crate::publication::Publication;
-use crate::secret::SecretBytes;
+use crate::secret::{Secret, SecretBytes};
 use crate::store::{AppendError, RootKey, Sealer, Store as _};
 
+const START: Start = Start { seconds: 1, random: 2 };
 const WINDOW_SECONDS: u64 = 100;
 const EXISTS: ChangeError = ChangeError::Key(keyring::ChangeError::Exists);
 const UNKNOWN: ChangeError = ChangeError::Key(keyring::ChangeError::Unknown);
 
+fn diary_in(file: File) -> Diary {
+    Diary::new(Outlets::new(Some(Sink::new(file, "s-k", chain())), None, Syncing::Written), 5)
+}
+
 fn sealer() -> Sealer {
     RootKey::take(&mut [7; 32]).sealer([1; 16]).unwrap()
+}
+
+fn chain() -> Chain {
+    Root::new(Secret::take(&mut [7; 32])).chain("s-k").unwrap()
 }
 
 /// A keeper with its thread's state in hand, and a clock that stands.
@@ -58,7 +69,8 @@ impl Desk {
             sealer: sealer(),
             head: opening.loaded.head,
             publication: Arc::clone(&publication),
-            diary: Diary::new(file, "s-k", 5),
+            diary: diary_in(file),
+            checkpoints: Checkpoints::new(START, Vec::new(), opening.checkpoints),
             restore_window_seconds: WINDOW_SECONDS,
             counts_set_back: false,
         };
@@ -240,12 +252,12 @@ fn where_the_store_stands_is_told_before_the_answer_and_only_of_what_is_durable(
 fn where_the_store_stands_is_told_later_if_it_cannot_be_told_at_once() {
     let shelf = Shelf::default();
     let mut desk = Desk::on(shelf.another());
-    desk.ledger.diary = Diary::new(File::open("/dev/full").unwrap(), "s-k", 5);
+    desk.ledger.diary = diary_in(File::open("/dev/full").unwrap());
     desk.commit(vec![create("a")]);
     desk.commit(vec![create("b")]);
     desk.tick_after(1_000);
     assert_eq!(desk.heads(), Vec::<u64>::new());
-    let untold = Diary::new(File::options().append(true).open(&desk.diary).unwrap(), "s-k", 5);
+    let untold = diary_in(File::options().append(true).open(&desk.diary).unwrap());
     desk.ledger.diary = desk.ledger.diary.continued_by(untold);
     desk.tick_after(1_000);
     desk.tick_after(1_000);
@@ -538,9 +550,10 @@ fn what_is_due_is_made_at_a_tick_and_told_before_and_after() {
     let told = desk.told();
     assert_eq!(told.len(), 2, "{told:?}");
     let id = RequestId::new(5, 1);
-    let about =
-        format!("\"event\":\"key.rotate\",\"outcome\":\"attempt\",\"request_id\":\"{id}\",\"key\":\"r\"}}");
-    assert!(told[0].ends_with(&about), "{}", told[0]);
+    let about = format!(
+        "\"event\":\"key.rotate\",\"outcome\":\"attempt\",\"request_id\":\"{id}\",\"key\":\"r\",\"prev\""
+    );
+    assert!(told[0].contains(&about), "{}", told[0]);
     let about = format!(
         "\"outcome\":\"success\",\"request_id\":\"{id}\",\"key\":\"r\",\"key_version\":2,\"store_revision\":2,"
     );
@@ -576,11 +589,11 @@ fn what_is_due_waits_while_it_cannot_be_told_or_written() {
     assert!(desk.told()[1].contains("\"outcome\":\"failure\",\"code\":\"store_full\""), "{:?}", desk.told());
     desk.tick_after(KEEPER_RETRY_MILLIS - 1);
     assert_eq!(desk.told().len(), 2, "not again at once");
-    desk.ledger.diary = Diary::new(File::open("/dev/full").unwrap(), "s-k", 5);
+    desk.ledger.diary = diary_in(File::open("/dev/full").unwrap());
     desk.tick_after(1);
     assert_eq!((desk.latest("r"), shelf.revision()), (1, 1), "an attempt that cannot be told is not made");
     let file = File::options().append(true).open(&desk.diary).unwrap();
-    desk.ledger.diary = Diary::new(file, "s-k", 5);
+    desk.ledger.diary = diary_in(file);
     desk.tick_after(KEEPER_RETRY_MILLIS);
     assert_eq!((desk.latest("r"), shelf.revision()), (2, 2));
 }
@@ -675,13 +688,13 @@ fn attempts_of_an_earlier_start_get_the_outcome_they_had() {
     let outcomes: Vec<bool> =
         told.iter().map(|line| line.contains("\"outcome\":\"success\",\"code\":\"reconciled\"")).collect();
     assert_eq!(outcomes, [true, false, false], "{told:?}");
-    assert!(told[0].contains("\"principal\":\"0a1b2c3d\",\"key\":\"a\"}"), "{}", told[0]);
+    assert!(told[0].contains("\"principal\":\"0a1b2c3d\",\"key\":\"a\",\"prev\""), "{}", told[0]);
 }
 
 #[test]
 fn an_attempt_that_the_store_may_have_forgotten_has_an_unknown_outcome() {
     let desk = Desk::on(Shelf::default());
-    let mut diary = Diary::new(File::options().append(true).open(&desk.diary).unwrap(), "s-k", 5);
+    let mut diary = diary_in(File::options().append(true).open(&desk.diary).unwrap());
     let full: Vec<_> = (0..4_096).map(|number| RequestId::new(1, number).to_bytes()).collect();
     let of = |number, after: Option<u64>| crate::audit::replay::Unfinished {
         request: RequestId::new(1, number),
@@ -729,4 +742,81 @@ fn a_group_is_judged_without_its_refused_changes() {
     assert!(group.is_empty() && group.origins.is_empty() && group.touched.is_empty());
     assert!(group.judge(&Asked { change: create("a"), origin: [2; 16] }, &mut at));
     assert_eq!((group.is_empty(), group.origins.len(), group.verdicts.len()), (false, 1, 2));
+}
+
+#[test]
+fn how_far_the_streams_have_come_is_noted_when_there_is_news_and_at_the_end() {
+    const PAUSE: u64 = AUDIT_CHECKPOINT_SECONDS * 1_000;
+    let shelf = Shelf::default();
+    let mut desk = Desk::on(shelf.same());
+    let chain = chain();
+    let tips = vec![
+        (Who::Keeper, chain.tip()),
+        (Who::Worker(0), Root::new(Secret::take(&mut [7; 32])).chain("s-w0").unwrap().tip()),
+    ];
+    let file = File::options().append(true).open(&desk.diary).unwrap();
+    let sink = Sink::new(file, "s-k", chain);
+    desk.ledger.diary = Diary::new(Outlets::new(Some(sink), None, Syncing::Written), 5);
+    desk.ledger.checkpoints = Checkpoints::new(START, tips, Vec::new());
+    let revision_after = |desk: &mut Desk, millis: u64| {
+        desk.tick_after(millis);
+        shelf.revision()
+    };
+    assert_eq!(revision_after(&mut desk, 0), 0);
+    assert_eq!(revision_after(&mut desk, PAUSE), 1);
+    assert_eq!(revision_after(&mut desk, PAUSE), 1, "the line that tells of it is no news");
+    desk.commit(vec![create("a")]);
+    assert_eq!(revision_after(&mut desk, PAUSE - 1), 2);
+    assert_eq!(revision_after(&mut desk, 1), 3);
+    shelf.inner().faults.push_back(Fault::Fails(AppendError::Full));
+    desk.commit(vec![create("b")]);
+    desk.commit(vec![create("b")]);
+    shelf.inner().faults.push_back(Fault::Fails(AppendError::Full));
+    assert_eq!(revision_after(&mut desk, PAUSE), 4, "it failed");
+    assert_eq!(revision_after(&mut desk, KEEPER_RETRY_MILLIS), 5, "and is tried again");
+    for _ in 0..2 {
+        desk.ledger.flush(desk.now);
+        assert_eq!(shelf.revision(), 6, "the end is noted once");
+    }
+    let last = desk.lines().len() as u64;
+    let opening = load(&mut shelf.another(), &sealer()).unwrap();
+    assert_eq!(opening.checkpoints.len(), 1);
+    let noted = &opening.checkpoints[0];
+    assert!(noted.ended && noted.start == START);
+    assert_eq!(
+        noted.streams.iter().map(|of| (of.who, of.last.seq)).collect::<Vec<_>>(),
+        [(Who::Worker(0), 0), (Who::Keeper, last)]
+    );
+}
+
+#[test]
+fn what_is_removed_is_noted_first_and_a_start_without_files_is_forgotten() {
+    let shelf = Shelf::default();
+    let mut desk = Desk::on(shelf.same());
+    let mark = |seq: u64| Mark { seq, mac: [9; 16] };
+    let old = Start { seconds: 0, random: 1 };
+    let of = |who| StreamMark { who, last: mark(9), removed: Mark::default() };
+    let streams = vec![of(Who::Worker(0)), of(Who::Keeper)];
+    let earlier = vec![Checkpoint { start: old, ended: true, streams }];
+    desk.ledger.checkpoints = Checkpoints::new(START, Vec::new(), earlier);
+    let noted = Arc::new(Mutex::new(Vec::new()));
+    let mut remove = |who: Who, seq: u64, is_all: bool| {
+        let removal = Removal { stream: Stream { start: old, who }, through: mark(seq), is_all };
+        let told = Arc::clone(&noted);
+        desk.keeper.note_removed(vec![removal], Box::new(move |may| told.lock().unwrap().push(may)));
+        let work = desk.keeper.next();
+        desk.keeper.carry_out(work, &mut desk.ledger, desk.now);
+        load(&mut shelf.another(), &sealer()).unwrap().checkpoints
+    };
+    let left = remove(Who::Worker(0), 4, false);
+    assert_eq!(
+        (left[0].streams[0].removed, left[0].streams[0].last, left[0].ended),
+        (mark(4), mark(9), true)
+    );
+    let left = remove(Who::Worker(0), 12, true);
+    assert_eq!(left[0].streams.iter().map(|of| of.who).collect::<Vec<_>>(), [Who::Keeper]);
+    shelf.inner().faults.push_back(Fault::Fails(AppendError::Full));
+    assert_eq!(remove(Who::Keeper, 9, true).len(), 1, "it could not be noted");
+    assert_eq!(remove(Who::Keeper, 9, true), []);
+    assert_eq!(*noted.lock().unwrap(), [true, true, false, true]);
 }

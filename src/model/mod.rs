@@ -393,6 +393,8 @@ pub struct Health {
     pub store: StoreHealth,
     /// Whether the audit log takes lines.
     pub audit: bool,
+    /// Whether the file system of the audit log has little room left.
+    pub audit_low: bool,
     /// Whether the random generator has a fresh enough seed.
     pub entropy: bool,
     /// Whether every step of the lock-down took.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use crate::clock::{Moment, WallTime};
 use crate::reactor::mailbox::{Mailbox, TaskWaker};
-use crate::reactor::turn::{CommitFailed, Turn};
+use crate::reactor::turn::{Commit, CommitFailed, Ticket, Turn};
 
 /// The number of a task's slot; it is also its token in the poll.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -189,14 +189,22 @@ impl<R: Resting, F: Future<Output = Option<R>>, M: FnMut(R) -> F> Executor<R, F,
         self.poll_named(named);
     }
 
-    /// If tasks wait for the tick commit, runs `commit` and resumes each of them once with its result.
-    pub fn commit(&mut self, commit: impl FnOnce() -> Result<(), CommitFailed>) {
+    /// If tasks wait for the end of the round, ends it with `commit`. Those that waited for what became of it are resumed
+    /// once, with the result: now, or when it and all before it are [settled](Self::settle).
+    pub fn commit(&mut self, commit: impl FnOnce() -> Commit) {
         if !self.turn.commit_wanted() {
             return;
         }
         let mut named = core::mem::take(&mut self.named);
         self.turn.conclude(commit(), &mut named);
         self.poll_named(named);
+        self.tell();
+    }
+
+    /// Notes what became of a commit that was pending, and resumes the tasks that now know.
+    pub fn settle(&mut self, ticket: Ticket, outcome: Result<(), CommitFailed>) {
+        self.turn.settle(ticket, outcome);
+        self.tell();
     }
 
     /// Tells every task that the loop is ending.
@@ -205,6 +213,15 @@ impl<R: Resting, F: Future<Output = Option<R>>, M: FnMut(R) -> F> Executor<R, F,
         for index in 0..u32::try_from(self.slots.len()).unwrap_or(u32::MAX) {
             self.poll(TaskId(index));
         }
+    }
+
+    fn tell(&mut self) {
+        let mut named = core::mem::take(&mut self.named);
+        while self.turn.tell_next(&mut named) {
+            self.poll_named(named);
+            named = core::mem::take(&mut self.named);
+        }
+        self.named = named;
     }
 
     fn poll_named(&mut self, mut named: Vec<TaskId>) {
@@ -233,8 +250,10 @@ impl<F: Future> Running<F> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use core::cell::Cell;
+    use core::cell::{Cell, RefCell};
     use core::future::poll_fn;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
 
     /// A task that runs as soon as it is looked at, once.
     struct Once(bool);
@@ -268,7 +287,7 @@ mod tests {
         executor.poll(task);
         executor.poll(task);
         assert_eq!(seen.get(), None, "a poll without a commit does not resume it");
-        executor.commit(|| Err(CommitFailed));
+        executor.commit(|| Commit::Failed);
         assert_eq!(seen.get(), Some(Err(CommitFailed)));
         assert_eq!(executor.alive(), 0);
         executor.commit(|| unreachable!("nobody waits"));
@@ -333,5 +352,152 @@ mod tests {
             executor.poll(task);
         }
         assert_eq!((executor.alive(), executor.spare.len()), (10, 1));
+    }
+
+    /// A task that tells something in each of its turns and answers when it may; what was told, what is kept, and what
+    /// was answered.
+    #[derive(Default)]
+    struct Ledger {
+        told: Vec<u64>,
+        kept: BTreeSet<u64>,
+        answered: usize,
+        refused: usize,
+        next: u64,
+    }
+
+    async fn teller(turn: Rc<Turn>, ledger: Rc<RefCell<Ledger>>, lines: usize) -> Option<Once> {
+        for _ in 0..lines {
+            let own = {
+                let mut ledger = ledger.borrow_mut();
+                ledger.next += 1;
+                let own = ledger.next;
+                ledger.told.push(own);
+                own
+            };
+            let round = turn.round();
+            if own % 3 == 0 {
+                // A later round than its own is waited for.
+                turn.ended().await;
+            }
+            let committed = turn.committed().await;
+            let mut ledger = ledger.borrow_mut();
+            if turn.may_be_lost(round) {
+                ledger.refused += 1;
+            } else {
+                assert!(ledger.kept.contains(&own), "{own} is answered before its line is kept");
+                assert!(own % 3 == 0 || committed.is_ok());
+                ledger.answered += 1;
+            }
+        }
+        None
+    }
+
+    proptest! {
+        #[test]
+        fn no_reply_leaves_before_its_commit_is_known_good_and_none_is_stuck(
+            tasks in proptest::collection::vec(1usize..6, 1..8),
+            steps in proptest::collection::vec((0u8..6, any::<u8>(), any::<bool>()), 1..80),
+        ) {
+            let (turn, mailbox) = parts();
+            let ledger = Rc::new(RefCell::new(Ledger::default()));
+            let total: usize = tasks.iter().sum();
+            let mut sizes = tasks.clone().into_iter();
+            let mut executor = Executor::new(Rc::clone(&turn), mailbox, |_| {
+                teller(Rc::clone(&turn), Rc::clone(&ledger), sizes.next().unwrap_or(0))
+            });
+            let mut waiting = tasks.len();
+            let mut pending: Vec<(Ticket, Vec<u64>)> = Vec::new();
+            let mut tickets = 0;
+            let quiet = core::iter::repeat_n((2, 0, true), 4 * total + 4);
+            for (kind, which, good) in steps.into_iter().chain(quiet) {
+                if waiting > 0 && (which % 2 == 0) {
+                    waiting -= 1;
+                    let task = executor.spawn(once).unwrap();
+                    executor.poll(task);
+                }
+                executor.poll(TaskId::from_index(u32::from(which % 8)));
+                if kind <= 2 && !pending.is_empty() {
+                    let (ticket, lines) = pending.swap_remove(usize::from(which) % pending.len());
+                    if good {
+                        ledger.borrow_mut().kept.extend(lines);
+                    }
+                    executor.settle(ticket, if good { Ok(()) } else { Err(CommitFailed) });
+                    executor.settle(ticket, Ok(()));
+                }
+                executor.commit(|| {
+                    let lines = core::mem::take(&mut ledger.borrow_mut().told);
+                    match kind {
+                        0 => Commit::Failed,
+                        1 | 2 => {
+                            ledger.borrow_mut().kept.extend(lines);
+                            Commit::Done
+                        }
+                        _ => {
+                            tickets += 1;
+                            pending.push((Ticket(tickets), lines));
+                            Commit::Pending(Ticket(tickets))
+                        }
+                    }
+                });
+            }
+            for (ticket, lines) in pending {
+                ledger.borrow_mut().kept.extend(lines);
+                executor.settle(ticket, Ok(()));
+                for _ in 0..2 * total {
+                    executor.commit(|| {
+                        let lines = core::mem::take(&mut ledger.borrow_mut().told);
+                        ledger.borrow_mut().kept.extend(lines);
+                        Commit::Done
+                    });
+                }
+            }
+            let ledger = ledger.borrow();
+            prop_assert_eq!(executor.alive(), 0, "nobody is stuck");
+            prop_assert_eq!(ledger.answered + ledger.refused, total);
+        }
+    }
+
+    #[test]
+    fn rounds_are_told_in_their_order_and_each_with_its_own_end() {
+        let (turn, mailbox) = parts();
+        let seen = Rc::new(RefCell::new(Vec::new()));
+        let mut numbers = 0..;
+        let mut executor = Executor::new(Rc::clone(&turn), mailbox, |_| {
+            let (turn, seen, number) = (Rc::clone(&turn), Rc::clone(&seen), numbers.next().unwrap_or(0));
+            async move {
+                let committed = turn.committed().await;
+                seen.borrow_mut().push((number, committed.is_ok()));
+                None
+            }
+        });
+        let ends = [Commit::Pending(Ticket(7)), Commit::Failed, Commit::Pending(Ticket(8)), Commit::Done];
+        for end in ends {
+            let task = executor.spawn(once).unwrap();
+            executor.poll(task);
+            executor.commit(|| end);
+        }
+        assert!(seen.borrow().is_empty(), "the first one is on its way");
+        executor.settle(Ticket(8), Ok(()));
+        executor.settle(Ticket(9), Ok(()));
+        assert!(seen.borrow().is_empty(), "later ones wait for it");
+        executor.settle(Ticket(7), Ok(()));
+        assert_eq!(*seen.borrow(), [(0, true), (1, false), (2, true), (3, true)]);
+    }
+
+    #[test]
+    fn the_end_of_a_turn_does_not_wait_for_its_commit() {
+        let (turn, mailbox) = parts();
+        let mut executor = Executor::new(Rc::clone(&turn), mailbox, |_| {
+            let turn = Rc::clone(&turn);
+            async move {
+                turn.ended().await;
+                None
+            }
+        });
+        let task = executor.spawn(once).unwrap();
+        executor.poll(task);
+        assert_eq!((turn.commit_wanted(), executor.alive()), (true, 1));
+        executor.commit(|| Commit::Pending(Ticket(1)));
+        assert_eq!((turn.commit_wanted(), executor.alive()), (false, 0));
     }
 }

@@ -13,7 +13,7 @@
 //!                      1 WouldBlock     ─ an event names the task
 //!                      2 a deadline     ─ the wheel names it
 //!                      3 a reply        ─ another thread wakes it through the mailbox
-//!                      4 the tick commit ─ the loop resumes it once, with the result
+//!                      4 the tick commit ─ the loop resumes it once, with the result, in this turn or a later one
 //! ```
 //!
 //! Invariants: an I/O wait first tries the call and parks only when it would block; a poll without a reason is

@@ -1,7 +1,7 @@
 //! The poll loop of one worker.
 //!
-//! Owns the poll, its listeners and the order of a turn: events, timers, wakes, accepts, then one commit for all of
-//! them, then the tasks that waited for it. Invariants: the loop sleeps only when no task waits for a commit and no
+//! Owns the poll, its listeners and the order of a turn: events, timers, wakes, commits of earlier turns whose end is
+//! known by now, accepts, then one commit for all of them, then the tasks that waited for it. Invariants: the loop sleeps only when no task waits for a commit and no
 //! listener is known to have connections waiting; a listener whose accept failed for want of descriptors or slots
 //! stays marked and is tried again when a connection ends or the pause is over, so no client starves behind an edge
 //! that was already delivered.
@@ -23,7 +23,7 @@ use crate::limits::{
 };
 use crate::reactor::executor::{Executor, Resting, TaskId};
 use crate::reactor::mailbox::Mailbox;
-use crate::reactor::turn::{CommitFailed, Turn};
+use crate::reactor::turn::{Commit, CommitFailed, Ticket, Turn};
 
 /// The token of the event descriptor that other threads raise.
 pub const WAKE_TOKEN: Token = Token(usize::MAX - 1);
@@ -47,10 +47,11 @@ pub trait Driver {
     ) -> Option<Self::Rest>;
 
     /// Writes what the turn gathered.
-    ///
-    /// # Errors
-    /// [`CommitFailed`] if it is not with the kernel.
-    fn commit(&mut self) -> Result<(), CommitFailed>;
+    fn commit(&mut self) -> Commit;
+
+    /// What became of a commit that was pending, if there is news of one; asked until there is none. Whoever brings news
+    /// ends the loop's sleep.
+    fn settled(&mut self) -> Option<(Ticket, Result<(), CommitFailed>)>;
 
     /// Called at the end of each turn.
     fn turned(&mut self);
@@ -149,6 +150,9 @@ impl<D: Driver, F: Future<Output = Option<D::Rest>>, M: FnMut(D::Rest) -> F> Rea
             }
             self.executor.poll_expired();
             self.executor.poll_woken();
+            while let Some((ticket, outcome)) = self.driver.settled() {
+                self.executor.settle(ticket, outcome);
+            }
             self.accept_waiting();
             let Self { executor, driver, .. } = self;
             executor.commit(|| driver.commit());

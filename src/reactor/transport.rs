@@ -149,6 +149,11 @@ impl<T: Transport> Channel<T> {
         .await
     }
 
+    /// Waits until it is `until`, whatever comes.
+    pub async fn rest(&self, until: Moment) {
+        poll_fn(|_| self.park::<()>(until).map(drop)).await;
+    }
+
     /// Ends the outgoing direction.
     pub fn finish(&mut self) {
         self.transport.finish();

@@ -1,11 +1,14 @@
 //! What a task can see of its loop: the time, its readiness, its deadline, the tick commit, the drain.
 //!
-//! Owns the state that the executor and the leaf futures share within one thread. Invariants: no borrow is held
-//! while a task is polled; a readiness bit is set by events and cleared only by an attempt that found nothing more.
+//! Owns the state that the executor and the leaf futures share within one thread, and the rounds of the tick commit.
+//! Invariants: no borrow is held while a task is polled; a readiness bit is set by events and cleared only by an attempt
+//! that found nothing more; rounds are told in their order, however their commits end, so that whoever knows of one round
+//! knows of all before it.
 
 use core::cell::{Cell, RefCell};
 use core::future::poll_fn;
 use core::task::Poll;
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use crate::clock::{Moment, WallTime};
@@ -20,6 +23,34 @@ const CLOSED: u8 = 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CommitFailed;
 
+/// Names a commit whose end is told later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
+
+/// How a commit ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Commit {
+    /// What was gathered is where it has to be.
+    Done,
+    /// It is not.
+    Failed,
+    /// It is on its way: what becomes of it is told under this ticket, which no other commit has.
+    Pending(Ticket),
+}
+
+impl<E> From<Result<(), E>> for Commit {
+    fn from(result: Result<(), E>) -> Self {
+        if result.is_ok() { Self::Done } else { Self::Failed }
+    }
+}
+
+/// A round that has ended, but is not told yet.
+#[derive(Clone, Copy, Debug)]
+enum UnderWay {
+    Known(Result<(), CommitFailed>),
+    Awaits(Ticket),
+}
+
 /// State shared between the loop and its tasks.
 #[derive(Debug)]
 pub struct Turn {
@@ -29,11 +60,17 @@ pub struct Turn {
     draining: Cell<bool>,
     readiness: RefCell<Vec<u8>>,
     wheel: RefCell<Wheel>,
-    waiting: RefCell<Vec<TaskId>>,
+    /// Tasks that wait for the commit of a round, in the order of the rounds.
+    waiting: RefCell<VecDeque<(u64, TaskId)>>,
+    /// Tasks that wait for the end of this round, whatever becomes of its commit.
+    pausing: RefCell<Vec<TaskId>>,
     round: Cell<u64>,
-    /// The last round whose commit failed.
+    /// The first round of which it is not told what became of it.
+    untold: Cell<u64>,
+    /// The rounds from there up to the one that is open now.
+    under_way: RefCell<VecDeque<UnderWay>>,
+    /// The last round whose commit failed, of those that are told.
     failed: Cell<Option<u64>>,
-    outcome: Cell<Result<(), CommitFailed>>,
 }
 
 impl Turn {
@@ -47,10 +84,12 @@ impl Turn {
             draining: Cell::new(false),
             readiness: RefCell::new(Vec::new()),
             wheel: RefCell::new(Wheel::new(now)),
-            waiting: RefCell::new(Vec::new()),
+            waiting: RefCell::new(VecDeque::new()),
+            pausing: RefCell::new(Vec::new()),
             round: Cell::new(0),
+            untold: Cell::new(0),
+            under_way: RefCell::new(VecDeque::new()),
             failed: Cell::new(None),
-            outcome: Cell::new(Ok(())),
         })
     }
 
@@ -78,22 +117,42 @@ impl Turn {
         self.current.get()
     }
 
-    /// Waits until the loop has written what this turn gathered; every reply passes through here before it leaves.
+    /// Waits until it is known what became of what this turn gathered, and all before it; every reply that is audited
+    /// passes through here before it leaves.
     ///
     /// # Errors
-    /// [`CommitFailed`] if the write did not succeed.
+    /// [`CommitFailed`] if it is not where it has to be.
     pub async fn committed(&self) -> Result<(), CommitFailed> {
         let mut joined: Option<u64> = None;
         poll_fn(|_| match joined {
-            Some(round) if self.round.get() > round => Poll::Ready(self.outcome.get()),
+            Some(round) if self.untold.get() > round => {
+                Poll::Ready(if self.may_be_lost(round) { Err(CommitFailed) } else { Ok(()) })
+            }
             Some(_) => Poll::Pending,
             None => {
-                joined = Some(self.round.get());
-                self.waiting.borrow_mut().push(self.current.get());
+                let round = self.round.get();
+                joined = Some(round);
+                self.waiting.borrow_mut().push_back((round, self.current.get()));
                 Poll::Pending
             }
         })
         .await
+    }
+
+    /// Waits for the end of this turn, in which the others had theirs. What was gathered is on its way then, and
+    /// nothing is known of it.
+    pub async fn ended(&self) {
+        let mut joined: Option<u64> = None;
+        poll_fn(|_| match joined {
+            Some(round) if self.round.get() > round => Poll::Ready(()),
+            Some(_) => Poll::Pending,
+            None => {
+                joined = Some(self.round.get());
+                self.pausing.borrow_mut().push(self.current.get());
+                Poll::Pending
+            }
+        })
+        .await;
     }
 
     /// The round in which something is gathered now: what is appended now goes out with its commit.
@@ -102,7 +161,8 @@ impl Turn {
         self.round.get()
     }
 
-    /// Whether what was gathered in `round` may be missing, because that commit, or a later one, failed.
+    /// Whether what was gathered in `round` may be missing, because that commit, or a later one, failed. Asked only of a
+    /// round up to one that [`committed`](Self::committed) has waited for.
     #[must_use]
     pub fn may_be_lost(&self, round: u64) -> bool {
         self.failed.get().is_some_and(|failed| round <= failed)
@@ -188,20 +248,50 @@ impl Turn {
         self.wheel.borrow().next()
     }
 
-    /// Whether tasks wait for the tick commit.
+    /// Whether tasks wait for the end of this round.
     #[must_use]
     pub fn commit_wanted(&self) -> bool {
-        !self.waiting.borrow().is_empty()
+        let round = self.round.get();
+        !self.pausing.borrow().is_empty() || self.waiting.borrow().back().is_some_and(|(of, _)| *of == round)
     }
 
-    /// Ends a round of the tick commit and hands over the tasks that waited for it.
-    pub(super) fn conclude(&self, outcome: Result<(), CommitFailed>, resumed: &mut Vec<TaskId>) {
-        self.outcome.set(outcome);
-        if outcome.is_err() {
-            self.failed.set(Some(self.round.get()));
-        }
+    /// Ends a round, and hands over the tasks that waited for just that.
+    pub(super) fn conclude(&self, commit: Commit, resumed: &mut Vec<TaskId>) {
+        let under_way = match commit {
+            Commit::Done => UnderWay::Known(Ok(())),
+            Commit::Failed => UnderWay::Known(Err(CommitFailed)),
+            Commit::Pending(ticket) => UnderWay::Awaits(ticket),
+        };
+        self.under_way.borrow_mut().push_back(under_way);
         self.round.set(self.round.get() + 1);
-        resumed.append(&mut self.waiting.borrow_mut());
+        resumed.append(&mut self.pausing.borrow_mut());
+    }
+
+    /// Notes what became of a commit that was pending. A ticket that nobody waits for is ignored.
+    pub(super) fn settle(&self, ticket: Ticket, outcome: Result<(), CommitFailed>) {
+        let mut rounds = self.under_way.borrow_mut();
+        let round = rounds.iter_mut().find(|round| matches!(round, UnderWay::Awaits(own) if *own == ticket));
+        if let Some(round) = round {
+            *round = UnderWay::Known(outcome);
+        }
+    }
+
+    /// Tells of the oldest round that is not told yet, if its end is known, and hands over the tasks that waited for it.
+    /// They are to be polled before the next one is told.
+    pub(super) fn tell_next(&self, resumed: &mut Vec<TaskId>) -> bool {
+        let mut rounds = self.under_way.borrow_mut();
+        let Some(UnderWay::Known(outcome)) = rounds.front().copied() else { return false };
+        rounds.pop_front();
+        let round = self.untold.get();
+        if outcome.is_err() {
+            self.failed.set(Some(round));
+        }
+        self.untold.set(round + 1);
+        let mut waiting = self.waiting.borrow_mut();
+        while let Some((_, task)) = waiting.pop_front_if(|(of, _)| *of <= round) {
+            resumed.push(task);
+        }
+        true
     }
 
     fn has(&self, task: TaskId, bits: u8) -> bool {

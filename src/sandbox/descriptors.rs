@@ -1,7 +1,7 @@
 //! Descriptor numbers: after lock-down a number says what a descriptor is, and the filters compare numbers.
 //!
 //! Owns the ways to bring a descriptor into its band (`limits::FD_*`). Invariant: no number is closed or
-//! replaced under anybody's feet; where a new descriptor must get a given number, the free numbers below it
+//! replaced under anybody's feet (an audit file is replaced by the archivist, which was given it); where a new descriptor must get a given number, the free numbers below it
 //! are held by duplicates of a pipe without a writer, from which nothing can be read and to which nothing can
 //! be written.
 
@@ -74,6 +74,22 @@ impl Fillers {
 pub fn fill_below(number: i32) -> io::Result<Fillers> {
     let harmless = fcntl_dupfd_cloexec(silent_pipe()?, number)?;
     fill(harmless.as_fd(), number).map(Fillers)
+}
+
+/// Holds `number` by the reading end of a pipe without a writer.
+///
+/// # Errors
+/// If `number` is taken, or the system's limit is reached.
+pub fn hold(number: i32) -> io::Result<OwnedFd> {
+    create_at(number, silent_pipe)
+}
+
+/// Puts a duplicate of `of` in the place of what `fd` was, under the same number.
+///
+/// # Errors
+/// If the system's limit is reached.
+pub fn replace(of: BorrowedFd<'_>, fd: &mut OwnedFd) -> io::Result<()> {
+    Ok(dup3(of, fd, DupFlags::CLOEXEC)?)
 }
 
 /// Puts the reading end of a pipe without a writer in the place of what `fd` was, under the same number.

@@ -1,7 +1,7 @@
 //! The lock-down: one file for each privilege, and one place that lists the steps in order.
 //!
 //! Owns [`lock_down`], which gives up everything but what serving needs, and [`seccomp::enter`], which each
-//! thread calls before it serves. Invariants: a step ends done, skipped for a named reason that was found
+//! thread calls before it serves, and [`landlock::confine`] for the one thread that opens files. Invariants: a step ends done, skipped for a named reason that was found
 //! before trying, or the start stops; what the kernel reports decides, not what a call returned; dumpable 0,
 //! core size 0, `no_new_privs` and empty effective, permitted, inheritable and ambient sets hold in every
 //! case. `docs/SANDBOX.md` gives the reasons for the order.
@@ -13,6 +13,7 @@ pub mod descriptors;
 mod dumpable;
 mod filters;
 mod identity;
+pub mod landlock;
 mod privileges;
 pub mod rlimits;
 pub mod seccomp;

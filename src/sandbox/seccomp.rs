@@ -15,13 +15,15 @@ pub enum Role {
     Worker,
     /// Commits changes.
     Keeper,
+    /// Keeps audit files.
+    Archivist,
     /// Waits for signals and ends the process.
     Main,
 }
 
 impl Role {
     /// Every role.
-    pub const ALL: [Self; 3] = [Self::Worker, Self::Keeper, Self::Main];
+    pub const ALL: [Self; 4] = [Self::Worker, Self::Keeper, Self::Archivist, Self::Main];
 
     /// Its key in `seccomp/<arch>.json`.
     #[must_use]
@@ -29,6 +31,7 @@ impl Role {
         match self {
             Self::Worker => "worker",
             Self::Keeper => "keeper",
+            Self::Archivist => "archivist",
             Self::Main => "main",
         }
     }

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::api::Tools;
-use crate::audit::Sink;
+use crate::audit::{Chain, Outlets, Recent, Sink, Syncing};
 use crate::auth::Authenticator;
 use crate::auth::jwt::Room;
 use crate::clock::WallTime;
@@ -40,12 +40,16 @@ pub struct Parts {
     pub backup_key: Secret<KEY_BYTES>,
     /// Where the audit lines go.
     pub audit: File,
+    /// What ties them together.
+    pub chain: Chain,
 }
 
 /// The application, and the tick commit that [`crate::reactor::Executor::commit`] is to run.
 pub fn open(parts: Parts) -> (impl Service, impl Fn(WallTime) -> Result<(), CommitFailed>) {
-    let Parts { turn, publication, authenticator, random, backup_key, audit } = parts;
-    let sink = Rc::new(Sink::new(audit, "in-process"));
+    let Parts { turn, publication, authenticator, random, backup_key, audit, chain } = parts;
+    let (sink, recent) = (Sink::new(audit, "in-process", chain), Recent::new("in-process"));
+    let sink = Outlets::new(Some(sink), None, Syncing::Written).remembered_by(Arc::clone(&recent));
+    let sink = Rc::new(sink);
     let shared = Shared::new(1);
     shared.open_gate();
     let app = App {
@@ -60,8 +64,9 @@ pub fn open(parts: Parts) -> (impl Service, impl Fn(WallTime) -> Result<(), Comm
         refusals: Rc::default(),
         subjects: RefCell::new(Vec::new()),
         sink: Rc::clone(&sink),
+        recent,
         keeper: Keeper::new(publication),
         shared,
     };
-    (app, move |now| sink.commit(now).map_err(|_| CommitFailed))
+    (app, move |now| sink.commit_now(now).map_err(|_| CommitFailed))
 }

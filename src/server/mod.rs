@@ -2,11 +2,13 @@
 //!
 //! Owns the order of the start. Invariants: nothing is served before the self-test passed, everything that is needed
 //! was opened, every privilege was given up and every thread was seen by the kernel to be locked in; a step that
-//! fails ends the start with exit code 78 and says what to do; after the lock-down no file is opened.
+//! fails ends the start with exit code 78 and says what to do; after the lock-down no file is opened, but by the archivist in the audit directory.
 
+mod archivist;
 mod census;
 mod door;
 mod error;
+mod following;
 pub mod in_process;
 mod refusals;
 mod service;
@@ -29,7 +31,7 @@ use crate::console::{self, Level};
 use crate::crypto::random::{Generator, Kernel};
 use crate::exit::Exit;
 use crate::keeper::{Ledger, Now, Parts};
-use crate::limits::THREAD_STACK_BYTES;
+use crate::limits::{ARCHIVIST_STACK_BYTES, THREAD_STACK_BYTES};
 use crate::sandbox;
 use crate::sandbox::seccomp::{self, Role};
 use crate::server::startup::Prepared;
@@ -70,22 +72,27 @@ pub fn run(config: &Config) -> Result<(), ServerError> {
     Exit::Success.leave();
 }
 
-/// Starts the keeper and the workers; returns how many threads that were.
+/// Starts the keeper, the archivist and the workers; returns how many threads that were.
 fn start_threads(prepared: &mut Prepared) -> Result<usize, ServerError> {
     let workers = core::mem::take(&mut prepared.workers);
-    let threads = workers.len() + 1;
+    let threads = workers.len() + 2;
     let common = prepared.common.clone();
     let parts = prepared.keeper.take().ok_or_else(|| ServerError::defect("the keeper was started twice"))?;
-    spawn("keeper", move || keep(&common, parts))?;
+    spawn("keeper", THREAD_STACK_BYTES, move || keep(&common, parts))?;
+    let archivist =
+        prepared.archivist.take().ok_or_else(|| ServerError::defect("the archivist was started twice"))?;
+    let shared = Arc::clone(&prepared.common.shared);
+    spawn("archivist", ARCHIVIST_STACK_BYTES, move || archivist.run(&shared))?;
     for worker in workers {
         let common = prepared.common.clone();
-        spawn(&format!("worker-{}", worker.index), move || worker.run(&common))?;
+        let name = format!("worker-{}", worker.index);
+        spawn(&name, THREAD_STACK_BYTES, move || worker.run(&common))?;
     }
     Ok(threads)
 }
 
-fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), ServerError> {
-    let builder = std::thread::Builder::new().name(name.to_owned()).stack_size(THREAD_STACK_BYTES);
+fn spawn(name: &str, stack_bytes: usize, body: impl FnOnce() + Send + 'static) -> Result<(), ServerError> {
+    let builder = std::thread::Builder::new().name(name.to_owned()).stack_size(stack_bytes);
     // The thread is never joined: it ends with the process.
     builder.spawn(body).map(drop).map_err(|error| ServerError::thread(format!("{name}: {error}")))
 }

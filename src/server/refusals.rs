@@ -50,6 +50,7 @@ impl Refusals {
             outcome: Outcome::Failure,
             code,
             count,
+            file: None,
             store: None,
             request: None,
         })

@@ -13,8 +13,8 @@ use zeroize::Zeroizing;
 use crate::api::change::{Change, ChangeError, Outcome as ChangeOutcome};
 use crate::api::route::{self, Found, Route, Serving};
 use crate::api::{Answer, Call, Rejection, Subject, Tools, Verdict};
-use crate::audit::Sink;
 use crate::audit::line::{Event, Outcome, Request as AuditedRequest};
+use crate::audit::{Outlets, Recent};
 use crate::auth::Authenticator;
 use crate::auth::jwt::Room;
 use crate::clock::Moment;
@@ -73,7 +73,8 @@ pub(super) struct App {
     pub(super) refusals: Rc<Refusals>,
     pub(super) subjects: RefCell<Vec<Subject>>,
     pub(super) limits: Arc<Limits>,
-    pub(super) sink: Rc<Sink>,
+    pub(super) sink: Rc<Outlets>,
+    pub(super) recent: Arc<Recent>,
     pub(super) keeper: Arc<Keeper>,
     pub(super) shared: Arc<Shared>,
 }
@@ -210,10 +211,11 @@ impl Service for App {
     }
 
     async fn stream(&self, admission: Admission, exchange: &mut impl Exchange) {
-        if let Admission::Route(route, Some(principal)) = admission
-            && let Serving::Streamed(direction) = route.serving
-        {
-            self.run_stream(route, direction, principal, exchange).await;
+        let Admission::Route(route, Some(principal)) = admission else { return };
+        match route.serving {
+            Serving::Streamed(direction) => self.run_stream(route, direction, principal, exchange).await,
+            Serving::Events => self.run_events(route, principal, exchange).await,
+            Serving::Whole(..) => {}
         }
     }
 }
@@ -246,7 +248,7 @@ impl App {
         self.with_call(asked, arrival, body, so_far, subject, |call| match asked.0.serving {
             Serving::Whole(handler, _) => handler(call, responder),
             // Such a row is admitted as one that is streamed, and never comes here.
-            Serving::Streamed(_) => Err(Rejection::Overloaded),
+            Serving::Streamed(_) | Serving::Events => Err(Rejection::Overloaded),
         })
     }
 
@@ -288,6 +290,7 @@ impl App {
             authenticator: &self.authenticator,
             kept,
             tools: &mut self.tools.borrow_mut(),
+            recent: &self.recent,
             health: &health,
             now,
             wall: self.turn.wall(),
@@ -420,7 +423,16 @@ impl App {
         about: AuditedRequest<'_>,
     ) {
         let (at, store) = (self.turn.wall(), head.map(diary::mark));
-        self.sink.append(&Event { at, name, outcome, code, count: None, store, request: Some(about) });
+        self.sink.append(&Event {
+            at,
+            name,
+            outcome,
+            code,
+            count: None,
+            file: None,
+            store,
+            request: Some(about),
+        });
     }
 }
 
@@ -444,6 +456,7 @@ pub(super) fn about<'a>(
         detail: None,
         items: None,
         bytes: None,
+        body: None,
     }
 }
 
@@ -454,8 +467,7 @@ async fn settled(turn: &Turn, is_so: impl Fn() -> bool) -> bool {
         if turn.now() >= deadline {
             return false;
         }
-        // Whether the lines of others were written does not matter here.
-        let _ = turn.committed().await;
+        turn.ended().await;
     }
     true
 }
@@ -466,6 +478,7 @@ mod tests {
     use crate::clock::WallTime;
     use crate::reactor::executor::Look;
     use crate::reactor::mailbox::Mailbox;
+    use crate::reactor::turn::Commit;
     use crate::reactor::{Executor, Resting};
 
     struct Once(bool);
@@ -495,7 +508,7 @@ mod tests {
             }
             left.set(left.get().saturating_sub(1));
             executor.begin(Moment::default().plus_millis(number * millis_per_turn), WallTime::default());
-            executor.commit(|| Ok(()));
+            executor.commit(|| Commit::Done);
         }
         seen.get()
     }

@@ -19,6 +19,8 @@ pub(super) struct Shared {
     /// For each worker, whether its audit stream takes lines and its generator has seeds.
     audit: Vec<AtomicBool>,
     entropy: Vec<AtomicBool>,
+    /// Whether the file system of the audit files has little room left.
+    audit_low: AtomicBool,
     mailboxes: OnceLock<Vec<Arc<Mailbox>>>,
     /// Workers that have left their loop.
     ended: AtomicUsize,
@@ -49,6 +51,7 @@ impl Shared {
             ready: OnceLock::new(),
             audit: good(),
             entropy: good(),
+            audit_low: AtomicBool::new(false),
             mailboxes: OnceLock::new(),
             ended: AtomicUsize::new(0),
             main: OnceLock::new(),
@@ -102,6 +105,10 @@ impl Shared {
         set(&self.audit, worker, good);
     }
 
+    pub(super) fn set_audit_low(&self, low: bool) {
+        self.audit_low.store(low, Ordering::Relaxed);
+    }
+
     pub(super) fn set_entropy(&self, worker: usize, good: bool) {
         set(&self.entropy, worker, good);
     }
@@ -113,6 +120,7 @@ impl Shared {
             uptime_seconds: self.ready.get().map_or(0, |ready| now.nanos_since(*ready) / 1_000_000_000),
             store,
             audit: all(&self.audit),
+            audit_low: self.audit_low.load(Ordering::Relaxed),
             entropy: all(&self.entropy),
             // A thread that is not locked in ends the start: whoever can ask is answered by locked-in threads.
             sandbox: self.ready.get().is_some(),

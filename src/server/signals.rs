@@ -1,4 +1,4 @@
-//! The main thread after the start: signals, the keeper's ticks, the drain and the end.
+//! The main thread after the start: signals, the ticks of keeper and archivist, the drain and the end.
 //!
 //! Owns the signal descriptor, the timers and the decision to leave. Invariants: signals are blocked in every thread
 //! and read here alone; the first SIGTERM or SIGINT drains, the second one leaves at once; after the drain, or at the
@@ -18,6 +18,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::time::{TimeSpec, TimeValLike as _};
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
+use crate::audit::Office;
 use crate::console::{self, Level};
 use crate::keeper::Keeper;
 use crate::limits::{FD_OWN_LAST_NUMBER, FD_SIGNAL_NUMBER, KEEPER_FLUSH_MILLIS, KEEPER_TICK_MILLIS};
@@ -39,6 +40,7 @@ pub(super) struct MainLoop {
     timer: TimerFd,
     ticks: TimerFd,
     mailbox: Arc<Mailbox>,
+    office: Arc<Office>,
 }
 
 /// How the main thread's wait goes on.
@@ -54,7 +56,7 @@ enum Course {
 
 impl MainLoop {
     /// Blocks the signals and opens the descriptors, before any thread is started.
-    pub(super) fn new(poll: Poll, mailbox: Arc<Mailbox>) -> io::Result<Self> {
+    pub(super) fn new(poll: Poll, mailbox: Arc<Mailbox>, office: Arc<Office>) -> io::Result<Self> {
         let mut wanted = SigSet::empty();
         // SIGXFSZ is blocked so that a file at its limit is an error of the write, and never read.
         for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGXFSZ] {
@@ -80,7 +82,7 @@ impl MainLoop {
         for (fd, token) in [(signals.as_fd(), SIGNAL), (timer.as_fd(), TIMER), (ticks.as_fd(), TICK)] {
             registry.register(&mut SourceFd(&fd.as_raw_fd()), token, Interest::READABLE)?;
         }
-        Ok(Self { poll, signals, timer, ticks, mailbox })
+        Ok(Self { poll, signals, timer, ticks, mailbox, office })
     }
 
     /// Serves signals and ticks until the workers have drained and the keeper has written down what was left, or until
@@ -154,7 +156,10 @@ impl MainLoop {
             match event.token() {
                 SIGNAL if self.take_signals(shared, drain) => course = Course::Leave,
                 TIMER if take_expirations(&self.timer) && course == Course::On => course = Course::Over,
-                TICK if take_expirations(&self.ticks) => keeper.tick(),
+                TICK if take_expirations(&self.ticks) => {
+                    keeper.tick();
+                    self.office.tick();
+                }
                 _ => {}
             }
         }

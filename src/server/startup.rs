@@ -13,18 +13,24 @@ use std::sync::Arc;
 use mio::{Poll, Waker};
 use zeroize::Zeroizing;
 
+use crate::audit::chain::{Root, Tip};
+use crate::audit::retention::{Catalogue, Policy};
+use crate::audit::{
+    Batch, Office, Outlets, Pipe, Piped, Recent, Sink, Start, Stream, Succession, Syncing, Who,
+};
 use crate::build_info;
 use crate::clock::{Moment, WallTime};
 use crate::config::Config;
-use crate::console::{self, Level};
+use crate::console::{self, Level, Output};
 use crate::crypto::random::{Generator, Kernel};
 use crate::crypto::{self, selftest};
 use crate::http::env::Bounds;
 use crate::http::forwarded::Forwarding;
-use crate::keeper::{Diary, Keeper, Opening, Parts};
+use crate::keeper::{Checkpoints, Diary, Keeper, Opening, Parts};
 use crate::limiter::Addresses;
 use crate::limits::{
-    DESCRIPTORS_SPARE_COUNT, FD_AUDIT_FIRST_NUMBER, FD_AUDIT_LAST_NUMBER, FD_CONNECTION_FIRST_NUMBER,
+    DESCRIPTORS_SPARE_COUNT, FD_ARCHIVE_SILENCE_NUMBER, FD_ARCHIVE_SOURCE_NUMBER, FD_ARCHIVE_TARGET_NUMBER,
+    FD_AUDIT_DIRECTORY_NUMBER, FD_AUDIT_FIRST_NUMBER, FD_AUDIT_NEXT_FIRST_NUMBER, FD_CONNECTION_FIRST_NUMBER,
     FD_DATA_DIRECTORY_NUMBER, FD_EPOLL_FIRST_NUMBER, FD_EVENT_FIRST_NUMBER, FD_JOURNAL_NEXT_NUMBER,
     FD_JOURNAL_NUMBER, FD_LISTENER_FIRST_NUMBER, FD_LISTENER_LAST_NUMBER, FD_OWN_FIRST_NUMBER,
     FD_OWN_LAST_NUMBER,
@@ -35,6 +41,7 @@ use crate::reactor::run::WAKE_TOKEN;
 use crate::reactor::{Budget, socket};
 use crate::sandbox::descriptors::{self, Fillers};
 use crate::sandbox::{self, Plan, rlimits};
+use crate::server::archivist::{Archivist, Files};
 use crate::server::census::Census;
 use crate::server::door::Limits;
 use crate::server::error::ServerError;
@@ -43,7 +50,9 @@ use crate::server::signals::MainLoop;
 use crate::server::vault::{self, Vault};
 use crate::server::worker::{Common, Worker};
 use crate::store::journal::Slot;
-use crate::store::{AdminKey, DataDir, Owner, give_back_reserved, open_audit_file, quoted};
+use crate::store::{AdminKey, Archive, DataDir, Owner, open_audit_file, quoted, settle_audit_files};
+
+const DAY_SECONDS: u64 = 86_400;
 
 /// Everything that the threads will need, opened and in its place.
 #[derive(Debug)]
@@ -54,6 +63,8 @@ pub(super) struct Prepared {
     pub(super) main: MainLoop,
     /// What is moved into the keeper's thread.
     pub(super) keeper: Option<Parts>,
+    /// What is moved into the archivist's.
+    pub(super) archivist: Option<Archivist>,
     addresses: Vec<SocketAddr>,
     /// The admin key that is kept in a file, if this start made the store. Taken out and wiped once it was shown.
     pub(super) admin: Option<AdminKey>,
@@ -74,6 +85,8 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
     let kept = fill(FD_DATA_DIRECTORY_NUMBER + 1)?;
     let mut plan = Plan::new()?;
     (plan.uid, plan.gid) = (config.user_id, config.group_id);
+    let slots =
+        ArchiveSlots::hold().map_err(|error| ServerError::io("reserving descriptor numbers", &error))?;
     let mut random = Generator::new(Kernel, Moment::now())
         .map_err(|_| ServerError::config("the system gives no random bytes (getrandom)"))?;
 
@@ -82,11 +95,14 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
     let data_dir = DataDir::open(&config.data_dir, owner)?;
     let vault = vault::open(config, &data_dir, &mut random)?;
     drop((above, kept));
-    let Vault { journal, sealer, opening, authenticator, backup_key, unfinished, admin } = vault;
-    let Opening { state, loaded, .. } = opening;
+    let Vault { journal, sealer, opening, authenticator, backup_key, audit_root, unfinished, admin } = vault;
+    let Opening { state, checkpoints, loaded, .. } = opening;
     let placed = journal.into_placed(place_journal);
     let journal = placed.map_err(|error| ServerError::io("placing the journal", &error))?;
-    let (audit, mut diary) = open_audit_files(&data_dir, config.workers, &mut random)?;
+    let OpenedAudit { workers: audit, mut diary, archivist, start, recent, tips } =
+        open_audit(&data_dir, slots, config, &audit_root, &mut random)?;
+    drop(audit_root);
+    let office = Arc::clone(&archivist.office);
     let now = WallTime::now();
     diary
         .stand_at(loaded.head, now)
@@ -103,6 +119,7 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
         head: loaded.head,
         publication: Arc::clone(&publication),
         diary,
+        checkpoints: Checkpoints::new(start, tips, checkpoints),
         restore_window_seconds: config.restore_window_seconds,
         // Also if it stands where it is known to have stood: an earlier start may have accepted it and been cut off,
         // and of a restore without audit files nobody else tells.
@@ -117,13 +134,14 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
         budget: Budget::new(config.max_memory_bytes),
         authenticator: Arc::new(authenticator),
         keeper: Keeper::new(Arc::clone(&publication)),
+        recent,
         publication,
         backup_key: Arc::new(backup_key),
         bounds: bounds(config),
         limits: Arc::new(limits(config, &mut random)?),
         forwarding: Arc::new(Forwarding::new(config.trusted_proxies.clone(), config.forwarded_field)),
     };
-    let opened = open_loops(audit, listeners, &common, &mut random);
+    let opened = open_loops(audit, listeners, &common, &office, &mut random);
     let (workers, main) = opened.map_err(|error| ServerError::io("opening the event loops", &error))?;
     let filled = descriptors::fill_below(FD_CONNECTION_FIRST_NUMBER);
     let fillers = filled.map_err(|error| ServerError::io("reserving descriptor numbers", &error))?;
@@ -134,6 +152,7 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
         main,
         addresses,
         keeper: Some(parts),
+        archivist: Some(archivist),
         admin,
         _lock: lock,
         _fillers: fillers,
@@ -142,16 +161,17 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
 
 /// Says where the server is, and how to use it.
 pub(super) fn announce(config: &Config, prepared: &Prepared, admin: Option<&AdminKey>) {
+    let stream = if config.audit_sink.has_stdout() { Output::Err } else { Output::Out };
     for address in &prepared.addresses {
-        console::out(&format!("listening on http://{address}\n"));
+        stream.write(&format!("listening on http://{address}\n"));
     }
     let Some(address) = prepared.addresses.first().filter(|_| config.dev) else { return };
     let path = quoted(&config.data_dir.join("admin.key"));
     if let Some(admin) = admin.filter(|admin| admin.created) {
         let shown = Zeroizing::new(format!("admin API key (shown once, kept in {path}): {}\n", &*admin.text));
-        console::out(&shown);
+        stream.write(&shown);
     }
-    console::out(&format!(
+    stream.write(&format!(
         "try:\n  K=$(cat {path})\n  \
          curl -sX POST http://{address}/api/keys -H \"X-API-Key: $K\" -d '{{\"name\":\"orders\"}}'\n  \
          curl -sX POST http://{address}/api/encrypt -H \"X-API-Key: $K\" -d '{{\"key\":\"orders\",\"plaintext\":\"aGVsbG8=\"}}'\n  \
@@ -189,29 +209,129 @@ fn place_journal(fd: OwnedFd, slot: Slot) -> io::Result<OwnedFd> {
     descriptors::place(fd, number, number)
 }
 
-/// Opens an audit file for each worker and, last, for the keeper, under a name that no other start uses.
-fn open_audit_files(
+/// The numbers of the archivist, held until they are used.
+struct ArchiveSlots {
+    directory: OwnedFd,
+    silence: OwnedFd,
+    source: OwnedFd,
+    target: OwnedFd,
+}
+
+impl ArchiveSlots {
+    fn hold() -> io::Result<Self> {
+        Ok(Self {
+            directory: descriptors::hold(FD_AUDIT_DIRECTORY_NUMBER)?,
+            silence: descriptors::hold(FD_ARCHIVE_SILENCE_NUMBER)?,
+            source: descriptors::hold(FD_ARCHIVE_SOURCE_NUMBER)?,
+            target: descriptors::hold(FD_ARCHIVE_TARGET_NUMBER)?,
+        })
+    }
+
+    fn open(self, data_dir: &DataDir) -> io::Result<Archive> {
+        let Self { mut directory, silence, source, target } = self;
+        descriptors::replace(data_dir.audit_directory(), &mut directory)?;
+        Ok(Archive::new(directory, silence, source, target))
+    }
+}
+
+/// The audit streams of this start.
+struct OpenedAudit {
+    workers: Vec<Outlets>,
+    diary: Diary,
+    archivist: Archivist,
+    start: Start,
+    /// Where the last lines can be read again.
+    recent: Arc<Recent>,
+    /// How far each stream has come that has a file.
+    tips: Vec<(Who, Arc<Tip>)>,
+}
+
+/// Opens what the lines of each worker and, last, of the keeper go to, under names that no other start uses. Where that is a
+/// file, its successor too.
+fn open_audit(
     data_dir: &DataDir,
-    workers: usize,
+    slots: ArchiveSlots,
+    config: &Config,
+    root: &Root,
     random: &mut Generator,
-) -> Result<(Vec<(File, String)>, Diary), ServerError> {
-    let no_entropy = |error: crypto::Error| ServerError::config(error.to_string());
-    let start = random.array::<4>(Moment::now()).map_err(no_entropy)?;
-    let name = format!("{:x}-{:08x}", WallTime::now().as_secs(), u32::from_be_bytes(start));
-    let open = |index: usize, stream: String| {
-        let first = FD_AUDIT_FIRST_NUMBER + i32::try_from(index).map_err(io::Error::other)?;
-        let file = descriptors::place(open_audit_file(data_dir, &stream)?, first, FD_AUDIT_LAST_NUMBER)?;
-        Ok((File::from(file), stream))
-    };
+) -> Result<OpenedAudit, ServerError> {
     let failed = |error: io::Error| ServerError::io("opening the audit log", &error);
-    // Each start reserves room of its own: what earlier ones left of theirs must not add up.
-    give_back_reserved(data_dir).map_err(failed)?;
-    let opened: io::Result<Vec<_>> =
-        (0..workers).map(|index| open(index, format!("{name}-w{index}"))).collect();
-    let opened = opened.map_err(failed)?;
-    let (file, stream) = open(workers, format!("{name}-k")).map_err(failed)?;
+    let no_entropy = |error: crypto::Error| ServerError::config(error.to_string());
+    let random_part = random.array::<4>(Moment::now()).map_err(no_entropy)?;
+    let start = Start { seconds: WallTime::now().as_secs(), random: u32::from_be_bytes(random_part) };
+    let earlier = settle_audit_files(data_dir).map_err(failed)?;
+    let office = Arc::new(Office::new(config.workers + 1));
+    let pipe = config.audit_sink.has_stdout().then(Pipe::standard).transpose().map_err(|error| {
+        ServerError::config(format!(
+            "--audit-sink: standard output cannot take audit lines ({error}): give it a pipe or a file"
+        ))
+    })?;
+    let mut streams = Vec::with_capacity(config.workers + 1);
+    let recent = Recent::new(&start.to_string());
+    let mut tips = Vec::with_capacity(config.workers + 1);
+    let chain = |stream: Stream| root.chain(&stream.to_string()).map_err(io::Error::other);
+    let mut open_file = |index: usize, stream: Stream| -> io::Result<Sink> {
+        let chain = chain(stream)?;
+        tips.push((stream.who, chain.tip()));
+        let files = open_stream(data_dir, index, stream)?;
+        if let Some(next) = &files.next {
+            office.tell_ready(index, Arc::clone(next));
+        }
+        let succession = Succession {
+            office: Arc::clone(&office),
+            stream: index,
+            rotate_bytes: config.audit_rotate_bytes,
+        };
+        let sink = Sink::with_parts(Arc::clone(&files.current), &files.stream.to_string(), chain, succession);
+        streams.push(files);
+        Ok(sink)
+    };
+    let mut open = |index: usize, who: Who| {
+        let stream = Stream { start, who };
+        let file = config.audit_sink.has_file().then(|| open_file(index, stream)).transpose()?;
+        let piped = pipe.clone().map(|pipe| {
+            // A chain of its own: what one sink could not take the other may have taken.
+            Ok::<_, io::Error>(Piped::new(pipe, Batch::new(&stream.to_string(), chain(stream)?)))
+        });
+        let piped = piped.transpose()?;
+        let syncing = match who {
+            _ if !config.audit_synced => Syncing::Written,
+            Who::Worker(_) => Syncing::Asked(Arc::clone(&office), index),
+            Who::Keeper => Syncing::Own,
+        };
+        Ok(Outlets::new(file, piped, syncing).remembered_by(Arc::clone(&recent)))
+    };
+    let workers: io::Result<Vec<_>> =
+        (0..config.workers).zip(0..).map(|(index, number)| open(index, Who::Worker(number))).collect();
+    let workers = workers.map_err(failed)?;
+    let sink = open(config.workers, Who::Keeper).map_err(failed)?;
     let first_id = random.array::<8>(Moment::now()).map_err(no_entropy)?;
-    Ok((opened, Diary::new(file, &stream, u64::from_be_bytes(first_id))))
+    let archivist = Archivist {
+        office: Arc::clone(&office),
+        archive: slots.open(data_dir).map_err(failed)?,
+        streams,
+        catalogue: Catalogue::new(start, earlier),
+        policy: Policy {
+            retention_seconds: config.audit_retention_days * DAY_SECONDS,
+            max_bytes: config.audit_max_bytes,
+            compress: config.audit_compress,
+        },
+    };
+    let diary = Diary::new(sink, u64::from_be_bytes(first_id)).with_office(office);
+    Ok(OpenedAudit { workers, diary, archivist, start, recent, tips })
+}
+
+/// Opens the first two parts of a stream and gives them their numbers.
+fn open_stream(data_dir: &DataDir, index: usize, stream: Stream) -> io::Result<Files> {
+    let offset = i32::try_from(index).map_err(io::Error::other)?;
+    let open = |part: u32, band: i32| -> io::Result<Arc<File>> {
+        let file = open_audit_file(data_dir, stream.part(part))?;
+        let placed = descriptors::place(file, band + offset, band + offset)?;
+        Ok(Arc::new(File::from(placed)))
+    };
+    let current = open(1, FD_AUDIT_FIRST_NUMBER)?;
+    let next = open(2, FD_AUDIT_NEXT_FIRST_NUMBER)?;
+    Ok(Files { stream, part: 1, current, next: Some(next), vacant: None })
 }
 
 type Listeners = Vec<Vec<mio::net::TcpListener>>;
@@ -258,25 +378,28 @@ fn place_listener(listener: TcpListener) -> io::Result<mio::net::TcpListener> {
 
 /// Makes the polls and wakers, whose numbers cannot be changed afterwards.
 fn open_loops(
-    audit: Vec<(File, String)>,
+    audit: Vec<Outlets>,
     listeners: Listeners,
     common: &Common,
+    office: &Arc<Office>,
     random: &mut Generator,
 ) -> io::Result<(Vec<Worker>, MainLoop)> {
     let mut workers = Vec::with_capacity(audit.len());
     let mut mailboxes = Vec::with_capacity(audit.len());
-    for (index, ((file, stream), listeners)) in audit.into_iter().zip(listeners).enumerate() {
+    for (index, (audit, listeners)) in audit.into_iter().zip(listeners).enumerate() {
         let (poll, mailbox) = open_loop(index)?;
         let first_id = random.array::<8>(Moment::now()).map_err(io::Error::other)?;
         mailboxes.push(Arc::clone(&mailbox));
         let first_id = u64::from_be_bytes(first_id);
-        workers.push(Worker { index, poll, mailbox, listeners, audit: file, stream, first_id });
+        let news = Arc::clone(&mailbox);
+        office.on_news(index, Box::new(move || news.nudge()));
+        workers.push(Worker { index, poll, mailbox, listeners, audit, first_id });
     }
     let (poll, mailbox) = open_loop(workers.len())?;
     common.shared.connect(mailboxes, Arc::clone(&mailbox));
     let shared = Arc::clone(&common.shared);
     common.publication.on_publish(move || shared.nudge_workers());
-    Ok((workers, MainLoop::new(poll, mailbox)?))
+    Ok((workers, MainLoop::new(poll, mailbox, Arc::clone(office))?))
 }
 
 fn open_loop(index: usize) -> io::Result<(Poll, Arc<Mailbox>)> {

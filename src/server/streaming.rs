@@ -31,7 +31,7 @@ use crate::publication::Entered;
 use crate::reactor::turn::CommitFailed;
 use crate::server::service::{App, CONNECTION_LOST, SoFar, about};
 
-const AUDIT_FAILED: Fault<'static> = Fault::new(
+pub(super) const AUDIT_FAILED: Fault<'static> = Fault::new(
     Status::ServiceUnavailable,
     "audit_unavailable",
     "The audit log cannot be written, so the stream is not answered. Try again shortly.",
@@ -302,7 +302,7 @@ impl<'a> Run<'a> {
     /// Waits until the turn has room for the lines of one more request.
     async fn find_room(&self) {
         while !self.app.has_room() {
-            let _ = self.app.turn.committed().await;
+            self.app.turn.ended().await;
         }
     }
 

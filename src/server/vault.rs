@@ -9,12 +9,13 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use crate::audit::Replay;
-use crate::audit::replay::{self, Unfinished};
+use crate::audit::chain::Root;
+use crate::audit::replay::Unfinished;
+use crate::audit::{self, Replay, Stream, StreamName, Who};
 use crate::auth::{Authenticator, api_key};
 use crate::clock::Moment;
 use crate::config::Config;
-use crate::console::{self, Level};
+use crate::console::{self, Level, Output};
 use crate::crypto::random::Generator;
 use crate::keeper::{self, Opening, Telling};
 use crate::limits::{
@@ -26,7 +27,7 @@ use crate::server::error::ServerError;
 use crate::store::journal::Opened;
 use crate::store::{
     AdminKey, DataDir, Head, Journal, MasterKey, Sealer, Store as _, StoreError, Witness, admin_key,
-    list_audit_streams, open_audit_stream, quoted, root,
+    audit_file_name, list_audit_files, open_audit_part, quoted, root,
 };
 
 /// The open store and what it held.
@@ -37,6 +38,8 @@ pub(super) struct Vault {
     pub(super) opening: Opening,
     pub(super) authenticator: Authenticator,
     pub(super) backup_key: Secret<KEY_BYTES>,
+    /// From which the keys of the audit streams are derived; dropped once they are.
+    pub(super) audit_root: Root,
     /// Changes that an earlier start began and told no end of.
     pub(super) unfinished: Vec<Unfinished>,
     /// The admin key that is kept in a file, if this start made the store.
@@ -93,9 +96,11 @@ pub(super) fn open(
         Some(path) => MasterKey::read_file(path)?.into_secret(),
         None => opened.root.backup_key().map_err(StoreError::from)?,
     };
+    let audit_root = opened.root.audit_root().map_err(StoreError::from)?;
     tell(&opening);
     let unfinished = replay.into_unfinished();
-    Ok(Vault { journal: opened.journal, sealer, opening, authenticator, backup_key, unfinished, admin })
+    let journal = opened.journal;
+    Ok(Vault { journal, sealer, opening, authenticator, backup_key, audit_root, unfinished, admin })
 }
 
 /// Reads what earlier starts wrote, the newest first: how far the store was, and what has no outcome. The keepers'
@@ -105,27 +110,34 @@ pub(super) fn open(
 /// What the system says.
 pub fn read_audit(data_dir: &DataDir) -> Result<Replay, ServerError> {
     let failed = |error: io::Error| ServerError::io("listing the audit log", &error);
-    let mut streams = list_audit_streams(data_dir).map_err(failed)?;
-    streams.sort_by_cached_key(|stream| core::cmp::Reverse((replay::started(stream), stream.clone())));
+    let mut files = list_audit_files(data_dir).map_err(failed)?;
+    // A part that has both files is read from the plain one: the other was not finished.
+    files.sort_unstable_by_key(|(name, compressed)| (core::cmp::Reverse(*name), *compressed));
+    files.dedup_by_key(|(name, _)| *name);
     let (keepers, workers): (Vec<_>, Vec<_>) =
-        streams.into_iter().partition(|stream| replay::is_keepers(stream));
+        files.into_iter().partition(|(name, _)| name.who == Who::Keeper);
     let mut replay = Replay::new();
     let mut left = AUDIT_REPLAY_KEEPER_MAX_BYTES;
-    for stream in keepers {
-        let read = read_stream(&mut replay, data_dir, &stream, AUDIT_REPLAY_KEEPER_FILE_MAX_BYTES.min(left))?;
+    let mut in_stream = (None, 0);
+    for (name, compressed) in keepers {
+        let budget = begin(&mut in_stream, name, AUDIT_REPLAY_KEEPER_FILE_MAX_BYTES).min(left);
+        let read = read_part(&mut replay, data_dir, name, compressed, budget)?;
+        in_stream.1 = in_stream.1.saturating_sub(read);
         left = left.saturating_sub(read);
     }
     let mut left = AUDIT_REPLAY_WORKER_MAX_BYTES;
     let mut start = None;
-    for stream in workers {
+    let mut in_stream = (None, 0);
+    for (name, compressed) in workers {
         // A start that is begun is read to its end: no worker's lines are hidden by those of another.
-        let same = start.replace(replay::started(&stream)) == Some(replay::started(&stream));
-        if left > 0 || same {
-            let read = read_stream(&mut replay, data_dir, &stream, AUDIT_REPLAY_WORKER_FILE_MAX_BYTES)?;
-            left = left.saturating_sub(read);
-        } else {
+        let same = start.replace(name.start.seconds) == Some(name.start.seconds);
+        if left == 0 && !same {
             break;
         }
+        let budget = begin(&mut in_stream, name, AUDIT_REPLAY_WORKER_FILE_MAX_BYTES);
+        let read = read_part(&mut replay, data_dir, name, compressed, budget)?;
+        in_stream.1 = in_stream.1.saturating_sub(read);
+        left = left.saturating_sub(read);
     }
     if replay.impossible() > 0 {
         console::log(
@@ -140,18 +152,30 @@ pub fn read_audit(data_dir: &DataDir) -> Result<Replay, ServerError> {
     Ok(replay)
 }
 
-/// Reads the end of a stream; returns how many bytes that were.
-fn read_stream(
+/// How much of the stream of this part is still to be read: `budget` with its first part, less with each further one.
+fn begin(in_stream: &mut (Option<Stream>, u64), part: StreamName, budget: u64) -> u64 {
+    if in_stream.0.replace(part.stream()) != Some(part.stream()) {
+        in_stream.1 = budget;
+    }
+    in_stream.1
+}
+
+/// Reads the end of a part; returns how many bytes that were.
+fn read_part(
     replay: &mut Replay,
     data_dir: &DataDir,
-    stream: &str,
+    part: StreamName,
+    compressed: bool,
     budget: u64,
 ) -> Result<u64, ServerError> {
-    let mut read = || match open_audit_stream(data_dir, stream)? {
+    let mut read = || match open_audit_part(data_dir, part, compressed)? {
+        Some(file) if budget > 0 && compressed => {
+            replay.read(&mut io::Cursor::new(audit::part::tail(file, budget)?), budget)
+        }
         Some(mut file) if budget > 0 => replay.read(&mut file, budget),
         _ => Ok(0),
     };
-    let path = || data_dir.path().join("audit").join(format!("{stream}.jsonl"));
+    let path = || data_dir.path().join("audit").join(audit_file_name(part, compressed));
     read().map_err(|error| unreadable(&path(), &error))
 }
 
@@ -206,10 +230,13 @@ fn make(
         let admin = api_key::generate(|bytes| random.fill(now, bytes)).map_err(StoreError::from)?;
         // Handed over first: a store whose only key nobody has seen would be of no use to anybody.
         let shown = format!("admin API key (shown once, nothing else keeps it): {}\n", &*admin);
-        console::deliver(&Zeroizing::new(shown)).map_err(|error| {
+        // What reads audit lines is not to find a key among them.
+        let stream = if config.audit_sink.has_stdout() { Output::Err } else { Output::Out };
+        console::deliver(stream, &Zeroizing::new(shown)).map_err(|error| {
             ServerError::config(format!(
-                "the admin key could not be shown on standard output ({error}): give it one, or run `quantonium init` \
-                 with --admin-key-file"
+                "the admin key could not be shown on {} ({error}): give it one, or run `quantonium init` with \
+                 --admin-key-file",
+                stream.name()
             ))
         })?;
         keeper::initialise_with(data_dir, master, random, &admin, witness, Telling::AtTheStart)?;

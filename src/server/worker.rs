@@ -6,7 +6,6 @@
 
 use core::cell::{Cell, RefCell};
 use core::time::Duration;
-use std::fs::File;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -16,7 +15,7 @@ use mio::Poll;
 use mio::net::{TcpListener, TcpStream};
 
 use crate::api::Tools;
-use crate::audit::Sink;
+use crate::audit::{Committed, Outlets, Recent};
 use crate::auth::Authenticator;
 use crate::auth::jwt::Room;
 use crate::clock::Moment;
@@ -34,11 +33,11 @@ use crate::publication::{Publication, View};
 use crate::reactor::mailbox::Mailbox;
 use crate::reactor::run::{Driver, Phase, Reactor};
 use crate::reactor::socket::TcpTransport;
-use crate::reactor::turn::CommitFailed;
+use crate::reactor::turn::{Commit, CommitFailed, Ticket};
 use crate::reactor::{Budget, Channel, Pool, TaskId, Turn};
 use crate::sandbox::seccomp::{self, Role};
 use crate::secret::Secret;
-use crate::server::census::{Census, Ticket};
+use crate::server::census::{self, Census};
 use crate::server::door::Limits;
 use crate::server::refusals::Refusals;
 use crate::server::service::App;
@@ -60,6 +59,8 @@ pub(super) struct Common {
     pub(super) authenticator: Arc<Authenticator>,
     pub(super) publication: Arc<Publication<State>>,
     pub(super) keeper: Arc<Keeper>,
+    /// The last audit lines of all threads.
+    pub(super) recent: Arc<Recent>,
     /// What seals backups of keys.
     pub(super) backup_key: Arc<Secret<KEY_BYTES>>,
     pub(super) bounds: Bounds,
@@ -76,8 +77,7 @@ pub(super) struct Worker {
     pub(super) poll: Poll,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) listeners: Vec<TcpListener>,
-    pub(super) audit: File,
-    pub(super) stream: String,
+    pub(super) audit: Outlets,
     /// Random for each start of each worker: the first half of its request identifiers.
     pub(super) first_id: u64,
 }
@@ -100,9 +100,9 @@ impl Worker {
     }
 
     fn serve(self, common: &Common, generator: Generator) -> ! {
-        let Self { index, poll, mailbox, listeners, audit, stream, first_id } = self;
+        let Self { index, poll, mailbox, listeners, audit, first_id } = self;
         let turn = Turn::new(Moment::now());
-        let sink = Rc::new(Sink::new(audit, &stream));
+        let sink = Rc::new(audit);
         let refusals = Rc::new(Refusals::default());
         let app = App {
             refusals: Rc::clone(&refusals),
@@ -116,6 +116,7 @@ impl Worker {
             tools: RefCell::new(Tools::new(generator, Arc::clone(&common.backup_key))),
             subjects: RefCell::new(Vec::new()),
             sink: Rc::clone(&sink),
+            recent: Arc::clone(&common.recent),
             keeper: Arc::clone(&common.keeper),
             shared: Arc::clone(&common.shared),
         };
@@ -157,7 +158,7 @@ struct WorkerDriver {
     index: usize,
     env: Rc<Env<App>>,
     refusals: Rc<Refusals>,
-    sink: Rc<Sink>,
+    sink: Rc<Outlets>,
     shared: Arc<Shared>,
     census: Arc<Census>,
     turn: Rc<Turn>,
@@ -165,7 +166,7 @@ struct WorkerDriver {
 }
 
 impl Driver for WorkerDriver {
-    type Rest = Idle<TcpTransport, App, Ticket>;
+    type Rest = Idle<TcpTransport, App, census::Ticket>;
 
     fn has_place(&mut self) -> bool {
         self.census.has_place()
@@ -188,8 +189,17 @@ impl Driver for WorkerDriver {
         None
     }
 
-    fn commit(&mut self) -> Result<(), CommitFailed> {
-        self.sink.commit(self.turn.wall()).map_err(|_| CommitFailed)
+    fn commit(&mut self) -> Commit {
+        match self.sink.commit(self.turn.wall()) {
+            Committed::Done => Commit::Done,
+            Committed::Failed => Commit::Failed,
+            Committed::Pending(number) => Commit::Pending(Ticket(number)),
+        }
+    }
+
+    fn settled(&mut self) -> Option<(Ticket, Result<(), CommitFailed>)> {
+        let (number, told) = self.sink.settled()?;
+        Some((Ticket(number), told.then_some(()).ok_or(CommitFailed)))
     }
 
     fn turned(&mut self) {

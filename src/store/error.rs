@@ -157,8 +157,6 @@ pub enum StoreError {
     NotCompacted(MaintainError),
     /// No admin key could be made.
     KeyNotMade(Box<dyn std::error::Error + Send + Sync>),
-    /// An audit stream's name is not one.
-    StreamName,
     /// A system call failed.
     Io {
         /// What was tried, as a verb: `open`, `lock`.
@@ -229,7 +227,6 @@ impl fmt::Display for StoreError {
             Self::Crypto(error) => write!(f, "{error}; does the system give random bytes (getrandom)?"),
             Self::NotCompacted(error) => write!(f, "the journal cannot be written anew: {error}"),
             Self::NotAppended(error) => write!(f, "the journal cannot be continued: {error}"),
-            Self::StreamName => f.write_str("an audit stream's name is of a-z, 0-9 and hyphens"),
             Self::Io { action, path, errno } => {
                 write!(f, "cannot {action} {}: {}", quoted(path), io::Error::from(*errno))?;
                 f.write_str(advice(*errno))

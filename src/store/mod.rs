@@ -1,7 +1,7 @@
 //! The data directory: everything that outlives a run.
 //!
 //! Owns the directory with its lock ([`DataDir`]), the file of the admin API key ([`admin_key`]), the opening of
-//! audit files ([`open_audit_file`]), and the store of sealed records: the seam to it ([`Store`]), what seals them
+//! audit files ([`open_audit_file`]) and what is done with them while the server runs ([`Archive`]), and the store of sealed records: the seam to it ([`Store`]), what seals them
 //! ([`Sealer`]), the keys above them ([`root`]) and the one that keeps them here ([`journal`]). Invariants: files are
 //! opened by name below a directory descriptor, never through a symbolic link, so that a path that is exchanged
 //! meanwhile leads nowhere else; nothing that another user owns, or that others may read, is used; only what this
@@ -9,6 +9,7 @@
 //! is not.
 
 pub mod admin_key;
+mod archive;
 mod audit_file;
 mod data_dir;
 mod entry;
@@ -20,7 +21,10 @@ mod seal;
 mod small_file;
 
 pub use admin_key::AdminKey;
-pub use audit_file::{give_back_reserved, list_audit_streams, open_audit_file, open_audit_stream};
+pub use archive::{Archive, Compressing, Room};
+pub use audit_file::{
+    audit_file_name, list_audit_files, open_audit_file, open_audit_part, settle_audit_files,
+};
 pub use data_dir::DataDir;
 pub use entry::Owner;
 pub use error::{StoreError, quoted};

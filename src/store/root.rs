@@ -15,6 +15,7 @@ use super::error::StoreError;
 use super::journal::Journal;
 use super::seal::Sealer;
 use super::small_file::{self, SmallFile};
+use crate::audit;
 use crate::clock::Moment;
 use crate::crypto::aead::{self, Algorithm, TAG_BYTES};
 use crate::crypto::hash;
@@ -35,6 +36,7 @@ const PATH_LABEL: &[u8] = b"quantonium/path/v1";
 const FRAME_LABEL: &[u8] = b"quantonium/frame/v1";
 const FRAME_HEADER_LABEL: &[u8] = b"quantonium/frame-header/v1";
 const PEPPER_LABEL: &[u8] = b"quantonium/api-key-pepper/v1";
+const AUDIT_LABEL: &[u8] = b"quantonium/audit/v1";
 const BACKUP_LABEL: &[u8] = b"quantonium/backup/v1";
 
 /// The key that comes from outside and wraps the root key.
@@ -234,6 +236,14 @@ impl RootKey {
         self.derive(BACKUP_LABEL)
     }
 
+    /// From which the keys of all audit streams are derived.
+    ///
+    /// # Errors
+    /// As for [`RootKey::sealer`].
+    pub fn audit_root(&self) -> Result<audit::chain::Root, Error> {
+        self.derive(AUDIT_LABEL).map(audit::chain::Root::new)
+    }
+
     /// Seals the frames of the journal.
     ///
     /// # Errors
@@ -417,7 +427,10 @@ mod tests {
     fn every_derived_key_is_another_one() {
         let root = RootKey::take(&mut KEY.clone());
         let mut keys = vec![root.pepper().unwrap(), root.backup_key().unwrap(), root.frame_key().unwrap()];
-        keys.extend([RECORD_LABEL, PATH_LABEL, FRAME_HEADER_LABEL].map(|label| root.derive(label).unwrap()));
+        keys.extend(
+            [RECORD_LABEL, PATH_LABEL, FRAME_HEADER_LABEL, AUDIT_LABEL]
+                .map(|label| root.derive(label).unwrap()),
+        );
         let master = MasterKey::take(&mut KEY.clone());
         keys.push(master.wrap_key().unwrap());
         let shown: std::collections::BTreeSet<[u8; 32]> =

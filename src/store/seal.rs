@@ -30,6 +30,10 @@ pub enum Kind {
     ApiKey,
     /// The use figures of an API key, by its identifier.
     CallerUse,
+    /// How far the audit streams of a start had come, by the start.
+    Checkpoint,
+    /// The roots of audit keys that were in use before.
+    AuditRoots,
 }
 
 impl Kind {
@@ -41,6 +45,8 @@ impl Kind {
             Self::Uses => b'U',
             Self::ApiKey => b'A',
             Self::CallerUse => b'B',
+            Self::Checkpoint => b'C',
+            Self::AuditRoots => b'X',
         }
     }
 
@@ -52,6 +58,8 @@ impl Kind {
             b'U' => Some(Self::Uses),
             b'A' => Some(Self::ApiKey),
             b'B' => Some(Self::CallerUse),
+            b'C' => Some(Self::Checkpoint),
+            b'X' => Some(Self::AuditRoots),
             _ => None,
         }
     }
@@ -204,7 +212,9 @@ mod tests {
             let refusal = sealer.open(&Record { path, revision: 1, sealed: Some(sealed) }).unwrap_err();
             assert!(refusal.to_string().contains("unknown kind"), "{refusal}");
         }
-        for kind in [Kind::Key, Kind::Uses, Kind::ApiKey, Kind::CallerUse] {
+        let kinds =
+            [Kind::Key, Kind::Uses, Kind::ApiKey, Kind::CallerUse, Kind::Checkpoint, Kind::AuditRoots];
+        for kind in kinds {
             assert_eq!(Kind::of(kind.byte()), Some(kind));
         }
     }

@@ -10,6 +10,7 @@ against every example of docs/FORMATS.md that it has a part in:
 import base64
 import hashlib
 import hmac
+import json
 import re
 import struct
 import sys
@@ -228,6 +229,40 @@ def verify(hash_name, mac_of, message, signature):
     return hmac.compare_digest(tag, hmac.new(mac_of[version], message, hash_name).digest())
 
 
+# --- the audit log ---------------------------------------------------------------------------------------------
+
+
+def audit_root(root):
+    return hkdf(root, b"", b"quantonium/audit/v1", 32)
+
+
+def audit_keys(root, stream):
+    """The keys of a stream, one after the other."""
+    key = hkdf(audit_root(root), b"", b"quantonium/audit/stream/v1\0" + stream.encode(), 32)
+    while True:
+        yield key
+        key = hmac.digest(key, b"quantonium/audit/ratchet/v1", "sha256")
+
+
+def audit_verify(root, stream, lines):
+    """Verifies the lines of a whole stream, without line ends; returns the last number."""
+    keys, index, last, prev = audit_keys(root, stream), 0, 0, "0" * 32
+    key = next(keys)
+    for line in lines:
+        told = json.loads(line)
+        covered = line[: line.rindex(b',"mac":')]
+        named = told.get("first") == last + 1 and told.get("last") == told["seq"] - 1
+        if told["stream"] != stream or not (told["seq"] == last + 1 or named):
+            raise Refused("the number of a line")
+        while index < (told["seq"] - 1) // 256:
+            key, index = next(keys), index + 1
+        mac = hmac.digest(key, covered, "sha256")[:16].hex()
+        if told["prev"] != prev or line != covered + b',"mac":"%s"}' % mac.encode():
+            raise Refused("the mac of a line")
+        last, prev = told["seq"], mac
+    return last
+
+
 # --- the examples of docs/FORMATS.md ---------------------------------------------------------------------------
 
 
@@ -308,11 +343,24 @@ def check_signature(example):
     expect(not verify(name, {version: key}, message + b"x", text), "another message")
 
 
+def check_audit(example):
+    root, stream = field(example, "root_key"), example["stream_name"]
+    expect(audit_root(root) == field(example, "audit_root"), "the audit root")
+    keys = audit_keys(root, stream)
+    expect(next(keys) == field(example, "stream_key"), "the key of the stream")
+    expect(next(keys) == field(example, "next_stream_key"), "its next key")
+    lines = [example["audit"].encode(), example["gap"].encode()]
+    expect(audit_verify(root, stream, lines) == 300, "the lines")
+    for wrong in (lines[1:], lines[::-1], [lines[0].replace(b"400", b"200"), lines[1]], lines + lines[1:]):
+        refuses(lambda wrong=wrong: audit_verify(root, stream, wrong), "other lines")
+
+
 CHECKS = {
     "text": check_ciphertext,
     "file_key": check_stream,
     "keystream": check_keystream,
     "signature": check_signature,
+    "checkpoint": check_audit,
 }
 
 

@@ -74,6 +74,7 @@ pub(crate) fn forbidden(role: Role) -> Vec<Call> {
     all.extend(match role {
         Role::Worker => never_by_worker(),
         Role::Keeper => never_by_keeper(),
+        Role::Archivist => never_by_archivist(),
         Role::Main => never_by_main(),
     });
     all
@@ -233,9 +234,10 @@ fn never_by_worker() -> Vec<Call> {
         on("timerfd_settime", libc::SYS_timerfd_settime, limits::FD_OWN_FIRST_NUMBER, &[0, 0, 0]),
     ];
     all.extend(never_but_by_keeper());
+    all.extend(never_but_by_archivist());
     all.extend(outside("close", libc::SYS_close, &[(connection, i32::MAX)]));
     all.extend(outside("read", libc::SYS_read, &[EVENTS]));
-    all.extend(outside("write", libc::SYS_write, &[(2, 2), AUDITS, EVENTS]));
+    all.extend(outside("write", libc::SYS_write, &[OUTPUTS, AUDITS, EVENTS]));
     all
 }
 
@@ -265,13 +267,95 @@ fn never_by_keeper() -> Vec<Call> {
     ] {
         all.push(call(name, libc::SYS_renameat2, &[from, 0, to, 0, flags]));
     }
-    all.extend(outside("fdatasync", libc::SYS_fdatasync, &[JOURNALS]));
+    all.extend(never_but_by_archivist());
+    all.extend(outside("fdatasync", libc::SYS_fdatasync, &[JOURNALS, AUDITS]));
     all.extend(outside("fsync", libc::SYS_fsync, &[JOURNALS, DIRECTORY]));
     all.extend(outside("ftruncate", libc::SYS_ftruncate, &[JOURNALS]));
     all.extend(outside("pread64", libc::SYS_pread64, &[JOURNALS]));
     all.extend(outside("read", libc::SYS_read, &[EVENTS]));
-    all.extend(outside("write", libc::SYS_write, &[(2, 2), JOURNALS, AUDITS, EVENTS]));
+    all.extend(outside("write", libc::SYS_write, &[OUTPUTS, JOURNALS, AUDITS, EVENTS]));
     all
+}
+
+/// How a new audit file is opened, and how one that is to be read; both flags that differ between the processors are in it.
+const CREATE: i64 = (libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_APPEND) as i64 | COMMON;
+const READ: i64 = (libc::O_RDONLY | libc::O_NONBLOCK) as i64 | COMMON;
+const COMMON: i64 = (libc::O_NOFOLLOW | libc::O_CLOEXEC) as i64 | LARGE;
+/// `O_LARGEFILE`, which the C library does not tell on these processors, and the kernel counts.
+#[cfg(target_arch = "x86_64")]
+const LARGE: i64 = 0o100_000;
+#[cfg(not(target_arch = "x86_64"))]
+const LARGE: i64 = 0o400_000;
+const CLOEXEC: i64 = libc::O_CLOEXEC as i64;
+const PRIVATE_MODE: i64 = 0o600;
+
+fn never_by_archivist() -> Vec<Call> {
+    let connection = limits::FD_CONNECTION_FIRST_NUMBER;
+    let (directory, here) = (i64::from(AUDIT_DIRECTORY.0), i64::from(libc::AT_FDCWD));
+    let (opened, audit) = (i64::from(CLOSED_CONNECTION), i64::from(AUDITS.0));
+    let (source, silence) = (i64::from(SLOTS.0), i64::from(SILENCE));
+    let open = |name, fd: i64, flags: i64, mode: i64| call(name, libc::SYS_openat, &[fd, 0, flags, mode]);
+    let dup = |name, from: i64, to: i64, flags: i64| call(name, libc::SYS_dup3, &[from, to, flags]);
+    let mut all = vec![
+        on("accept4", libc::SYS_accept4, limits::FD_LISTENER_FIRST_NUMBER, &[0, 0, ACCEPT]),
+        on("recvfrom", libc::SYS_recvfrom, connection, &[0, 0, 0, 0, 0]),
+        on("sendto", libc::SYS_sendto, connection, &[0, 0, NOSIGNAL, 0, 0]),
+        on("shutdown", libc::SYS_shutdown, connection, &[1]),
+        on("setsockopt", libc::SYS_setsockopt, connection, &[1, LINGER, 0, 0]),
+        on("epoll_pwait", libc::SYS_epoll_pwait, limits::FD_EPOLL_FIRST_NUMBER, &[0, 1, 0, 0, 8]),
+        on("pread64", libc::SYS_pread64, JOURNALS.0, &[0, 0, 0]),
+        on("ftruncate", libc::SYS_ftruncate, AUDITS.0, &[-1]),
+        on("fallocate that lengthens", libc::SYS_fallocate, AUDITS.0, &[0, 0, 1]),
+        on("fallocate that punches a hole", libc::SYS_fallocate, AUDITS.0, &[3, 0, 1]),
+        on("fallocate before the band", libc::SYS_fallocate, AUDITS.0 - 1, &[KEEP_SIZE, 0, 0]),
+        on("fallocate after the band", libc::SYS_fallocate, AUDITS.1 + 1, &[KEEP_SIZE, 0, 0]),
+        call("getrandom", libc::SYS_getrandom, &[buffer(), 1, 0]),
+        open("openat that creates elsewhere", here, CREATE, PRIVATE_MODE),
+        open("openat that creates beside", directory + 1, CREATE, PRIVATE_MODE),
+        open("openat that creates in the data directory", i64::from(DIRECTORY.0), CREATE, PRIVATE_MODE),
+        open("openat that takes what is there", directory, CREATE & !i64::from(libc::O_EXCL), PRIVATE_MODE),
+        open("openat that empties", directory, CREATE | i64::from(libc::O_TRUNC), PRIVATE_MODE),
+        open("openat that follows", directory, CREATE & !i64::from(libc::O_NOFOLLOW), PRIVATE_MODE),
+        open("openat that overwrites", directory, CREATE & !i64::from(libc::O_APPEND), PRIVATE_MODE),
+        open("openat for others", directory, CREATE, 0o644),
+        open("openat that reads elsewhere", here, READ, 0),
+        open("openat that reads and follows", directory, READ & !i64::from(libc::O_NOFOLLOW), 0),
+        open("openat that reads and writes", directory, READ | i64::from(libc::O_RDWR), 0),
+        call("unlinkat elsewhere", libc::SYS_unlinkat, &[here, 0, 0]),
+        call("unlinkat of a directory", libc::SYS_unlinkat, &[directory, 0, i64::from(libc::AT_REMOVEDIR)]),
+        dup("dup3 over the journal", opened, i64::from(JOURNALS.0), CLOEXEC),
+        dup("dup3 over the directory", opened, directory, CLOEXEC),
+        dup("dup3 before the band", opened, audit - 1, CLOEXEC),
+        dup("dup3 after the band", opened, i64::from(AUDITS.1) + 1, CLOEXEC),
+        dup("dup3 after the slots", opened, silence, CLOEXEC),
+        dup("dup3 over a connection", opened, opened, CLOEXEC),
+        dup("dup3 of the journal", i64::from(JOURNALS.0), audit, CLOEXEC),
+        dup("dup3 of the directory", directory, source, CLOEXEC),
+        dup("dup3 of silence over an audit file", silence, audit, CLOEXEC),
+        dup("dup3 that is inherited", opened, audit, 0),
+    ];
+    all.extend(outside("fdatasync", libc::SYS_fdatasync, &[AUDITS]));
+    all.extend(outside("fsync", libc::SYS_fsync, &[AUDIT_DIRECTORY, TARGET]));
+    all.extend(outside("fstatfs", libc::SYS_fstatfs, &[AUDIT_DIRECTORY]));
+    all.extend(outside("close", libc::SYS_close, &[(connection, i32::MAX)]));
+    all.extend(outside("read", libc::SYS_read, &[SOURCE, EVENTS]));
+    all.extend(outside("write", libc::SYS_write, &[(2, 2), TARGET, EVENTS]));
+    all
+}
+
+/// What the archivist alone may do, on the descriptors on which it may.
+fn never_but_by_archivist() -> Vec<Call> {
+    let directory = i64::from(AUDIT_DIRECTORY.0);
+    let (opened, audit) = (i64::from(CLOSED_CONNECTION), i64::from(AUDITS.0));
+    vec![
+        call("openat of a new audit file", libc::SYS_openat, &[directory, 0, CREATE, PRIVATE_MODE]),
+        call("openat of an audit file", libc::SYS_openat, &[directory, 0, READ, 0]),
+        call("unlinkat of an audit file", libc::SYS_unlinkat, &[directory, 0, 0]),
+        call("dup3 over an audit file", libc::SYS_dup3, &[opened, audit, CLOEXEC]),
+        on("fsync of the audit directory", libc::SYS_fsync, AUDIT_DIRECTORY.0, &[]),
+        on("fstatfs of the audit directory", libc::SYS_fstatfs, AUDIT_DIRECTORY.0, &[0]),
+        on("fallocate of an audit file", libc::SYS_fallocate, AUDITS.0, &[KEEP_SIZE, 0, 0]),
+    ]
 }
 
 /// What the keeper alone may do, on the descriptors on which it may.
@@ -281,6 +365,7 @@ fn never_but_by_keeper() -> Vec<Call> {
         call("renameat2 that exchanges", libc::SYS_renameat2, &[directory, 0, directory, 0, EXCHANGE]),
         on("fsync of the directory", libc::SYS_fsync, DIRECTORY.0, &[]),
     ];
+    all.extend(within("fdatasync", libc::SYS_fdatasync, AUDITS, &[]));
     for journal in [JOURNALS.0, JOURNALS.1] {
         all.extend([
             on("fdatasync", libc::SYS_fdatasync, journal, &[]),
@@ -306,11 +391,12 @@ fn never_by_main() -> Vec<Call> {
         call("getrandom", libc::SYS_getrandom, &[buffer(), 1, 0]),
     ];
     all.extend(never_but_by_keeper());
+    all.extend(never_but_by_archivist());
     let signal = (limits::FD_SIGNAL_NUMBER, limits::FD_SIGNAL_NUMBER);
     all.extend(outside("pread64", libc::SYS_pread64, &[OWN]));
     all.extend(outside("timerfd_settime", libc::SYS_timerfd_settime, &[OWN]));
     all.extend(outside("read", libc::SYS_read, &[signal, OWN, EVENTS]));
-    all.extend(outside("write", libc::SYS_write, &[(1, 2), EVENTS]));
+    all.extend(outside("write", libc::SYS_write, &[OUTPUTS, EVENTS]));
     all
 }
 
@@ -318,7 +404,14 @@ type Band = (i32, i32);
 const JOURNALS: Band = (limits::FD_JOURNAL_NUMBER, limits::FD_JOURNAL_NEXT_NUMBER);
 const DIRECTORY: Band = (limits::FD_DATA_DIRECTORY_NUMBER, limits::FD_DATA_DIRECTORY_NUMBER);
 const OWN: Band = (limits::FD_OWN_FIRST_NUMBER, limits::FD_OWN_LAST_NUMBER);
-const AUDITS: Band = (limits::FD_AUDIT_FIRST_NUMBER, limits::FD_AUDIT_LAST_NUMBER);
+const OUTPUTS: Band = (1, 2);
+/// Audit files and their successors, which stand side by side.
+const AUDITS: Band = (limits::FD_AUDIT_FIRST_NUMBER, limits::FD_AUDIT_NEXT_LAST_NUMBER);
+const AUDIT_DIRECTORY: Band = (limits::FD_AUDIT_DIRECTORY_NUMBER, limits::FD_AUDIT_DIRECTORY_NUMBER);
+const SLOTS: Band = (limits::FD_ARCHIVE_SOURCE_NUMBER, limits::FD_ARCHIVE_TARGET_NUMBER);
+const SOURCE: Band = (limits::FD_ARCHIVE_SOURCE_NUMBER, limits::FD_ARCHIVE_SOURCE_NUMBER);
+const TARGET: Band = (limits::FD_ARCHIVE_TARGET_NUMBER, limits::FD_ARCHIVE_TARGET_NUMBER);
+const SILENCE: i32 = limits::FD_ARCHIVE_SILENCE_NUMBER;
 const EPOLLS: Band = (limits::FD_EPOLL_FIRST_NUMBER, limits::FD_EPOLL_LAST_NUMBER);
 const EVENTS: Band = (limits::FD_EVENT_FIRST_NUMBER, limits::FD_EVENT_LAST_NUMBER);
 const LISTENERS: Band = (limits::FD_LISTENER_FIRST_NUMBER, limits::FD_LISTENER_LAST_NUMBER);
@@ -327,8 +420,21 @@ const CONNECTIONS: Band = (limits::FD_CONNECTION_FIRST_NUMBER, CLOSED_CONNECTION
 /// The call, with null for all other arguments, on the first and last number of every band and next to each,
 /// as far as none of the `allowed` bands holds that number.
 fn outside(name: &str, number: libc::c_long, allowed: &[Band]) -> Vec<Call> {
-    let next = (limits::FD_AUDIT_NEXT_FIRST_NUMBER, limits::FD_AUDIT_NEXT_LAST_NUMBER);
-    let bands = [(0, 2), JOURNALS, (5, 5), OWN, AUDITS, next, EPOLLS, EVENTS, LISTENERS, CONNECTIONS];
+    let next = (limits::FD_AUDIT_LAST_NUMBER, limits::FD_AUDIT_NEXT_FIRST_NUMBER);
+    let bands = [
+        (0, 2),
+        JOURNALS,
+        (5, 5),
+        OWN,
+        AUDIT_DIRECTORY,
+        SLOTS,
+        AUDITS,
+        next,
+        EPOLLS,
+        EVENTS,
+        LISTENERS,
+        CONNECTIONS,
+    ];
     let mut tried: Vec<i32> = bands.iter().flat_map(|(first, last)| [*first, *last]).collect();
     tried.push(1);
     tried.sort_unstable();
@@ -381,12 +487,15 @@ pub(crate) fn allowed(role: Role) -> Vec<Call> {
             all.extend(within("setsockopt", libc::SYS_setsockopt, CONNECTIONS, &[1, LINGER, 0, 0]));
             all.extend(within("close", libc::SYS_close, CONNECTIONS, &[]));
             all.extend(within("write", libc::SYS_write, AUDITS, &[0, 0]));
+            all.push(on("write", libc::SYS_write, 1, &[0, 0]));
             all.push(call("getrandom", libc::SYS_getrandom, &[buffer(), 8, 0]));
         }
         Role::Keeper => {
             all.extend(within("write", libc::SYS_write, JOURNALS, &[0, 0]));
             all.extend(within("write", libc::SYS_write, AUDITS, &[0, 0]));
+            all.push(on("write", libc::SYS_write, 1, &[0, 0]));
             all.extend(within("fdatasync", libc::SYS_fdatasync, JOURNALS, &[]));
+            all.extend(within("fdatasync", libc::SYS_fdatasync, AUDITS, &[]));
             all.extend(within("fsync", libc::SYS_fsync, JOURNALS, &[]));
             all.extend(within("ftruncate", libc::SYS_ftruncate, JOURNALS, &[-1]));
             all.extend(within("fallocate", libc::SYS_fallocate, JOURNALS, &[KEEP_SIZE, 0, 0]));
@@ -396,6 +505,7 @@ pub(crate) fn allowed(role: Role) -> Vec<Call> {
             all.push(call("renameat2", libc::SYS_renameat2, &[directory, 0, directory, 0, EXCHANGE]));
             all.push(call("getrandom", libc::SYS_getrandom, &[buffer(), 8, 0]));
         }
+        Role::Archivist => all.extend(allowed_to_archivist()),
         Role::Main => {
             all.extend(within("epoll_pwait", libc::SYS_epoll_pwait, EPOLLS, &[0, 1, 0, 0, 8]));
             all.extend(within("pread64", libc::SYS_pread64, OWN, &[0, 0, 0]));
@@ -404,6 +514,34 @@ pub(crate) fn allowed(role: Role) -> Vec<Call> {
             all.push(on("read", libc::SYS_read, limits::FD_SIGNAL_NUMBER, &[0, 0]));
             all.push(on("write", libc::SYS_write, 1, &[0, 0]));
         }
+    }
+    all
+}
+
+fn allowed_to_archivist() -> Vec<Call> {
+    let directory = i64::from(AUDIT_DIRECTORY.0);
+    let (connection, opened) = (limits::FD_CONNECTION_FIRST_NUMBER, i64::from(CLOSED_CONNECTION));
+    let mut all = vec![
+        call("openat that creates", libc::SYS_openat, &[directory, 0, CREATE, PRIVATE_MODE]),
+        call("openat that reads", libc::SYS_openat, &[directory, 0, READ, 0]),
+        call("unlinkat", libc::SYS_unlinkat, &[directory, 0, 0]),
+        on("fsync", libc::SYS_fsync, AUDIT_DIRECTORY.0, &[]),
+        on("fstatfs", libc::SYS_fstatfs, AUDIT_DIRECTORY.0, &[0]),
+        on("read", libc::SYS_read, SOURCE.0, &[0, 0]),
+        on("write", libc::SYS_write, TARGET.0, &[0, 0]),
+        on("fsync", libc::SYS_fsync, TARGET.0, &[]),
+    ];
+    all.extend(within("close", libc::SYS_close, (connection, CLOSED_CONNECTION), &[]));
+    all.extend(within("fdatasync", libc::SYS_fdatasync, AUDITS, &[]));
+    all.extend(within("fallocate", libc::SYS_fallocate, AUDITS, &[KEEP_SIZE, 0, 0]));
+    for to in [AUDITS.0, AUDITS.1, SLOTS.0, SLOTS.1] {
+        let from = [i64::from(connection), opened];
+        let over = |from| call("dup3", libc::SYS_dup3, &[from, i64::from(to), CLOEXEC]);
+        all.extend(from.map(over));
+    }
+    for to in [SLOTS.0, SLOTS.1] {
+        let from = i64::from(SILENCE);
+        all.push(call("dup3 of silence", libc::SYS_dup3, &[from, i64::from(to), CLOEXEC]));
     }
     all
 }

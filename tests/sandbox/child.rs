@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpListener;
-use std::os::fd::{AsRawFd as _, IntoRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, IntoRawFd as _, OwnedFd};
 use std::process::exit;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
@@ -12,7 +12,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use quantonium::limits;
 use quantonium::sandbox::seccomp::{Role, enter};
-use quantonium::sandbox::{Plan, descriptors, lock_down, rlimits};
+use quantonium::sandbox::{Plan, descriptors, landlock, lock_down, rlimits};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{SURVIVED, calls};
@@ -33,6 +33,7 @@ pub(crate) fn run(task: &str) -> ! {
         }
         ["descriptors"] => check_descriptors(),
         ["inherited"] => check_inherited(),
+        ["landlock"] => check_landlock(),
         _ => panic!("no task {task:?}"),
     }
     exit(SURVIVED)
@@ -177,6 +178,58 @@ fn watch(mut poll: Poll, mut plan: Plan, port: u16) -> ! {
     println!("{port}");
     poll.poll(&mut events, None).unwrap();
     exit(SURVIVED)
+}
+
+/// Confines itself to a directory and tries what is inside and what is outside.
+fn check_landlock() {
+    let outside = std::env::temp_dir().join(format!("quantonium-landlock-{}", std::process::id()));
+    let inside = outside.join("audit");
+    std::fs::create_dir_all(&inside).unwrap();
+    std::fs::write(outside.join("secret"), "not yours").unwrap();
+    std::fs::write(inside.join("old"), "a line").unwrap();
+    std::os::unix::fs::symlink("../secret", inside.join("link")).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let directory = File::open(&inside).unwrap();
+    become_ordinary_in(&outside);
+    let (outcome, abi) = landlock::confine(directory.as_fd()).unwrap();
+    println!("landlock {abi}: {outcome}");
+    let tried = || -> Vec<(&str, Option<io::ErrorKind>)> {
+        let kind = |result: io::Result<()>| result.err().map(|error| error.kind());
+        let made = File::options().create_new(true).append(true).open(inside.join("new"));
+        let connected = std::net::TcpStream::connect(listener.local_addr().unwrap());
+        vec![
+            ("make inside", kind(made.and_then(|mut file| file.write_all(b"x")))),
+            ("read inside", kind(std::fs::read(inside.join("old")).map(drop))),
+            ("remove inside", kind(std::fs::remove_file(inside.join("old")))),
+            ("list inside", kind(std::fs::read_dir(&inside).map(drop))),
+            ("directory inside", kind(std::fs::create_dir(inside.join("directory")))),
+            ("link inside", kind(std::os::unix::fs::symlink("old", inside.join("other")))),
+            ("read outside", kind(std::fs::read(outside.join("secret")).map(drop))),
+            ("read outside by a link", kind(std::fs::read(inside.join("link")).map(drop))),
+            ("read beside", kind(std::fs::read("/proc/self/status").map(drop))),
+            ("write outside", kind(std::fs::write(outside.join("secret"), ""))),
+            ("make outside", kind(File::create(outside.join("made")).map(drop))),
+            ("remove outside", kind(std::fs::remove_file(outside.join("secret")))),
+            ("move outside", kind(std::fs::rename(inside.join("new"), outside.join("moved")))),
+            ("connect", kind(connected.map(drop))),
+        ]
+    };
+    // A thread that was there before is not confined: it cleans up.
+    for (what, error) in tried() {
+        println!("{what}: {}", error.map_or_else(|| "done".to_owned(), |error| error.to_string()));
+    }
+}
+
+/// Gives the folder to an ordinary user and becomes it, where this is root: root may do more than rules say nowhere, but
+/// the server is not root either.
+fn become_ordinary_in(folder: &std::path::Path) {
+    if nix::unistd::geteuid().is_root() {
+        for path in [folder.to_owned(), folder.join("audit"), folder.join("audit/old"), folder.join("secret")]
+        {
+            std::os::unix::fs::chown(path, Some(1001), Some(1001)).unwrap();
+        }
+        become_ordinary();
+    }
 }
 
 /// Turns a child of root into one of an ordinary user.

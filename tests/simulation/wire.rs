@@ -29,6 +29,8 @@ pub(crate) enum Defect {
     LostByte,
     /// Failed commits are reported as successes.
     FalseCommit,
+    /// Commits that are on their way are reported as done.
+    EarlyCommit,
     /// Now and then the wake of another thread is lost.
     LostWake,
 }

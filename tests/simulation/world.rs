@@ -17,7 +17,7 @@ use quantonium::clock::{Moment, WallTime};
 use quantonium::http::connection::{Idle, serve};
 use quantonium::http::env::{Bounds, Env};
 use quantonium::reactor::mailbox::Mailbox;
-use quantonium::reactor::turn::CommitFailed;
+use quantonium::reactor::turn::{Commit, CommitFailed, Ticket};
 use quantonium::reactor::{Budget, Channel, Executor, Pool, TaskId, Turn};
 
 use crate::judge::{Excuses, Violation, judge};
@@ -36,6 +36,8 @@ struct Temper {
     fails: bool,
     breaks: bool,
     scarce: bool,
+    /// Whether what becomes of a commit is often known some turns later only.
+    delays: bool,
 }
 
 struct Peer {
@@ -65,6 +67,7 @@ pub(crate) fn run(seed: u64, defect: Defect) -> Result<Tally, Violation> {
         fails: random.one_in(4),
         breaks: random.one_in(5),
         scarce: random.one_in(20),
+        delays: random.one_in(3),
     };
     let start = Moment::from_nanos(random.next() % (1 << 40));
     let turn = Turn::new(start);
@@ -92,6 +95,8 @@ pub(crate) fn run(seed: u64, defect: Defect) -> Result<Tally, Violation> {
         defect,
         now: start,
         late: Vec::new(),
+        pending: Vec::new(),
+        tickets: 0,
         turns: 0,
     };
     world.run()
@@ -122,6 +127,9 @@ struct World<F, M> {
     now: Moment,
     /// Wakers that are called once more, long after.
     late: Vec<Waker>,
+    /// Commits that are on their way, with the lines that hang on them.
+    pending: Vec<(Ticket, Vec<String>)>,
+    tickets: u64,
     turns: usize,
 }
 
@@ -225,9 +233,9 @@ impl<F: Future<Output = Option<Rest>>, M: FnMut(Rest) -> F> World<F, M> {
         }
         self.executor.poll_expired();
         self.executor.poll_woken();
+        self.settle(all);
         self.accept(all);
-        let fails = !all && self.temper.fails && self.random.one_in(5);
-        self.commit(fails);
+        self.commit(all);
         self.check_parked()
     }
 
@@ -270,17 +278,45 @@ impl<F: Future<Output = Option<Rest>>, M: FnMut(Rest) -> F> World<F, M> {
         }
     }
 
-    fn commit(&mut self, fails: bool) {
-        let Self { executor, stage, excuses, defect, .. } = self;
+    fn fails(&mut self, all: bool) -> bool {
+        !all && self.temper.fails && self.random.one_in(5)
+    }
+
+    fn commit(&mut self, all: bool) {
+        let fails = self.fails(all);
+        let delayed = !all && self.temper.delays && !self.random.one_in(4);
+        let Self { executor, stage, excuses, defect, pending, tickets, .. } = self;
         executor.commit(|| {
             let lines = stage.lines.take();
+            if delayed && !fails {
+                *tickets += 1;
+                let ticket = Ticket(*tickets);
+                pending.push((ticket, lines));
+                return if *defect == Defect::EarlyCommit { Commit::Done } else { Commit::Pending(ticket) };
+            }
             if !fails {
                 stage.durable.borrow_mut().extend(lines);
-                return Ok(());
+                return Commit::Done;
             }
             excuses.commit_failed = true;
-            if *defect == Defect::FalseCommit { Ok(()) } else { Err(CommitFailed) }
+            if *defect == Defect::FalseCommit { Commit::Done } else { Commit::Failed }
         });
+    }
+
+    /// Some of the commits that are on their way end, in any order.
+    fn settle(&mut self, all: bool) {
+        while !self.pending.is_empty() && (all || self.random.one_in(3)) {
+            let index = self.random.below(self.pending.len());
+            let (ticket, lines) = self.pending.swap_remove(index);
+            let outcome = if self.fails(all) {
+                self.excuses.commit_failed = true;
+                Err(CommitFailed)
+            } else {
+                self.stage.durable.borrow_mut().extend(lines);
+                Ok(())
+            };
+            self.executor.settle(ticket, outcome);
+        }
     }
 
     /// Everything that is under way arrives, and nothing else happens.
@@ -304,7 +340,11 @@ impl<F: Future<Output = Option<Rest>>, M: FnMut(Rest) -> F> World<F, M> {
                 let wire = peer.wire.borrow();
                 wire.pending.is_some() && peer.task.is_some() && !wire.dropped
             });
-            if !busy && !self.turn.commit_wanted() && self.stage.errands.borrow().is_empty() {
+            if !busy
+                && !self.turn.commit_wanted()
+                && self.pending.is_empty()
+                && self.stage.errands.borrow().is_empty()
+            {
                 return Ok(());
             }
         }
@@ -322,7 +362,7 @@ impl<F: Future<Output = Option<Rest>>, M: FnMut(Rest) -> F> World<F, M> {
 
     /// Whether everybody who is parked is so for one of the four reasons. Asked when nobody waits for a commit.
     fn check_parked(&self) -> Result<(), Violation> {
-        if self.turn.commit_wanted() {
+        if self.turn.commit_wanted() || !self.pending.is_empty() {
             return Ok(());
         }
         let mut deadline_wanted = false;

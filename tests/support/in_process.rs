@@ -20,6 +20,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use quantonium::audit::chain::Root;
 use quantonium::auth::change::apply as apply_to_callers;
 use quantonium::auth::entry::SALT_BYTES;
 use quantonium::auth::{Authenticator, Change as CallerChange, Directory, Terms, api_key};
@@ -119,6 +120,7 @@ impl InProcess {
             random,
             backup_key,
             audit,
+            chain: Root::new(Secret::take(&mut [9; 32])).chain("in-process").unwrap(),
         };
         let (service, commit) = in_process::open(parts);
         let wire = Wire {
@@ -249,7 +251,7 @@ fn run_turn<R: Resting, F: Future<Output = Option<R>>, M: FnMut(R) -> F>(
     turn.mark_ready(task, true, true, false);
     executor.poll(task);
     executor.poll_expired();
-    executor.commit(|| commit(wall));
+    executor.commit(|| commit(wall).into());
     turn.commit_wanted()
 }
 

@@ -25,7 +25,7 @@ use super::new_file::NewFile;
 use super::offline;
 use super::report;
 use crate::config;
-use crate::console;
+use crate::console::{self, Output};
 use crate::exit::Exit;
 use crate::store::quoted;
 use arguments::Way;
@@ -119,7 +119,7 @@ impl<'a> Teller<'a> {
         let line = Zeroizing::new(format!("{secret}\n"));
         let Some(file) = file else {
             let whole = Zeroizing::new(format!("{}\n", String::from_utf8_lossy(body)));
-            return console::deliver(if self.json { &whole } else { &line }).map_err(|error| {
+            return console::deliver(Output::Out, if self.json { &whole } else { &line }).map_err(|error| {
                 Failure::io(format!("cannot write the API key to standard output: {error}; give --out FILE"))
             });
         };

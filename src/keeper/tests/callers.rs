@@ -224,10 +224,10 @@ fn figures_of_api_keys_are_written_with_those_of_keys_and_as_rarely() {
 
 #[test]
 fn every_api_key_has_its_turn_though_there_are_more_than_an_append_takes() {
-    const CALLERS: u32 = 2 * FIGURES_PER_APPEND_MAX_COUNT as u32;
+    let callers = u32::try_from(2 * FIGURES_PER_APPEND_MAX_COUNT).unwrap();
     let shelf = Shelf::default();
     let mut desk = Desk::on(shelf.another());
-    let mut numbers = (1..=CALLERS).peekable();
+    let mut numbers = (1..=callers).peekable();
     while numbers.peek().is_some() {
         let some = numbers.by_ref().take(1_000).map(|number| make(number, &["admin"])).collect();
         assert!(desk.commit(some).iter().all(|committed| committed.outcome.is_ok()));
@@ -260,11 +260,13 @@ fn an_attempt_to_change_an_api_key_is_found_and_gets_the_outcome_it_had() {
             outcome: Told::Attempt,
             code: None,
             count: None,
+            file: None,
             store: None,
             request: Some(about),
         };
+        let mut chain = chain();
         let mut target = [0; AUDIT_LINE_MAX_BYTES];
-        let len = line::write(&mut target, "s-w0", sequence, &event).unwrap();
+        let len = line::write(&mut target, "s-w0", sequence, &event, &mut chain).unwrap();
         log.extend_from_slice(&target[..len]);
     }
     let mut replay = Replay::new();

@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Advice, FallocateFlags, OFlags, RenameFlags};
+use rustix::fs::{Advice, FallocateFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::super::data_dir::DataDir;
@@ -79,6 +79,21 @@ impl Files {
     /// Opens the journal to read it, and changes nothing.
     pub(super) fn open_for_reading(data_dir: &DataDir) -> Result<Self, StoreError> {
         Self::open_with(data_dir, OFlags::RDONLY)
+    }
+
+    /// Opens the journal in the directory at `data_dir` to read it, whoever writes to it; its path comes with it.
+    pub(super) fn open_in_use(data_dir: &Path) -> Result<(PathBuf, Self), StoreError> {
+        let path = data_dir.join(NAME);
+        let failed = |errno| match errno {
+            Errno::NOENT => StoreError::NoStore { path: data_dir.to_owned() },
+            errno => StoreError::Io { action: "open", path: path.clone(), errno },
+        };
+        // Without NONBLOCK the open of a FIFO would wait for its other end.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let directory = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(data_dir, directory, Mode::empty()).map_err(failed)?;
+        let journal = rustix::fs::openat(&directory, NAME, flags, Mode::empty()).map_err(failed)?;
+        Ok((path, Self { journal, next: None, directory, exchanges: false }))
     }
 
     /// Opens the journal, and makes sure that what is read of it is what the disk holds: after a crash, or after a

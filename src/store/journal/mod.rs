@@ -21,6 +21,7 @@ mod verify;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use self::core::Core;
 use self::disk::{Disk as _, Files, Which};
@@ -104,8 +105,9 @@ impl Journal {
     /// Why it cannot be used, with what to do.
     pub fn open(data_dir: &DataDir, master: &MasterKey, witness: Witness) -> Result<Opened, StoreError> {
         let files = Files::open(data_dir)?;
-        let (header, _) = read_header(data_dir, &files)?;
-        let root = unwrap(data_dir, &header, master)?;
+        let path = Files::path(data_dir);
+        let (header, _) = read_header(&path, &files)?;
+        let root = unwrap(&path, &header, master)?;
         let keys = FrameKeys::new(&root)?;
         let random = Generator::new(Kernel, Moment::now())?;
         let core = Core::new(files, Files::path(data_dir), header, keys, random, witness);
@@ -190,8 +192,8 @@ impl Journal {
 }
 
 /// The header, and the length of the file.
-fn read_header(data_dir: &DataDir, files: &Files) -> Result<(Header, u64), StoreError> {
-    let path = || Files::path(data_dir);
+fn read_header(path: &Path, files: &Files) -> Result<(Header, u64), StoreError> {
+    let path = || path.to_owned();
     let failed = |errno| StoreError::Io { action: "read", path: path(), errno };
     let size = files.size().map_err(failed)?;
     let mut bytes = [0; HEADER_BYTES];
@@ -210,8 +212,8 @@ fn read_header(data_dir: &DataDir, files: &Files) -> Result<(Header, u64), Store
     Ok((header, size))
 }
 
-fn unwrap(data_dir: &DataDir, header: &Header, master: &MasterKey) -> Result<RootKey, StoreError> {
-    let path = Files::path(data_dir);
+fn unwrap(path: &Path, header: &Header, master: &MasterKey) -> Result<RootKey, StoreError> {
+    let path = path.to_owned();
     let given = master.id()?;
     if given != header.master_key {
         return Err(StoreError::WrongMasterKey { path, needed: header.master_key, given });

@@ -3,10 +3,12 @@
 //! Owns [`Report`] and [`Inspected`]. Invariants: the file is opened for reading only; what counts as sound was
 //! authenticated; behind damage the look goes on at the next frame that is recognised.
 
+use std::path::Path as FilePath;
+
 use super::super::data_dir::DataDir;
 use super::super::error::StoreError;
 use super::super::record::{Head, Record, TornTail};
-use super::super::root::{MasterKey, MasterKeyId};
+use super::super::root::{MasterKey, MasterKeyId, RootKey};
 use super::super::seal::Sealer;
 use super::core::Live;
 use super::disk::Files;
@@ -78,13 +80,23 @@ impl Journal {
         each: &mut dyn FnMut(Record),
     ) -> Result<(Report, Sealer), StoreError> {
         let files = Files::open_for_reading(data_dir)?;
-        let (header, size) = read_header(data_dir, &files)?;
-        let root = unwrap(data_dir, &header, master)?;
-        let keys = FrameKeys::new(&root)?;
-        let path = Files::path(data_dir);
-        let failed = |errno| StoreError::Io { action: "read", path: path.clone(), errno };
-        let mut look = Look { files: &files, keys: &keys, size, live: Live::default(), each };
-        Ok((look.report(&header).map_err(failed)?, root.sealer(header.ring)?))
+        let (report, sealer, _) = examine(&Files::path(data_dir), &files, master, each)?;
+        Ok((report, sealer))
+    }
+
+    /// As [`Journal::examine`], without a lock, so that a server may run on the directory `data_dir` meanwhile. What that
+    /// writes just now looks like an unfinished end, and a journal that it compacts just now like a damaged one: another
+    /// look tells. The root key is returned, too.
+    ///
+    /// # Errors
+    /// As for [`Journal::examine`].
+    pub fn examine_in_use(
+        data_dir: &FilePath,
+        master: &MasterKey,
+        each: &mut dyn FnMut(Record),
+    ) -> Result<(Report, Sealer, RootKey), StoreError> {
+        let (path, files) = Files::open_in_use(data_dir)?;
+        examine(&path, &files, master, each)
     }
 
     /// What the header says to everybody, without any key.
@@ -93,9 +105,23 @@ impl Journal {
     /// Why it cannot be looked at.
     pub fn inspect(data_dir: &DataDir) -> Result<Inspected, StoreError> {
         let files = Files::open_for_reading(data_dir)?;
-        let (header, bytes) = read_header(data_dir, &files)?;
+        let (header, bytes) = read_header(&Files::path(data_dir), &files)?;
         Ok(inspected(&header, bytes))
     }
+}
+
+fn examine(
+    path: &FilePath,
+    files: &Files,
+    master: &MasterKey,
+    each: &mut dyn FnMut(Record),
+) -> Result<(Report, Sealer, RootKey), StoreError> {
+    let (header, size) = read_header(path, files)?;
+    let root = unwrap(path, &header, master)?;
+    let keys = FrameKeys::new(&root)?;
+    let failed = |errno| StoreError::Io { action: "read", path: path.to_owned(), errno };
+    let mut look = Look { files, keys: &keys, size, live: Live::default(), each };
+    Ok((look.report(&header).map_err(failed)?, root.sealer(header.ring)?, root))
 }
 
 const fn inspected(header: &Header, bytes: u64) -> Inspected {

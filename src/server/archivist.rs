@@ -1,0 +1,296 @@
+//! The archivist: the one thread that keeps audit files: it syncs them, makes their successors, compresses and removes
+//! what is old, and looks at the room that is left.
+//!
+//! Owns the audit directory ([`Archive`]) and the list of old parts. Invariants: the thread is confined to that directory
+//! and locked in before it does anything; whoever waits for a sync waits for one piece of a compression at most; a part is
+//! removed before that is told, so that nothing is told that was not done; what fails is told once, and tried again.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+
+use crate::audit::office::{Errand, Errands, Retired};
+use crate::audit::retention::{Catalogue, Part, Policy};
+use crate::audit::{Office, Stream};
+use crate::clock::{Moment, WallTime};
+use crate::console::{self, Level};
+use crate::limits::{
+    AUDIT_LOW_ROOM_BYTES, AUDIT_LOW_ROOM_PERCENT, AUDIT_ROUND_MILLIS, AUDIT_SETTLED_SECONDS,
+};
+use crate::sandbox::seccomp::{self, Role};
+use crate::sandbox::{Failure, landlock};
+use crate::server::shared::Shared;
+use crate::store::{Archive, Compressing, Room, audit_file_name};
+
+/// What is moved into the thread.
+#[derive(Debug)]
+pub(super) struct Archivist {
+    pub(super) office: Arc<Office>,
+    pub(super) archive: Archive,
+    pub(super) streams: Vec<Files>,
+    pub(super) catalogue: Catalogue,
+    pub(super) policy: Policy,
+}
+
+/// The files of a stream that is being written.
+#[derive(Debug)]
+pub(super) struct Files {
+    pub(super) stream: Stream,
+    /// The part that is being written, and its file.
+    pub(super) part: u32,
+    pub(super) current: Arc<File>,
+    /// The part after it; none while it could not be made.
+    pub(super) next: Option<Arc<File>>,
+    /// The file of a part that was left, whose number the next successor gets.
+    pub(super) vacant: Option<File>,
+}
+
+/// What the thread is about.
+struct Desk {
+    archivist: Archivist,
+    shared: Arc<Shared>,
+    compressing: Option<Compressing>,
+    compress_not_before: Moment,
+    round_not_before: Moment,
+    low: bool,
+    /// Whether a successor could not be made, and that was told.
+    stuck: bool,
+}
+
+impl Archivist {
+    /// The body of the thread.
+    pub(super) fn run(self, shared: &Arc<Shared>) -> ! {
+        let locked = self.lock_in();
+        let ready = locked.is_ok();
+        shared.arrive(locked.map_err(|failure| failure.to_string()));
+        let mut desk = Desk {
+            archivist: self,
+            shared: Arc::clone(shared),
+            compressing: None,
+            compress_not_before: Moment::default(),
+            round_not_before: Moment::default(),
+            low: false,
+            stuck: false,
+        };
+        loop {
+            if ready {
+                desk.turn();
+            } else {
+                std::thread::park();
+            }
+        }
+    }
+
+    /// Files first: the filter allows none of the calls that confine a thread.
+    fn lock_in(&self) -> Result<(), Failure> {
+        let (outcome, abi) = landlock::confine(self.archive.directory())?;
+        console::log(Level::Info, format_args!("sandbox: landlock on the archivist (ABI {abi}): {outcome}"));
+        seccomp::enter(Role::Archivist)
+    }
+}
+
+impl Desk {
+    fn turn(&mut self) {
+        let errands = match self.compressing {
+            Some(_) => self.archivist.office.look().unwrap_or_default(),
+            None => self.archivist.office.next(),
+        };
+        let Errands { of, tick } = errands;
+        of.into_iter().for_each(|errand| self.carry_out(errand));
+        if tick {
+            self.tick(Moment::now(), WallTime::now());
+        }
+        self.compress_piece();
+    }
+
+    fn carry_out(&mut self, errand: Errand) {
+        let Errand { stream, retired, sync } = errand;
+        let mut broken = None;
+        if let Some(retired) = retired {
+            let part = retired.part;
+            if self.retire(stream, retired).is_err() {
+                broken = Some(part);
+            }
+        }
+        let Archivist { office, streams, .. } = &self.archivist;
+        let Some((files, through)) = streams.get(stream).zip(sync) else { return };
+        if let Err(error) = files.current.sync_data() {
+            tell_unsynced(files, &error);
+            broken = Some(files.part);
+        }
+        match broken {
+            None => office.tell_synced(stream, through),
+            Some(part) => office.tell_broken(stream, through, part),
+        }
+    }
+
+    /// Takes a part that was left, and makes a successor in its place.
+    fn retire(&mut self, stream: usize, retired: Retired) -> io::Result<()> {
+        let Archivist { streams, catalogue, .. } = &mut self.archivist;
+        let Some(files) = streams.get_mut(stream) else { return Ok(()) };
+        let Retired { part, bytes, file } = retired;
+        let synced = file.sync_data();
+        if let Err(error) = &synced {
+            tell_unsynced(files, error);
+        }
+        let (last, name) = (WallTime::now(), files.stream.part(part));
+        catalogue.add(Part { last, name, bytes, compressed: false });
+        files.part = part.saturating_add(1);
+        if let Some(next) = files.next.take() {
+            // Its owner has given its handle away, so that with this one it is the last but the one in hand.
+            files.current = next;
+        }
+        files.vacant = Arc::into_inner(file);
+        self.succeed(stream);
+        synced
+    }
+
+    /// Makes the successor of a stream that has none.
+    fn succeed(&mut self, stream: usize) {
+        let Archivist { office, archive, streams, .. } = &mut self.archivist;
+        let Some(files) = streams.get_mut(stream) else { return };
+        let Some(place) = files.vacant.take() else { return };
+        let name = files.stream.part(files.part.saturating_add(1));
+        match archive.succeed(place, name) {
+            Ok(file) => {
+                let file = Arc::new(file);
+                files.next = Some(Arc::clone(&file));
+                office.tell_ready(stream, file);
+                self.stuck = false;
+            }
+            Err((place, error)) => {
+                files.vacant = Some(place);
+                if !core::mem::replace(&mut self.stuck, true) {
+                    console::log(
+                        Level::Warn,
+                        format_args!(
+                            "audit log: {} cannot be made ({error}): the file before it grows on",
+                            audit_file_name(name, false)
+                        ),
+                    );
+                }
+            }
+        }
+    }
+
+    fn tick(&mut self, now: Moment, wall: WallTime) {
+        for stream in 0..self.archivist.streams.len() {
+            self.succeed(stream);
+        }
+        if now < self.round_not_before {
+            return;
+        }
+        self.round_not_before = now.plus_millis(AUDIT_ROUND_MILLIS);
+        self.remove_old(wall);
+        self.look_at_room();
+        if self.compressing.is_none() && now >= self.compress_not_before {
+            self.begin_compressing(wall);
+        }
+    }
+
+    fn remove_old(&mut self, now: WallTime) {
+        let Archivist { office, archive, catalogue, policy, .. } = &mut self.archivist;
+        while let Some(part) = catalogue.to_remove(*policy, office.length(), now) {
+            // What is being compressed is removed the next time.
+            if self.compressing.as_ref().is_some_and(|of| of.part == part.name) {
+                return;
+            }
+            catalogue.forget(part.name);
+            let file = audit_file_name(part.name, part.compressed);
+            match archive.remove(part.name, part.compressed) {
+                Ok(()) => {
+                    office.note_removed(part.name);
+                    console::log(
+                        Level::Info,
+                        format_args!(
+                            "audit log: {file} was removed (--audit-retention-days, --audit-max-bytes)"
+                        ),
+                    );
+                }
+                // The next start tries again.
+                Err(error) => {
+                    console::log(Level::Warn, format_args!("audit log: {file} cannot be removed: {error}"));
+                }
+            }
+        }
+    }
+
+    fn look_at_room(&mut self) {
+        let Ok(room) = self.archivist.archive.room() else { return };
+        let low = is_low(room);
+        if low == self.low {
+            return;
+        }
+        self.low = low;
+        self.shared.set_audit_low(low);
+        let free = room.free / (1024 * 1024);
+        if low {
+            console::log(
+                Level::Warn,
+                format_args!("audit log: its file system is low on space: {free} MiB are left"),
+            );
+        } else {
+            console::log(Level::Info, format_args!("audit log: there is room again: {free} MiB"));
+        }
+    }
+
+    fn begin_compressing(&mut self, now: WallTime) {
+        let Archivist { archive, catalogue, policy, .. } = &mut self.archivist;
+        let Some(part) = catalogue.to_compress(*policy, now) else { return };
+        match archive.begin(part.name) {
+            Ok(begun) => self.compressing = Some(begun),
+            Err(error) => self.compress_later(&audit_file_name(part.name, false), &error),
+        }
+    }
+
+    /// One piece of what is being compressed, and the next part after the last one.
+    fn compress_piece(&mut self) {
+        let Some(of) = self.compressing.take() else { return };
+        let part = of.part;
+        match self.archivist.archive.go_on(of) {
+            Ok(Ok(more)) => self.compressing = Some(more),
+            Ok(Err(bytes)) => {
+                self.archivist.catalogue.compressed(part, bytes);
+                self.begin_compressing(WallTime::now());
+            }
+            Err(error) => self.compress_later(&audit_file_name(part, false), &error),
+        }
+    }
+
+    fn compress_later(&mut self, file: &str, error: &io::Error) {
+        self.compress_not_before = Moment::now().plus_millis(AUDIT_SETTLED_SECONDS * 1_000);
+        console::log(Level::Warn, format_args!("audit log: {file} cannot be compressed: {error}"));
+    }
+}
+
+fn tell_unsynced(files: &Files, error: &io::Error) {
+    let file = audit_file_name(files.stream.part(files.part), false);
+    console::log(
+        Level::Error,
+        format_args!(
+            "audit log: {file} cannot be synced ({error}): lines of it may be lost by a power failure"
+        ),
+    );
+}
+
+const fn is_low(room: Room) -> bool {
+    room.free < AUDIT_LOW_ROOM_BYTES || room.free < room.total.saturating_mul(AUDIT_LOW_ROOM_PERCENT) / 100
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_low_by_its_size_or_by_its_share() {
+        const MIB: u64 = 1024 * 1024;
+        for (free, total, low) in [
+            (63 * MIB, 100 * MIB, true),
+            (64 * MIB, 100 * MIB, false),
+            (999 * MIB, 10_000 * MIB, true),
+            (1_000 * MIB, 10_000 * MIB, false),
+        ] {
+            assert_eq!(is_low(Room { free, total }), low, "{free} of {total}");
+        }
+    }
+}
