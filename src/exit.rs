@@ -11,7 +11,8 @@ use std::process::ExitCode;
 pub enum Exit {
     /// Done.
     Success = 0,
-    /// The health check found the server unhealthy or did not find it; the audit log is not all there.
+    /// The health check found the server unhealthy or did not find it; what was asked for was refused; the audit log is
+    /// not all there.
     Failure = 1,
     /// The command line was wrong (`EX_USAGE`).
     Usage = 64,
@@ -29,7 +30,10 @@ impl Exit {
     /// Every code with its meaning, in the words of `quantonium help`.
     pub const MEANINGS: [(Self, &'static str); 7] = [
         (Self::Success, "done; healthcheck: healthy"),
-        (Self::Failure, "healthcheck: not healthy, or no answer; audit verify: cut off, or not proved"),
+        (
+            Self::Failure,
+            "healthcheck: not healthy, or no answer; apikey: refused; audit verify: cut off, or not proved",
+        ),
         (Self::Usage, "wrong command line"),
         (Self::Damaged, "the store is damaged, or is none; the audit log was changed"),
         (Self::Software, "a defect of the program (please report the line it printed)"),

@@ -147,6 +147,8 @@ pub const TIME_LIMIT_FLOOR_MILLIS: u64 = 100;
 pub const TIME_LIMIT_CEILING_MILLIS: u64 = 3_600_000;
 /// From the start of `quantonium healthcheck` to its verdict.
 pub const HEALTHCHECK_MAX_MILLIS: u64 = 3_000;
+/// From the start of a request of `quantonium apikey` to the end of its reply.
+pub const CLIENT_REQUEST_MAX_MILLIS: u64 = 30_000;
 /// Width of one slot of the timer wheel: no deadline is kept more exactly than this.
 pub const TIMER_SLOT_MILLIS: u64 = 64;
 /// Slots of the timer wheel (a power of two); later deadlines go round more than once.
@@ -565,8 +567,12 @@ pub const AUDIT_LOW_ROOM_PERCENT: u64 = 10;
 pub const ARCHIVIST_STACK_BYTES: usize = 1024 * 1024;
 /// Most of a reply that `quantonium healthcheck` reads.
 pub const HEALTHCHECK_REPLY_MAX_BYTES: usize = 64 * 1024;
-/// Longest URL that `quantonium healthcheck` takes.
-pub const HEALTHCHECK_URL_MAX_BYTES: usize = 2 * 1024;
+/// Longest URL that a command takes.
+pub const CLIENT_URL_MAX_BYTES: usize = 2 * 1024;
+/// Largest reply, head included, that a command takes.
+pub const CLIENT_REPLY_MAX_BYTES: usize = 4 * 1024 * 1024;
+/// API keys that `quantonium apikey list` asks for at a time.
+pub const CLIENT_PAGE_MAX_COUNT: usize = 64;
 
 #[expect(
     clippy::cast_possible_truncation,
@@ -666,7 +672,12 @@ const _: () = {
     assert!(IDENTITY_DEFAULT_NUMBER <= IDENTITY_CEILING_NUMBER && IDENTITY_CEILING_NUMBER < u32::MAX);
     assert!(AUDIT_BUFFER_BYTES as u64 <= AUDIT_PREALLOCATED_BYTES);
     assert!(HEALTHCHECK_REPLY_MAX_BYTES >= HEAD_MAX_BYTES);
-    assert!(HEALTHCHECK_URL_MAX_BYTES <= TARGET_MAX_BYTES);
+    assert!(CLIENT_URL_MAX_BYTES <= TARGET_MAX_BYTES);
+    assert!(
+        CLIENT_PAGE_MAX_COUNT * 2 * (SCOPES_MAX_COUNT * SCOPE_MAX_BYTES) + HEAD_MAX_BYTES
+            <= CLIENT_REPLY_MAX_BYTES,
+        "a page of API keys fits a reply, even if scopes were only half of it"
+    );
     assert!(CREDENTIAL_MAX_BYTES as u64 <= CREDENTIAL_FILE_MAX_BYTES);
     assert!(TOKEN_MAX_BYTES <= CREDENTIAL_MAX_BYTES && TOKEN_MAX_BYTES.is_multiple_of(4));
     assert!(TOKEN_LIFETIME_MIN_SECONDS <= TOKEN_LIFETIME_DEFAULT_SECONDS);

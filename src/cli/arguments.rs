@@ -1,6 +1,7 @@
 //! Arguments into a command.
 //!
-//! Owns the grammar: `quantonium COMMAND [FLAG ...]`, and `quantonium store COMMAND [FLAG ...]`. Invariants: the
+//! Owns the grammar: `quantonium COMMAND [FLAG ...]`, and `quantonium store COMMAND [FLAG ...]`; what follows
+//! `quantonium apikey` is read beside what it does. Invariants: the
 //! flags of `serve` are the rows of the table of settings and no others; the other commands take some of these rows
 //! and flags of their own; every refusal names the argument and says what to run instead.
 
@@ -10,11 +11,12 @@ use std::path::PathBuf;
 
 use lexopt::{Arg, Parser};
 
+use super::apikey::{self, ApiKeyCommand, Verb};
 use super::audit_arguments::{self, AuditCommand};
 use super::help::{self, Topic};
 use crate::config::{Id, Kind, Raw, SETTINGS, by_name, nearest, shown};
 
-const COMMANDS: [&str; 7] = ["serve", "init", "store", "audit", "healthcheck", "version", "help"];
+const COMMANDS: [&str; 8] = ["serve", "init", "store", "apikey", "audit", "healthcheck", "version", "help"];
 
 /// What to do.
 #[derive(Debug)]
@@ -25,6 +27,8 @@ pub(super) enum Command {
     Init(Init),
     /// Work on the store of a stopped server.
     Store(StoreCommand),
+    /// Make, look at and end API keys.
+    ApiKey(ApiKeyCommand),
     /// Verify and read the audit log.
     Audit(AuditCommand),
     /// Ask a server how it is.
@@ -177,6 +181,7 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
             Some("serve") => serve(parser),
             Some("init") => init(parser),
             Some("store") => store(parser),
+            Some("apikey") => apikey::arguments::parse(parser),
             Some("audit") => audit_arguments::parse(parser),
             Some("healthcheck") => healthcheck(parser),
             Some("version") => alone(parser, Command::Version),
@@ -215,11 +220,13 @@ fn help(mut parser: Parser) -> Result<Command, UsageError> {
                 match (words, topic, word.to_str()) {
                     (1, _, Some("init")) => Topic::Init,
                     (1, _, Some("store")) => Topic::Store,
+                    (1, _, Some("apikey")) => Topic::ApiKey,
                     (1, _, Some("audit")) => Topic::Audit,
                     (1, _, Some(name)) if COMMANDS.contains(&name) => Topic::Program,
                     (2, Topic::Store, _) => {
                         Topic::OfStore(Action::named(&word).ok_or_else(|| unknown_action(&word))?)
                     }
+                    (2, Topic::ApiKey, _) => Topic::OfApiKey(Verb::named(&word)?),
                     _ => return Err(stray_word(&word)),
                 }
             }
@@ -289,23 +296,36 @@ pub(super) struct Own {
     pub(super) kind: Kind,
 }
 
+/// What a command takes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Grammar<'a> {
+    /// Settings.
+    pub(super) settings: &'a [Id],
+    /// Flags of its own.
+    pub(super) own: &'a [Own],
+    /// Those of its own that may be given more than once.
+    pub(super) repeated: &'a [&'a str],
+    /// How many words that are no flags.
+    pub(super) words_count: usize,
+}
+
 /// The flags of a command.
 #[derive(Debug, Default)]
 pub(super) struct Flags {
     pub(super) raw: Raw,
     own: Vec<(&'static str, OsString)>,
-    /// What stands between the flags, for a command that takes files.
+    /// What is no flag.
     pub(super) words: Vec<OsString>,
 }
 
 impl Flags {
-    /// The value of a flag of the command's own, if it was given.
+    /// The value of a flag of the command's own, if it was given; one after the other if it repeats.
     pub(super) fn take(&mut self, name: &str) -> Option<OsString> {
         let index = self.own.iter().position(|(own, _)| *own == name)?;
-        Some(self.own.swap_remove(index).1)
+        Some(self.own.remove(index).1)
     }
 
-    fn take_path(&mut self, name: &str) -> Result<Option<PathBuf>, UsageError> {
+    pub(super) fn take_path(&mut self, name: &str) -> Result<Option<PathBuf>, UsageError> {
         match self.take(name) {
             Some(path) if path.is_empty() => Err(UsageError::Wrong(format!("--{name}: an empty path"))),
             path => Ok(path.map(PathBuf::from)),
@@ -315,37 +335,44 @@ impl Flags {
 
 /// Reads the flags of `command`: the `settings` that it takes and its `own`. Nothing: help is asked for.
 fn flags(parser: Parser, command: &str, settings: &[Id], own: &[Own]) -> Result<Option<Flags>, UsageError> {
-    let flags = flags_and_words(parser, command, settings, own)?;
-    match flags.as_ref().and_then(|flags| flags.words.first()) {
-        Some(word) => Err(stray_word(word)),
-        None => Ok(flags),
-    }
+    flags_of(parser, command, &Grammar { settings, own, ..Grammar::default() })
 }
 
-/// As [`flags`], of a command that takes words as well.
+/// As [`flags`], of a command that takes words as well, as many as there are.
 pub(super) fn flags_and_words(
-    mut parser: Parser,
+    parser: Parser,
     command: &str,
     settings: &[Id],
     own: &[Own],
 ) -> Result<Option<Flags>, UsageError> {
+    flags_of(parser, command, &Grammar { settings, own, words_count: usize::MAX, ..Grammar::default() })
+}
+
+/// Reads what follows `command`. Nothing: help is asked for.
+pub(super) fn flags_of(
+    mut parser: Parser,
+    command: &str,
+    grammar: &Grammar<'_>,
+) -> Result<Option<Flags>, UsageError> {
+    let Grammar { settings, own, repeated, words_count } = *grammar;
     let mut flags = Flags::default();
     while let Some(argument) = parser.next().map_err(wrong)? {
         let name = match argument {
             Arg::Long("help") | Arg::Short('h') => return Ok(None),
             Arg::Long(name) => name,
             Arg::Short(letter) => return Err(unknown_letter(letter)),
-            Arg::Value(word) => {
+            Arg::Value(word) if flags.words.len() < words_count => {
                 flags.words.push(word);
                 continue;
             }
+            Arg::Value(word) => return Err(stray_word(&word)),
         };
         let twice = |name: &str| UsageError::Wrong(format!("--{name} is given twice"));
         if let Some(own) = own.iter().find(|own| own.name == name) {
             // A switch of its own cannot have been turned on elsewhere, so it takes no value that turns it off.
             let value =
                 if own.kind == Kind::Switch { OsString::new() } else { parser.value().map_err(wrong)? };
-            if flags.own.iter().any(|(name, _)| *name == own.name) {
+            if !repeated.contains(&own.name) && flags.own.iter().any(|(name, _)| *name == own.name) {
                 return Err(twice(own.name));
             }
             flags.own.push((own.name, value));
@@ -533,7 +560,7 @@ mod tests {
             ("sevre", "unknown command sevre; did you mean `quantonium serve`?"),
             (
                 "encrypt",
-                "unknown command encrypt; the commands are serve, init, store, audit, healthcheck, version, help",
+                "unknown command encrypt; the commands are serve, init, store, apikey, audit, healthcheck, version, help",
             ),
             ("--dev", "--dev stands before any command; did you mean `quantonium serve --dev`?"),
             ("--versoin", "unknown flag --versoin; did you mean --version?"),

@@ -17,22 +17,33 @@ use crate::store::StoreError;
 pub(super) struct Failure {
     exit: Exit,
     text: String,
+    is_in_use: bool,
 }
 
 impl Failure {
     /// A setting or a file that has to be changed.
     pub(super) fn config(text: impl Into<String>) -> Self {
-        Self { exit: Exit::Config, text: text.into() }
+        Self { exit: Exit::Config, text: text.into(), is_in_use: false }
     }
 
     /// A file that failed.
     pub(super) fn io(text: impl Into<String>) -> Self {
-        Self { exit: Exit::Io, text: text.into() }
+        Self { exit: Exit::Io, ..Self::config(text) }
     }
 
     /// The store is damaged.
     pub(super) fn damaged(text: impl Into<String>) -> Self {
-        Self { exit: Exit::Damaged, text: text.into() }
+        Self { exit: Exit::Damaged, ..Self::config(text) }
+    }
+
+    /// What was asked for is not allowed, or not in this state.
+    pub(super) fn refused(text: impl Into<String>) -> Self {
+        Self { exit: Exit::Failure, ..Self::config(text) }
+    }
+
+    /// Whether another process uses the data directory.
+    pub(super) const fn is_in_use(&self) -> bool {
+        self.is_in_use
     }
 
     /// The same with more to know.
@@ -64,7 +75,8 @@ impl From<ConfigError> for Failure {
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        Self { exit: error.exit(), text: error.to_string() }
+        let is_in_use = matches!(error, StoreError::InUse { .. });
+        Self { exit: error.exit(), text: error.to_string(), is_in_use }
     }
 }
 

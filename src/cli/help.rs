@@ -5,6 +5,7 @@
 
 use core::fmt::Write as _;
 
+use super::apikey::{self, Verb};
 use super::arguments::Action;
 use crate::build_info::VERSION;
 use crate::config::{Fallback, Group, Kind, MASTER_KEY_CREDENTIAL, SETTINGS, Setting, Unit};
@@ -22,10 +23,11 @@ Commands:
   quantonium init [FLAG ...]             make data directory, store, master key and admin key
   quantonium serve [FLAG ...]            serve until SIGTERM; a second signal stops at once
   quantonium store COMMAND [FLAG ...]    verify, inspect, rekey ... a stopped server's store
+  quantonium apikey COMMAND [FLAG ...]   create, list, rotate, revoke ... API keys
   quantonium audit COMMAND [FLAG ...]    verify, tail, search the audit log
   quantonium healthcheck [--url URL]     ask a server (default: the one configured here) how it is
   quantonium version                     show version, commit, target, features, CPU flavour
-  quantonium help [COMMAND]              show this; more on init, store, store rekey and so on
+  quantonium help [COMMAND]              show this; more on init, store, apikey, store rekey ...
 
 Settings of serve. Each is a flag, an environment variable or a key in the TOML file, in this
 order of strength; the default comes last. An empty variable counts as not set. Secrets are not
@@ -208,6 +210,10 @@ pub(super) enum Topic {
     Audit,
     /// One of its commands.
     OfStore(Action),
+    /// `quantonium apikey`.
+    ApiKey,
+    /// One of its commands.
+    OfApiKey(Verb),
 }
 
 /// Where the text of a setting begins.
@@ -225,6 +231,8 @@ pub(super) fn text(topic: Topic) -> String {
         Topic::OfStore(Action::Compact) => COMPACT,
         Topic::OfStore(Action::Rekey) => REKEY,
         Topic::OfStore(Action::RotateRoot) => ROTATE_ROOT,
+        Topic::ApiKey => apikey::help::APIKEY,
+        Topic::OfApiKey(verb) => apikey::help::of(verb),
     };
     let mut out = text.to_owned();
     exit_codes(&mut out);
@@ -321,9 +329,11 @@ mod tests {
     }
 
     fn topics() -> impl Iterator<Item = Topic> {
-        [Topic::Program, Topic::Init, Topic::Store, Topic::Audit]
+        let of_store = Action::ALL.map(Topic::OfStore).into_iter();
+        let all = [Topic::Program, Topic::Init, Topic::Store, Topic::ApiKey, Topic::Audit]
             .into_iter()
-            .chain(Action::ALL.map(Topic::OfStore))
+            .chain(of_store);
+        all.chain(Verb::ALL.map(Topic::OfApiKey))
     }
 
     #[test]
@@ -343,6 +353,8 @@ mod tests {
                 Topic::Store => "\n  quantonium store verify ".to_owned(),
                 Topic::Audit => "\n  quantonium audit verify ".to_owned(),
                 Topic::OfStore(action) => format!("\n  quantonium store {} --data-dir ", action.name()),
+                Topic::ApiKey => "\n  quantonium apikey create --name ".to_owned(),
+                Topic::OfApiKey(verb) => format!("\n  quantonium apikey {} ", verb.name()),
             };
             assert!(text.contains(&example), "{text}");
             assert!(text.contains("\n  65  "), "{text}");

@@ -20,7 +20,7 @@ use crate::console;
 use crate::crypto::random::{Generator, Kernel};
 use crate::encoding::hex_encode;
 use crate::exit::Exit;
-use crate::keeper::initialise_with;
+use crate::keeper::{Telling, initialise_with};
 use crate::limits::KEY_BYTES;
 use crate::store::{DataDir, Head, Journal, MasterKey, Owner, Store as _, StoreError, Witness, quoted};
 
@@ -92,11 +92,13 @@ impl Plan {
         let admin = api_key::generate(|bytes| random.fill(now, bytes))?;
         NewFile::hand_over(admin_file, &admin).inspect_err(|_| self.take_back_master_key())?;
         // After an accepted loss the new store begins behind what was lost, or no server would start on it.
-        initialise_with(&data_dir, &master, &mut random, &admin, witness).map_err(|error| {
-            Failure::from(error).and(
+        initialise_with(&data_dir, &master, &mut random, &admin, witness, Telling::Here).map_err(
+            |error| {
+                Failure::from(error).and(
                 "; the admin key was handed over and is of no use unless `quantonium store inspect` shows it",
             )
-        })?;
+            },
+        )?;
         self.tell();
         Ok(())
     }

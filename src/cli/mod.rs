@@ -4,10 +4,12 @@
 //! through `console`, which cannot fail; a mistake on the command line is answered with what to run next and
 //! exit code 64; a configuration that is refused, wherever the value came from, with 78.
 
+mod apikey;
 mod arguments;
 mod audit_arguments;
 mod audit_read;
 mod audit_verify;
+mod client;
 mod contents;
 mod failure;
 mod healthcheck;
@@ -41,6 +43,7 @@ pub fn run(
         Ok(Command::Serve(raw)) => serve(raw, environment),
         Ok(Command::Init(command)) => init::run(command, environment),
         Ok(Command::Store(command)) => store::run(command, environment),
+        Ok(Command::ApiKey(command)) => apikey::run(command, environment),
         Ok(Command::Audit(command)) => audit_arguments::run(command, environment),
         Ok(Command::HealthCheck { url }) => healthcheck::run(url.as_deref(), environment),
         Ok(Command::Version) => {

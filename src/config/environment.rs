@@ -1,8 +1,8 @@
 //! Settings from environment variables.
 //!
 //! Owns the rules for `QUANTONIUM_*`: a setting's variable is taken, one that would carry a secret stops the
-//! start, an unknown one is warned about. The only other variable that is read names the directory of systemd's
-//! credentials. Invariants: no value of a variable that is not a setting is looked at beyond whether it is empty;
+//! start, an unknown one is warned about. The only other variables that are read name the directory of systemd's
+//! credentials, and the file with a caller's API key. Invariants: no value of a variable that is not a setting is looked at beyond whether it is empty;
 //! an empty variable counts as not set.
 
 use std::ffi::OsString;
@@ -19,6 +19,8 @@ const OTHERS: [&str; 4] =
     ["QUANTONIUM_BIN", "QUANTONIUM_REQUIRE", "QUANTONIUM_ALLOW_SLOW", "QUANTONIUM_COMMIT"];
 /// The tests name further binaries by variables that begin so.
 const OTHERS_PREFIX: &str = "QUANTONIUM_BIN_";
+/// Names the file with the API key of a command that asks a server; the server itself has no use for it.
+const API_KEY_FILE: &str = "QUANTONIUM_API_KEY_FILE";
 /// A variable whose last word is one of these carries a secret.
 const SECRET_WORDS: [&str; 5] = ["KEY", "SECRET", "TOKEN", "PASSWORD", "PASSPHRASE"];
 
@@ -29,6 +31,8 @@ pub(super) struct Surroundings {
     pub(super) warnings: Vec<String>,
     /// The directory of the credentials that systemd hands over.
     pub(super) credentials: Option<PathBuf>,
+    /// The file with the API key of who asks a server.
+    pub(super) api_key_file: Option<PathBuf>,
 }
 
 /// Adds the settings among `variables` to `raw` and returns the rest of what they say.
@@ -51,6 +55,8 @@ pub(super) fn read(
         let name = shown(&name);
         if let Some((_, id)) = known.iter().find(|(variable, _)| *variable == name) {
             raw.add(*id, Source::Environment, value);
+        } else if name == API_KEY_FILE {
+            surroundings.api_key_file = Some(PathBuf::from(value));
         } else if OTHERS.contains(&name.as_str()) || name.starts_with(OTHERS_PREFIX) {
             // Not ours to judge.
         } else if name.rsplit('_').next().is_some_and(|word| SECRET_WORDS.contains(&word)) {
@@ -137,6 +143,7 @@ mod tests {
         let (raw, outcome) = scan(&[
             ("QUANTONIUM_MASTER_KEY_FILE", "/run/secrets/master"),
             ("QUANTONIUM_BACKUP_KEY_FILE", "/run/secrets/backup"),
+            (API_KEY_FILE, "/run/secrets/api"),
         ]);
         assert_eq!(outcome, Ok(vec![]));
         assert_eq!(raw.get(Id::MasterKeyFile).unwrap().texts, ["/run/secrets/master"]);
@@ -152,6 +159,12 @@ mod tests {
         };
         assert_eq!(credentials("/run/credentials/q"), Some(PathBuf::from("/run/credentials/q")));
         assert_eq!(credentials(""), None);
+    }
+
+    #[test]
+    fn the_file_of_the_callers_api_key_is_told() {
+        let named = read([(API_KEY_FILE.into(), "k".into())], &mut Raw::default()).unwrap().api_key_file;
+        assert_eq!(named, Some(PathBuf::from("k")));
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod value;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use environment::Surroundings;
 
@@ -45,7 +46,7 @@ pub fn load(
     environment: impl IntoIterator<Item = (OsString, OsString)>,
     machine: Machine,
 ) -> Result<Loaded, ConfigError> {
-    let Surroundings { warnings, credentials } = gather(&mut raw, environment)?;
+    let Surroundings { warnings, credentials, .. } = gather(&mut raw, environment)?;
     Ok(Loaded { config: checked::check(&raw, machine, credentials.as_deref())?, warnings })
 }
 
@@ -71,6 +72,16 @@ pub fn listen_addresses(
     let mut raw = Raw::default();
     gather(&mut raw, environment)?;
     checked::listen_addresses(&raw)
+}
+
+/// The file with the API key of a command that asks a server, if `environment` names one.
+///
+/// # Errors
+/// A secret that is given by value.
+pub fn api_key_file(
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Option<PathBuf>, ConfigError> {
+    Ok(environment::read(environment, &mut Raw::default())?.api_key_file)
 }
 
 fn gather(

@@ -18,13 +18,15 @@ mod rounds;
 #[cfg(test)]
 mod shelf;
 mod state;
+mod stopped;
 #[cfg(test)]
 mod tests;
 
 pub use checkpoints::{Checkpoints, Removal};
 pub use diary::Diary;
-pub use initial::{initialise, initialise_with};
+pub use initial::{Telling, initialise, initialise_with};
 pub use ledger::{Ledger, NotBegun, Now, Parts};
 pub use queue::{Committed, Done, Keeper, Noted, Pending};
 pub use records::{Opening, load};
 pub use state::State;
+pub use stopped::{NotMade, Stopped};

@@ -17,7 +17,7 @@ use crate::clock::Moment;
 use crate::config::Config;
 use crate::console::{self, Level, Output};
 use crate::crypto::random::Generator;
-use crate::keeper::{self, Opening};
+use crate::keeper::{self, Opening, Telling};
 use crate::limits::{
     AUDIT_REPLAY_KEEPER_FILE_MAX_BYTES, AUDIT_REPLAY_KEEPER_MAX_BYTES, AUDIT_REPLAY_WORKER_FILE_MAX_BYTES,
     AUDIT_REPLAY_WORKER_MAX_BYTES, KEY_BYTES,
@@ -223,7 +223,7 @@ fn make(
         let admin = admin_key::load_or_create(data_dir, || {
             api_key::generate(|bytes| random.fill(now, bytes)).map_err(|error| error.to_string())
         })?;
-        keeper::initialise_with(data_dir, master, random, &admin.text, witness)?;
+        keeper::initialise_with(data_dir, master, random, &admin.text, witness, Telling::AtTheStart)?;
         Some(admin)
     } else {
         let now = Moment::now();
@@ -239,7 +239,7 @@ fn make(
                 stream.name()
             ))
         })?;
-        keeper::initialise_with(data_dir, master, random, &admin, witness)?;
+        keeper::initialise_with(data_dir, master, random, &admin, witness, Telling::AtTheStart)?;
         None
     };
     console::log(Level::Info, format_args!("the store was made in {}", quoted(data_dir.path())));

@@ -59,7 +59,7 @@ impl From<Rate> for RateForm {
 
 /// An API key with everything that may be known of it.
 #[derive(Serialize)]
-pub(super) struct KeyForm<'a> {
+pub(crate) struct KeyForm<'a> {
     id: &'a str,
     /// The whole API key, in the one reply that shows it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -88,7 +88,9 @@ pub(super) struct KeyForm<'a> {
 }
 
 impl<'a> KeyForm<'a> {
-    pub(super) fn of(key: &'a ApiKey, now: WallTime) -> Self {
+    /// The form of `key` at `now`, without a secret.
+    #[must_use]
+    pub(crate) fn of(key: &'a ApiKey, now: WallTime) -> Self {
         let state = match () {
             () if key.revoked.is_some() => "revoked",
             () if key.has_expired(now) => "expired",
@@ -113,6 +115,12 @@ impl<'a> KeyForm<'a> {
             uses: key.usage.count(),
             last_used_at: key.usage.last().map(Timestamp),
         }
+    }
+
+    /// The same with the whole API key.
+    #[must_use]
+    pub(crate) fn showing(self, text: &'a str) -> Self {
+        Self { api_key: Some(text), ..self }
     }
 }
 

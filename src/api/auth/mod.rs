@@ -7,7 +7,7 @@
 //!
 //! Invariant: no reply but the one that answers the making of a secret holds it.
 
-mod form;
+pub(crate) mod form;
 pub mod keys;
 pub mod profile;
 pub mod token;

@@ -1,0 +1,418 @@
+//! A small blocking HTTP/1.1 client, for commands that ask a server.
+//!
+//! Owns [`Target`] and the exchange of one request and its reply on a connection of its own. Invariants: one deadline
+//! bounds everything, name look-up included; a bounded part of the reply is read; a reply that ends early is no reply;
+//! nothing of a URL can end a request line or a field; what was sent and received is wiped.
+
+use core::fmt;
+use core::time::Duration;
+use std::ffi::{OsStr, OsString};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs as _};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use zeroize::Zeroizing;
+
+use crate::clock::Moment;
+use crate::config::{self, shown};
+use crate::http::chunked::ChunkedDecoder;
+use crate::limits::{CLIENT_REPLY_MAX_BYTES, CLIENT_URL_MAX_BYTES};
+
+/// Where to ask.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    /// Name or address, without brackets.
+    host: String,
+    port: u16,
+    /// What stands in the `Host` field.
+    authority: String,
+    /// Path and query.
+    pub(super) path: String,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}{}", self.authority, self.path)
+    }
+}
+
+impl Target {
+    /// Where `url` leads, whose form `example` shows.
+    pub(super) fn from_url(url: &OsStr, example: &str) -> Result<Self, String> {
+        let refused = |reason: &str| format!("{}: {reason}", shown(url));
+        let form = || refused(&format!("not a URL like {example}"));
+        let text = url.to_str().ok_or_else(form)?;
+        // Nothing that could end the request line or a field may get into them.
+        if text.len() > CLIENT_URL_MAX_BYTES || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(form());
+        }
+        if text.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://")) {
+            return Err(refused("this build has no TLS; ask over http on the loopback address"));
+        }
+        let (scheme, rest) = text.split_at_checked(7).ok_or_else(form)?;
+        if !scheme.eq_ignore_ascii_case("http://") || rest.contains(['#', '@', '\\']) {
+            return Err(form());
+        }
+        let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        let (host, port) = host_and_port(authority).ok_or_else(form)?;
+        let slash = if path.starts_with('/') { "" } else { "/" };
+        Ok(Self {
+            host: host.to_owned(),
+            port,
+            authority: authority.to_owned(),
+            path: format!("{slash}{path}"),
+        })
+    }
+
+    /// The way to a server on this machine that listens on `address`.
+    fn from_listen(address: SocketAddr, path: &str) -> Result<Self, String> {
+        if address.port() == 0 {
+            return Err(format!("{address} takes a free port, which is not known here"));
+        }
+        let ip = match address.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+            ip => ip,
+        };
+        let authority = SocketAddr::new(ip, address.port()).to_string();
+        Ok(Self { host: ip.to_string(), port: address.port(), authority, path: path.to_owned() })
+    }
+}
+
+impl Target {
+    /// What is said when the exchange failed that had `most_millis`.
+    pub(super) fn failed(&self, error: &io::Error, most_millis: u64) -> String {
+        match error.kind() {
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => {
+                format!("{self} did not answer within {most_millis} ms")
+            }
+            ErrorKind::ConnectionRefused => {
+                format!("{self} refused the connection; is the server running?")
+            }
+            _ => format!("{self}: {error}"),
+        }
+    }
+}
+
+/// The first address at which `environment` has a server listen.
+pub(super) fn configured(
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    path: &str,
+) -> Result<Target, String> {
+    let addresses = config::listen_addresses(environment).map_err(|error| error.to_string())?;
+    Target::from_listen(*addresses.first().ok_or("no address is configured")?, path)
+}
+
+fn host_and_port(authority: &str) -> Option<(&str, u16)> {
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => {
+            let (host, port) = rest.split_once(']')?;
+            host.parse::<Ipv6Addr>().ok()?;
+            (host, port)
+        }
+        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
+    };
+    let port = match port.strip_prefix(':') {
+        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse().ok()?,
+        Some(_) => return None,
+        None if port.is_empty() => 80,
+        None => return None,
+    };
+    (!host.is_empty() && port != 0).then_some((host, port))
+}
+
+/// What is asked.
+pub(super) struct Request<'a> {
+    /// The method.
+    pub(super) method: &'a str,
+    /// Further fields, each with its line end.
+    pub(super) fields: &'a str,
+    /// The body; without one no length is announced.
+    pub(super) body: Option<&'a [u8]>,
+}
+
+/// A whole reply.
+#[derive(Debug)]
+pub(super) struct Reply {
+    /// The status.
+    pub(super) status: u16,
+    /// The body, decoded.
+    pub(super) body: Zeroizing<Vec<u8>>,
+}
+
+/// Asks on a connection of its own and reads the whole reply.
+pub(super) fn exchange(
+    stream: &mut TcpStream,
+    target: &Target,
+    asked: &Request<'_>,
+    deadline: Moment,
+) -> io::Result<Reply> {
+    send(stream, target, asked, deadline)?;
+    let reply = read_until(stream, deadline, CLIENT_REPLY_MAX_BYTES, is_whole)?;
+    parse(&reply)
+        .ok_or_else(|| io::Error::new(ErrorKind::InvalidData, "the reply is cut off, or is no HTTP/1.1"))
+}
+
+/// Sends the request.
+pub(super) fn send(
+    stream: &mut TcpStream,
+    target: &Target,
+    asked: &Request<'_>,
+    deadline: Moment,
+) -> io::Result<()> {
+    stream.set_write_timeout(Some(left(deadline)?))?;
+    let length = asked.body.map(|body| format!("Content-Length: {}\r\n", body.len())).unwrap_or_default();
+    let head = Zeroizing::new(format!(
+        "{} {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: quantonium\r\nAccept: */*\r\nConnection: close\r\n{}{length}\r\n",
+        asked.method, target.path, target.authority, asked.fields
+    ));
+    stream.write_all(head.as_bytes())?;
+    stream.write_all(asked.body.unwrap_or_default())
+}
+
+/// Reads until `is_done`, the end of the stream or the bound.
+pub(super) fn read_until(
+    stream: &mut TcpStream,
+    deadline: Moment,
+    most_bytes: usize,
+    is_done: impl Fn(&[u8]) -> bool,
+) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut reply = Zeroizing::new(Vec::new());
+    let mut buffer = Zeroizing::new([0u8; 4096]);
+    while reply.len() < most_bytes && !is_done(&reply) {
+        stream.set_read_timeout(Some(left(deadline)?))?;
+        match stream.read(&mut *buffer) {
+            Ok(0) => break,
+            Ok(read) => reply.extend_from_slice(buffer.get(..read).unwrap_or_default()),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(reply)
+}
+
+/// What is left until the deadline; never zero, which would mean "for ever".
+fn left(deadline: Moment) -> io::Result<Duration> {
+    let left = Moment::now().until(deadline);
+    if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(left) }
+}
+
+/// A connection to the target.
+pub(super) fn connect(target: &Target, deadline: Moment) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(ErrorKind::NotFound, "the name has no address");
+    for address in look_up(target, deadline)? {
+        match TcpStream::connect_timeout(&address, left(deadline)?) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// The addresses of the target. A name is looked up in a thread, because the look-up itself knows no deadline;
+/// the thread ends with the process.
+fn look_up(target: &Target, deadline: Moment) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(ip) = target.host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(ip, target.port)]);
+    }
+    let found = Arc::new((Mutex::new(None), Condvar::new()));
+    let (giver, name) = (Arc::clone(&found), (target.host.clone(), target.port));
+    std::thread::Builder::new().spawn(move || {
+        let addresses: io::Result<Vec<SocketAddr>> = name.to_socket_addrs().map(Iterator::collect);
+        *giver.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(addresses);
+        giver.1.notify_one();
+    })?;
+    let waiting = found.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let waited = found.1.wait_timeout_while(waiting, left(deadline)?, |addresses| addresses.is_none());
+    let addresses = waited.unwrap_or_else(PoisonError::into_inner).0.take();
+    addresses.unwrap_or_else(|| Err(ErrorKind::TimedOut.into()))
+}
+
+/// Whether the head of a reply is there.
+pub(super) fn ends_head(reply: &[u8]) -> bool {
+    head_bytes(reply).is_some()
+}
+
+fn head_bytes(reply: &[u8]) -> Option<usize> {
+    memchr::memmem::find(reply, b"\r\n\r\n").map(|at| at + 4)
+}
+
+/// The status of a complete HTTP/1 reply head (RFC 9112, section 4).
+pub(super) fn status(head: &[u8]) -> Option<u16> {
+    if !ends_head(head) {
+        return None;
+    }
+    let rest = head.strip_prefix(b"HTTP/1.")?;
+    let (start, rest) = rest.split_at_checked(2)?;
+    let (digits, rest) = rest.split_at_checked(3)?;
+    let plain = matches!(start, [b'0'..=b'9', b' ']) && matches!(rest, [b' ' | b'\r', ..]);
+    let digits = core::str::from_utf8(digits).ok().filter(|_| plain)?;
+    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
+}
+
+/// How a body ends (RFC 9112, section 6.3).
+enum Framing {
+    Length(usize),
+    Chunked,
+    Close,
+}
+
+fn framing(head: &[u8]) -> Option<Framing> {
+    let head = str::from_utf8(head).ok()?;
+    let value = |name: &str| {
+        let mut fields = head.lines().filter_map(|line| line.split_once(':'));
+        fields.find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+    };
+    match (value("transfer-encoding"), value("content-length")) {
+        (Some(coding), _) if coding.eq_ignore_ascii_case("chunked") => Some(Framing::Chunked),
+        (Some(_), _) => None,
+        (None, Some(length)) => length.parse().ok().map(Framing::Length),
+        (None, None) => Some(Framing::Close),
+    }
+}
+
+/// Whether nothing more has to be read.
+fn is_whole(reply: &[u8]) -> bool {
+    let Some((head, body)) = head_bytes(reply).and_then(|at| reply.split_at_checked(at)) else {
+        return false;
+    };
+    match framing(head) {
+        Some(Framing::Length(length)) => body.len() >= length,
+        Some(Framing::Chunked | Framing::Close) => false,
+        None => true,
+    }
+}
+
+/// The reply, if all of it is there.
+fn parse(reply: &[u8]) -> Option<Reply> {
+    let (head, body) = reply.split_at_checked(head_bytes(reply)?)?;
+    let mut body = Zeroizing::new(body.to_vec());
+    match framing(head)? {
+        Framing::Length(length) if length > body.len() => return None,
+        Framing::Length(length) => body.truncate(length),
+        Framing::Chunked => {
+            let progress = ChunkedDecoder::default().decode(&mut body).ok()?;
+            progress.done.then(|| body.truncate(progress.produced))?;
+        }
+        Framing::Close => {}
+    }
+    Some(Reply { status: status(head)?, body })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(url: &str) -> Result<Target, String> {
+        Target::from_url(OsStr::new(url), "http://127.0.0.1:8080/api/health")
+    }
+
+    #[test]
+    fn urls_are_taken_apart() {
+        for (url, host, port, authority, path) in [
+            ("http://127.0.0.1:8080/api/health", "127.0.0.1", 8080, "127.0.0.1:8080", "/api/health"),
+            ("HTTP://localhost", "localhost", 80, "localhost", "/"),
+            ("http://[::1]:9/x?y=z", "::1", 9, "[::1]:9", "/x?y=z"),
+            ("http://[::1]", "::1", 80, "[::1]", "/"),
+            ("http://a:1?q", "a", 1, "a:1", "/?q"),
+        ] {
+            let (host, authority, path) = (host.to_owned(), authority.to_owned(), path.to_owned());
+            assert_eq!(target(url), Ok(Target { host, port, authority, path }));
+        }
+    }
+
+    #[test]
+    fn what_is_no_url_is_refused() {
+        for url in [
+            "",
+            "http",
+            "http://",
+            "http:///x",
+            "ftp://x/",
+            "127.0.0.1:8080",
+            "http://a:0/",
+            "http://a:65536/",
+            "http://a:+1/",
+            "http://a:/",
+            "http://::1/",
+            "http://[::1",
+            "http://[::1]x/",
+            "http://[a]/",
+            "http://u@h/",
+            "http://h/#f",
+            "http://h/a b",
+            "http://h/\r\nX: y",
+            "http://h/\u{e9}",
+        ] {
+            let refusal = target(url).unwrap_err();
+            assert!(
+                refusal.ends_with("not a URL like http://127.0.0.1:8080/api/health"),
+                "{url:?}: {refusal}"
+            );
+            assert!(!refusal.contains(['\r', '\n']));
+        }
+        assert!(target(&format!("http://h/{}", "a".repeat(CLIENT_URL_MAX_BYTES))).is_err());
+        assert!(target("https://h/").unwrap_err().contains("this build has no TLS"));
+    }
+
+    #[test]
+    fn the_configured_address_is_reached_through_loopback() {
+        let shown = |address: &str| {
+            Target::from_listen(address.parse().unwrap(), "/api/health").map(|it| it.to_string())
+        };
+        assert_eq!(shown("0.0.0.0:81").unwrap(), "http://127.0.0.1:81/api/health");
+        assert_eq!(shown("[::]:82").unwrap(), "http://[::1]:82/api/health");
+        assert_eq!(shown("10.1.2.3:83").unwrap(), "http://10.1.2.3:83/api/health");
+        assert!(shown("127.0.0.1:0").unwrap_err().ends_with("which is not known here"));
+    }
+
+    #[test]
+    fn a_status_is_read_from_a_whole_head_only() {
+        assert_eq!(status(b"HTTP/1.1 200 OK\r\n\r\n"), Some(200));
+        assert_eq!(status(b"HTTP/1.0 503\r\nA: b\r\n\r\nbody"), Some(503));
+        for head in [
+            "",
+            "HTTP/1.1 200 OK\r\n",
+            "HTTP/1.1 200",
+            "HTTP/2 200 OK\r\n\r\n",
+            "HTTP/1.1 2000 OK\r\n\r\n",
+            "HTTP/1.1 20 OK\r\n\r\n",
+            "HTTP/1.1  200\r\n\r\n",
+            "HTTP/1.1 +20 OK\r\n\r\n",
+            "200 OK\r\n\r\n",
+        ] {
+            assert_eq!(status(head.as_bytes()), None, "{head:?}");
+        }
+    }
+
+    #[test]
+    fn a_reply_is_taken_whole_or_not_at_all() {
+        let whole = |reply: &str| {
+            parse(reply.as_bytes())
+                .map(|reply| (reply.status, String::from_utf8(reply.body.to_vec()).unwrap()))
+        };
+        for (reply, body) in [
+            ("HTTP/1.1 201 Created\r\nContent-Length: 3\r\n\r\nabc", "abc"),
+            ("HTTP/1.1 201 Created\r\ncontent-length:3\r\n\r\nabcd", "abc"),
+            ("HTTP/1.1 201 Created\r\n\r\nabc", "abc"),
+            (
+                "HTTP/1.1 201 Created\r\nTransfer-Encoding: Chunked\r\n\r\n1\r\na\r\n2\r\nbc\r\n0\r\n\r\n",
+                "abc",
+            ),
+        ] {
+            assert_eq!(whole(reply), Some((201, body.to_owned())), "{reply:?}");
+        }
+        for reply in [
+            "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nabc",
+            "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\nabc",
+            "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nabc",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcd\r\n0\r\n\r\n",
+        ] {
+            assert_eq!(whole(reply), None, "{reply:?}");
+        }
+        assert!(!is_whole(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\na"));
+        assert!(is_whole(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab"));
+    }
+}
