@@ -1,7 +1,5 @@
 //! `--audit-durability synced`: no reply leaves before its lines are on the disk, and what a failed sync does.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic, its helping functions too")]
-
 #[path = "support/lines.rs"]
 mod lines;
 #[path = "support/server.rs"]
