@@ -13,6 +13,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use nix::sys::signal::Signal;
 use quantonium::store::{DataDir, Head, Journal, MasterKey, Owner, Store as _, StoreError, Witness};
 use server::client::Request;
 use server::{Ended, Scratch, Server, binary, command};
@@ -64,14 +65,15 @@ fn store() -> Option<Store> {
     Some(made)
 }
 
-/// Has a server make these keys and use them.
+/// Has a server make these keys, and ends it so that the last of these changes is the last frame.
 fn change(scratch: &Arc<Scratch>, names: &[&str]) -> Option<()> {
     let server = Server::start_in(scratch, &["--workers", "1"])?;
     for name in names {
         let made = server.ask(Request::post("/api/keys", format!("{{\"name\":\"{name}\"}}")));
         assert_eq!(made.status, 201, "{made:?}");
     }
-    assert_eq!(server.stop().code, Some(0));
+    server.signal(Signal::SIGKILL);
+    server.wait();
     Some(())
 }
 

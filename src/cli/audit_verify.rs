@@ -10,7 +10,7 @@ use super::contents::Gathered;
 use super::failure::Failure;
 use crate::audit::chain::Root;
 use crate::audit::verify::{Finding, Flaw, Verified, Verifier};
-use crate::audit::{Checkpoint, Stream, StreamMark, part};
+use crate::audit::{Checkpoint, Stream, StreamMark, Who, part};
 use crate::config::Offline;
 use crate::console;
 use crate::exit::Exit;
@@ -108,7 +108,7 @@ pub(super) fn verify(
     }
     if !keyed {
         console::out(
-            "no mac was checked, since the master key was not given: only numbers and order are right\n",
+            "no mac was checked, since the master key was not given: only numbers and order were looked at\n",
         );
     }
     Ok(match found {
@@ -135,11 +135,11 @@ fn verify_stream(parts: &[Part], known: &Known, found: &mut Found) -> Result<(),
     }
     let gave_up = verifier.gave_up();
     let verified = verifier.finish(&mut |finding| found.take(&stream.to_string(), finding));
+    // Behind the last checkpoint the keeper tells of that itself.
+    let own = u64::from(stream.who == Who::Keeper);
+    let ended = noted.is_some_and(|(mark, ended)| ended && verified.last <= mark.last.seq + own);
     let good = found.changed + found.missing == before;
-    console::out(&format!(
-        "{stream}: {}\n",
-        summary(&verified, good, gave_up, noted.is_some_and(|(_, ended)| ended))
-    ));
+    console::out(&format!("{stream}: {}\n", summary(&verified, good, gave_up, ended)));
     Ok(())
 }
 
@@ -155,10 +155,10 @@ fn summary(verified: &Verified, good: bool, gave_up: bool, ended: bool) -> Strin
         format!("not as it was written; {lines} lines are right")
     };
     match proved {
+        Some(_) if ended => said.push_str(", to its end"),
         Some(proved) if last > proved => {
             said.push_str(&format!("; whether any was cut off after {proved} cannot be proved"));
         }
-        Some(_) if ended => said.push_str(", to its end"),
         Some(_) => {}
         None => {
             said.push_str("; the store has noted nothing of it: whether any was cut off cannot be proved");

@@ -166,14 +166,9 @@ impl Ledger {
             }
             let head = self.store.append(self.head.revision, &records, &[]).map_err(Unwritten::Append)?;
             let written: Vec<Checkpoint> = rest.drain(..records.len()).collect();
-            let ended = written.iter().any(|of| of.start == self.checkpoints.start && of.ended);
             self.checkpoints.note(written);
-            if ended {
-                // Its line would stand behind the last checkpoint. The next start tells it first of all.
-                self.head = head;
-            } else {
-                self.stand_at(head, now);
-            }
+            // Told as any other: a store that loses it later was rolled back.
+            self.stand_at(head, now);
         }
         let keepers = self.checkpoints.tips.iter().find(|(who, _)| *who == Who::Keeper);
         self.checkpoints.settled = keepers.map_or_else(Mark::default, |(_, tip)| tip.get());
