@@ -385,8 +385,7 @@ pub const SETTINGS: [Setting; 37] = [
         Kind::Choice(&AUDIT_BODIES),
         Fallback::Text("hmac"),
         Group::Audit,
-        "What an audit line tells of a body: a keyed hash (hmac), with which a body that is known can be\n\
-         found again, or nothing (none), which is faster for large bodies. Streams have none",
+        "What audit lines tell of bodies: a keyed hash (hmac) or nothing (none); of streams nothing",
     ),
     row(
         Id::Listen,
@@ -519,7 +518,7 @@ pub const SETTINGS: [Setting; 37] = [
         Kind::Text,
         Fallback::Text(limits::TOKEN_AUDIENCE_DEFAULT_TEXT),
         Group::Start,
-        "For whom the tokens are, as their claim aud says: servers that share an issuer are told apart by it",
+        "For whom the tokens are, as their claim aud says: tells servers apart that share an issuer",
     ),
 ];
 

@@ -347,7 +347,7 @@ fn audit_lines_are_synced_where_there_is_a_file() {
     assert!(with("stdout", "synced").unwrap_err().starts_with("--audit-durability: nothing is synced"));
     assert_eq!(
         with("stderr", "written").unwrap_err(),
-        "--audit-sink: stderr is not file, stdout, both (set on the command line)"
+        "--audit-sink: stderr is not file or stdout or both (set on the command line)"
     );
-    assert!(with("file", "").unwrap_err().contains("is not written, synced"));
+    assert!(with("file", "").unwrap_err().contains("is not written or synced"));
 }

@@ -30,8 +30,6 @@ pub(super) const UNKNOWN_API_KEY: Fault<'static> =
     Fault::new(Status::NotFound, "unknown_api_key", "There is no API key of that identifier.");
 const KEY_REQUIRED: Fault<'static> =
     Fault::new(Status::Forbidden, "api_key_required", "This is done with an API key, not with a token.");
-const BAD_SCOPE: &str = "malformed_scope";
-const BAD_NETWORK: &str = "malformed_network";
 const BAD_RATE: Fault<'static> = Fault::new(
     Status::BadRequest,
     "malformed_rate",
@@ -314,19 +312,26 @@ fn ends(now: WallTime, seconds: u64) -> WallTime {
 }
 
 pub(super) fn scopes(texts: &[Text<'_>]) -> Result<Grants, Rejection> {
-    Grants::parse(texts.iter().map(Text::as_str)).map_err(|error| described(BAD_SCOPE, &error))
+    Grants::parse(texts.iter().map(Text::as_str)).map_err(|error| {
+        let detail = sentence(&error);
+        Rejection::Described { status: Status::BadRequest, code: "malformed_scope", detail }
+    })
 }
 
 fn networks(texts: &[Text<'_>]) -> Result<Box<[Network]>, Rejection> {
     let parse = |text: &Text<'_>| Network::parse(text.as_str());
-    texts.iter().map(parse).collect::<Result<_, _>>().map_err(|error| described(BAD_NETWORK, &error))
+    texts.iter().map(parse).collect::<Result<_, _>>().map_err(|error| {
+        let detail = sentence(&error);
+        Rejection::Described { status: Status::BadRequest, code: "malformed_network", detail }
+    })
 }
 
-fn described(code: &'static str, error: &dyn core::fmt::Display) -> Rejection {
+/// What is wrong, as a sentence.
+fn sentence(error: &dyn core::fmt::Display) -> String {
     let mut detail = error.to_string();
     if let Some(first) = detail.get_mut(..1) {
         first.make_ascii_uppercase();
     }
     detail.push('.');
-    Rejection::Described { status: Status::BadRequest, code, detail }
+    detail
 }
