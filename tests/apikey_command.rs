@@ -34,7 +34,7 @@ impl Asked {
         let place = stored()?;
         let server = place.serve("master.key", &[]);
         for name in ["orders-1", "other"] {
-            let made = server.ask(Request::post("/api/keys", &format!("{{\"name\":\"{name}\"}}")));
+            let made = server.ask(Request::post("/api/keys", format!("{{\"name\":\"{name}\"}}")));
             assert_eq!(made.status, 201);
         }
         Some(Self { place, server })

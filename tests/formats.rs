@@ -13,8 +13,8 @@ use std::path::Path;
 
 use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 use quantonium::api::route::TABLE;
-use quantonium::audit::chain::Root;
 use quantonium::audit::StreamName;
+use quantonium::audit::chain::Root;
 use quantonium::audit::line::{self, Bytes, Detail, Event, Items, Outcome, Request, StoreMark};
 use quantonium::auth::api_key;
 use quantonium::clock::WallTime;
