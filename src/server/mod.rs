@@ -5,6 +5,7 @@
 //! fails ends the start with exit code 78 and says what to do; after the lock-down no file is opened, but by the archivist in the audit directory.
 
 mod archivist;
+mod audit_log;
 mod census;
 mod door;
 mod error;

@@ -4,36 +4,29 @@
 //! found here, with what to do in its text; the admin key is shown once, on the start that made it; when this is
 //! done every number below the connections' is taken, so that an accepted socket's number says what it is.
 
-use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use mio::{Poll, Waker};
 use zeroize::Zeroizing;
 
-use crate::audit::chain::{Root, Tip};
-use crate::audit::retention::{Catalogue, Policy};
-use crate::audit::{
-    Batch, Office, Outlets, Pipe, Piped, Recent, Sink, Start, Stream, Succession, Syncing, Who,
-};
+use crate::audit::{Office, Outlets};
 use crate::build_info;
-use crate::clock::{Moment, WallTime};
+use crate::clock::Moment;
 use crate::config::Config;
 use crate::console::{self, Level, Output};
 use crate::crypto::random::{Generator, Kernel};
-use crate::crypto::{self, selftest};
+use crate::crypto::selftest;
 use crate::http::env::Bounds;
 use crate::http::forwarded::Forwarding;
-use crate::keeper::{Checkpoints, Diary, Keeper, Opening, Parts};
+use crate::keeper::{Checkpoints, Keeper, Opening, Parts};
 use crate::limiter::Addresses;
 use crate::limits::{
-    DESCRIPTORS_SPARE_COUNT, FD_ARCHIVE_SILENCE_NUMBER, FD_ARCHIVE_SOURCE_NUMBER, FD_ARCHIVE_TARGET_NUMBER,
-    FD_AUDIT_DIRECTORY_NUMBER, FD_AUDIT_FIRST_NUMBER, FD_AUDIT_NEXT_FIRST_NUMBER, FD_CONNECTION_FIRST_NUMBER,
-    FD_DATA_DIRECTORY_NUMBER, FD_EPOLL_FIRST_NUMBER, FD_EVENT_FIRST_NUMBER, FD_JOURNAL_NEXT_NUMBER,
-    FD_JOURNAL_NUMBER, FD_LISTENER_FIRST_NUMBER, FD_LISTENER_LAST_NUMBER, FD_OWN_FIRST_NUMBER,
-    FD_OWN_LAST_NUMBER,
+    DESCRIPTORS_SPARE_COUNT, FD_CONNECTION_FIRST_NUMBER, FD_DATA_DIRECTORY_NUMBER, FD_EPOLL_FIRST_NUMBER,
+    FD_EVENT_FIRST_NUMBER, FD_JOURNAL_NEXT_NUMBER, FD_JOURNAL_NUMBER, FD_LISTENER_FIRST_NUMBER,
+    FD_LISTENER_LAST_NUMBER, FD_OWN_FIRST_NUMBER, FD_OWN_LAST_NUMBER,
 };
 use crate::publication::Publication;
 use crate::reactor::mailbox::Mailbox;
@@ -41,7 +34,8 @@ use crate::reactor::run::WAKE_TOKEN;
 use crate::reactor::{Budget, socket};
 use crate::sandbox::descriptors::{self, Fillers};
 use crate::sandbox::{self, Plan, rlimits};
-use crate::server::archivist::{Archivist, Files};
+use crate::server::archivist::Archivist;
+use crate::server::audit_log::{self, ArchiveSlots, OpenedAudit};
 use crate::server::census::Census;
 use crate::server::door::Limits;
 use crate::server::error::ServerError;
@@ -50,9 +44,7 @@ use crate::server::signals::MainLoop;
 use crate::server::vault::{self, Vault};
 use crate::server::worker::{Common, Worker};
 use crate::store::journal::Slot;
-use crate::store::{AdminKey, Archive, DataDir, Owner, open_audit_file, quoted, settle_audit_files};
-
-const DAY_SECONDS: u64 = 86_400;
+use crate::store::{AdminKey, DataDir, Owner, quoted};
 
 /// Everything that the threads will need, opened and in its place.
 #[derive(Debug)]
@@ -78,8 +70,7 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
     check_binary()?;
     sandbox::shield()?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-    let inherited = |error: io::Error| ServerError::io("closing inherited descriptors", &error);
-    descriptors::close_inherited(&[]).map_err(inherited)?;
+    close_inherited()?;
     let descriptors_count = rlimits::raise_descriptors()?;
     // The journal's numbers are kept for it; everything that is opened before it is placed lies above all bands.
     let kept = fill(FD_DATA_DIRECTORY_NUMBER + 1)?;
@@ -96,20 +87,12 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
     drop((above, kept));
     let Vault { journal, sealer, opening, authenticator, backup_key, audit_root, unfinished, admin } = vault;
     let Opening { state, checkpoints, loaded, .. } = opening;
-    let placed = journal.into_placed(place_journal);
-    let journal = placed.map_err(|error| ServerError::io("placing the journal", &error))?;
-    let OpenedAudit { workers: audit, mut diary, archivist, start, recent, tips } =
-        open_audit(&data_dir, slots, config, &audit_root, &mut random)?;
-    let body_key = config.audit_body.then(|| audit_root.body_key()).transpose();
-    let body_key = body_key.map_err(|error| ServerError::config(error.to_string()))?.map(Arc::new);
-    drop(audit_root);
-    let now = WallTime::now();
-    diary
-        .stand_at(loaded.head, now)
-        .and_then(|()| diary.reconcile(&unfinished, &loaded.recent, now))
-        .map_err(|_| ServerError::config("the audit log cannot be written: is the disk full?"))?;
-    let placed = descriptors::place(data_dir.into_lock(), FD_OWN_FIRST_NUMBER, FD_OWN_LAST_NUMBER);
-    let lock = placed.map_err(|error| ServerError::io("placing the lock", &error))?;
+    let placing = |error: io::Error| ServerError::io("placing the journal", &error);
+    let journal = journal.into_placed(place_journal).map_err(placing)?;
+    let mut audit = audit_log::open(&data_dir, slots, config, audit_root, &mut random)?;
+    audit.catch_up(&loaded, &unfinished)?;
+    let OpenedAudit { workers: audit, diary, archivist, start, recent, tips, body_key } = audit;
+    let lock = place_lock(data_dir)?;
 
     let (addresses, listeners) = bind_all(config)?;
     let publication = Publication::new(state);
@@ -144,8 +127,7 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
     };
     let opened = open_loops(audit, listeners, &common, &archivist.office, &mut random);
     let (workers, main) = opened.map_err(|error| ServerError::io("opening the event loops", &error))?;
-    let filled = descriptors::fill_below(FD_CONNECTION_FIRST_NUMBER);
-    let fillers = filled.map_err(|error| ServerError::io("reserving descriptor numbers", &error))?;
+    let fillers = fill(FD_CONNECTION_FIRST_NUMBER)?;
     Ok(Prepared {
         plan,
         common,
@@ -200,6 +182,17 @@ fn fill(number: i32) -> Result<Fillers, ServerError> {
     descriptors::fill_below(number).map_err(|error| ServerError::io("reserving descriptor numbers", &error))
 }
 
+fn close_inherited() -> Result<(), ServerError> {
+    let closed = descriptors::close_inherited(&[]);
+    closed.map(|_| ()).map_err(|error| ServerError::io("closing inherited descriptors", &error))
+}
+
+/// Keeps the lock on the data directory out of the bands.
+fn place_lock(data_dir: DataDir) -> Result<OwnedFd, ServerError> {
+    let placed = descriptors::place(data_dir.into_lock(), FD_OWN_FIRST_NUMBER, FD_OWN_LAST_NUMBER);
+    placed.map_err(|error| ServerError::io("placing the lock", &error))
+}
+
 /// Gives a descriptor of the journal the number that the keeper's filter knows.
 fn place_journal(fd: OwnedFd, slot: Slot) -> io::Result<OwnedFd> {
     let number = match slot {
@@ -208,152 +201,6 @@ fn place_journal(fd: OwnedFd, slot: Slot) -> io::Result<OwnedFd> {
         Slot::Directory => FD_DATA_DIRECTORY_NUMBER,
     };
     descriptors::place(fd, number, number)
-}
-
-/// The numbers of the archivist, held until they are used.
-struct ArchiveSlots {
-    directory: OwnedFd,
-    silence: OwnedFd,
-    source: OwnedFd,
-    target: OwnedFd,
-}
-
-impl ArchiveSlots {
-    fn hold() -> Result<Self, ServerError> {
-        let hold = |number| {
-            descriptors::hold(number).map_err(|error| ServerError::io("reserving descriptor numbers", &error))
-        };
-        Ok(Self {
-            directory: hold(FD_AUDIT_DIRECTORY_NUMBER)?,
-            silence: hold(FD_ARCHIVE_SILENCE_NUMBER)?,
-            source: hold(FD_ARCHIVE_SOURCE_NUMBER)?,
-            target: hold(FD_ARCHIVE_TARGET_NUMBER)?,
-        })
-    }
-
-    fn open(self, data_dir: &DataDir) -> io::Result<Archive> {
-        let Self { mut directory, silence, source, target } = self;
-        descriptors::replace(data_dir.audit_directory(), &mut directory)?;
-        Ok(Archive::new(directory, silence, source, target))
-    }
-}
-
-/// The audit streams of this start.
-struct OpenedAudit {
-    workers: Vec<Outlets>,
-    diary: Diary,
-    archivist: Archivist,
-    start: Start,
-    /// Where the last lines can be read again.
-    recent: Arc<Recent>,
-    /// How far each stream has come that has a file.
-    tips: Vec<(Who, Arc<Tip>)>,
-}
-
-/// Opens what the lines of each worker and, last, of the keeper go to, under names that no other start uses. Where that is a
-/// file, its successor too.
-fn open_audit(
-    data_dir: &DataDir,
-    slots: ArchiveSlots,
-    config: &Config,
-    root: &Root,
-    random: &mut Generator,
-) -> Result<OpenedAudit, ServerError> {
-    let failed = |error: io::Error| ServerError::io("opening the audit log", &error);
-    let no_entropy = |error: crypto::Error| ServerError::config(error.to_string());
-    let random_part = random.array::<4>(Moment::now()).map_err(no_entropy)?;
-    let start = Start { seconds: WallTime::now().as_secs(), random: u32::from_be_bytes(random_part) };
-    let earlier = settle_audit_files(data_dir).map_err(failed)?;
-    let office = Arc::new(Office::new(config.workers + 1));
-    let pipe = open_pipe(config)?;
-    let mut streams = Vec::with_capacity(config.workers + 1);
-    let recent = Recent::new(&start.to_string());
-    let mut tips = Vec::with_capacity(config.workers + 1);
-    let chain = |stream: Stream| root.chain(&stream.to_string()).map_err(io::Error::other);
-    let mut open = |index: usize, who: Who| {
-        let stream = Stream { start, who };
-        let file = config.audit_sink.has_file().then(|| open_stream(data_dir, index, stream)).transpose()?;
-        let mut sink = None;
-        if let Some(files) = &file {
-            let rotate_bytes = config.audit_rotate_bytes;
-            let succession = Succession { office: Arc::clone(&office), stream: index, rotate_bytes };
-            let (name, chain) = (stream.to_string(), chain(stream)?);
-            tips.push((who, chain.tip()));
-            sink = Some(Sink::with_parts(Arc::clone(&files.current), &name, chain, succession));
-        }
-        streams.extend(file);
-        let piped = pipe.clone().map(|pipe| {
-            // A chain of its own: what one sink could not take the other may have taken.
-            Ok::<_, io::Error>(Piped::new(pipe, Batch::new(&stream.to_string(), chain(stream)?)))
-        });
-        let piped = piped.transpose()?;
-        let syncing = match who {
-            _ if !config.audit_synced => Syncing::Written,
-            Who::Worker(_) => Syncing::Asked(Arc::clone(&office), index),
-            Who::Keeper => Syncing::Own,
-        };
-        Ok(Outlets::new(sink, piped, syncing).remembered_by(Arc::clone(&recent)))
-    };
-    let workers: io::Result<Vec<_>> =
-        (0..config.workers).zip(0..).map(|(index, number)| open(index, Who::Worker(number))).collect();
-    let workers = workers.map_err(failed)?;
-    let sink = open(config.workers, Who::Keeper).map_err(failed)?;
-    // Room for what is written now comes before room for what follows.
-    for (index, files) in streams.iter_mut().enumerate() {
-        open_successor(data_dir, files).map_err(failed)?;
-        if let Some(next) = &files.next {
-            office.tell_ready(index, Arc::clone(next));
-        }
-    }
-    let first_id = random.array::<8>(Moment::now()).map_err(no_entropy)?;
-    let archivist = Archivist {
-        office: Arc::clone(&office),
-        archive: slots.open(data_dir).map_err(failed)?,
-        streams,
-        catalogue: Catalogue::new(start, earlier),
-        policy: Policy {
-            retention_seconds: config.audit_retention_days * DAY_SECONDS,
-            max_bytes: config.audit_max_bytes,
-            compress: config.audit_compress,
-        },
-    };
-    let diary = Diary::new(sink, u64::from_be_bytes(first_id)).with_office(office);
-    Ok(OpenedAudit { workers, diary, archivist, start, recent, tips })
-}
-
-/// Standard output, if audit lines go there.
-fn open_pipe(config: &Config) -> Result<Option<Arc<Pipe>>, ServerError> {
-    let pipe = config.audit_sink.has_stdout().then(Pipe::standard).transpose();
-    pipe.map_err(|error| {
-        ServerError::config(format!(
-            "--audit-sink: standard output cannot take audit lines ({error}): give it a pipe or a file"
-        ))
-    })
-}
-
-/// Opens the first part of a stream and gives it its number; the number of its successor is held.
-fn open_stream(data_dir: &DataDir, index: usize, stream: Stream) -> io::Result<Files> {
-    let offset = i32::try_from(index).map_err(io::Error::other)?;
-    let first = FD_AUDIT_FIRST_NUMBER + offset;
-    let current = descriptors::place(open_audit_file(data_dir, stream.part(1))?, first, first)?;
-    let vacant = descriptors::hold(FD_AUDIT_NEXT_FIRST_NUMBER + offset)?;
-    let (current, vacant) = (Arc::new(File::from(current)), Some(File::from(vacant)));
-    Ok(Files { stream, part: 1, current, next: None, vacant })
-}
-
-/// Opens the second part of a stream in its place. Where there is no room for it, the archivist makes it later.
-fn open_successor(data_dir: &DataDir, files: &mut Files) -> io::Result<()> {
-    let Some(vacant) = files.vacant.take() else { return Ok(()) };
-    let mut place = OwnedFd::from(vacant);
-    let made = open_audit_file(data_dir, files.stream.part(2));
-    match made.and_then(|made| descriptors::replace(made.as_fd(), &mut place)) {
-        Ok(()) => files.next = Some(Arc::new(File::from(place))),
-        Err(error) if [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded].contains(&error.kind()) => {
-            files.vacant = Some(File::from(place));
-        }
-        Err(error) => return Err(error),
-    }
-    Ok(())
 }
 
 type Listeners = Vec<Vec<mio::net::TcpListener>>;
