@@ -92,7 +92,7 @@ fn what_was_written_passes_over_kills_stops_and_new_roots() {
     site.use_key(&server, "second", 10);
     assert_eq!(server.stop().code, Some(0));
     let said = site.verify(&[]).must_be(0).out().to_owned();
-    assert_eq!(said.matches(", to its end").count(), 3, "{said}");
+    assert_eq!(said.matches(", to its end").count(), 4, "the streams of this start, and that of init: {said}");
     site.place.run("store rotate-root", &["--admin-key-file", "new-admin.key"]).must_be(0);
     let rotated = site.verify(&[]).must_be(0).out().to_owned();
     assert_eq!(rotated, said, "what was written under the old root is verified as before");
@@ -144,11 +144,20 @@ fn whatever_is_done_to_a_file_is_found_and_where() {
     let mut torn = written[..21].to_vec();
     torn[20].truncate(30);
     refuse(&torn, 1, &["the stream ends with 20", "it was cut off"]);
+    // Its successor is there, and empty.
+    refuse(&[], 1, &["the stream ends with 0", "it was cut off"]);
     fs::remove_file(&path).unwrap();
-    let stream = shown.strip_suffix(".jsonl").unwrap();
+    assert!(site.verify(&[]).must_be(1).out().contains("the stream ends with 0"));
+    let stream = shown.strip_suffix("-0001.jsonl").unwrap();
+    let successor = path.with_file_name(format!("{stream}-0002.jsonl"));
+    assert_eq!(fs::read(&successor).unwrap(), b"");
+    fs::remove_file(&successor).unwrap();
     let missing = site.verify(&[]);
-    assert!(missing.must_be(1).out().contains(": no file of it is there"), "{}", missing.out());
-    assert!(missing.out().contains(stream.get(..20).unwrap()));
+    assert!(
+        missing.must_be(1).out().contains(&format!("{stream}: no file of it is there")),
+        "{}",
+        missing.out()
+    );
     fs::write(&path, &whole).unwrap();
     site.verify(&[]).must_be(0);
 }

@@ -61,6 +61,8 @@ pub struct Errands {
     pub of: Vec<Errand>,
     /// Whether it is time to look at what has become old, and at the room that is left.
     pub tick: bool,
+    /// Whether what was to be removed may be, once the keeper has answered.
+    pub noted: Option<bool>,
 }
 
 /// Where both sides meet.
@@ -77,6 +79,7 @@ struct Asked {
     /// For each stream.
     of: Vec<Wish>,
     tick: bool,
+    noted: Option<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -101,7 +104,7 @@ impl Office {
         let wishes = (0..streams).map(|_| Wish::default()).collect();
         Self {
             streams: (0..streams).map(|_| Stream::default()).collect(),
-            asked: Mutex::new(Asked { of: wishes, tick: false }),
+            asked: Mutex::new(Asked { of: wishes, tick: false, noted: None }),
             arrived: Condvar::new(),
             removed: Mutex::default(),
         }
@@ -183,6 +186,12 @@ impl Office {
         self.arrived.notify_one();
     }
 
+    /// Answers whether what is to be removed may be: the store has taken it, or has not.
+    pub fn tell_noted(&self, may: bool) {
+        lock(&self.asked).noted = Some(may);
+        self.arrived.notify_one();
+    }
+
     /// What the archivist has to do; waits until there is something.
     #[must_use]
     pub fn next(&self) -> Errands {
@@ -245,8 +254,9 @@ impl Asked {
             let Wish { retired, sync } = mem::take(wish);
             (retired.is_some() || sync.is_some()).then_some(Errand { stream, retired, sync })
         });
-        let errands = Errands { of: of.collect(), tick: mem::take(&mut self.tick) };
-        (errands.tick || !errands.of.is_empty()).then_some(errands)
+        let (of, tick, noted) = (of.collect(), mem::take(&mut self.tick), self.noted.take());
+        let errands = Errands { of, tick, noted };
+        (errands.tick || errands.noted.is_some() || !errands.of.is_empty()).then_some(errands)
     }
 }
 

@@ -13,8 +13,10 @@ use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use rustix::fs::{Mode, OFlags};
 
+use crate::audit::chain::{self, Mark};
+use crate::audit::member;
 use crate::audit::name::COMPRESSED_SUFFIX;
-use crate::limits::{AUDIT_COMPRESS_PIECE_BYTES, AUDIT_REPLAY_PIECE_BYTES};
+use crate::limits::{AUDIT_COMPRESS_PIECE_BYTES, AUDIT_LINE_MAX_BYTES, AUDIT_REPLAY_PIECE_BYTES};
 
 /// Opens an audit file to read its lines; its name says whether it is compressed.
 ///
@@ -37,8 +39,29 @@ pub fn open(path: &Path) -> io::Result<Box<dyn BufRead>> {
 /// # Errors
 /// What reading says, and a file that is damaged.
 pub fn tail(compressed: impl Read, budget: u64) -> io::Result<Vec<u8>> {
-    let budget = usize::try_from(budget).unwrap_or(usize::MAX);
-    let mut reader = GzDecoder::new(compressed);
+    end(&mut GzDecoder::new(compressed), usize::try_from(budget).unwrap_or(usize::MAX))
+}
+
+/// Where the stream stood at the end of a part; nothing if it has no line with a mac.
+///
+/// # Errors
+/// What reading says, and a file that is damaged.
+pub fn last_mark(mut part: impl Read, compressed: bool) -> io::Result<Option<Mark>> {
+    // A whole line, and what a crash may have left of one behind it.
+    let budget = 2 * (AUDIT_LINE_MAX_BYTES + 1);
+    let bytes =
+        if compressed { end(&mut GzDecoder::new(part), budget) } else { end(&mut part, budget) }?;
+    let whole = bytes.rsplitn(2, |byte| *byte == b'\n').nth(1).unwrap_or_default();
+    Ok(whole.rsplit(|byte| *byte == b'\n').next().and_then(mark))
+}
+
+fn mark(line: &[u8]) -> Option<Mark> {
+    let (covered, _, mac) = chain::split(line)?;
+    Some(Mark { seq: member::number(covered, b"{\"seq\":")?, mac })
+}
+
+/// The last `budget` bytes of what `reader` has.
+fn end(reader: &mut dyn Read, budget: usize) -> io::Result<Vec<u8>> {
     let mut piece = vec![0; AUDIT_COMPRESS_PIECE_BYTES];
     let mut kept = VecDeque::new();
     loop {
@@ -127,6 +150,23 @@ mod tests {
         assert_eq!(open(&plain).unwrap().lines().count(), 3);
         std::fs::remove_file(&path).unwrap();
         std::fs::remove_file(&plain).unwrap();
+    }
+
+    #[test]
+    fn where_a_part_ends_is_read_from_its_last_whole_line() {
+        let line = |seq: u32, mac: &str| format!("{{\"seq\":{seq},\"prev\":\"{mac}\",\"mac\":\"{mac}\"}}\n");
+        let (one, two) = ("01".repeat(16), "02".repeat(16));
+        let whole = [line(1, &one), line(2, &two)].concat().into_bytes();
+        let torn = [&*whole, b"{\"seq\":3,\"ts"].concat();
+        let expected = Some(Mark { seq: 2, mac: [2; 16] });
+        for bytes in [whole, torn] {
+            assert_eq!(last_mark(&*bytes, false).unwrap(), expected);
+            assert_eq!(last_mark(&*compressed(&bytes), true).unwrap(), expected);
+        }
+        for none in [&b""[..], b"{\"seq\":3,\"ts", b"{\"seq\":3}\n", b"\n"] {
+            assert_eq!(last_mark(none, false).unwrap(), None);
+        }
+        assert!(last_mark(&b"no gzip"[..], true).is_err());
     }
 
     #[test]

@@ -60,6 +60,12 @@ impl Catalogue {
         self.parts.retain(|part| part.name != name);
     }
 
+    /// Whether nothing but `name` is left of its stream.
+    #[must_use]
+    pub fn is_last(&self, name: StreamName) -> bool {
+        !self.parts.iter().any(|part| part.name != name && part.name.stream() == name.stream())
+    }
+
     /// Notes that a part was compressed to so many bytes.
     pub fn compressed(&mut self, name: StreamName, bytes: u64) {
         if let Some(part) = self.parts.iter_mut().find(|part| part.name == name) {

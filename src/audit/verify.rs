@@ -131,9 +131,11 @@ impl<'a> Verifier<'a> {
     /// # Errors
     /// What reading returns.
     pub fn read(&mut self, part: &mut dyn BufRead, tell: &mut dyn FnMut(Finding)) -> io::Result<()> {
-        // What a crash left at the end of a part is its end, unless there is another part.
-        let torn = core::mem::take(&mut self.torn_bytes);
-        if torn > 0 {
+        // A successor that nothing was written to changes nothing: what a crash left is still the end.
+        if part.fill_buf()?.is_empty() {
+            return Ok(());
+        }
+        if core::mem::take(&mut self.torn_bytes) > 0 {
             self.tell(None, Flaw::Form, tell);
         }
         self.at = (1, 0);
@@ -497,6 +499,14 @@ mod tests {
         torn[7].truncate(20);
         let (findings, verified) = verify(torn.clone(), false);
         assert_eq!((findings, verified.torn_bytes), (vec![], 20), "a crash may have left it");
+        let with = |next: Vec<Vec<u8>>| verify_with(&[torn.clone(), next], &roots(), Some((known, false)));
+        let (findings, verified) = with(vec![]);
+        assert_eq!(
+            (findings, verified.torn_bytes),
+            (vec![], 20),
+            "nor does a successor that was made before"
+        );
+        assert_eq!(with(vec![all[7].clone()]).0[0].flaw, Flaw::Form, "there was more to come");
         assert_eq!(verify(torn.clone(), true).0[0].flaw, Flaw::Torn);
         torn.truncate(7);
         torn[6].truncate(20);

@@ -155,7 +155,7 @@ fn summary(verified: &Verified, good: bool, gave_up: bool, ended: bool) -> Strin
         format!("not as it was written; {lines} lines are right")
     };
     match proved {
-        Some(_) if ended => said.push_str(", to its end"),
+        Some(_) if ended && good => said.push_str(", to its end"),
         Some(proved) if last > proved => {
             said.push_str(&format!("; whether any was cut off after {proved} cannot be proved"));
         }

@@ -2,8 +2,9 @@
 //! what is old, and looks at the room that is left.
 //!
 //! Owns the audit directory ([`Archive`]) and the list of old parts. Invariants: the thread is confined to that directory
-//! and locked in before it does anything; whoever waits for a sync waits for one piece of a compression at most; a part is
-//! removed before that is told, so that nothing is told that was not done; what fails is told once, and tried again.
+//! and locked in before it does anything; whoever waits for a sync waits for one piece of a compression, or the reading of one
+//! part, at most; a part is removed once the store has noted it and before that is told, so that nothing looks cut off
+//! and nothing is told that was not done; what fails is told once, and tried again.
 
 use std::fs::File;
 use std::io;
@@ -14,6 +15,7 @@ use crate::audit::retention::{Catalogue, Part, Policy};
 use crate::audit::{Office, Stream};
 use crate::clock::{Moment, WallTime};
 use crate::console::{self, Level};
+use crate::keeper::{Keeper, Removal};
 use crate::limits::{
     AUDIT_LOW_ROOM_BYTES, AUDIT_LOW_ROOM_PERCENT, AUDIT_ROUND_MILLIS, AUDIT_SETTLED_SECONDS,
 };
@@ -50,6 +52,9 @@ struct Desk {
     archivist: Archivist,
     shared: Arc<Shared>,
     compressing: Option<Compressing>,
+    keeper: Arc<Keeper>,
+    /// The part that the keeper is noting.
+    removing: Option<Part>,
     compress_not_before: Moment,
     round_not_before: Moment,
     low: bool,
@@ -59,7 +64,7 @@ struct Desk {
 
 impl Archivist {
     /// The body of the thread.
-    pub(super) fn run(self, shared: &Arc<Shared>) -> ! {
+    pub(super) fn run(self, shared: &Arc<Shared>, keeper: Arc<Keeper>) -> ! {
         let locked = self.lock_in();
         let ready = locked.is_ok();
         shared.arrive(locked.map_err(|failure| failure.to_string()));
@@ -67,6 +72,8 @@ impl Archivist {
             archivist: self,
             shared: Arc::clone(shared),
             compressing: None,
+            keeper,
+            removing: None,
             compress_not_before: Moment::default(),
             round_not_before: Moment::default(),
             low: false,
@@ -95,8 +102,19 @@ impl Desk {
             Some(_) => self.archivist.office.look().unwrap_or_default(),
             None => self.archivist.office.next(),
         };
-        let Errands { of, tick } = errands;
+        let Errands { of, tick, noted } = errands;
         of.into_iter().for_each(|errand| self.carry_out(errand));
+        if let Some((may, part)) = noted.and_then(|may| Some((may, self.removing.take()?))) {
+            if may {
+                self.remove(part);
+                self.remove_old(WallTime::now());
+            } else {
+                console::log(
+                    Level::Warn,
+                    format_args!("audit log: no file is removed, since the store cannot note it"),
+                );
+            }
+        }
         if tick {
             self.tick(Moment::now(), WallTime::now());
         }
@@ -188,29 +206,42 @@ impl Desk {
         }
     }
 
+    /// Removes what is to be removed, or asks the keeper to note the first of it.
     fn remove_old(&mut self, now: WallTime) {
-        let Archivist { office, archive, catalogue, policy, .. } = &mut self.archivist;
-        while let Some(part) = catalogue.to_remove(*policy, office.length(), now) {
-            // What is being compressed is removed the next time.
-            if self.compressing.as_ref().is_some_and(|of| of.part == part.name) {
-                return;
+        // What is compressed is read through the same number: then it is the turn of this afterwards.
+        while self.removing.is_none() && self.compressing.is_none() {
+            let Archivist { office, archive, catalogue, policy, .. } = &mut self.archivist;
+            let Some(part) = catalogue.to_remove(*policy, office.length(), now) else { return };
+            // What cannot be read tells nothing, and need not be kept for that.
+            let through = archive.last_mark(part.name, part.compressed).ok().flatten();
+            let is_all = catalogue.is_last(part.name);
+            if through.is_none() && !is_all {
+                self.remove(part);
+                continue;
             }
-            catalogue.forget(part.name);
-            let file = audit_file_name(part.name, part.compressed);
-            match archive.remove(part.name, part.compressed) {
-                Ok(()) => {
-                    office.note_removed(part.name);
-                    console::log(
-                        Level::Info,
-                        format_args!(
-                            "audit log: {file} was removed (--audit-retention-days, --audit-max-bytes)"
-                        ),
-                    );
-                }
-                // The next start tries again.
-                Err(error) => {
-                    console::log(Level::Warn, format_args!("audit log: {file} cannot be removed: {error}"));
-                }
+            self.removing = Some(part);
+            let removal =
+                Removal { stream: part.name.stream(), through: through.unwrap_or_default(), is_all };
+            let office = Arc::clone(office);
+            self.keeper.note_removed(vec![removal], Box::new(move |may| office.tell_noted(may)));
+        }
+    }
+
+    fn remove(&mut self, part: Part) {
+        let Archivist { office, archive, catalogue, .. } = &mut self.archivist;
+        catalogue.forget(part.name);
+        let file = audit_file_name(part.name, part.compressed);
+        match archive.remove(part.name, part.compressed) {
+            Ok(()) => {
+                office.note_removed(part.name);
+                console::log(
+                    Level::Info,
+                    format_args!("audit log: {file} was removed (--audit-retention-days, --audit-max-bytes)"),
+                );
+            }
+            // The next start tries again.
+            Err(error) => {
+                console::log(Level::Warn, format_args!("audit log: {file} cannot be removed: {error}"));
             }
         }
     }
@@ -236,7 +267,9 @@ impl Desk {
 
     fn begin_compressing(&mut self, now: WallTime) {
         let Archivist { archive, catalogue, policy, .. } = &mut self.archivist;
-        let Some(part) = catalogue.to_compress(*policy, now) else { return };
+        let removing = self.removing.map(|part| part.name);
+        let wanted = catalogue.to_compress(*policy, now).filter(|part| removing != Some(part.name));
+        let Some(part) = wanted else { return };
         match archive.begin(part.name) {
             Ok(begun) => self.compressing = Some(begun),
             Err(error) => self.compress_later(&audit_file_name(part.name, false), &error),
@@ -251,7 +284,9 @@ impl Desk {
             Ok(Ok(more)) => self.compressing = Some(more),
             Ok(Err(bytes)) => {
                 self.archivist.catalogue.compressed(part, bytes);
-                self.begin_compressing(WallTime::now());
+                let now = WallTime::now();
+                self.remove_old(now);
+                self.begin_compressing(now);
             }
             Err(error) => self.compress_later(&audit_file_name(part, false), &error),
         }

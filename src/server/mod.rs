@@ -83,7 +83,8 @@ fn start_threads(prepared: &mut Prepared) -> Result<usize, ServerError> {
     let archivist =
         prepared.archivist.take().ok_or_else(|| ServerError::defect("the archivist was started twice"))?;
     let shared = Arc::clone(&prepared.common.shared);
-    spawn("archivist", ARCHIVIST_STACK_BYTES, move || archivist.run(&shared))?;
+    let keeper = Arc::clone(&prepared.common.keeper);
+    spawn("archivist", ARCHIVIST_STACK_BYTES, move || archivist.run(&shared, keeper))?;
     for worker in workers {
         let common = prepared.common.clone();
         let name = format!("worker-{}", worker.index);

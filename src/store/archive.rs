@@ -6,7 +6,7 @@
 //! nothing else is done with the number that it was opened under.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags};
@@ -14,7 +14,8 @@ use rustix::io::{DupFlags, Errno, dup3};
 
 use super::audit_file::audit_file_name;
 use crate::audit::StreamName;
-use crate::audit::part::Compressor;
+use crate::audit::chain::Mark;
+use crate::audit::part::{Compressor, last_mark};
 use crate::limits::{AUDIT_COMPRESS_PIECE_BYTES, AUDIT_PREALLOCATED_BYTES};
 
 /// Everything that is made here is for its owner only.
@@ -113,10 +114,7 @@ impl Archive {
     /// # Errors
     /// What the system says; nothing was begun then.
     pub fn begin(&mut self, part: StreamName) -> io::Result<Compressing> {
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let name = audit_file_name(part, false);
-        let source = rustix::fs::openat(&self.directory, name, flags, Mode::empty())?;
-        dup3(&source, &mut self.source, DupFlags::CLOEXEC)?;
+        self.open_source(part, false)?;
         let begun = self.create(part, true).and_then(|made| dup3(&made, &mut self.target, DupFlags::CLOEXEC));
         if let Err(errno) = begun {
             self.give_up();
@@ -124,6 +122,25 @@ impl Archive {
         }
         let (compressor, piece) = (Compressor::new(), vec![0; AUDIT_COMPRESS_PIECE_BYTES]);
         Ok(Compressing { part, compressor, written: 0, piece })
+    }
+
+    /// Where the stream stood at the end of a part; nothing if it has no line with a mac. To be called while nothing is being
+    /// compressed.
+    ///
+    /// # Errors
+    /// What the system says, and a compressed part that is damaged.
+    pub fn last_mark(&mut self, part: StreamName, compressed: bool) -> io::Result<Option<Mark>> {
+        self.open_source(part, compressed)?;
+        let mark = last_mark(Source(&self.source), compressed);
+        self.give_up();
+        mark
+    }
+
+    fn open_source(&mut self, part: StreamName, compressed: bool) -> io::Result<()> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let name = audit_file_name(part, compressed);
+        let source = rustix::fs::openat(&self.directory, name, flags, Mode::empty())?;
+        Ok(dup3(&source, &mut self.source, DupFlags::CLOEXEC)?)
     }
 
     /// Compresses one more piece. Returns it while there is more to do, or the length of what the part was compressed to
@@ -150,7 +167,7 @@ impl Archive {
     }
 
     fn compress_piece(&self, of: &mut Compressing) -> io::Result<bool> {
-        let read = retry(|| rustix::io::read(&self.source, &mut *of.piece))?;
+        let read = Source(&self.source).read(&mut of.piece)?;
         let packed = of.compressor.take(of.piece.get(..read).unwrap_or_default())?;
         self.write(&packed, &mut of.written)?;
         Ok(read > 0)
@@ -205,6 +222,15 @@ impl Archive {
 
     fn sync_names(&self) -> Result<(), Errno> {
         rustix::fs::fsync(&self.directory)
+    }
+}
+
+/// Reads the part whose number is held for it.
+struct Source<'a>(&'a OwnedFd);
+
+impl Read for Source<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        Ok(retry(|| rustix::io::read(self.0, &mut *into))?)
     }
 }
 

@@ -128,7 +128,7 @@ fn refusals_stand_in_the_audit_log_without_the_credential() {
     let line = text.lines().find(|line| line.contains(&id)).unwrap_or("no line");
     let event: serde_json::Value = serde_json::from_str(line).expect("a JSON line");
     assert_eq!((&event["event"], &event["outcome"]), (&"key.list".into(), &"failure".into()));
-    assert_eq!((&event["status"], &event["code"]), (&401.into(), &"credential_invalid".into()));
+    assert_eq!((&event["status"], &event["code"]), (&401.into(), &"credential_unknown".into()));
     assert!(event.get("principal").is_none(), "{event}");
     assert!(!text.contains(wrong) && !text.contains(server.key()), "no credential in the log");
 }
