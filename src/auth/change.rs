@@ -11,7 +11,7 @@ use crate::auth::directory::Directory;
 use crate::auth::entry::{ApiKey, Generation, Previous, SALT_BYTES, Terms, Usage};
 use crate::clock::WallTime;
 use crate::limits::{API_KEY_OVERLAP_MAX_SECONDS, API_KEYS_MAX_COUNT, TIME_MAX_MILLIS};
-use crate::model::{ApiKeyId, Grants};
+use crate::model::{ApiKeyId, Grants, Permission};
 use crate::network::Network;
 use crate::quota::Rate;
 
@@ -323,7 +323,8 @@ enum Rights {
 impl Rights {
     fn of(directory: &Directory, actor: Actor, now: WallTime) -> Result<Self, ChangeError> {
         let Some(id) = actor else { return Ok(Self::Operator) };
-        let key = directory.get(id).filter(|key| key.is_live(now)).ok_or(ChangeError::NotCovered)?;
+        let may = |key: &&Arc<ApiKey>| key.is_live(now) && key.terms.grants.may(Permission::AuthManage);
+        let key = directory.get(id).filter(may).ok_or(ChangeError::NotCovered)?;
         Ok(Self::Key(Arc::clone(key)))
     }
 
@@ -355,7 +356,6 @@ impl Rights {
 mod tests {
     use super::*;
     use crate::auth::entry::{DIGEST_BYTES, TOKEN_SECRET_BYTES};
-    use crate::model::Permission;
     use crate::secret::Secret;
     use proptest::prelude::*;
 
@@ -441,6 +441,9 @@ mod tests {
             configure(manager, 1, scopes(&["encrypt:a*"])),
             Change::Revoke { by: manager, id: id(1) },
             Change::Revoke { by: Some(id(8)), id: id(3) },
+            // Who asks may have lost the permission since he was let in.
+            create(Some(id(3)), 9, terms(&["encrypt:a-1"])),
+            rotate(Some(id(3)), 3, 2, 0),
         ] {
             assert_eq!(refused(&directory, &change), Some(ChangeError::NotCovered), "{change:?}");
         }
