@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use crate::api::change::{Change, ChangeError, Outcome as ChangeOutcome};
+use crate::api::change::{Change, ChangeError, Outcome as ChangeOutcome, Target};
 use crate::api::route::{self, Found, Route, Serving};
-use crate::api::{Answer, Call, Rejection, Subject, Tools, Verdict};
+use crate::api::{Answer, Call, FORBIDDEN, Rejection, Subject, Tools, Verdict};
 use crate::audit::line::{Event, Outcome, Request as AuditedRequest};
 use crate::audit::{Outlets, Recent};
 use crate::auth::Authenticator;
@@ -333,9 +333,17 @@ impl App {
         };
         self.append(name, Outcome::Attempt, None, about());
         self.turn.committed().await.map_err(|_| AUDIT_FAILED)?;
-        let committed = match self.keeper.submit(change, arrival.id) {
-            Ok(pending) => pending.await,
-            Err(error) => Committed::refused(error),
+        let submitted =
+            self.judge_again(route, arrival, principal, &target, || self.keeper.submit(change, arrival.id));
+        let committed = match submitted {
+            Ok(Ok(pending)) => pending.await,
+            Ok(Err(error)) => Committed::refused(error),
+            Err(rejection) => {
+                if route.event != Some(name) {
+                    self.append_change(name, Outcome::Failure, Some(rejection.code()), None, about());
+                }
+                return Err(rejection);
+            }
         };
         if route.event != Some(name) {
             // A rotation that an encryption needs is not what the encryption's line tells of: it has its own.
@@ -344,6 +352,27 @@ impl App {
             self.append_change(name, outcome, code, committed.head, about());
         }
         Ok(committed)
+    }
+
+    /// Does `work` if who asks may still have `target` changed: a right that was taken away while the attempt was told holds
+    /// for the change. The look lasts as long as the work, so that whoever takes a right away waits for it.
+    fn judge_again<R>(
+        &self,
+        route: &Route,
+        arrival: &Arrival<'_>,
+        principal: Option<&Principal>,
+        target: &Target,
+        work: impl FnOnce() -> R,
+    ) -> Result<R, Rejection> {
+        let look = self.view.enter();
+        let judged = self.authorise(route, &look.callers, arrival, principal)?;
+        let named = route.permission().zip(target.key());
+        if let (Some(authority), Some((permission, key))) = (judged, named)
+            && !authority.may_key(permission, key)
+        {
+            return Err(FORBIDDEN.into());
+        }
+        Ok(work())
     }
 
     /// Waits until no worker acts on what was before `epoch`: only then is a change answered that takes a right away.
