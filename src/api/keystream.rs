@@ -233,6 +233,7 @@ mod tests {
             ring: &Ring::default(),
             callers: &Directory::default(),
             authenticator: &Authenticator::new(&[0; 32], "", ""),
+            default_rate: None,
             kept: &mut None,
             tools: &mut tools,
             recent: &Recent::new("s"),

@@ -56,6 +56,7 @@ use crate::http::status::Status;
 use crate::keyring::{self, Key, Ring};
 use crate::limits::{ASSOCIATED_DATA_MAX_BYTES, CONTEXT_MAX_BYTES, KEY_BYTES};
 use crate::model::{ApiKeyId, Health, KeyName, Permission, Principal};
+use crate::quota::Rate;
 use crate::secret::Secret;
 
 /// What a worker lends to its handlers, one after the other.
@@ -169,6 +170,8 @@ pub struct Call<'a> {
     pub callers: &'a Directory,
     /// Checks credentials, and knows of what new ones are made.
     pub authenticator: &'a Authenticator,
+    /// How often an API key may ask that has no rate of its own, if that is limited.
+    pub default_rate: Option<Rate>,
     /// The text of an API key that was drawn for the change that this handler asked for.
     pub kept: &'a mut Option<Zeroizing<String>>,
     /// The worker's tools.

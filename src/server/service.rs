@@ -292,6 +292,7 @@ impl App {
             ring: &look.ring,
             callers: &look.callers,
             authenticator: &self.authenticator,
+            default_rate: self.limits.rate,
             kept,
             tools: &mut self.tools.borrow_mut(),
             recent: &self.recent,

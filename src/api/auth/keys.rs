@@ -14,7 +14,7 @@ use crate::api::body::{Object, Text, present, read};
 use crate::api::change::ChangeError as AnyError;
 use crate::api::keys::configure::require_patch;
 use crate::api::keys::{read as pages, require_json, require_nothing};
-use crate::api::{Answer, Call, Rejection, reply_json};
+use crate::api::{Answer, Call, FORBIDDEN, Rejection, reply_json};
 use crate::auth::entry::{SALT_BYTES, TOKEN_SECRET_BYTES};
 use crate::auth::{ApiKey, Change, ChangeError, Generation, Outcome, Terms, TermsChange, api_key};
 use crate::clock::WallTime;
@@ -182,6 +182,7 @@ pub fn create(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
             networks,
         }
     };
+    require_rate(call, terms.rate)?;
     let now = call.now;
     let text = api_key::generate(|bytes| call.tools.draw(now, bytes))?;
     let mut salt = [0; SALT_BYTES];
@@ -215,6 +216,7 @@ pub fn configure(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
         rate: body.rate_limit.map(|rate| rate.map(|Object(rate)| rate.rate()).transpose()).transpose()?,
         networks: body.allowed_networks.as_deref().map(networks).transpose()?,
     };
+    require_rate(call, terms.rate.flatten())?;
     Ok(Change::Configure { by: Some(by), id, terms: Box::new(terms) }.into())
 }
 
@@ -283,6 +285,17 @@ fn end(
 pub(super) fn manager(call: &Call<'_>) -> Result<ApiKeyId, Rejection> {
     let principal = call.principal.filter(|principal| principal.token.is_none()).ok_or(KEY_REQUIRED)?;
     Ok(principal.key)
+}
+
+/// Whoever has no rate of his own has the server's, and gives out no higher one; any other is judged with the change.
+fn require_rate(call: &Call<'_>, wanted: Option<Rate>) -> Result<(), Rejection> {
+    let (Some(authority), Some(own), Some(wanted)) = (call.authority, call.default_rate, wanted) else {
+        return Ok(());
+    };
+    let terms = &authority.key.terms;
+    let oftener = wanted.per_second() > own.per_second() || wanted.burst() > own.burst();
+    let refused = oftener && terms.rate.is_none() && !terms.grants.is_admin();
+    if refused { Err(FORBIDDEN.into()) } else { Ok(()) }
 }
 
 /// The key that the path names.
