@@ -23,7 +23,7 @@ use crate::http::service::{Cut, Exchange, Gathered, Opening, Piece, Service as _
 use crate::http::status::Status;
 use crate::keeper::State;
 use crate::limits::{
-    HEAD_MAX_BYTES, LEASE_CLASSES_BYTES, STREAM_PREFIX_MAX_BYTES, STREAM_RECHECK_MILLIS,
+    HEAD_MAX_BYTES, LEASE_CLASSES_BYTES, RATE_UNIT_BYTES, STREAM_PREFIX_MAX_BYTES, STREAM_RECHECK_MILLIS,
     STREAM_SUFFIX_MAX_BYTES,
 };
 use crate::model::Principal;
@@ -192,9 +192,9 @@ impl<'a> Run<'a> {
         loop {
             let last = self.gather(exchange, step + 1).await? == Gathered::Last;
             // The look lasts until the chunk is done: whoever takes the right away is not answered in between.
-            let look = self.recheck(exchange)?;
+            let taken = if last { exchange.gathered().len() } else { step };
+            let look = self.recheck(exchange, taken)?;
             let gathered = exchange.gathered();
-            let taken = if last { gathered.len() } else { step };
             let (sent, tag) = cipher.turn(gathered.get_mut(..taken).unwrap_or_default(), last)?;
             drop(look);
             let piece = Piece { taken, sent, suffix: tag.as_ref().map_or(&[], <[u8; TAG_BYTES]>::as_slice) };
@@ -208,7 +208,7 @@ impl<'a> Run<'a> {
                 self.bytes.written += leaving;
                 self.tell(exchange, Outcome::Success, None).await.map_err(|_| Stop::Untold)?;
                 // It may have gone out of use while its end was told.
-                self.recheck(exchange).inspect_err(|_| self.bytes = before)?;
+                self.recheck(exchange, 0).inspect_err(|_| self.bytes = before)?;
                 self.left = true;
                 return Ok(exchange.finish(piece).await?);
             }
@@ -222,7 +222,7 @@ impl<'a> Run<'a> {
     async fn begin(&mut self, exchange: &mut impl Exchange, prefix: &[u8]) -> Result<(), Stop> {
         let told = self.tell(exchange, Outcome::Begin, None).await;
         told.map_err(|_| Rejection::from(AUDIT_FAILED))?;
-        self.recheck(exchange)?;
+        self.recheck(exchange, 0)?;
         let length = exchange.length().and_then(match self.direction {
             Direction::Encrypt => sealed_len,
             Direction::Decrypt => opened_len,
@@ -244,14 +244,15 @@ impl<'a> Run<'a> {
         loop {
             let until = self.checked.plus_millis(STREAM_RECHECK_MILLIS);
             match exchange.gather(wanted, until).await? {
-                Gathered::Waiting => drop(self.recheck(exchange)?),
+                Gathered::Waiting => drop(self.recheck(exchange, 0)?),
                 there => return Ok(there),
             }
         }
     }
 
     /// Whether principal and key version may still do what the stream does; the look at the snapshot that says so.
-    fn recheck(&mut self, exchange: &impl Exchange) -> Result<Entered<'a, State>, Stop> {
+    /// So many bytes of the body are counted as what they cost.
+    fn recheck(&mut self, exchange: &impl Exchange, taken: usize) -> Result<Entered<'a, State>, Stop> {
         self.checked = self.app.turn.now();
         let look = self.app.view.enter();
         let arrival = exchange.arrival();
@@ -261,6 +262,9 @@ impl<'a> Run<'a> {
             && !authority.may_key(permission, &self.subject.key)
         {
             return Err(Stop::Rejected(FORBIDDEN.into()));
+        }
+        if let (Some(authority), 1..) = (&judged, taken / RATE_UNIT_BYTES) {
+            self.app.debit(authority, taken / RATE_UNIT_BYTES);
         }
         let revoked = |in_use: &InUse| !in_use.is_allowed(&look.ring, &self.subject.key, self.direction);
         if self.in_use.as_ref().is_some_and(revoked) {
