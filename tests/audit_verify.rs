@@ -92,7 +92,11 @@ fn what_was_written_passes_over_kills_stops_and_new_roots() {
     site.use_key(&server, "second", 10);
     assert_eq!(server.stop().code, Some(0));
     let said = site.verify(&[]).must_be(0).out().to_owned();
-    assert_eq!(said.matches(", to its end").count(), 4, "the streams of this start, and that of init: {said}");
+    assert_eq!(
+        said.matches(", to its end").count(),
+        4,
+        "the streams of this start, and that of init: {said}"
+    );
     site.place.run("store rotate-root", &["--admin-key-file", "new-admin.key"]).must_be(0);
     let rotated = site.verify(&[]).must_be(0).out().to_owned();
     assert_eq!(rotated, said, "what was written under the old root is verified as before");

@@ -407,7 +407,7 @@ fn each_change_has_an_attempt_and_an_outcome_that_says_where_the_store_stood() {
     let heads = lines.iter().filter(|line| line["event"] == "store.head");
     let mut heads: Vec<_> = heads.filter_map(|line| line["store_revision"].as_u64()).collect();
     heads.sort_unstable();
-    assert_eq!(heads, [1, 2, 3, 4], "what the start found, each group of changes, how far the streams came");
+    assert_eq!(heads, [1, 2, 3, 4, 5], "as found, each group of changes, figures, how far the streams came");
     for line in &changes {
         let same =
             |other: &&Value| other["request_id"] == line["request_id"] && other["outcome"] == "attempt";

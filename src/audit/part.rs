@@ -49,8 +49,7 @@ pub fn tail(compressed: impl Read, budget: u64) -> io::Result<Vec<u8>> {
 pub fn last_mark(mut part: impl Read, compressed: bool) -> io::Result<Option<Mark>> {
     // A whole line, and what a crash may have left of one behind it.
     let budget = 2 * (AUDIT_LINE_MAX_BYTES + 1);
-    let bytes =
-        if compressed { end(&mut GzDecoder::new(part), budget) } else { end(&mut part, budget) }?;
+    let bytes = if compressed { end(&mut GzDecoder::new(part), budget) } else { end(&mut part, budget) }?;
     let whole = bytes.rsplitn(2, |byte| *byte == b'\n').nth(1).unwrap_or_default();
     Ok(whole.rsplit(|byte| *byte == b'\n').next().and_then(mark))
 }

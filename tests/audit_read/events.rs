@@ -6,7 +6,7 @@ use std::net::Shutdown;
 use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
-use quantonium::limits::{AUDIT_RECENT_BYTES, AUDIT_STREAM_HEARTBEAT_MILLIS, AUDIT_STREAMS_MAX_COUNT};
+use quantonium::limits::{AUDIT_FOLLOWERS_MAX_COUNT, AUDIT_RECENT_BYTES, AUDIT_STREAM_HEARTBEAT_MILLIS};
 use serde_json::Value;
 
 use crate::in_process::InProcess;
@@ -174,7 +174,7 @@ fn a_stream_ends_cleanly_when_the_server_does() {
 #[test]
 fn a_client_that_leaves_gives_its_place_back() {
     let Some(server) = start(&["--workers", "2"]) else { return };
-    let mut streams: Vec<Reader> = (0..AUDIT_STREAMS_MAX_COUNT).map(|_| follow(&server, "", "")).collect();
+    let mut streams: Vec<Reader> = (0..AUDIT_FOLLOWERS_MAX_COUNT).map(|_| follow(&server, "", "")).collect();
     let refused = server.ask(Request::get("/api/audit/stream"));
     refused.assert_problem(503, "too_many_streams");
     assert_eq!(refused.field("Retry-After"), Some("1"));
