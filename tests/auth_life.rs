@@ -1,7 +1,7 @@
 //! The life of API keys over HTTP, on the real binary: made, narrowed, rotated, revoked, forgotten; and that what ends has
 //! ended everywhere when the answer comes.
 
-#![expect(
+#![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
     reason = "a test fails by a panic, its helping functions too"

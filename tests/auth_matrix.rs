@@ -6,9 +6,8 @@
 //! - `asked`: a whole request for a row.
 //! - `callers`: API keys and tokens that work, and such as do not any more.
 
-#![expect(
+#![allow(
     clippy::unwrap_used,
-    clippy::panic,
     clippy::indexing_slicing,
     reason = "a test fails by a panic, its helping functions too"
 )]
