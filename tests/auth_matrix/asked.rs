@@ -2,6 +2,7 @@
 
 use quantonium::api::route::{Route, Serving};
 use quantonium::http::target::Method;
+use quantonium::model::Permission;
 use serde_json::{Value, json};
 
 use crate::callers;
@@ -62,7 +63,7 @@ pub(crate) fn target(route: &Route, name: &str, id: &str) -> String {
 /// Whether the row is about one key, which the request names.
 pub(crate) fn about_a_key(route: &Route) -> bool {
     let lists = route.pattern == "/api/keys" && route.method == Method::Get;
-    !lists && route.permission().is_some_and(|permission| permission.takes_key())
+    !lists && route.permission().is_some_and(Permission::takes_key)
 }
 
 /// Whether the row makes the key that it is about.
