@@ -13,6 +13,7 @@
 //! - `rewrap`, `datakey`, `sign`, `hash`, `entropy`, `keystream`: the other operations, in all their forms.
 //! - `format`: binary values in hexadecimal.
 //! - `access`: credentials.
+//! - `rates`: how often API keys may ask.
 //! - `protocol`: paths, methods, and what every reply carries.
 
 #[path = "api/access.rs"]
@@ -47,6 +48,8 @@ mod keys_policy;
 mod keystream;
 #[path = "api/protocol.rs"]
 mod protocol;
+#[path = "api/rates.rs"]
+mod rates;
 #[path = "api/raw.rs"]
 mod raw;
 #[path = "api/rewrap.rs"]

@@ -70,6 +70,36 @@ fn lines(text: &[u8]) -> Vec<Vec<u8>> {
 }
 
 #[test]
+fn what_was_removed_because_of_its_age_is_not_missed() {
+    let Some(site) = Site::new() else { return };
+    let server = site.serve();
+    site.use_key(&server, "first", 10);
+    assert_eq!(server.stop().code, Some(0));
+    let old = site.files();
+    for path in &old {
+        let days = std::time::Duration::from_secs(3 * 86_400);
+        let file = fs::File::options().write(true).open(path).unwrap();
+        file.set_modified(std::time::SystemTime::now() - days).unwrap();
+    }
+    let server = site.place.serve("master.key", &["--workers", "2", "--audit-retention-days", "1"]);
+    let mut client = server.connect();
+    for _ in 0..200_000 {
+        if !site.files().iter().any(|path| old.contains(path)) {
+            break;
+        }
+        if client.call(&Request::get("/api/health/live")).closes() {
+            client = server.connect();
+        }
+    }
+    assert!(!site.files().iter().any(|path| old.contains(path)), "they are old enough");
+    assert_eq!(server.stop().code, Some(0));
+    site.verify(&[]).must_be(0);
+    let path = site.files().into_iter().find(|path| path.to_string_lossy().contains("-k-")).unwrap();
+    fs::remove_file(path).unwrap();
+    assert!(site.verify(&[]).must_be(1).out().contains("no file of it is there"), "but what is taken is");
+}
+
+#[test]
 fn what_was_written_passes_over_kills_stops_and_new_roots() {
     let Some(site) = Site::new() else { return };
     let server = site.serve();
