@@ -2,7 +2,7 @@
 //!
 //! Owns [`Change`] and [`apply`]. Invariants: who asks is judged here, by the keys as they are when the change is made, so
 //! that no other change can come in between; nobody gives out more than he has, or takes over a key that may do more;
-//! as long as some key may do everything, one remains; a refused change leaves no trace.
+//! as long as some key may do everything, one remains, and one that ends nowhere and never if there was such a one; a refused change leaves no trace.
 
 use core::fmt;
 use std::sync::Arc;
@@ -96,7 +96,7 @@ pub enum ChangeError {
     Unknown,
     /// Who asks may not do so much himself.
     NotCovered,
-    /// No key would be left that may do everything.
+    /// No key would be left that may do everything, from anywhere and without an end.
     LastAdmin,
     /// The key is valid, and is not forgotten as long as it is.
     Active,
@@ -116,7 +116,7 @@ impl fmt::Display for ChangeError {
             Self::Exists => "an API key has this identifier already: try again",
             Self::Unknown => "there is no API key of this identifier",
             Self::NotCovered => "the API key that asks may not do so much itself",
-            Self::LastAdmin => "this is the last API key with the scope admin: make another one first",
+            Self::LastAdmin => "this is the last API key with the scope admin that never ends: make another one first",
             Self::Active => "the API key is valid: revoke it first",
             Self::Revoked => "the API key is revoked",
             Self::Terms => {
@@ -207,7 +207,7 @@ impl Change {
 /// # Errors
 /// [`ChangeError`]; `directory` is as before.
 pub fn apply(directory: &mut Directory, change: &Change, now: WallTime) -> Result<Outcome, ChangeError> {
-    let had_admin = directory.has_admin(now);
+    let rank = directory.admin_rank(now);
     let before = directory.get(change.id()).cloned();
     let actor = Rights::of(directory, change.by(), now)?;
     let outcome = match (change, before.clone()) {
@@ -241,7 +241,7 @@ pub fn apply(directory: &mut Directory, change: &Change, now: WallTime) -> Resul
         Effect::Put => directory.put(Arc::clone(&outcome.key)),
         Effect::Removed => directory.remove(outcome.key.id),
     }
-    if had_admin && !directory.has_admin(now) {
+    if directory.admin_rank(now) < rank {
         // What was taken away goes back: only a key that there was can have been the last one.
         before.into_iter().for_each(|key| directory.put(key));
         return Err(ChangeError::LastAdmin);
@@ -468,7 +468,16 @@ mod tests {
         let expired =
             Terms { expires: Some(WallTime::from_millis(NOW.as_millis() + 1)), ..terms(&["admin"]) };
         apply(&mut directory, &create(None, 4, expired), NOW).unwrap();
-        assert_eq!(refused(&directory, &Change::Revoke { by: None, id: id(1) }), None, "another one is live");
+        assert_eq!(
+            refused(&directory, &Change::Revoke { by: None, id: id(1) }),
+            Some(ChangeError::LastAdmin)
+        );
+        let networks: Box<[Network]> = Box::new([Network::parse("192.0.2.0/24").unwrap()]);
+        let nowhere = TermsChange { networks: Some(networks), ..TermsChange::default() };
+        assert_eq!(refused(&directory, &configure(None, 1, nowhere)), Some(ChangeError::LastAdmin));
+        apply(&mut directory, &create(None, 5, terms(&["admin"])), NOW).unwrap();
+        assert_eq!(refused(&directory, &Change::Revoke { by: None, id: id(1) }), None, "another one stays");
+        apply(&mut directory, &Change::Revoke { by: None, id: id(5) }, NOW).unwrap();
         let later = WallTime::from_millis(NOW.as_millis() + 1);
         let refusal = apply(&mut directory.clone(), &Change::Revoke { by: None, id: id(1) }, later);
         assert_eq!(refusal.err(), Some(ChangeError::LastAdmin), "it has expired");
@@ -519,7 +528,9 @@ mod tests {
             networks: Some(Box::new([Network::parse("192.0.2.0/24").unwrap()])),
             ..TermsChange::default()
         };
-        let outcome = apply(&mut directory.clone(), &configure(None, 1, narrowed), NOW).unwrap();
+        let mut directory = directory.clone();
+        apply(&mut directory, &create(None, 5, terms(&["admin"])), NOW).unwrap();
+        let outcome = apply(&mut directory, &configure(None, 1, narrowed), NOW).unwrap();
         assert!(outcome.restricts, "also of a key that may do everything");
     }
 
@@ -541,7 +552,7 @@ mod tests {
                     _ => Change::Delete { by, id: id(number) },
                 };
                 let outcome = apply(&mut directory, &change, NOW);
-                prop_assert!(directory.has_admin(NOW));
+                prop_assert_eq!(directory.admin_rank(NOW), 2);
                 if let (Ok(outcome), Some(own)) = (outcome, own) && outcome.changed() {
                     prop_assert!(own.terms.grants.covers(&outcome.key.terms.grants));
                     prop_assert!(own.is_live(NOW));

@@ -59,9 +59,14 @@ impl Directory {
         self.keys.is_empty()
     }
 
-    /// Whether a key that may do everything can be used at `now`.
+    /// How sure it is that somebody can do everything: 2 if a key can that is bound to no end and no place, 1 if one can be
+    /// used at `now`, 0 if nobody can.
     #[must_use]
-    pub fn has_admin(&self, now: WallTime) -> bool {
-        self.keys.values().any(|key| key.terms.grants.is_admin() && key.is_live(now))
+    pub fn admin_rank(&self, now: WallTime) -> u8 {
+        let admins = self.keys.values().filter(|key| key.terms.grants.is_admin() && key.is_live(now));
+        let rank = |key: &Arc<ApiKey>| {
+            if key.terms.expires.is_none() && key.terms.networks.is_empty() { 2 } else { 1 }
+        };
+        admins.map(rank).max().unwrap_or(0)
     }
 }

@@ -67,6 +67,11 @@ impl Turned {
         Self { retry_after_seconds, ..Self::new(RATE_LIMITED, &[], principal) }
     }
 
+    /// Whether it is for asking too often.
+    pub(super) const fn is_limited(&self) -> bool {
+        self.retry_after_seconds.is_some()
+    }
+
     /// Writes the reply.
     pub(super) fn write(&self, responder: &mut Responder<'_>) {
         match self.retry_after_seconds {

@@ -134,7 +134,9 @@ impl Service for App {
             Err(turned) => {
                 turned.write(responder);
                 let principal = turned.principal.as_ref();
-                if principal.is_some() || self.refusals.admit(self.turn.wall()) {
+                // Of who asks too often, too, not every request may take room on the disk.
+                let is_one = principal.is_some() && !turned.is_limited();
+                if is_one || self.refusals.admit(self.turn.wall()) {
                     let subject = Subject { code: Some(turned.code), ..Subject::default() };
                     self.tell(route, arrival, principal, responder, &subject);
                 }
