@@ -63,8 +63,9 @@ fn streams(data_dir: &Path) -> BTreeMap<String, Vec<Line>> {
             .map(|line| Line(serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line:?}"))))
             .collect();
         assert!(lines.iter().all(|line| line.text("stream") == stream), "{stream}");
-        if stream.ends_with("-k") && lines.iter().all(|line| line.text("event") == "store.head") {
-            // Where the store stood is told apart from any request.
+        let of_request = |line: &Line| !line.text("request_id").is_empty();
+        if stream.ends_with("-k") && !lines.iter().any(of_request) {
+            // Starts, stops and where the store stood are told apart from any request.
             lines.clear();
         }
         (stream, lines)
@@ -207,6 +208,30 @@ fn a_change_is_told_before_it_is_made_and_after() {
     let principal = server.key().split_once('.').unwrap().0.trim_start_matches("qk_");
     assert!(lines.iter().all(|line| line.text("principal") == principal), "the public part of the key");
     assert!(lines.iter().all(|line| line.text("remote") == "127.0.0.1"));
+}
+
+#[test]
+fn a_start_a_stop_and_what_the_lock_down_left_out_are_told() {
+    let scratch = Scratch::new();
+    let Some(server) = Server::start_in(&scratch, &["--workers", "1"]) else { return };
+    let kept = server.stop();
+    assert_eq!(kept.code, Some(0));
+    let keepers = files(&scratch.data_dir().join("audit"));
+    let text: String = keepers
+        .iter()
+        .filter(|path| path.to_string_lossy().contains("-k-"))
+        .map(|path| fs::read_to_string(path).unwrap())
+        .collect();
+    let events = |name: &str| {
+        text.lines().filter(|line| line.contains(&format!("\"event\":\"{name}\""))).collect::<Vec<_>>()
+    };
+    assert_eq!((events("server.start").len(), events("server.stop").len()), (1, 1), "{text}");
+    let skipped = kept.stderr.lines().filter(|line| line.contains("sandbox: ") && line.contains(": skipped"));
+    let steps: Vec<&str> =
+        skipped.filter_map(|line| line.split("sandbox: ").nth(1)?.split(':').next()).collect();
+    for line in events("sandbox.skipped") {
+        assert!(steps.iter().any(|step| line.contains(&format!("\"code\":\"{step}\""))), "{line}");
+    }
 }
 
 /// The forms in which bytes could stand in a file: as they are, as base64 at each of the three offsets, as hex.

@@ -33,6 +33,12 @@ pub enum Outcome {
 pub const STORE_HEAD: &str = "store.head";
 /// The event that tells which audit file was removed because of its age or the length of all of them.
 pub const AUDIT_REMOVED: &str = "audit.removed";
+/// The event of a start: everything that an earlier one left open is told before it.
+pub const SERVER_START: &str = "server.start";
+/// The event of a stop in order.
+pub const SERVER_STOP: &str = "server.stop";
+/// The event of a step of the lock-down that was not taken; its code is the step.
+pub const SANDBOX_SKIPPED: &str = "sandbox.skipped";
 
 /// The event that names numbers without a line.
 pub const GAP: &str = "audit.gap";

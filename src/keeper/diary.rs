@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::api::Rejection;
 use crate::api::change::{Change, ChangeError, Outcome as Made};
-use crate::audit::line::{AUDIT_REMOVED, Event, Outcome, Request, STORE_HEAD};
+use crate::audit::line::{AUDIT_REMOVED, Event, Outcome, Request, SANDBOX_SKIPPED, SERVER_START, STORE_HEAD};
 use crate::audit::replay::Unfinished;
 use crate::audit::{Office, Outlets, StoreMark, StreamName, WriteFailed};
 use crate::clock::WallTime;
@@ -42,6 +42,49 @@ impl Diary {
     #[must_use]
     pub fn with_office(self, office: Arc<Office>) -> Self {
         Self { office: Some(office), ..self }
+    }
+
+    /// Tells of something that happened to the server as a whole. It goes out with the next commit.
+    ///
+    /// # Errors
+    /// [`WriteFailed`] if the log takes nothing.
+    pub fn tell(
+        &mut self,
+        name: &str,
+        outcome: Outcome,
+        code: Option<&'static str>,
+        at: WallTime,
+    ) -> Result<(), WriteFailed> {
+        if !self.sink.has_room() {
+            self.sink.commit_now(at)?;
+        }
+        self.sink.append(&Event {
+            at,
+            name,
+            outcome,
+            code,
+            count: None,
+            file: None,
+            store: None,
+            request: None,
+        });
+        Ok(())
+    }
+
+    /// Tells that the server is locked in, and which steps were not taken.
+    ///
+    /// # Errors
+    /// [`WriteFailed`] if the log takes nothing.
+    pub fn begin(
+        &mut self,
+        skipped: impl IntoIterator<Item = &'static str>,
+        at: WallTime,
+    ) -> Result<(), WriteFailed> {
+        self.tell(SERVER_START, Outcome::Success, None, at)?;
+        for step in skipped {
+            self.tell(SANDBOX_SKIPPED, Outcome::Failure, Some(step), at)?;
+        }
+        self.sink.commit_now(at)
     }
 
     /// Tells where the store stands, durably: a store that is behind it later was rolled back. Here the traffic of the

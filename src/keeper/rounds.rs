@@ -5,6 +5,8 @@
 //! before it is made, or is not made.
 
 use crate::api::change::{Change, Target};
+use crate::audit::Outcome;
+use crate::audit::line::SERVER_STOP;
 use crate::auth;
 use crate::clock::{Moment, WallTime};
 use crate::console::{self, Level};
@@ -71,6 +73,7 @@ impl Ledger {
         self.begin_figures();
         while !self.rounds.figures_left.is_empty() && self.write_figures(now).is_ok() {}
         self.diary.tell_removed(now.wall);
+        let _ = self.diary.tell(SERVER_STOP, Outcome::Success, None, now.wall);
         let _ = self.diary.commit(now.wall);
         // After the last line: all that the streams hold can then be proved.
         self.checkpoint(now, true);

@@ -26,7 +26,7 @@ use std::sync::Arc;
 pub use error::ServerError;
 pub use vault::read_audit;
 
-use crate::clock::Moment;
+use crate::clock::{Moment, WallTime};
 use crate::config::Config;
 use crate::console::{self, Level};
 use crate::crypto::random::{Generator, Kernel};
@@ -47,6 +47,11 @@ pub fn run(config: &Config) -> Result<(), ServerError> {
     let report = sandbox::lock_down(&prepared.plan)?;
     for (step, outcome) in report.steps() {
         console::log(Level::Info, format_args!("sandbox: {step}: {outcome}"));
+    }
+    if let Some(parts) = &mut prepared.keeper {
+        let skipped = report.steps().filter(|(_, outcome)| **outcome != sandbox::Outcome::Done);
+        let told = parts.diary.begin(skipped.map(|(step, _)| step), WallTime::now());
+        told.map_err(|_| ServerError::config("the audit log cannot be written: is the disk full?"))?;
     }
     let threads = start_threads(&mut prepared)?;
     let shared = Arc::clone(&prepared.common.shared);
