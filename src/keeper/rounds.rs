@@ -35,6 +35,8 @@ pub(super) struct Rounds {
     /// What was in use when the round of the figures began, and whose turn is still to come.
     figures_left: Vec<Target>,
     pub(super) maintain_not_before: Moment,
+    /// Whether the stop was told.
+    stopped: bool,
 }
 
 /// Why figures were not written down.
@@ -73,7 +75,9 @@ impl Ledger {
         self.begin_figures();
         while !self.rounds.figures_left.is_empty() && self.write_figures(now).is_ok() {}
         self.diary.tell_removed(now.wall);
-        let _ = self.diary.tell(SERVER_STOP, Outcome::Success, None, now.wall);
+        if !core::mem::replace(&mut self.rounds.stopped, true) {
+            let _ = self.diary.tell(SERVER_STOP, Outcome::Success, None, now.wall);
+        }
         let _ = self.diary.commit(now.wall);
         // After the last line: all that the streams hold can then be proved.
         self.checkpoint(now, true);
