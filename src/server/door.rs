@@ -47,14 +47,14 @@ pub(super) struct Turned {
     /// What the audit line says.
     pub(super) code: &'static str,
     pub(super) principal: Option<Principal>,
-    fault: Fault<'static>,
+    fault: &'static Fault<'static>,
     challenge: &'static [(&'static str, &'static [u8])],
     retry_after_seconds: Option<u32>,
 }
 
 impl Turned {
     const fn new(
-        fault: Fault<'static>,
+        fault: &'static Fault<'static>,
         challenge: &'static [(&'static str, &'static [u8])],
         principal: Option<Principal>,
     ) -> Self {
@@ -64,7 +64,7 @@ impl Turned {
     /// Who asks too often.
     fn limited(decision: &Decision, principal: Option<Principal>) -> Self {
         let retry_after_seconds = Some(decision.retry_after_seconds);
-        Self { retry_after_seconds, ..Self::new(RATE_LIMITED, &[], principal) }
+        Self { retry_after_seconds, ..Self::new(&RATE_LIMITED, &[], principal) }
     }
 
     /// Whether it is for asking too often.
@@ -75,9 +75,9 @@ impl Turned {
     /// Writes the reply.
     pub(super) fn write(&self, responder: &mut Responder<'_>) {
         match self.retry_after_seconds {
-            None => responder.fault(&self.fault, self.challenge),
+            None => responder.fault(self.fault, self.challenge),
             Some(seconds) => {
-                responder.fault(&self.fault, &[("Retry-After", Digits::of(seconds).as_bytes())]);
+                responder.fault(self.fault, &[("Retry-After", Digits::of(seconds).as_bytes())]);
             }
         }
     }
@@ -85,8 +85,8 @@ impl Turned {
 
 impl From<Refused> for Turned {
     fn from(Refused { code, key }: Refused) -> Self {
-        let principal = key.map(|key| Principal { key, generation: 0, token: None });
-        Self { code, ..Self::new(UNRECOGNISED, UNRECOGNISED_CHALLENGE, principal) }
+        let principal = key.map(|key| Principal { key, generation: 0, token: None, identity: None });
+        Self { code, ..Self::new(&UNRECOGNISED, UNRECOGNISED_CHALLENGE, principal) }
     }
 }
 
@@ -95,8 +95,8 @@ impl From<CredentialFault> for Turned {
         // RFC 6750, section 3.1: no error code for a request that brought no credential.
         const BARE: &[(&str, &[u8])] = &[("WWW-Authenticate", b"Bearer")];
         match fault {
-            CredentialFault::Missing => Self::new(NO_CREDENTIAL, BARE, None),
-            CredentialFault::Repeated => Self::new(TWO_CREDENTIALS, &[], None),
+            CredentialFault::Missing => Self::new(&NO_CREDENTIAL, BARE, None),
+            CredentialFault::Repeated => Self::new(&TWO_CREDENTIALS, &[], None),
             CredentialFault::Malformed => Refused::new("credential_malformed", None).into(),
         }
     }
@@ -133,7 +133,7 @@ impl App {
             return Ok(Some(principal));
         }
         const SCOPE: &[(&str, &[u8])] = &[("WWW-Authenticate", b"Bearer error=\"insufficient_scope\"")];
-        Err(Turned::new(FORBIDDEN, SCOPE, Some(principal)))
+        Err(Turned::new(&FORBIDDEN, SCOPE, Some(principal)))
     }
 
     fn identify(&self, callers: &Directory, arrival: &Arrival<'_>) -> Result<Principal, Turned> {
