@@ -73,6 +73,7 @@ fn replies(criterion: &mut Criterion) {
         persistence: Persistence::Implied,
         fields: &[],
         quota: None,
+        secure: false,
     };
     let mut target = [0u8; REPLY_HEAD_MAX_BYTES];
     assert!(head.write(&mut target).is_some());

@@ -129,6 +129,8 @@ pub const LEASE_BUDGET_CEILING_BYTES: usize = 16 * 1024 * 1024 * 1024;
 // Time
 // ---------------------------------------------------------------------------------------------------------
 
+/// From the accept of a connection to the end of its TLS handshake. Beyond it: closed.
+pub const HANDSHAKE_MAX_MILLIS: u64 = 5_000;
 /// From the first byte of a request to the end of its head, absolute. Beyond it: 408.
 pub const HEAD_READ_MAX_MILLIS: u64 = 5_000;
 /// Longest silence inside a request body. Beyond it: 408.
@@ -218,8 +220,22 @@ pub const LISTEN_BACKLOG_COUNT: i32 = 1024;
 pub const WORKERS_MAX_COUNT: usize = 63;
 /// Fewest worker threads.
 pub const WORKERS_MIN_COUNT: usize = 1;
+/// Longest path of a Unix socket: what the system's address of one holds, with its zero.
+pub const UNIX_PATH_MAX_BYTES: usize = 107;
+/// Default for the access mode of Unix sockets: user and group.
+pub const UNIX_MODE_DEFAULT_NUMBER: u32 = 0o660;
+/// Most certificates, names of hosts or origins that a configuration may list.
+pub const SETTING_LIST_MAX_COUNT: usize = 64;
+/// Longest name of a host, with its port.
+pub const HOST_MAX_BYTES: usize = 253 + 6;
+/// Longest origin: a scheme and a host.
+pub const ORIGIN_MAX_BYTES: usize = 8 + HOST_MAX_BYTES;
+/// Default for the TLS handshakes at a time, all workers together.
+pub const HANDSHAKES_DEFAULT_COUNT: usize = 256;
+/// Default for the TLS handshakes at a time of one client address (IPv6: one /64).
+pub const HANDSHAKES_PER_ADDRESS_DEFAULT_COUNT: usize = 8;
 /// Most listening sockets, all addresses and workers together.
-pub const LISTENERS_MAX_COUNT: usize = 256;
+pub const LISTENERS_MAX_COUNT: usize = 240;
 /// Stack of each worker and of the keeper.
 pub const THREAD_STACK_BYTES: usize = 256 * 1024;
 
@@ -285,7 +301,13 @@ pub const FD_EVENT_LAST_NUMBER: i32 = 271;
 /// First listening socket.
 pub const FD_LISTENER_FIRST_NUMBER: i32 = 272;
 /// Last listening socket.
-pub const FD_LISTENER_LAST_NUMBER: i32 = 527;
+pub const FD_LISTENER_LAST_NUMBER: i32 = 511;
+/// First directory of certificates and keys of TLS, held by the thread that reads them again.
+pub const FD_TLS_DIRECTORY_FIRST_NUMBER: i32 = 512;
+/// Last such directory.
+pub const FD_TLS_DIRECTORY_LAST_NUMBER: i32 = 519;
+/// The socket on which the service manager is told how the server is.
+pub const FD_NOTIFY_NUMBER: i32 = 520;
 /// First connection; every number below is taken before the first one is accepted.
 pub const FD_CONNECTION_FIRST_NUMBER: i32 = 528;
 
@@ -635,7 +657,9 @@ const _: () = {
     assert!(FD_AUDIT_NEXT_LAST_NUMBER < FD_EPOLL_FIRST_NUMBER);
     assert!(FD_EPOLL_LAST_NUMBER < FD_EVENT_FIRST_NUMBER);
     assert!(FD_EVENT_LAST_NUMBER < FD_LISTENER_FIRST_NUMBER);
-    assert!(FD_LISTENER_LAST_NUMBER < FD_CONNECTION_FIRST_NUMBER);
+    assert!(FD_LISTENER_LAST_NUMBER < FD_TLS_DIRECTORY_FIRST_NUMBER);
+    assert!(FD_TLS_DIRECTORY_LAST_NUMBER < FD_NOTIFY_NUMBER);
+    assert!(FD_NOTIFY_NUMBER < FD_CONNECTION_FIRST_NUMBER);
     assert!(DESCRIPTORS_FLOOR_COUNT > FD_CONNECTION_FIRST_NUMBER as u64 + DESCRIPTORS_SPARE_COUNT as u64);
     assert!(
         DESCRIPTORS_CEILING_COUNT - CONNECTIONS_CEILING_COUNT as u64

@@ -214,7 +214,11 @@ fn identities_are_given_and_taken_away_on_both_ways() {
     let id = made["id"].as_str().unwrap();
     assert_eq!(asked.run(&format!("show {id}")).value("identities"), "dns:a.example uri:x:y,z");
     let listed = asked.run("list");
-    assert!(listed.must_be(0).out().contains("  a      hash    dns:a.example uri:x:y,z\n"), "{}", listed.out());
+    assert!(
+        listed.must_be(0).out().contains("  a      hash    dns:a.example uri:x:y,z\n"),
+        "{}",
+        listed.out()
+    );
     let taken = "create --name b --scope hash --identity dns:a.example";
     asked.run(taken).must_refuse(1, &["409 identity_taken", "Take it away from that one first"]);
     asked.run(&format!("configure {id} --identity unix-user:7")).must_be(0);

@@ -174,14 +174,20 @@ fn identities_are_given_shown_replaced_and_taken_away_and_each_has_one_key() {
         (json!(["dns:*.example.net"]), "malformed_identity"),
         (json!(["svc.example.net"]), "malformed_identity"),
         (json!(["dns:a", "dns:A"]), "api_key_terms"),
-        (json!(["dns:a", "dns:b", "dns:c", "dns:d", "dns:e", "dns:f", "dns:g", "dns:h", "dns:i"]), "api_key_terms"),
+        (
+            json!(["dns:a", "dns:b", "dns:c", "dns:d", "dns:e", "dns:f", "dns:g", "dns:h", "dns:i"]),
+            "api_key_terms",
+        ),
     ] {
         configure(&rival, &bad).assert_problem(400, code);
         let mut terms = terms("bad", &[]);
         terms["identities"] = bad;
         create(&terms).assert_problem(400, code);
     }
-    assert_eq!(configure(&own, &json!(["uri:spiffe://a/b,c"])).json()["identities"], json!(["uri:spiffe://a/b,c"]));
+    assert_eq!(
+        configure(&own, &json!(["uri:spiffe://a/b,c"])).json()["identities"],
+        json!(["uri:spiffe://a/b,c"])
+    );
     assert_eq!(configure(&rival, &json!(["unix-user:1001"])).status, 200, "it was given up");
     for none in [json!([]), Value::Null] {
         assert_eq!(configure(&own, &json!(["unix-group:7"])).status, 200);
@@ -189,7 +195,8 @@ fn identities_are_given_shown_replaced_and_taken_away_and_each_has_one_key() {
     }
     assert_eq!(revoke(&server, &rival).json()["identities"], json!(["unix-user:1001"]), "it is still told");
     let heir = made(&server, server.key(), &terms("heir", &["unix-user:1001"]));
-    let manager = made(&server, server.key(), &json!({ "name": "manager", "scopes": ["auth.manage", "entropy"] }));
+    let manager =
+        made(&server, server.key(), &json!({ "name": "manager", "scopes": ["auth.manage", "entropy"] }));
     let given = json!({ "identities": ["unix-user:7"] }).to_string();
     let refused = server.call(&Request::patch(&path(&heir), given.clone()).key(&manager));
     refused.assert_problem(403, "insufficient_scope");

@@ -187,7 +187,6 @@ fn after<'r>(
 
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, Ipv4Addr};
     use std::sync::Arc;
 
     use super::*;
@@ -197,6 +196,7 @@ mod tests {
     use crate::clock::{Moment, WallTime};
     use crate::crypto::random::{Generator, Kernel};
     use crate::http::head::Head;
+    use crate::http::peer::{Peer, Way};
     use crate::http::service::Arrival;
     use crate::keyring::Ring;
     use crate::model::{Health, RequestId, StoreHealth};
@@ -207,9 +207,10 @@ mod tests {
         let bytes = format!("POST /api/keystream{target} HTTP/1.1\r\nHost: a\r\n\r\n");
         let head = Head::parse(bytes.as_bytes()).unwrap().unwrap();
         let (now, id) = (Moment::now(), RequestId::new(1, 1));
-        let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let peer = Peer::new(None, Way::Local);
+        let client = peer.address;
         let bytes = bytes.as_bytes();
-        let arrival = Arrival { head: &head, bytes, peer, client: peer, id: &id, started: now };
+        let arrival = Arrival { head: &head, bytes, peer: &peer, client, id: &id, started: now };
         let backup_key = Arc::new(Secret::try_fill(|_| Ok::<(), ()>(())).unwrap());
         let mut tools = Tools::new(Generator::new(Kernel, now).unwrap(), backup_key);
         let (mut body, mut subject) = (body.as_bytes().to_vec(), Subject::default());

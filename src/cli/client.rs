@@ -14,7 +14,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use zeroize::Zeroizing;
 
 use crate::clock::Moment;
-use crate::config::{self, shown};
+use crate::config::{self, Endpoint, Scheme, shown};
 use crate::http::chunked::ChunkedDecoder;
 use crate::limits::{CLIENT_REPLY_MAX_BYTES, CLIENT_URL_MAX_BYTES};
 
@@ -99,8 +99,12 @@ pub(super) fn configured(
     environment: impl IntoIterator<Item = (OsString, OsString)>,
     path: &str,
 ) -> Result<Target, String> {
-    let addresses = config::listen_addresses(environment).map_err(|error| error.to_string())?;
-    Target::from_listen(*addresses.first().ok_or("no address is configured")?, path)
+    let endpoints = config::listen_endpoints(environment).map_err(|error| error.to_string())?;
+    let plain = endpoints.iter().find_map(|endpoint| match endpoint {
+        Endpoint::Tcp(address, Scheme::Http) => Some(*address),
+        _ => None,
+    });
+    Target::from_listen(plain.ok_or("no address is configured where plain HTTP is spoken")?, path)
 }
 
 fn host_and_port(authority: &str) -> Option<(&str, u16)> {

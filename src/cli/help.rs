@@ -264,7 +264,10 @@ fn exit_codes(out: &mut String) {
 const fn placeholder(kind: Kind) -> &'static str {
     match kind {
         Kind::Switch => "",
-        Kind::Path => " PATH",
+        Kind::Path | Kind::Paths => " PATH",
+        Kind::Hosts => " HOST",
+        Kind::Origins => " ORIGIN",
+        Kind::Mode => " MODE",
         Kind::Addresses => " ADDR:PORT",
         Kind::Networks => " CIDR",
         Kind::Rate => " PER_SECOND[:BURST]",

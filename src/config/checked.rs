@@ -5,9 +5,9 @@
 
 use core::num::NonZeroUsize;
 use std::ffi::OsStr;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use super::endpoint::{Endpoint, Scheme};
 use super::error::ConfigError;
 use super::master_key;
 use super::raw::{Raw, Source};
@@ -60,8 +60,22 @@ pub struct Config {
     pub audit_max_bytes: u64,
     /// Whether audit files are compressed.
     pub audit_compress: bool,
-    /// Where to listen: at least one address, none twice apart from those with port 0.
-    pub listen: Vec<SocketAddr>,
+    /// Where to listen: at least one place, none twice apart from addresses with port 0.
+    pub listen: Vec<Endpoint>,
+    /// Access mode of the Unix sockets among them.
+    pub unix_mode: u32,
+    /// Certificates and how TLS is spoken; none without certificates.
+    pub tls: Option<Tls>,
+    /// Names under which the server is asked; empty: under any.
+    pub allowed_hosts: Vec<String>,
+    /// Origins whose pages may read replies.
+    pub cors_origins: Vec<String>,
+    /// TLS handshakes at a time, all workers together.
+    pub max_handshakes: usize,
+    /// TLS handshakes at a time of one client address; none: no such limit.
+    pub max_handshakes_per_address: Option<NonZeroUsize>,
+    /// From the accept of a connection to the end of its handshake.
+    pub handshake_timeout_ms: u64,
     /// Plain HTTP may leave this machine.
     pub insecure_http: bool,
     /// Where proxies stand that are believed whom they serve.
@@ -108,6 +122,30 @@ pub struct Config {
     pub token_issuer: String,
     /// For whom they are.
     pub token_audience: String,
+}
+
+/// How TLS is spoken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// The certificates, the one for names that none of them has first.
+    pub certificates: Vec<CertificateFiles>,
+    /// The authorities whose client certificates are taken.
+    pub client_ca: Option<PathBuf>,
+    /// Whether a client must have one.
+    pub client_required: bool,
+    /// Whether TLS 1.2 is spoken beside 1.3.
+    pub tls12: bool,
+}
+
+/// The files of one certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The chain, in PEM.
+    pub cert: PathBuf,
+    /// The private key, in PEM.
+    pub key: PathBuf,
+    /// What its authority says of it, in DER.
+    pub ocsp: Option<PathBuf>,
 }
 
 /// Where audit lines go.
@@ -161,7 +199,14 @@ pub(super) fn check(raw: &Raw, machine: Machine, credentials: Option<&Path>) -> 
         audit_retention_days: read.number(Id::AuditRetentionDays)?,
         audit_max_bytes: read.number(Id::AuditMaxBytes)?,
         audit_compress: read.switch(Id::AuditCompress)?,
-        listen: read.addresses()?,
+        listen: read.endpoints()?,
+        unix_mode: read.mode()?,
+        tls: read.tls()?,
+        allowed_hosts: read.list(Id::AllowedHost, "the name of a host", value::host)?,
+        cors_origins: read.list(Id::CorsOrigin, "an origin like https://app.example.net", value::origin)?,
+        max_handshakes: read.count(Id::MaxHandshakes)?,
+        max_handshakes_per_address: NonZeroUsize::new(read.count(Id::MaxHandshakesPerAddress)?),
+        handshake_timeout_ms: read.number(Id::HandshakeTimeout)?,
         insecure_http: read.switch(Id::InsecureHttp)?,
         trusted_proxies: read.networks(Id::TrustedProxy)?,
         forwarded_field: read.forwarded_field()?,
@@ -193,16 +238,30 @@ pub(super) fn check(raw: &Raw, machine: Machine, credentials: Option<&Path>) -> 
     if config.audit_synced && !config.audit_sink.has_file() {
         return Err(ConfigError::SyncedWithoutFile);
     }
-    // An IPv4 address inside IPv6 is judged as what it stands for.
-    let open = config.listen.iter().find(|address| !address.ip().to_canonical().is_loopback());
-    if let (Some(address), false) = (open, config.insecure_http) {
-        return Err(ConfigError::PlainHttp { address: *address });
+    check_listeners(&config)?;
+    Ok(config)
+}
+
+fn check_listeners(config: &Config) -> Result<(), ConfigError> {
+    for endpoint in &config.listen {
+        match endpoint {
+            // An IPv4 address inside IPv6 is judged as what it stands for.
+            Endpoint::Tcp(address, Scheme::Http)
+                if !address.ip().to_canonical().is_loopback() && !config.insecure_http =>
+            {
+                return Err(ConfigError::PlainHttp { address: *address });
+            }
+            Endpoint::Tcp(_, Scheme::Https | Scheme::Redirect) if config.tls.is_none() => {
+                return Err(ConfigError::CertificateMissing);
+            }
+            _ => {}
+        }
     }
     if config.listen.len().saturating_mul(config.workers) > limits::LISTENERS_MAX_COUNT {
         let (addresses, workers) = (config.listen.len(), config.workers);
         return Err(ConfigError::TooManyListeners { addresses, workers });
     }
-    Ok(config)
+    Ok(())
 }
 
 /// The settings of a command that works on the store of a stopped server.
@@ -243,8 +302,8 @@ pub(super) fn offline(raw: &Raw, credentials: Option<&Path>) -> Result<Offline, 
 ///
 /// # Errors
 /// [`ConfigError::Value`].
-pub(super) fn listen_addresses(raw: &Raw) -> Result<Vec<SocketAddr>, ConfigError> {
-    Reader { raw, machine: Machine { processors: 1 } }.addresses()
+pub(super) fn listen_endpoints(raw: &Raw) -> Result<Vec<Endpoint>, ConfigError> {
+    Reader { raw, machine: Machine { processors: 1 } }.endpoints()
 }
 
 /// Where the settings say the configuration file is.
@@ -289,15 +348,67 @@ impl Reader<'_> {
         self.path(Id::DataDir)?.or(fallback).ok_or(ConfigError::DataDirMissing)
     }
 
-    fn addresses(&self) -> Result<Vec<SocketAddr>, ConfigError> {
+    /// Where to serve, and then where to redirect.
+    fn endpoints(&self) -> Result<Vec<Endpoint>, ConfigError> {
+        let usual = if self.raw.get(Id::TlsCert).is_some() { Scheme::Https } else { Scheme::Http };
         let parse = |source: &Source, texts: &[_]| {
-            value::addresses(texts).map_err(|reason| refused(Id::Listen, source, reason))
+            value::endpoints(texts, usual).map_err(|reason| refused(Id::Listen, source, reason))
         };
-        match (self.raw.get(Id::Listen), Id::Listen.setting().fallback) {
+        let mut all = match (self.raw.get(Id::Listen), Id::Listen.setting().fallback) {
             (Some(given), _) => parse(&given.source, &given.texts),
             (None, Fallback::Text(text)) => parse(&Source::Flag, &[text.into()]),
             (None, _) => parse(&Source::Flag, &[]),
+        }?;
+        if let Some(given) = self.raw.get(Id::RedirectListen) {
+            let refused = |reason| refused(Id::RedirectListen, &given.source, reason);
+            for endpoint in value::endpoints(&given.texts, Scheme::Redirect).map_err(refused)? {
+                if all.iter().any(|other| other.clashes(&endpoint)) {
+                    return Err(refused(format!("{endpoint} is served already")));
+                }
+                all.push(endpoint);
+            }
         }
+        Ok(all)
+    }
+
+    fn mode(&self) -> Result<u32, ConfigError> {
+        Ok(self.given(Id::UnixMode, value::mode)?.unwrap_or(limits::UNIX_MODE_DEFAULT_NUMBER))
+    }
+
+    fn list<T: PartialEq>(
+        &self,
+        id: Id,
+        expected: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Result<Vec<T>, ConfigError> {
+        let Some(given) = self.raw.get(id) else { return Ok(Vec::new()) };
+        value::list(&given.texts, expected, parse).map_err(|reason| refused(id, &given.source, reason))
+    }
+
+    fn paths(&self, id: Id) -> Result<Vec<PathBuf>, ConfigError> {
+        self.list(id, "a path", |text| value::path(OsStr::new(text)).ok())
+    }
+
+    fn tls(&self) -> Result<Option<Tls>, ConfigError> {
+        let (certs, keys, ocsp) =
+            (self.paths(Id::TlsCert)?, self.paths(Id::TlsKey)?, self.paths(Id::TlsOcsp)?);
+        let client_ca = self.path(Id::TlsClientCa)?;
+        if certs.len() != keys.len() || ocsp.len() > certs.len() {
+            return Err(ConfigError::UnpairedCertificates { certs: certs.len(), keys: keys.len() });
+        }
+        if certs.is_empty() {
+            return if client_ca.is_some() { Err(ConfigError::CertificateMissing) } else { Ok(None) };
+        }
+        let mut ocsp = ocsp.into_iter();
+        let pairs = certs.into_iter().zip(keys);
+        let certificates =
+            pairs.map(|(cert, key)| CertificateFiles { cert, key, ocsp: ocsp.next() }).collect();
+        Ok(Some(Tls {
+            certificates,
+            client_ca,
+            client_required: self.word(Id::TlsClientAuth)? == "required",
+            tls12: self.word(Id::TlsMinVersion)? == "1.2",
+        }))
     }
 
     fn networks(&self, id: Id) -> Result<Vec<Network>, ConfigError> {

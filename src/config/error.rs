@@ -91,6 +91,15 @@ pub enum ConfigError {
         /// The address that is not loopback.
         address: SocketAddr,
     },
+    /// TLS is to be spoken without a certificate.
+    CertificateMissing,
+    /// There are not as many keys as certificates, or more OCSP responses.
+    UnpairedCertificates {
+        /// Certificates.
+        certs: usize,
+        /// Keys.
+        keys: usize,
+    },
     /// Each worker has a socket of its own for each address, and there is no room for so many.
     TooManyListeners {
         /// Addresses asked for.
@@ -159,7 +168,16 @@ impl fmt::Display for ConfigError {
             Self::PlainHttp { address } => write!(
                 f,
                 "--listen: {address} is not a loopback address, and plain HTTP there would show keys and data to \
-                 the network: listen on 127.0.0.1, or give --insecure-http if a proxy in front speaks TLS"
+                 the network: give --tls-cert and --tls-key, listen on 127.0.0.1, or give --insecure-http if a proxy in front speaks TLS"
+            ),
+            Self::CertificateMissing => f.write_str(
+                "TLS needs a certificate: give --tls-cert FILE and --tls-key FILE; for a trial `quantonium tls \
+                 self-signed` makes both",
+            ),
+            Self::UnpairedCertificates { certs, keys } => write!(
+                f,
+                "--tls-cert names {certs} files and --tls-key {keys}: each certificate has its key, in the same \
+                 order, and --tls-ocsp at most one response for each"
             ),
             Self::TooManyListeners { addresses, workers } => write!(
                 f,

@@ -83,6 +83,10 @@ fn texts(setting: &Setting, value: &DeValue<'_>) -> Result<Vec<OsString>, &'stat
             Kind::Path
             | Kind::Addresses
             | Kind::Networks
+            | Kind::Paths
+            | Kind::Hosts
+            | Kind::Origins
+            | Kind::Mode
             | Kind::Rate
             | Kind::Choice(_)
             | Kind::Text
@@ -95,7 +99,10 @@ fn texts(setting: &Setting, value: &DeValue<'_>) -> Result<Vec<OsString>, &'stat
             one(i64::from_str_radix(digits, number.radix())
                 .map_or_else(|_| digits.to_owned(), |number| number.to_string()))
         }
-        (Kind::Addresses | Kind::Networks, DeValue::Array(items)) => items
+        (
+            Kind::Addresses | Kind::Networks | Kind::Paths | Kind::Hosts | Kind::Origins,
+            DeValue::Array(items),
+        ) => items
             .iter()
             .map(|item: &Spanned<DeValue<'_>>| match item.get_ref() {
                 DeValue::String(text) => Ok(OsString::from(text.as_ref())),
@@ -109,9 +116,11 @@ fn texts(setting: &Setting, value: &DeValue<'_>) -> Result<Vec<OsString>, &'stat
 const fn expected(kind: Kind) -> &'static str {
     match kind {
         Kind::Switch => "true or false",
-        Kind::Path | Kind::Choice(_) | Kind::Text => "a string",
+        Kind::Path | Kind::Choice(_) | Kind::Text | Kind::Mode => "a string",
         Kind::Rate => "an integer or a string like \"100:1000\"",
-        Kind::Addresses | Kind::Networks => "a string or an array of strings",
+        Kind::Addresses | Kind::Networks | Kind::Paths | Kind::Hosts | Kind::Origins => {
+            "a string or an array of strings"
+        }
         Kind::Number(Unit::Bytes) => "an integer or a string like \"64MiB\"",
         Kind::Number(_) => "an integer",
     }

@@ -6,6 +6,7 @@
 //! the source of the value it refuses; no secret is taken from the environment by value.
 
 mod checked;
+mod endpoint;
 mod environment;
 mod error;
 mod file;
@@ -16,12 +17,12 @@ mod suggest;
 mod value;
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use environment::Surroundings;
 
-pub use checked::{AuditSink, Config, Machine, Offline};
+pub use checked::{AuditSink, CertificateFiles, Config, Machine, Offline, Tls};
+pub use endpoint::{Endpoint, Scheme};
 pub use error::{ConfigError, Place, shown, shown_path};
 pub use master_key::MASTER_KEY_CREDENTIAL;
 pub use raw::{Given, Raw, Source};
@@ -66,12 +67,12 @@ pub fn load_offline(
 ///
 /// # Errors
 /// What is wrong with the environment, the file or the addresses.
-pub fn listen_addresses(
+pub fn listen_endpoints(
     environment: impl IntoIterator<Item = (OsString, OsString)>,
-) -> Result<Vec<SocketAddr>, ConfigError> {
+) -> Result<Vec<Endpoint>, ConfigError> {
     let mut raw = Raw::default();
     gather(&mut raw, environment)?;
-    checked::listen_addresses(&raw)
+    checked::listen_endpoints(&raw)
 }
 
 /// The file with the API key of a command that asks a server, if `environment` names one.

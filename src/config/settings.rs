@@ -14,6 +14,10 @@ pub(super) const ENVIRONMENT_PREFIX: &str = "QUANTONIUM_";
 pub(super) const AUDIT_SINKS: [&str; 3] = ["file", "stdout", "both"];
 /// What `--audit-body` may be.
 pub(super) const AUDIT_BODIES: [&str; 2] = ["hmac", "none"];
+/// What `--tls-client-auth` may be.
+pub(super) const TLS_CLIENT_AUTHS: [&str; 2] = ["required", "optional"];
+/// What `--tls-min-version` may be.
+pub(super) const TLS_MIN_VERSIONS: [&str; 2] = ["1.3", "1.2"];
 /// What `--audit-durability` may be.
 pub(super) const AUDIT_DURABILITIES: [&str; 2] = ["written", "synced"];
 
@@ -41,15 +45,28 @@ pub enum Id {
     AuditDurability,
     AuditBody,
     Listen,
+    UnixMode,
+    RedirectListen,
     InsecureHttp,
+    TlsCert,
+    TlsKey,
+    TlsOcsp,
+    TlsClientCa,
+    TlsClientAuth,
+    TlsMinVersion,
+    AllowedHost,
+    CorsOrigin,
     TrustedProxy,
     ForwardedHeader,
     MaxConnections,
     MaxConnectionsPerAddress,
+    MaxHandshakes,
+    MaxHandshakesPerAddress,
     MaxRequestsPerConnection,
     RateLimit,
     AddressRateLimit,
     MaxMemory,
+    HandshakeTimeout,
     HeadTimeout,
     BodyTimeout,
     BodyGapTimeout,
@@ -80,6 +97,14 @@ pub enum Kind {
     Addresses,
     /// Networks in CIDR notation; may be repeated.
     Networks,
+    /// Paths; may be repeated.
+    Paths,
+    /// Names of hosts, with or without a port; may be repeated.
+    Hosts,
+    /// Origins: a scheme, a host and perhaps a port; may be repeated.
+    Origins,
+    /// Who may use a file: three octal digits.
+    Mode,
     /// Requests in a second and at once; zero: no limit.
     Rate,
     /// Letters, digits and other characters that can be seen.
@@ -137,6 +162,8 @@ pub enum Group {
     Audit,
     /// Where it listens.
     Network,
+    /// How it is spoken to in secret.
+    Tls,
     /// How much it takes on.
     Capacity,
     /// How long it waits.
@@ -145,8 +172,8 @@ pub enum Group {
 
 impl Group {
     /// All groups, in the order of the help.
-    pub const ALL: [Self; 6] =
-        [Self::Start, Self::Store, Self::Audit, Self::Network, Self::Capacity, Self::Time];
+    pub const ALL: [Self; 7] =
+        [Self::Start, Self::Store, Self::Audit, Self::Network, Self::Tls, Self::Capacity, Self::Time];
 
     /// The heading's text.
     #[must_use]
@@ -156,6 +183,7 @@ impl Group {
             Self::Store => "Store",
             Self::Audit => "Audit",
             Self::Network => "Network",
+            Self::Tls => "TLS",
             Self::Capacity => "Capacity",
             Self::Time => "Time",
         }
@@ -205,7 +233,7 @@ impl Setting {
     /// Whether the flag may stand more than once.
     #[must_use]
     pub fn repeats(&self) -> bool {
-        matches!(self.kind, Kind::Addresses | Kind::Networks)
+        matches!(self.kind, Kind::Addresses | Kind::Networks | Kind::Paths | Kind::Hosts | Kind::Origins)
     }
 
     const fn bounded(mut self, floor: u64, ceiling: u64) -> Self {
@@ -242,7 +270,7 @@ const fn capacity(id: Id, name: &'static str, unit: Unit, default: u64, help: &'
 }
 
 /// Every setting, in the order of [`Id`].
-pub const SETTINGS: [Setting; 37] = [
+pub const SETTINGS: [Setting; 50] = [
     row(
         Id::Dev,
         "dev",
@@ -393,7 +421,23 @@ pub const SETTINGS: [Setting; 37] = [
         Kind::Addresses,
         Fallback::Text("127.0.0.1:8080"),
         Group::Network,
-        "Address and port to serve on; repeat the flag or separate with commas; port 0 takes a free one",
+        "Where to serve: ADDR:PORT, http://ADDR:PORT, https://ADDR:PORT or unix:/PATH; repeatable",
+    ),
+    row(
+        Id::UnixMode,
+        "unix-mode",
+        Kind::Mode,
+        Fallback::Text("660"),
+        Group::Network,
+        "Who may connect to Unix sockets, as octal digits of a file mode",
+    ),
+    row(
+        Id::RedirectListen,
+        "redirect-listen",
+        Kind::Addresses,
+        Fallback::Nothing,
+        Group::Network,
+        "ADDR:PORT where plain HTTP is answered with the https:// address of the same path",
     ),
     row(
         Id::InsecureHttp,
@@ -402,6 +446,70 @@ pub const SETTINGS: [Setting; 37] = [
         Fallback::Off,
         Group::Network,
         "Allow plain HTTP on an address that is not loopback: for use behind a proxy that speaks TLS",
+    ),
+    row(
+        Id::TlsCert,
+        "tls-cert",
+        Kind::Paths,
+        Fallback::Nothing,
+        Group::Tls,
+        "PEM file of a certificate and its chain; repeatable, the first for names of none",
+    ),
+    row(
+        Id::TlsKey,
+        "tls-key",
+        Kind::Paths,
+        Fallback::Nothing,
+        Group::Tls,
+        "PEM file of its private key (PKCS#8, SEC1 or PKCS#1), in the order of --tls-cert",
+    ),
+    row(
+        Id::TlsOcsp,
+        "tls-ocsp",
+        Kind::Paths,
+        Fallback::Nothing,
+        Group::Tls,
+        "DER file of an OCSP response to staple, in the order of --tls-cert",
+    ),
+    row(
+        Id::TlsClientCa,
+        "tls-client-ca",
+        Kind::Path,
+        Fallback::Nothing,
+        Group::Tls,
+        "PEM file of the authorities whose client certificates are taken, as `identities` of API keys",
+    ),
+    row(
+        Id::TlsClientAuth,
+        "tls-client-auth",
+        Kind::Choice(&TLS_CLIENT_AUTHS),
+        Fallback::Text("required"),
+        Group::Tls,
+        "With --tls-client-ca, whether a client must have a certificate (required) or may (optional)",
+    ),
+    row(
+        Id::TlsMinVersion,
+        "tls-min-version",
+        Kind::Choice(&TLS_MIN_VERSIONS),
+        Fallback::Text("1.3"),
+        Group::Tls,
+        "Oldest version of TLS that is spoken: 1.3, or 1.2 with forward secrecy and AEAD only",
+    ),
+    row(
+        Id::AllowedHost,
+        "allowed-host",
+        Kind::Hosts,
+        Fallback::Nothing,
+        Group::Network,
+        "Names under which the server is asked (Host), with or without a port; others get 421",
+    ),
+    row(
+        Id::CorsOrigin,
+        "cors-origin",
+        Kind::Origins,
+        Fallback::Nothing,
+        Group::Network,
+        "Origins whose pages may read replies, like https://app.example.net; no wildcards",
     ),
     row(
         Id::TrustedProxy,
@@ -436,6 +544,22 @@ pub const SETTINGS: [Setting; 37] = [
     )
     .bounded(limits::CONNECTIONS_PER_ADDRESS_FLOOR_COUNT as u64, limits::CONNECTIONS_CEILING_COUNT as u64),
     capacity(
+        Id::MaxHandshakes,
+        "max-handshakes",
+        Unit::Count,
+        limits::HANDSHAKES_DEFAULT_COUNT as u64,
+        "TLS handshakes at a time, all workers together",
+    )
+    .bounded(limits::CONNECTIONS_FLOOR_COUNT as u64, limits::CONNECTIONS_CEILING_COUNT as u64),
+    capacity(
+        Id::MaxHandshakesPerAddress,
+        "max-handshakes-per-address",
+        Unit::Count,
+        limits::HANDSHAKES_PER_ADDRESS_DEFAULT_COUNT as u64,
+        "TLS handshakes at a time of one client address (IPv6: one /64); 0: no limit",
+    )
+    .bounded(limits::CONNECTIONS_PER_ADDRESS_FLOOR_COUNT as u64, limits::CONNECTIONS_CEILING_COUNT as u64),
+    capacity(
         Id::MaxRequestsPerConnection,
         "max-requests-per-connection",
         Unit::Count,
@@ -467,6 +591,12 @@ pub const SETTINGS: [Setting; 37] = [
         "Memory for requests in progress; beyond it new ones get 503",
     )
     .bounded(limits::LEASE_BUDGET_FLOOR_BYTES as u64, limits::LEASE_BUDGET_CEILING_BYTES as u64),
+    millis(
+        Id::HandshakeTimeout,
+        "handshake-timeout-ms",
+        limits::HANDSHAKE_MAX_MILLIS,
+        "From the accept of a connection to the end of its TLS handshake",
+    ),
     millis(
         Id::HeadTimeout,
         "head-timeout-ms",

@@ -4,14 +4,14 @@
 //! a refusal is a half sentence that names the text and what would be right.
 
 use std::ffi::{OsStr, OsString};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::endpoint::{Endpoint, Scheme};
 use super::error::shown;
 use super::settings::{Setting, Unit};
 use crate::limits::{
-    LISTENERS_MAX_COUNT, RATE_BURST_CEILING_COUNT, RATE_CEILING_COUNT, SETTING_TEXT_MAX_BYTES,
-    TRUSTED_PROXIES_MAX_COUNT,
+    HOST_MAX_BYTES, LISTENERS_MAX_COUNT, ORIGIN_MAX_BYTES, RATE_BURST_CEILING_COUNT, RATE_CEILING_COUNT,
+    SETTING_LIST_MAX_COUNT, SETTING_TEXT_MAX_BYTES, TRUSTED_PROXIES_MAX_COUNT,
 };
 use crate::network::Network;
 use crate::quota::Rate;
@@ -74,21 +74,31 @@ pub(super) fn number(setting: &Setting, unit: Unit, text: &OsStr) -> Result<u64,
     }
 }
 
-/// Addresses from texts that may each hold several, separated by commas.
+/// Endpoints from texts that may each hold several, separated by commas; `usual` is spoken where none says what.
 ///
 /// # Errors
 /// The half sentence for the message.
-pub(super) fn addresses(texts: &[OsString]) -> Result<Vec<SocketAddr>, String> {
-    let mut all: Vec<SocketAddr> = Vec::new();
+pub(super) fn endpoints(texts: &[OsString], usual: Scheme) -> Result<Vec<Endpoint>, String> {
+    let mut all: Vec<Endpoint> = Vec::new();
     for text in texts {
         for part in text.to_string_lossy().split(',') {
-            let Ok(address) = part.trim().parse::<SocketAddr>() else {
+            let found = Endpoint::parse(part.trim(), usual);
+            // Who is redirected is so at an address and in no other way.
+            let found = found.filter(|endpoint| {
+                usual != Scheme::Redirect || matches!(endpoint, Endpoint::Tcp(_, Scheme::Redirect))
+            });
+            let Some(address) = found else {
                 return Err(format!(
-                    "\"{}\" is not an address and port, like 127.0.0.1:8080 or [::1]:8080",
-                    shown(OsStr::new(part))
+                    "\"{}\" is not an address and port, like 127.0.0.1:8080 or [::1]:8080{}",
+                    shown(OsStr::new(part)),
+                    if usual == Scheme::Redirect {
+                        ""
+                    } else {
+                        ", with or without http:// or https://, nor unix: and an absolute path"
+                    }
                 ));
             };
-            if address.port() != 0 && all.contains(&address) {
+            if all.iter().any(|other| other.clashes(&address)) {
                 return Err(format!("{address} is listed twice"));
             }
             if all.len() == LISTENERS_MAX_COUNT {
@@ -120,6 +130,75 @@ pub(super) fn networks(texts: &[OsString]) -> Result<Vec<Network>, String> {
         }
     }
     Ok(all)
+}
+
+/// Items of one kind from texts that may each hold several, separated by commas.
+///
+/// # Errors
+/// The half sentence for the message.
+pub(super) fn list<T: PartialEq>(
+    texts: &[OsString],
+    expected: &str,
+    parse: impl Fn(&str) -> Option<T>,
+) -> Result<Vec<T>, String> {
+    let mut all = Vec::new();
+    for text in texts {
+        for part in text.to_string_lossy().split(',').map(str::trim) {
+            let item =
+                parse(part).ok_or_else(|| format!("\"{}\" is not {expected}", shown(OsStr::new(part))))?;
+            if all.contains(&item) {
+                return Err(format!("\"{}\" is listed twice", shown(OsStr::new(part))));
+            }
+            if all.len() == SETTING_LIST_MAX_COUNT {
+                return Err(format!("more than {SETTING_LIST_MAX_COUNT} of them"));
+            }
+            all.push(item);
+        }
+    }
+    Ok(all)
+}
+
+/// The name of a host, in lower case, with or without a port.
+pub(super) fn host(text: &str) -> Option<String> {
+    let (name, port) = match text.rsplit_once(':') {
+        // A colon inside the brackets of an IPv6 address is none before a port.
+        Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
+        _ => (text, None),
+    };
+    let bracketed = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+    let is_name = match bracketed {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => {
+            !name.is_empty()
+                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
+        }
+    };
+    let is_port = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|number| number.to_string() == port));
+    (is_name && is_port && text.len() <= HOST_MAX_BYTES).then(|| text.to_ascii_lowercase())
+}
+
+/// An origin as browsers send it: `http` or `https`, a host in lower case and no port that the scheme implies
+/// (RFC 6454, section 6.2).
+pub(super) fn origin(text: &str) -> Option<String> {
+    let (scheme, rest) = text.split_once("://")?;
+    let implied = match scheme {
+        "http" => ":80",
+        "https" => ":443",
+        _ => return None,
+    };
+    let canonical = host(rest)? == rest && !rest.ends_with(implied);
+    (canonical && text.len() <= ORIGIN_MAX_BYTES).then(|| text.to_owned())
+}
+
+/// The access mode of a file: at most three octal digits.
+///
+/// # Errors
+/// The half sentence for the message.
+pub(super) fn mode(text: &OsStr) -> Result<u32, String> {
+    let found = text.to_str().filter(|text| (1..=4).contains(&text.len()));
+    let found = found.filter(|text| text.bytes().all(|byte| matches!(byte, b'0'..=b'7')));
+    let found = found.and_then(|text| u32::from_str_radix(text, 8).ok()).filter(|mode| *mode <= 0o777);
+    found.ok_or_else(|| format!("{} is not an access mode like 660", shown(text)))
 }
 
 /// A rate: `PER_SECOND` or `PER_SECOND:BURST`; none for zero.
@@ -221,22 +300,30 @@ mod tests {
     #[test]
     fn addresses_are_split_at_commas() {
         let texts = ["127.0.0.1:1, [::1]:2".into(), "10.0.0.1:0".into(), "10.0.0.1:0".into()];
-        let shown: Vec<String> = addresses(&texts).unwrap().iter().map(ToString::to_string).collect();
-        assert_eq!(shown, ["127.0.0.1:1", "[::1]:2", "10.0.0.1:0", "10.0.0.1:0"]);
+        let shown: Vec<String> =
+            endpoints(&texts, Scheme::Http).unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!(
+            shown,
+            ["127.0.0.1:1", "[::1]:2", "10.0.0.1:0", "10.0.0.1:0"].map(|it| format!("http://{it}"))
+        );
     }
 
     #[test]
     fn what_is_no_address_is_refused() {
         for text in ["", ",", "8080", ":8080", "localhost:8080", "::1:80", "127.0.0.1", "127.0.0.1:65536"] {
-            let refusal = addresses(&[text.into()]).unwrap_err();
+            let refusal = endpoints(&[text.into()], Scheme::Http).unwrap_err();
             assert!(refusal.contains("is not an address and port"), "{text}: {refusal}");
         }
         assert_eq!(
-            addresses(&["127.0.0.1:1,127.0.0.1:1".into()]),
-            Err("127.0.0.1:1 is listed twice".to_owned())
+            endpoints(&["127.0.0.1:1,127.0.0.1:1".into()], Scheme::Http),
+            Err("http://127.0.0.1:1 is listed twice".to_owned())
         );
-        assert!(addresses(&[]).unwrap_err().starts_with("an empty list"));
-        assert!(addresses(&["127.0.0.1:0,".repeat(300).into()]).unwrap_err().starts_with("more than"));
+        assert!(endpoints(&[], Scheme::Http).unwrap_err().starts_with("an empty list"));
+        assert!(
+            endpoints(&["127.0.0.1:0,".repeat(300).into()], Scheme::Http)
+                .unwrap_err()
+                .starts_with("more than")
+        );
     }
 
     #[test]

@@ -14,24 +14,26 @@
 //! that is owed to it is flushed; a connection whose framing is lost or whose body was not read is closed after its
 //! reply, with its end announced first, so that a reset does not destroy the reply (RFC 9112, section 9.6).
 
-use std::net::IpAddr;
 use std::rc::Rc;
 
 use crate::clock::Moment;
 use crate::http::env::{Current, Env, Workspace};
 use crate::http::framing::Framing;
 use crate::http::head::Head;
+use crate::http::outlet::linger;
+use crate::http::peer::{Peer, Way};
 use crate::http::refusal::Refusal;
 use crate::http::reply::Persistence;
 use crate::http::responder::{Fault, Responder, Terms};
 use crate::http::scan::HeadScan;
 use crate::http::service::{Arrival, Request, Service, Taking};
+use crate::http::status::Status;
 use crate::http::target::{Method, Version};
 use crate::limits::{
     BODY_BUFFERED_MAX_BYTES, CONNECTION_LIFE_MAX_MILLIS, OUTPUT_FLUSH_BYTES, PIPELINE_MAX_COUNT,
     REPLY_PROBLEM_MAX_BYTES,
 };
-use crate::reactor::{Channel, Look, Resting, Transport};
+use crate::reactor::{Channel, Established, Look, Resting, Transport};
 
 /// How a busy stretch of a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,28 +48,71 @@ pub(super) enum End {
     Lost,
 }
 
+/// A client that does not speak TLS where it should.
+const SPEAKS_IN_THE_CLEAR: Fault<'static> = Fault::new(
+    Status::BadRequest,
+    "tls_required",
+    "This port speaks TLS, and the request came in the clear: use https:// in its address.",
+);
+
+/// What is given back when a connection ends.
+pub trait Place {
+    /// Bytes can pass: the handshake is over.
+    fn established(&mut self) {}
+}
+
+impl Place for () {}
+
 /// A connection with nothing in hand.
 #[derive(Debug)]
 pub struct Idle<T, S, G> {
     channel: Channel<T>,
     env: Rc<Env<S>>,
-    peer: IpAddr,
+    peer: Peer,
     served: u64,
     expiry: Moment,
     /// When the silence has lasted too long.
     deadline: Moment,
     /// Whatever is to be given back when the connection ends.
-    #[expect(dead_code, reason = "it is there to be dropped")]
     guard: G,
 }
 
-impl<T: Transport, S, G> Idle<T, S, G> {
+impl<T: Transport, S, G: Place> Idle<T, S, G> {
     /// A connection that was just accepted; `guard` is dropped with it.
-    pub fn new(channel: Channel<T>, peer: IpAddr, env: Rc<Env<S>>, guard: G) -> Self {
+    pub fn new(channel: Channel<T>, peer: Peer, env: Rc<Env<S>>, guard: G) -> Self {
         let now = channel.turn().now();
+        let silence_millis = if channel.transport().is_established() {
+            env.bounds.idle_millis
+        } else {
+            env.bounds.handshake_millis
+        };
         let (deadline, expiry) =
-            (now.plus_millis(env.bounds.idle_millis), now.plus_millis(CONNECTION_LIFE_MAX_MILLIS));
+            (now.plus_millis(silence_millis), now.plus_millis(CONNECTION_LIFE_MAX_MILLIS));
         Self { channel, env, peer, served: 0, expiry, deadline, guard }
+    }
+
+    /// Waits until bytes can pass. Returns whether the connection goes on.
+    async fn establish(&mut self) -> bool {
+        match self.channel.establish(self.deadline).await {
+            Ok(Established::Ready) => {
+                self.peer.identities = self.channel.transport().identities();
+                self.guard.established();
+                true
+            }
+            Ok(Established::Clear) => {
+                self.peer.way = Way::Plain;
+                self.guard.established();
+                let refusal = self.env.refusal(&SPEAKS_IN_THE_CLEAR, self.channel.turn().wall(), None);
+                let sent = self.channel.send_all(&refusal, self.env.bounds.write_millis).await;
+                if sent.is_ok() {
+                    let mut ws = self.env.take_workspace();
+                    linger(&mut self.channel, &mut ws.input).await;
+                    self.env.return_workspace(ws);
+                }
+                false
+            }
+            Err(_) => false,
+        }
     }
 }
 
@@ -78,13 +123,16 @@ impl<T: Transport, S, G> Resting for Idle<T, S, G> {
 }
 
 /// Serves the requests that have come, until nothing is in hand again or the connection ends.
-pub async fn serve<T: Transport, S: Service, G>(mut idle: Idle<T, S, G>) -> Option<Idle<T, S, G>> {
+pub async fn serve<T: Transport, S: Service, G: Place>(mut idle: Idle<T, S, G>) -> Option<Idle<T, S, G>> {
+    if !idle.channel.transport().is_established() && !idle.establish().await {
+        return None;
+    }
     let mut ws = idle.env.take_workspace();
     let mut busy = Busy {
         channel: &mut idle.channel,
         ws: &mut ws,
         env: &idle.env,
-        peer: idle.peer,
+        peer: &idle.peer,
         served: &mut idle.served,
         expiry: idle.expiry,
         admission: None,
@@ -100,7 +148,7 @@ pub(super) struct Busy<'a, T, S: Service> {
     pub(super) channel: &'a mut Channel<T>,
     pub(super) ws: &'a mut Workspace,
     pub(super) env: &'a Env<S>,
-    pub(super) peer: IpAddr,
+    pub(super) peer: &'a Peer,
     served: &'a mut u64,
     expiry: Moment,
     /// What the service remembers of the request in hand until its body is there.
@@ -125,7 +173,9 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
         }
         // Bytes that nobody will read would turn the close into a reset.
         if end == End::Linger || (end == End::Close && !self.ws.input.filled().is_empty()) {
-            self.linger().await;
+            linger(self.channel, &mut self.ws.input).await;
+        } else if end != End::Idle {
+            self.channel.conclude();
         }
         end
     }
@@ -177,7 +227,7 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
         self.ws.current.last |= self.channel.turn().draining();
         let Workspace { input, output, marks, current, .. } = &mut *self.ws;
         let Some(head) = &current.head else { return Err(End::Lost) };
-        let mut responder = Responder::new(output, terms(current, current.last));
+        let mut responder = Responder::new(output, terms(current, self.peer, current.last));
         let (bytes, rest) = input.filled_mut().split_at_mut_checked(head.len).ok_or(End::Lost)?;
         let request = Request {
             arrival: arrival(head, bytes, self.peer, current),
@@ -195,7 +245,7 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
         let Workspace { input, output, marks, current, .. } = &mut *self.ws;
         let Some(head) = &current.head else { return Err(End::Lost) };
         // A refusal whose body was not read ends the connection.
-        let mut responder = Responder::new(output, terms(current, current.last || !whole));
+        let mut responder = Responder::new(output, terms(current, self.peer, current.last || !whole));
         if head.method == Method::Other {
             responder.fault(&Refusal::UnknownMethod.into(), &[]);
         } else {
@@ -245,7 +295,7 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
             return End::Close;
         }
         let Workspace { input, output, marks, current, .. } = &mut *self.ws;
-        let mut responder = Responder::new(output, terms(current, true));
+        let mut responder = Responder::new(output, terms(current, self.peer, true));
         responder.fault(fault, fields);
         if let (Some(admission), Some(head)) = (self.admission.take(), &current.head) {
             let arrival = arrival(head, input.filled(), self.peer, current);
@@ -269,7 +319,7 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
 }
 
 /// What a reply to the request in hand must say.
-pub(super) fn terms(current: &Current, close: bool) -> Terms<'_> {
+pub(super) fn terms<'a>(current: &'a Current, peer: &Peer, close: bool) -> Terms<'a> {
     let (head_only, version) =
         current.head.map_or((false, Version::Http11), |head| (head.method == Method::Head, head.version));
     let persistence = match version {
@@ -278,14 +328,15 @@ pub(super) fn terms(current: &Current, close: bool) -> Terms<'_> {
         Version::Http11 => Persistence::Implied,
     };
     let Current { id, date, started, quota, .. } = current;
-    Terms { id, date, head_only, persistence, started: *started, quota: *quota }
+    let secure = peer.way == Way::Secure;
+    Terms { id, date, head_only, persistence, started: *started, quota: *quota, secure }
 }
 
 /// The request in hand as the service sees it.
 pub(super) fn arrival<'a>(
     head: &'a Head,
     bytes: &'a [u8],
-    peer: IpAddr,
+    peer: &'a Peer,
     current: &'a Current,
 ) -> Arrival<'a> {
     let Current { id, started, client, .. } = current;

@@ -17,9 +17,11 @@ use crate::http::problem::{PROBLEM_TYPE, Problem};
 use crate::http::reply::{BodyLength, Persistence, ReplyHead};
 use crate::http::responder::{Fault, Mark};
 use crate::http::scan::HeadScan;
+use crate::http::status::Status;
 use crate::limits::{
-    BODY_GAP_MAX_MILLIS, BODY_READ_MAX_MILLIS, HEAD_READ_MAX_MILLIS, IDLE_MAX_MILLIS, PIPELINE_MAX_COUNT,
-    REPLY_PROBLEM_MAX_BYTES, REQUESTS_PER_CONNECTION_DEFAULT_COUNT, WRITE_STALL_MAX_MILLIS,
+    BODY_GAP_MAX_MILLIS, BODY_READ_MAX_MILLIS, HANDSHAKE_MAX_MILLIS, HEAD_READ_MAX_MILLIS, IDLE_MAX_MILLIS,
+    PIPELINE_MAX_COUNT, REPLY_PROBLEM_MAX_BYTES, REQUESTS_PER_CONNECTION_DEFAULT_COUNT,
+    WRITE_STALL_MAX_MILLIS,
 };
 use crate::model::RequestId;
 use crate::quota::Quota;
@@ -28,6 +30,8 @@ use crate::reactor::{Buffer, Pool};
 /// The bounds that a configuration may set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
+    /// From the accept of a connection to the end of its handshake.
+    pub handshake_millis: u64,
     /// From the first byte of a request to the end of its head.
     pub head_millis: u64,
     /// Longest silence inside a body.
@@ -45,6 +49,7 @@ pub struct Bounds {
 impl Default for Bounds {
     fn default() -> Self {
         Self {
+            handshake_millis: HANDSHAKE_MAX_MILLIS,
             head_millis: HEAD_READ_MAX_MILLIS,
             body_gap_millis: BODY_GAP_MAX_MILLIS,
             body_millis: BODY_READ_MAX_MILLIS,
@@ -128,12 +133,14 @@ impl<S> Env<S> {
         })
     }
 
-    /// A whole refusal that needs no lease. The connection ends with it, and the client may try again.
+    /// A whole refusal that needs no lease, and with which the connection ends.
     #[must_use]
     pub fn refusal(&self, fault: &Fault<'_>, now: WallTime, quota: Option<Quota>) -> Vec<u8> {
         let mut bytes = vec![0; REPLY_PROBLEM_MAX_BYTES];
         let id = self.next_id();
         let Fault { status, code, detail } = *fault;
+        let again: &[(&str, &[u8])] = &[("Retry-After", b"1")];
+        let fields = if status == Status::ServiceUnavailable { again } else { &[] };
         let problem = Problem { status, code, detail, request_id: &id, instance: None };
         let head = ReplyHead {
             status,
@@ -142,8 +149,9 @@ impl<S> Env<S> {
             content_type: Some(PROBLEM_TYPE),
             body: BodyLength::Known(problem.len() as u64),
             persistence: Persistence::Close,
-            fields: &[("Retry-After", b"1")],
+            fields,
             quota,
+            secure: false,
         };
         let head_len = head.write(&mut bytes).map_or(0, |written| written.len);
         let body_len = bytes.get_mut(head_len..).and_then(|rest| problem.write(rest)).unwrap_or(0);

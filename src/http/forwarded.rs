@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::grammar::{is_quoted_string, is_token, split_unquoted, trim};
 use super::head::Head;
+use super::peer::Peer;
 use crate::limits::{FORWARDED_HOPS_MAX_COUNT, FORWARDED_NODE_MAX_BYTES};
 use crate::network::Network;
 
@@ -64,9 +65,9 @@ impl Forwarding {
 
     /// Who sent the request with this head, whose connection comes from `peer`.
     #[must_use]
-    pub fn client(&self, peer: IpAddr, head: &Head, bytes: &[u8]) -> IpAddr {
-        let mut client = peer;
-        if !self.trusts(peer) {
+    pub fn client(&self, peer: &Peer, head: &Head, bytes: &[u8]) -> IpAddr {
+        let mut client = peer.address;
+        if !self.trusts(client) {
             return client;
         }
         let mut left = FORWARDED_HOPS_MAX_COUNT;
@@ -201,6 +202,7 @@ fn is_port(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::peer::Way;
     use proptest::prelude::*;
 
     const PEER: &str = "10.0.0.1";
@@ -220,11 +222,15 @@ mod tests {
     }
 
     /// Who is found behind `peer`, with 10.0.0.0/8 and fd00::/8 trusted.
+    fn at(address: &str) -> Peer {
+        Peer::new(Some(address.parse().unwrap()), Way::Plain)
+    }
+
     fn found(field: Field, peer: &str, lines: &[&str]) -> IpAddr {
         let trusted = ["10.0.0.0/8", "fd00::/8"].map(|text| Network::parse(text).unwrap());
         let head = head(lines);
         let parsed = Head::parse(head.as_bytes()).unwrap().unwrap();
-        Forwarding::new(trusted.to_vec(), field).client(address(peer), &parsed, head.as_bytes())
+        Forwarding::new(trusted.to_vec(), field).client(&at(peer), &parsed, head.as_bytes())
     }
 
     fn check(field: Field, cases: &[(&[&str], &str)]) {
@@ -239,7 +245,7 @@ mod tests {
         let head = head(&lines);
         let parsed = Head::parse(head.as_bytes()).unwrap().unwrap();
         let nobody = Forwarding::default();
-        assert_eq!(nobody.client(address(PEER), &parsed, head.as_bytes()), address(PEER));
+        assert_eq!(nobody.client(&at(PEER), &parsed, head.as_bytes()), address(PEER));
         for field in [Field::XForwardedFor, Field::Forwarded] {
             assert_eq!(found(field, CLIENT, &lines), address(CLIENT), "a stranger is not believed");
             assert_eq!(found(field, "::ffff:10.0.0.1", &lines), address("10.9.9.9"), "a mapped proxy is");

@@ -19,6 +19,7 @@ pub mod head;
 mod intake;
 pub mod media;
 mod outlet;
+pub mod peer;
 pub mod problem;
 pub mod query;
 pub mod refusal;

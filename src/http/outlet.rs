@@ -6,12 +6,13 @@
 
 use crate::http::connection::{Busy, End};
 use crate::http::env::Workspace;
+use crate::http::peer::Way;
 use crate::http::reply::Persistence;
 use crate::http::responder::{Fault, OVERLOADED, Responder, Terms};
 use crate::http::service::Service;
 use crate::http::status::Status;
 use crate::limits::{DISCARD_MAX_BYTES, DISCARD_MAX_MILLIS, LEASE_CLASSES_BYTES};
-use crate::reactor::Transport;
+use crate::reactor::{Buffer, Channel, Transport};
 
 const AUDIT_UNAVAILABLE: Fault<'static> = Fault::new(
     Status::ServiceUnavailable,
@@ -65,6 +66,7 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
             persistence: Persistence::Close,
             started: current.started,
             quota: mark.quota,
+            secure: self.peer.way == Way::Secure,
         };
         let mut responder = Responder::new(output, terms);
         responder.fault(&AUDIT_UNAVAILABLE, &[("Retry-After", b"1")]);
@@ -84,23 +86,23 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
             Err(_) => End::Lost,
         }
     }
+}
 
-    /// Announces the end and reads what is still coming, for a bounded time and length.
-    pub(super) async fn linger(&mut self) {
-        self.channel.finish();
-        let deadline = self.channel.turn().now().plus_millis(DISCARD_MAX_MILLIS);
-        let mut left = DISCARD_MAX_BYTES;
-        self.ws.input.consume(usize::MAX);
-        if self.ws.input.reserve(1).is_err() {
+/// Announces the end and reads what is still coming, for a bounded time and length.
+pub(super) async fn linger<T: Transport>(channel: &mut Channel<T>, input: &mut Buffer) {
+    channel.finish();
+    let deadline = channel.turn().now().plus_millis(DISCARD_MAX_MILLIS);
+    let mut left = DISCARD_MAX_BYTES;
+    input.consume(usize::MAX);
+    if input.reserve(1).is_err() {
+        return;
+    }
+    while let Ok(count) = channel.receive(input.room_mut(), deadline).await {
+        input.advance(count);
+        input.consume(count);
+        if count == 0 || count >= left {
             return;
         }
-        while let Ok(count) = self.channel.receive(self.ws.input.room_mut(), deadline).await {
-            self.ws.input.advance(count);
-            self.ws.input.consume(count);
-            if count == 0 || count >= left {
-                return;
-            }
-            left -= count;
-        }
+        left -= count;
     }
 }

@@ -28,6 +28,8 @@ const FRAME: &[u8] = b"Cache-Control: no-store\r\n\
     X-Request-Id: --------------------------------\r\n\
     Server-Timing: app;dur=00000.000\r\n\
     X-Request-Time: 000.000000";
+/// That the host is only to be spoken to through TLS, for a year (RFC 6797, section 6.1).
+const STRICT_TRANSPORT: &[u8] = b"\r\nStrict-Transport-Security: max-age=31536000; includeSubDomains";
 // The places are counted from the end, where the widths are plain to see.
 const STAMP_AT: usize = FRAME.len() - STAMP_BYTES;
 const REQUEST_ID_AT: usize = STAMP_AT - "\r\nServer-Timing: app;dur=".len() - RequestId::LEN;
@@ -90,6 +92,8 @@ pub struct ReplyHead<'a> {
     pub fields: &'a [(&'a str, &'a [u8])],
     /// What is left of the limit that the client is held to, if it is held to one.
     pub quota: Option<Quota>,
+    /// Whether it leaves through TLS.
+    pub secure: bool,
 }
 
 /// A reply head that was written.
@@ -151,6 +155,9 @@ impl ReplyHead<'_> {
         }
         if let Some(quota) = &self.quota {
             put_quota(&mut cursor, quota)?;
+        }
+        if self.secure {
+            cursor.put(STRICT_TRANSPORT)?;
         }
         cursor.put(b"\r\n\r\n")?;
         (cursor.position() <= REPLY_HEAD_MAX_BYTES).then_some(Written {
@@ -254,6 +261,7 @@ mod tests {
             persistence: Persistence::Implied,
             fields,
             quota: None,
+            secure: false,
         };
         change(&mut head);
         let mut target = [0u8; REPLY_HEAD_MAX_BYTES + 64];

@@ -90,6 +90,8 @@ pub struct Terms<'a> {
     pub started: Moment,
     /// What is left of the client's limit, if it is known by now.
     pub quota: Option<Quota>,
+    /// Whether it leaves through TLS.
+    pub secure: bool,
 }
 
 /// Writes one reply.
@@ -204,6 +206,7 @@ impl<'a> Responder<'a> {
             persistence: self.terms.persistence,
             fields,
             quota: self.terms.quota,
+            secure: self.terms.secure,
         };
         let written = head.write(self.output.room_mut()).ok_or(Exhausted)?;
         self.output.advance(written.len);

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 
 use crate::clock::Moment;
 use crate::http::head::Head;
+use crate::http::peer::Peer;
 use crate::http::responder::{Fault, Responder};
 use crate::model::RequestId;
 
@@ -20,7 +21,7 @@ pub struct Arrival<'a> {
     /// The bytes of the head, into which it points.
     pub bytes: &'a [u8],
     /// The other end of the connection.
-    pub peer: IpAddr,
+    pub peer: &'a Peer,
     /// The client: the peer, or, if that is a trusted proxy, whom it names. Everything that depends on where a request
     /// comes from goes by it.
     pub client: IpAddr,

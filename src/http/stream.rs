@@ -384,7 +384,7 @@ impl<T: Transport, S: Service> Exchange for Stream<'_, '_, T, S> {
     fn arrival(&self) -> Arrival<'_> {
         let Busy { ws, peer, .. } = &*self.busy;
         let bytes = ws.input.filled().get(..self.head).unwrap_or_default();
-        arrival(&self.request, bytes, *peer, &ws.current)
+        arrival(&self.request, bytes, peer, &ws.current)
     }
 
     fn length(&self) -> Option<u64> {
@@ -419,7 +419,7 @@ impl<T: Transport, S: Service> Exchange for Stream<'_, '_, T, S> {
     }
 
     fn begin(&mut self, opening: &Opening<'_>) -> Result<(), Cut> {
-        let Busy { channel, ws, .. } = &mut *self.busy;
+        let Busy { channel, ws, peer, .. } = &mut *self.busy;
         let Workspace { output, current, .. } = &mut **ws;
         if self.progress != Progress::None || opening.prefix.len() > STREAM_PREFIX_MAX_BYTES {
             return Err(Cut::Lost);
@@ -436,7 +436,7 @@ impl<T: Transport, S: Service> Exchange for Stream<'_, '_, T, S> {
             }
             None => None,
         };
-        let terms = terms(current, current.last);
+        let terms = terms(current, peer, current.last);
         let head = ReplyHead {
             status: Status::Ok,
             date: terms.date,
@@ -450,6 +450,7 @@ impl<T: Transport, S: Service> Exchange for Stream<'_, '_, T, S> {
             persistence: terms.persistence,
             fields: opening.fields,
             quota: terms.quota,
+            secure: terms.secure,
         };
         let window = if self.pushed { PUSH_WINDOW_BYTES } else { 0 };
         output.reserve(REPLY_PROBLEM_MAX_BYTES + window).map_err(|_| Cut::Fault(OVERLOADED))?;
@@ -534,9 +535,9 @@ impl<T: Transport, S: Service> Exchange for Stream<'_, '_, T, S> {
         output.consume(usize::MAX);
         current.last |= channel.turn().draining();
         let bytes = input.filled().get(..self.head).unwrap_or_default();
-        let arrival = arrival(&self.request, bytes, *peer, current);
+        let arrival = arrival(&self.request, bytes, peer, current);
         // A refusal whose body was not read ends the connection.
-        let mut responder = Responder::new(output, terms(current, current.last || !self.whole));
+        let mut responder = Responder::new(output, terms(current, peer, current.last || !self.whole));
         write(&arrival, &mut responder);
         let (mark, closed) = responder.finish();
         marks.push(mark);

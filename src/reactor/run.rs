@@ -9,11 +9,10 @@
 use core::future::Future;
 use core::time::Duration;
 use std::io;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 
 use crate::clock::{Moment, WallTime};
@@ -23,6 +22,7 @@ use crate::limits::{
 };
 use crate::reactor::executor::{Executor, Resting, TaskId};
 use crate::reactor::mailbox::Mailbox;
+use crate::reactor::socket::{Listener, Stream};
 use crate::reactor::turn::{Commit, CommitFailed, Ticket, Turn};
 
 /// The token of the event descriptor that other threads raise.
@@ -37,11 +37,13 @@ pub trait Driver {
     /// Whether another connection may be accepted now. A `false` leaves it in the kernel's queue.
     fn has_place(&mut self) -> bool;
 
-    /// Makes the task of an accepted and registered connection; nothing refuses (and so closes) it.
+    /// Makes the task of a connection that the listener of this number accepted, and that is registered; nothing refuses
+    /// (and so closes) it. A socket without an address has no `peer`.
     fn connect(
         &mut self,
-        stream: TcpStream,
-        peer: SocketAddr,
+        stream: Stream,
+        peer: Option<IpAddr>,
+        listener: usize,
         task: TaskId,
         turn: &Rc<Turn>,
     ) -> Option<Self::Rest>;
@@ -74,8 +76,8 @@ pub enum Phase {
     Stopping,
 }
 
-struct Listener {
-    socket: TcpListener,
+struct Listening {
+    socket: Listener,
     ready: bool,
 }
 
@@ -95,7 +97,7 @@ pub struct Reactor<D: Driver, F, M> {
     poll: Poll,
     executor: Executor<D::Rest, F, M>,
     turn: Rc<Turn>,
-    listeners: Vec<Listener>,
+    listeners: Vec<Listening>,
     driver: D,
     draining: bool,
     /// What the last look at the listeners left undone.
@@ -118,14 +120,14 @@ impl<D: Driver, F: Future<Output = Option<D::Rest>>, M: FnMut(D::Rest) -> F> Rea
         poll: Poll,
         turn: Rc<Turn>,
         mailbox: Arc<Mailbox>,
-        listeners: Vec<TcpListener>,
+        listeners: Vec<Listener>,
         driver: D,
         start: M,
     ) -> io::Result<Self> {
         let mut own = Vec::with_capacity(listeners.len());
         for (index, mut socket) in listeners.into_iter().enumerate() {
             poll.registry().register(&mut socket, Token(LISTENER_TOKENS_FROM + index), Interest::READABLE)?;
-            own.push(Listener { socket, ready: true });
+            own.push(Listening { socket, ready: true });
         }
         let executor = Executor::new(Rc::clone(&turn), mailbox, start);
         Ok(Self { poll, executor, turn, listeners: own, driver, draining: false, pending: Attempt::More })
@@ -223,7 +225,7 @@ impl<D: Driver, F: Future<Output = Option<D::Rest>>, M: FnMut(D::Rest) -> F> Rea
         }
         match listener.socket.accept() {
             Ok((stream, peer)) => {
-                self.adopt(stream, peer);
+                self.adopt(stream, peer, index);
                 Attempt::More
             }
             Err(error) => match error.kind() {
@@ -239,14 +241,14 @@ impl<D: Driver, F: Future<Output = Option<D::Rest>>, M: FnMut(D::Rest) -> F> Rea
         }
     }
 
-    fn adopt(&mut self, mut stream: TcpStream, peer: SocketAddr) {
+    fn adopt(&mut self, mut stream: Stream, peer: Option<IpAddr>, listener: usize) {
         let Self { poll, executor, turn, driver, .. } = self;
         let spawned = executor.spawn(|task| {
             let token = Token(task.index() as usize);
             poll.registry()
                 .register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)
                 .map_err(drop)?;
-            driver.connect(stream, peer, task, turn).ok_or(())
+            driver.connect(stream, peer, listener, task, turn).ok_or(())
         });
         if let Ok(task) = spawned {
             executor.poll(task);
@@ -266,7 +268,7 @@ impl<D: Driver, F: Future<Output = Option<D::Rest>>, M: FnMut(D::Rest) -> F> Rea
             }
             if let Some(listener) = self.listeners.get(index) {
                 // Later connections are refused by the kernel, so that a balancer sees at once that we leave.
-                let _ = socket2::SockRef::from(&listener.socket).shutdown(std::net::Shutdown::Read);
+                listener.socket.refuse();
             }
         }
         self.draining = true;

@@ -1,50 +1,148 @@
-//! TCP as a transport, and listeners made so that every worker has its own.
+//! Sockets as transports, and listeners made so that every worker has its own.
 //!
-//! Owns [`TcpTransport`] and [`bind`]. Invariants: one receive is one `recvfrom`, one send is one `sendto`; a socket
+//! Owns [`SocketTransport`], [`Listener`], [`Stream`] and [`bind`]. Invariants: one receive is one `recvfrom`, one send is one `sendto`; a socket
 //! is registered once, both directions, edge-triggered, and leaves the poll by being closed.
 
 use core::time::Duration;
 use std::io::{self, Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener};
 
-use mio::net::TcpStream;
+use mio::event::Source;
+use mio::net::{TcpStream, UnixStream};
+use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::limits::{LISTEN_BACKLOG_COUNT, SEND_BUFFER_BYTES, UNACKNOWLEDGED_MAX_MILLIS};
 use crate::reactor::transport::{Received, Transport};
 
-/// A connected TCP socket.
+/// A listening socket that never blocks.
 #[derive(Debug)]
-pub struct TcpTransport(TcpStream);
+pub enum Listener {
+    /// Of TCP.
+    Tcp(mio::net::TcpListener),
+    /// With a name in the file system.
+    Unix(mio::net::UnixListener),
+}
 
-impl TcpTransport {
+impl Listener {
+    /// Accepts a connection, and tells the address of its other end, if it has one.
+    ///
+    /// # Errors
+    /// What `accept` says, for instance `WouldBlock`.
+    pub fn accept(&self) -> io::Result<(Stream, Option<IpAddr>)> {
+        match self {
+            Self::Tcp(listener) => {
+                listener.accept().map(|(stream, peer)| (Stream::Tcp(stream), Some(peer.ip())))
+            }
+            Self::Unix(listener) => listener.accept().map(|(stream, _)| (Stream::Unix(stream), None)),
+        }
+    }
+
+    /// Has the kernel refuse whoever comes from here on.
+    pub(super) fn refuse(&self) {
+        let shut = match self {
+            Self::Tcp(listener) => SockRef::from(listener).shutdown(Shutdown::Read),
+            Self::Unix(listener) => SockRef::from(listener).shutdown(Shutdown::Read),
+        };
+        // One that cannot be shut is not looked at any more.
+        drop(shut);
+    }
+
+    fn source(&mut self) -> &mut dyn Source {
+        match self {
+            Self::Tcp(listener) => listener,
+            Self::Unix(listener) => listener,
+        }
+    }
+}
+
+/// A connected socket that never blocks.
+#[derive(Debug)]
+pub enum Stream {
+    /// Of TCP.
+    Tcp(TcpStream),
+    /// Of a name in the file system.
+    Unix(UnixStream),
+}
+
+impl Stream {
+    fn source(&mut self) -> &mut dyn Source {
+        match self {
+            Self::Tcp(stream) => stream,
+            Self::Unix(stream) => stream,
+        }
+    }
+}
+
+macro_rules! forward_source {
+    ($name:ty) => {
+        impl Source for $name {
+            fn register(&mut self, registry: &Registry, token: Token, interest: Interest) -> io::Result<()> {
+                self.source().register(registry, token, interest)
+            }
+
+            fn reregister(
+                &mut self,
+                registry: &Registry,
+                token: Token,
+                interest: Interest,
+            ) -> io::Result<()> {
+                self.source().reregister(registry, token, interest)
+            }
+
+            fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+                self.source().deregister(registry)
+            }
+        }
+    };
+}
+
+forward_source!(Listener);
+forward_source!(Stream);
+
+/// A connected socket as a transport.
+#[derive(Debug)]
+pub struct SocketTransport(Stream);
+
+impl SocketTransport {
     /// Takes over a socket that is registered with the loop's poll.
     #[must_use]
-    pub fn new(stream: TcpStream) -> Self {
+    pub fn new(stream: Stream) -> Self {
         Self(stream)
     }
 }
 
-impl Transport for TcpTransport {
+impl Transport for SocketTransport {
     fn receive(&mut self, target: &mut [u8]) -> io::Result<Received> {
-        let count = self.0.read(target)?;
+        let count = match &mut self.0 {
+            Stream::Tcp(stream) => stream.read(target),
+            Stream::Unix(stream) => stream.read(target),
+        }?;
         // A stream that gave less than was asked for is exhausted: the next byte raises a new edge (epoll(7)).
         Ok(Received { count, drained: count < target.len() })
     }
 
     fn send(&mut self, source: &[u8]) -> io::Result<usize> {
-        self.0.write(source)
+        match &mut self.0 {
+            Stream::Tcp(stream) => stream.write(source),
+            Stream::Unix(stream) => stream.write(source),
+        }
     }
 
     fn finish(&mut self) {
         // A peer that is gone already needs no end.
-        let _ = self.0.shutdown(Shutdown::Write);
+        let _ = match &self.0 {
+            Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Stream::Unix(stream) => stream.shutdown(Shutdown::Write),
+        };
     }
 
     fn abort_on_close(&mut self, on: bool) {
         // With a linger time of zero a close, also that at the end of the process, sends a reset (RFC 9293, section
         // 3.10.4, ABORT). It fails only for a socket that is broken already.
-        let _ = SockRef::from(&self.0).set_linger(on.then_some(Duration::ZERO));
+        if let Stream::Tcp(stream) = &self.0 {
+            let _ = SockRef::from(stream).set_linger(on.then_some(Duration::ZERO));
+        }
     }
 }
 

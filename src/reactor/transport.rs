@@ -11,6 +11,7 @@ use std::rc::Rc;
 
 use crate::clock::Moment;
 use crate::limits::SEND_RATE_MIN_BYTES_PER_SECOND;
+use crate::model::Identities;
 use crate::reactor::executor::{Look, TaskId};
 use crate::reactor::turn::Turn;
 
@@ -21,6 +22,15 @@ pub struct Received {
     pub count: usize,
     /// Whether the call is known to have taken everything there was.
     pub drained: bool,
+}
+
+/// What became of what must pass before the first byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Established {
+    /// Bytes can pass.
+    Ready,
+    /// The peer speaks in the clear where it should not: bytes pass in the clear from here on, so that it can be told.
+    Clear,
 }
 
 /// A byte stream that never blocks: a socket, a TLS session over one, or a simulation.
@@ -43,6 +53,35 @@ pub trait Transport {
     /// Decides what the peer sees if the transport is closed from here on, by whatever: the end of the stream, or, if
     /// `on`, that it broke. What was sent and not yet received may then be lost.
     fn abort_on_close(&mut self, on: bool);
+
+    /// Goes on with what must pass before the first byte.
+    ///
+    /// # Errors
+    /// `WouldBlock` until the next event; anything else ends the connection.
+    fn establish(&mut self) -> io::Result<Established> {
+        Ok(Established::Ready)
+    }
+
+    /// Whether bytes can pass.
+    fn is_established(&self) -> bool {
+        true
+    }
+
+    /// Sends what [`send`](Self::send) took and could not send yet.
+    ///
+    /// # Errors
+    /// `WouldBlock` if there is no room; anything else ends the connection.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Says that everything was said, as far as that takes no waiting: the connection is closed next.
+    fn conclude(&mut self) {}
+
+    /// Whom the transport proves the peer to be, once it is established.
+    fn identities(&self) -> Option<Rc<Identities>> {
+        None
+    }
 }
 
 /// Why a wait ended without its bytes.
@@ -75,15 +114,40 @@ impl<T: Transport> Channel<T> {
 
     /// Decides for a connection with nothing in hand, which holds no buffer: whether a receive may bring something.
     /// A drain and a passed deadline end it.
-    pub fn look(&self, deadline: Moment) -> Look {
+    pub fn look(&mut self, deadline: Moment) -> Look {
         if self.turn.readable(self.task) {
             return Look::Run;
         }
         if self.turn.draining() || self.turn.now() >= deadline {
+            self.transport.conclude();
             return Look::End;
         }
         self.turn.arm(deadline);
         Look::Rest
+    }
+
+    /// The byte stream.
+    pub fn transport(&self) -> &T {
+        &self.transport
+    }
+
+    /// Waits until bytes can pass.
+    ///
+    /// # Errors
+    /// [`Failure::TimedOut`] or [`Failure::Lost`].
+    pub async fn establish(&mut self, deadline: Moment) -> Result<Established, Failure> {
+        poll_fn(|_| {
+            loop {
+                // What blocks it, a read or a write, is not told apart: each event is a reason to go on.
+                match self.transport.establish() {
+                    Ok(established) => return Poll::Ready(Ok(established)),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.park(deadline),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(_) => return Poll::Ready(Err(Failure::Lost)),
+                }
+            }
+        })
+        .await
     }
 
     /// Tries one receive without waiting; nothing means that it would have blocked.
@@ -131,9 +195,16 @@ impl<T: Transport> Channel<T> {
         let end = self.turn.now().plus_millis(stall_millis).plus_millis(slowest_millis);
         let mut deadline = self.turn.now().plus_millis(stall_millis);
         poll_fn(|_| {
-            while !rest.is_empty() && self.turn.writable(self.task) {
-                match self.transport.send(rest) {
-                    Ok(count) => {
+            while self.turn.writable(self.task) {
+                let sent = if rest.is_empty() {
+                    // What the transport took is not yet what it sent.
+                    self.transport.flush().map(|()| None)
+                } else {
+                    self.transport.send(rest).map(Some)
+                };
+                match sent {
+                    Ok(None) => return Poll::Ready(Ok(())),
+                    Ok(Some(count)) => {
                         rest = rest.get(count..).unwrap_or_default();
                         deadline = self.turn.now().plus_millis(stall_millis).min(end);
                     }
@@ -144,7 +215,7 @@ impl<T: Transport> Channel<T> {
                     Err(_) => return Poll::Ready(Err(Failure::Lost)),
                 }
             }
-            if rest.is_empty() { Poll::Ready(Ok(())) } else { self.park(deadline) }
+            self.park(deadline)
         })
         .await
     }
@@ -157,6 +228,11 @@ impl<T: Transport> Channel<T> {
     /// Ends the outgoing direction.
     pub fn finish(&mut self) {
         self.transport.finish();
+    }
+
+    /// Says that everything was said: the connection is closed next.
+    pub fn conclude(&mut self) {
+        self.transport.conclude();
     }
 
     /// Lets the peer see a break instead of an end when the connection is closed, or no longer.

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::http::connection::Place;
 use crate::network::client_of;
 
 /// The connections of the whole process.
@@ -54,6 +55,8 @@ impl Census {
         Some(Ticket { census: Arc::clone(self), address })
     }
 }
+
+impl Place for Ticket {}
 
 impl Drop for Ticket {
     fn drop(&mut self) {

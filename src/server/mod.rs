@@ -18,6 +18,7 @@ mod signals;
 mod startup;
 mod streaming;
 mod vault;
+mod wire;
 mod worker;
 
 use core::time::Duration;

@@ -5,7 +5,7 @@
 //! done every number below the connections' is taken, so that an accepted socket's number says what it is.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -15,12 +15,13 @@ use zeroize::Zeroizing;
 use crate::audit::{Office, Outlets};
 use crate::build_info;
 use crate::clock::Moment;
-use crate::config::Config;
+use crate::config::{Config, Endpoint, Scheme};
 use crate::console::{self, Level, Output};
 use crate::crypto::random::{Generator, Kernel};
 use crate::crypto::selftest;
 use crate::http::env::Bounds;
 use crate::http::forwarded::Forwarding;
+use crate::http::peer::Way;
 use crate::keeper::{Checkpoints, Keeper, Opening, Parts};
 use crate::limiter::Addresses;
 use crate::limits::{
@@ -29,9 +30,10 @@ use crate::limits::{
     FD_LISTENER_LAST_NUMBER, FD_OWN_FIRST_NUMBER, FD_OWN_LAST_NUMBER,
 };
 use crate::publication::Publication;
+use crate::reactor::Budget;
 use crate::reactor::mailbox::Mailbox;
 use crate::reactor::run::WAKE_TOKEN;
-use crate::reactor::{Budget, socket};
+use crate::reactor::socket::{self, Listener};
 use crate::sandbox::descriptors::{self, Fillers};
 use crate::sandbox::{self, Plan, rlimits};
 use crate::server::archivist::Archivist;
@@ -57,7 +59,7 @@ pub(super) struct Prepared {
     pub(super) keeper: Option<Parts>,
     /// What is moved into the archivist's.
     pub(super) archivist: Option<Archivist>,
-    addresses: Vec<SocketAddr>,
+    endpoints: Vec<Endpoint>,
     /// The admin key that is kept in a file, if this start made the store. Taken out and wiped once it was shown.
     pub(super) admin: Option<AdminKey>,
     /// Held for the life of the process: the lock on the data directory, and the numbers that stay taken.
@@ -94,7 +96,7 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
     let OpenedAudit { workers: audit, diary, archivist, start, recent, tips, body_key } = audit;
     let lock = place_lock(data_dir)?;
 
-    let (addresses, listeners) = bind_all(config)?;
+    let (endpoints, listeners) = bind_all(config)?;
     let publication = Publication::new(state);
     let parts = Parts {
         store: Box::new(journal),
@@ -133,7 +135,7 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
         common,
         workers,
         main,
-        addresses,
+        endpoints,
         keeper: Some(parts),
         archivist: Some(archivist),
         admin,
@@ -145,10 +147,14 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
 /// Says where the server is, and how to use it.
 pub(super) fn announce(config: &Config, prepared: &Prepared, admin: Option<&AdminKey>) {
     let stream = if config.audit_sink.has_stdout() { Output::Err } else { Output::Out };
-    for address in &prepared.addresses {
-        stream.write(&format!("listening on http://{address}\n"));
+    for endpoint in &prepared.endpoints {
+        stream.write(&format!("listening on {endpoint}\n"));
     }
-    let Some(address) = prepared.addresses.first().filter(|_| config.dev) else { return };
+    let plain = prepared.endpoints.iter().find_map(|endpoint| match endpoint {
+        Endpoint::Tcp(address, Scheme::Http) => Some(*address),
+        _ => None,
+    });
+    let Some(address) = plain.filter(|_| config.dev) else { return };
     let path = quoted(&config.data_dir.join("admin.key"));
     if let Some(admin) = admin.filter(|admin| admin.created) {
         let shown = Zeroizing::new(format!("admin API key (shown once, kept in {path}): {}\n", &*admin.text));
@@ -203,14 +209,18 @@ fn place_journal(fd: OwnedFd, slot: Slot) -> io::Result<OwnedFd> {
     descriptors::place(fd, number, number)
 }
 
-type Listeners = Vec<Vec<mio::net::TcpListener>>;
+/// For each worker, its listeners and how their bytes come.
+type Listeners = Vec<Vec<(Listener, Way)>>;
 
 /// Binds every address, once for each worker.
-fn bind_all(config: &Config) -> Result<(Vec<SocketAddr>, Listeners), ServerError> {
+fn bind_all(config: &Config) -> Result<(Vec<Endpoint>, Listeners), ServerError> {
     let mut of_worker: Listeners = (0..config.workers).map(|_| Vec::new()).collect();
-    let mut addresses = Vec::with_capacity(config.listen.len());
-    for wanted in &config.listen {
-        if config.insecure_http && !wanted.ip().is_loopback() {
+    let mut endpoints = Vec::with_capacity(config.listen.len());
+    for endpoint in &config.listen {
+        let (Endpoint::Tcp(wanted, scheme), Some(way)) = (endpoint, way_of(endpoint)) else {
+            return Err(ServerError::config(format!("{endpoint}: this build cannot listen there yet")));
+        };
+        if way == Way::Plain && !wanted.ip().to_canonical().is_loopback() {
             console::log(
                 Level::Warn,
                 format_args!(
@@ -231,18 +241,25 @@ fn bind_all(config: &Config) -> Result<(Vec<SocketAddr>, Listeners), ServerError
             };
             ServerError::config(format!("cannot listen on {wanted}: {error}{advice}"))
         })?;
-        addresses.push(bound.0);
+        endpoints.push(Endpoint::Tcp(bound.0, *scheme));
         for (own, listener) in of_worker.iter_mut().zip(bound.1) {
             let placed = place_listener(listener);
-            own.push(placed.map_err(|error| ServerError::io("placing a listener", &error))?);
+            own.push((placed.map_err(|error| ServerError::io("placing a listener", &error))?, way));
         }
     }
-    Ok((addresses, of_worker))
+    Ok((endpoints, of_worker))
 }
 
-fn place_listener(listener: TcpListener) -> io::Result<mio::net::TcpListener> {
+const fn way_of(endpoint: &Endpoint) -> Option<Way> {
+    match endpoint {
+        Endpoint::Tcp(_, Scheme::Http) => Some(Way::Plain),
+        Endpoint::Tcp(_, Scheme::Https | Scheme::Redirect) | Endpoint::Unix(_) => None,
+    }
+}
+
+fn place_listener(listener: TcpListener) -> io::Result<Listener> {
     let placed = descriptors::place(listener.into(), FD_LISTENER_FIRST_NUMBER, FD_LISTENER_LAST_NUMBER)?;
-    Ok(mio::net::TcpListener::from_std(placed.into()))
+    Ok(Listener::Tcp(mio::net::TcpListener::from_std(placed.into())))
 }
 
 /// Makes the polls and wakers, whose numbers cannot be changed afterwards.
@@ -262,7 +279,8 @@ fn open_loops(
         let first_id = u64::from_be_bytes(first_id);
         let news = Arc::clone(&mailbox);
         office.on_news(index, Box::new(move || news.nudge()));
-        workers.push(Worker { index, poll, mailbox, listeners, audit, first_id });
+        let (listeners, ways) = listeners.into_iter().unzip();
+        workers.push(Worker { index, poll, mailbox, listeners, ways, audit, first_id });
     }
     let (poll, mailbox) = open_loop(workers.len())?;
     common.shared.connect(mailboxes, Arc::clone(&mailbox));
@@ -311,6 +329,7 @@ fn limits(config: &Config, random: &mut Generator) -> Result<Limits, ServerError
 
 fn bounds(config: &Config) -> Bounds {
     Bounds {
+        handshake_millis: config.handshake_timeout_ms,
         head_millis: config.head_timeout_ms,
         body_gap_millis: config.body_gap_timeout_ms,
         body_millis: config.body_timeout_ms,

@@ -6,13 +6,11 @@
 
 use core::cell::{Cell, RefCell};
 use core::time::Duration;
-use std::io::Write as _;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use mio::Poll;
-use mio::net::{TcpListener, TcpStream};
 
 use crate::api::Tools;
 use crate::audit::{Committed, Outlets, Recent};
@@ -26,6 +24,7 @@ use crate::exit::Exit;
 use crate::http::connection::{Idle, serve};
 use crate::http::env::{Bounds, Env};
 use crate::http::forwarded::Forwarding;
+use crate::http::peer::{Peer, Way};
 use crate::http::responder::Fault;
 use crate::http::status::Status;
 use crate::keeper::{Keeper, State};
@@ -33,9 +32,9 @@ use crate::limits::{AUDIT_RETRY_MILLIS, KEY_BYTES};
 use crate::publication::{Publication, View};
 use crate::reactor::mailbox::Mailbox;
 use crate::reactor::run::{Driver, Phase, Reactor};
-use crate::reactor::socket::TcpTransport;
+use crate::reactor::socket::{Listener, SocketTransport, Stream};
 use crate::reactor::turn::{Commit, CommitFailed, Ticket};
-use crate::reactor::{Budget, Channel, Pool, TaskId, Turn};
+use crate::reactor::{Budget, Channel, Pool, TaskId, Transport as _, Turn};
 use crate::sandbox::seccomp::{self, Role};
 use crate::secret::Secret;
 use crate::server::census::{self, Census};
@@ -43,6 +42,7 @@ use crate::server::door::Limits;
 use crate::server::refusals::Refusals;
 use crate::server::service::App;
 use crate::server::shared::Shared;
+use crate::server::wire::Wire;
 
 /// What a client gets whose address has too many connections already.
 const TOO_MANY: Fault<'static> = Fault::new(
@@ -79,7 +79,9 @@ pub(super) struct Worker {
     pub(super) index: usize,
     pub(super) poll: Poll,
     pub(super) mailbox: Arc<Mailbox>,
-    pub(super) listeners: Vec<TcpListener>,
+    pub(super) listeners: Vec<Listener>,
+    /// How the bytes of each listener's connections come.
+    pub(super) ways: Vec<Way>,
     pub(super) audit: Outlets,
     /// Random for each start of each worker: the first half of its request identifiers.
     pub(super) first_id: u64,
@@ -103,7 +105,7 @@ impl Worker {
     }
 
     fn serve(self, common: &Common, generator: Generator) -> ! {
-        let Self { index, poll, mailbox, listeners, audit, first_id } = self;
+        let Self { index, poll, mailbox, listeners, ways, audit, first_id } = self;
         let turn = Turn::new(Moment::now());
         let sink = Rc::new(audit);
         let refusals = Rc::new(Refusals::default());
@@ -128,6 +130,7 @@ impl Worker {
         let env = Env::new(app, pool, common.bounds, Arc::clone(&common.forwarding), first_id);
         let driver = WorkerDriver {
             index,
+            ways,
             env,
             refusals,
             sink,
@@ -160,6 +163,7 @@ fn rest() -> ! {
 
 struct WorkerDriver {
     index: usize,
+    ways: Vec<Way>,
     env: Rc<Env<App>>,
     refusals: Rc<Refusals>,
     sink: Rc<Outlets>,
@@ -170,7 +174,7 @@ struct WorkerDriver {
 }
 
 impl Driver for WorkerDriver {
-    type Rest = Idle<TcpTransport, App, census::Ticket>;
+    type Rest = Idle<Wire, App, census::Ticket>;
 
     fn has_place(&mut self) -> bool {
         self.census.has_place()
@@ -178,18 +182,22 @@ impl Driver for WorkerDriver {
 
     fn connect(
         &mut self,
-        mut stream: TcpStream,
-        peer: SocketAddr,
+        stream: Stream,
+        peer: Option<IpAddr>,
+        listener: usize,
         task: TaskId,
         turn: &Rc<Turn>,
     ) -> Option<Self::Rest> {
-        let is_proxy = self.env.forwarding.trusts(peer.ip());
-        if let Some(ticket) = self.census.admit(peer.ip(), is_proxy) {
-            let channel = Channel::new(TcpTransport::new(stream), Rc::clone(turn), task);
-            return Some(Idle::new(channel, peer.ip(), Rc::clone(&self.env), ticket));
+        let way = self.ways.get(listener).copied().unwrap_or_default();
+        let peer = Peer::new(peer, way);
+        let mut transport = SocketTransport::new(stream);
+        let is_proxy = self.env.forwarding.trusts(peer.address);
+        if let Some(ticket) = self.census.admit(peer.address, is_proxy) {
+            let channel = Channel::new(Wire::Plain(transport), Rc::clone(turn), task);
+            return Some(Idle::new(channel, peer, Rc::clone(&self.env), ticket));
         }
         // As much as fits without waiting; the client is told more than by a bare reset.
-        let _ = stream.write(&self.env.refusal(&TOO_MANY, turn.wall(), None));
+        let _ = transport.send(&self.env.refusal(&TOO_MANY, turn.wall(), None));
         None
     }
 

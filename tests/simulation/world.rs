@@ -8,7 +8,6 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::future::Future;
-use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
@@ -16,6 +15,7 @@ use std::task::Waker;
 use quantonium::clock::{Moment, WallTime};
 use quantonium::http::connection::{Idle, serve};
 use quantonium::http::env::{Bounds, Env};
+use quantonium::http::peer;
 use quantonium::reactor::mailbox::Mailbox;
 use quantonium::reactor::turn::{Commit, CommitFailed, Ticket};
 use quantonium::reactor::{Budget, Channel, Executor, Pool, TaskId, Turn};
@@ -271,7 +271,7 @@ impl<F: Future<Output = Option<Rest>>, M: FnMut(Rest) -> F> World<F, M> {
             let transport = SimTransport(Rc::clone(&peer.wire));
             let spawned = self.executor.spawn(|task| {
                 let channel = Channel::new(transport, turn, task);
-                Ok::<_, ()>(Idle::new(channel, IpAddr::V4(Ipv4Addr::LOCALHOST), env, ()))
+                Ok::<_, ()>(Idle::new(channel, peer::Peer::new(None, peer::Way::Plain), env, ()))
             });
             peer.task = Some(spawned.unwrap());
             self.executor.poll(spawned.unwrap());

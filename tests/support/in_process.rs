@@ -16,7 +16,6 @@ use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -28,6 +27,7 @@ use quantonium::clock::{Moment, WallTime};
 use quantonium::crypto::random::{Generator, Kernel};
 use quantonium::http::connection::{Idle, serve};
 use quantonium::http::env::{Bounds, Env};
+use quantonium::http::peer::{Peer, Way};
 use quantonium::http::service::Service;
 use quantonium::keeper::State;
 use quantonium::keyring::change::apply;
@@ -222,7 +222,7 @@ fn start(
     let mut executor = Executor::new(Rc::clone(&turn), Mailbox::new(Box::new(|| {})), serve);
     let spawned = executor.spawn(|task| {
         let channel = Channel::new(MemoryTransport(Rc::clone(&wire)), Rc::clone(&turn), task);
-        Ok::<_, ()>(Idle::new(channel, IpAddr::V4(Ipv4Addr::LOCALHOST), env, ()))
+        Ok::<_, ()>(Idle::new(channel, Peer::new(None, Way::Plain), env, ()))
     });
     let task = spawned.unwrap();
     Box::new(move || {

@@ -73,6 +73,9 @@ const CRATES: &[(&str, &[&str])] = &[
     ("mio", &["reactor", "server"]),
     ("nix", &["sandbox", "server"]),
     ("poly1305", &["crypto"]),
+    ("rcgen", &["tls"]),
+    ("rustls", &["tls"]),
+    ("rustls_pki_types", &["tls"]),
     ("rustix", &["console", "audit", "store", "sandbox", "keeper", "server", "cli"]),
     ("seccompiler", &["sandbox"]),
     ("serde", &["api", "auth", "config", "cli"]),
@@ -81,6 +84,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("socket2", &["reactor", "server"]),
     ("subtle", &["*"]),
     ("toml", &["config"]),
+    ("webpki", &["tls"]),
+    ("x509_cert", &["tls"]),
     ("zeroize", &["*"]),
 ];
 
