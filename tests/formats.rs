@@ -397,7 +397,7 @@ fn every_member_of_an_audit_line_is_documented_in_its_order() {
         id: &id,
         principal: Some("0a1b2c3d"),
         token: Some("t"),
-        identity: None,
+        identity: Some("unix-user:7"),
         remote,
         route: Some("/api/keys"),
         status: 409,
