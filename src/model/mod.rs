@@ -2,11 +2,13 @@
 //!
 //! Owns no behaviour beyond construction and display. Invariant: nothing here holds a secret.
 
+mod identity;
 mod principal;
 mod scope;
 
 use core::fmt;
 
+pub use identity::{Identities, Identity};
 pub use principal::{ApiKeyId, Principal, TokenTerms};
 pub use scope::{Grants, KeyGlob, Scope, ScopeError};
 

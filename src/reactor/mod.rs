@@ -30,5 +30,5 @@ pub mod wheel;
 
 pub use executor::{Executor, Look, Resting, TaskId};
 pub use lease::{Budget, Buffer, Exhausted, Pool};
-pub use transport::{Channel, Failure, Received, Transport};
+pub use transport::{Channel, Established, Failure, Received, Transport};
 pub use turn::Turn;

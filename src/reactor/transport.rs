@@ -11,6 +11,7 @@ use std::rc::Rc;
 
 use crate::clock::Moment;
 use crate::limits::SEND_RATE_MIN_BYTES_PER_SECOND;
+use crate::model::Identities;
 use crate::reactor::executor::{Look, TaskId};
 use crate::reactor::turn::Turn;
 
@@ -21,6 +22,15 @@ pub struct Received {
     pub count: usize,
     /// Whether the call is known to have taken everything there was.
     pub drained: bool,
+}
+
+/// What became of what must pass before the first byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Established {
+    /// Bytes can pass.
+    Ready,
+    /// The peer speaks in the clear where it should not: bytes pass in the clear from here on, so that it can be told.
+    Clear,
 }
 
 /// A byte stream that never blocks: a socket, a TLS session over one, or a simulation.
@@ -43,6 +53,35 @@ pub trait Transport {
     /// Decides what the peer sees if the transport is closed from here on, by whatever: the end of the stream, or, if
     /// `on`, that it broke. What was sent and not yet received may then be lost.
     fn abort_on_close(&mut self, on: bool);
+
+    /// Goes on with what must pass before the first byte.
+    ///
+    /// # Errors
+    /// `WouldBlock` until the next event; anything else ends the connection.
+    fn establish(&mut self) -> io::Result<Established> {
+        Ok(Established::Ready)
+    }
+
+    /// Whether bytes can pass.
+    fn is_established(&self) -> bool {
+        true
+    }
+
+    /// Sends what [`send`](Self::send) took and could not send yet.
+    ///
+    /// # Errors
+    /// `WouldBlock` if there is no room; anything else ends the connection.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Says that everything was said, as far as that takes no waiting: the connection is closed next.
+    fn conclude(&mut self) {}
+
+    /// Whom the transport proves the peer to be, once it is established.
+    fn identities(&self) -> Option<Rc<Identities>> {
+        None
+    }
 }
 
 /// Why a wait ended without its bytes.
