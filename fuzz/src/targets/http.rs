@@ -97,15 +97,15 @@ pub(super) fn target(data: &[u8]) {
     let (choice, text) = split_choice(data);
     match choice % 3 {
         0 => request_line(text),
-        1 => {
-            if is_authority(text) {
-                assert!(
-                    !text.is_empty() && !text.iter().any(|byte| b"/?#@ ".contains(byte) || *byte >= 0x7f)
-                );
-                assert!(text.iter().filter(|byte| **byte == b':').count() <= 1 || text[0] == b'[');
-            }
-        }
+        1 => authority(text),
         _ => query(text),
+    }
+}
+
+fn authority(text: &[u8]) {
+    if is_authority(text) {
+        assert!(!text.is_empty() && !text.iter().any(|byte| b"/?#@ ".contains(byte) || *byte >= 0x7f));
+        assert!(text.iter().filter(|byte| **byte == b':').count() <= 1 || text[0] == b'[');
     }
 }
 
@@ -231,13 +231,9 @@ pub(super) fn forwarded(data: &[u8]) {
     let trusted = ["10.0.0.0/8", "2001:db8::/32"].map(|text| Network::parse(text).unwrap());
     let forwarding = Forwarding::new(trusted.to_vec(), field);
     let lines: Vec<&[u8]> = text.split(|byte| *byte == b'\n').collect();
-    let Some(client) = client(&forwarding, peer, field, &lines) else { return };
+    let Some(client) = client_of(&forwarding, peer, field, &lines) else { return };
     let stranger = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
-    assert_eq!(
-        self::client(&forwarding, stranger, field, &lines),
-        Some(stranger),
-        "nobody believes a stranger"
-    );
+    assert_eq!(client_of(&forwarding, stranger, field, &lines), Some(stranger), "nobody believes a stranger");
     if field == Field::XForwardedFor {
         let trusts = |address: IpAddr| forwarding.trusts(address);
         let expected = model::forwarded_client(peer, &lines, FORWARDED_HOPS_MAX_COUNT, &trusts);
@@ -250,12 +246,12 @@ pub(super) fn forwarded(data: &[u8]) {
     for front in [&b"203.0.113.9"[..], b"for=203.0.113.9", b"for=\"", b"\"", b"for=\"a\\", b",;="] {
         let first = [front, b",", lines[0]].concat();
         let faked: Vec<&[u8]> = core::iter::once(&first[..]).chain(lines[1..].iter().copied()).collect();
-        assert_eq!(self::client(&forwarding, peer, field, &faked), Some(client), "{}", front.escape_ascii());
+        assert_eq!(client_of(&forwarding, peer, field, &faked), Some(client), "{}", front.escape_ascii());
     }
 }
 
 /// The client of a request with these lines of the field; nothing if they can stand in no head.
-fn client(forwarding: &Forwarding, peer: IpAddr, field: Field, lines: &[&[u8]]) -> Option<IpAddr> {
+fn client_of(forwarding: &Forwarding, peer: IpAddr, field: Field, lines: &[&[u8]]) -> Option<IpAddr> {
     let name = Field::NAMES[usize::from(field == Field::Forwarded)];
     let mut head = b"GET / HTTP/1.1\r\nHost: a\r\n".to_vec();
     for line in lines {

@@ -19,6 +19,11 @@ use super::split_choice;
 
 const MASTER: [u8; 32] = *b"the master key of the fuzz tests";
 
+fn master_key() -> MasterKey {
+    let mut bytes = MASTER;
+    MasterKey::take(&mut bytes)
+}
+
 /// What stands in a file before its first frame, and what seals that.
 struct Desk {
     path: PathBuf,
@@ -37,7 +42,7 @@ impl Desk {
         let _ = fs::remove_dir_all(&path);
         let data_dir = DataDir::open(&path, None).unwrap();
         let mut random = Generator::new(Kernel, Moment::now()).unwrap();
-        let master = MasterKey::take(&mut MASTER.clone());
+        let master = master_key();
         Journal::create(&data_dir, &master, &mut random).unwrap();
         let root = RootKey::take(&mut [3; 32]);
         let header = Header::wrap(&master, &root, [1; 16], [2; 16], [4; 24]).unwrap();
@@ -100,7 +105,7 @@ fn sealed(desk: &Desk, mut plan: &[u8]) -> Vec<u8> {
 fn load(desk: &Desk, file: &[u8]) {
     let path = desk.path.join("journal");
     fs::write(&path, file).unwrap();
-    let master = MasterKey::take(&mut MASTER.clone());
+    let master = master_key();
     let report = Journal::verify(&desk.data_dir, &master);
     let first = records(desk, &master);
     let Ok((head, records_count, torn)) = first else {
