@@ -29,6 +29,7 @@ use quantonium::http::connection::{Idle, serve};
 use quantonium::http::env::{Bounds, Env};
 use quantonium::http::peer::{Peer, Way};
 use quantonium::http::service::Service;
+use quantonium::http::sharing::Origins;
 use quantonium::keeper::State;
 use quantonium::keyring::change::apply;
 use quantonium::keyring::{Change, Circumstances, Effect, Key};
@@ -101,6 +102,17 @@ impl InProcess {
 
     /// The same with another kind of key.
     pub(crate) fn with_key(audit: File, most: usize, options: KeyOptions) -> Self {
+        Self::reached_by(audit, most, options, Way::Plain, Origins::default())
+    }
+
+    /// The same with a connection that comes this way, and for these origins.
+    pub(crate) fn reached_by(
+        audit: File,
+        most: usize,
+        options: KeyOptions,
+        way: Way,
+        origins: Origins,
+    ) -> Self {
         let now = Moment::now();
         let mut random = Generator::new(Kernel, now).unwrap();
         let credential = api_key::generate(|bytes| random.fill(now, bytes)).unwrap().as_str().to_owned();
@@ -131,7 +143,8 @@ impl InProcess {
         };
         let wire = Rc::new(RefCell::new(wire));
         let ahead_millis = Rc::default();
-        let turn = start(service, commit, turn, Rc::clone(&wire), Rc::clone(&ahead_millis));
+        let edge = (way, Arc::new(origins));
+        let turn = start(service, commit, turn, Rc::clone(&wire), Rc::clone(&ahead_millis), edge);
         Self { wire, turn, ahead_millis, publication, credential }
     }
 
@@ -215,14 +228,15 @@ fn start(
     turn: Rc<Turn>,
     wire: Rc<RefCell<Wire>>,
     ahead_millis: Rc<Cell<u64>>,
+    (way, origins): (Way, Arc<Origins>),
 ) -> Box<dyn FnMut() -> bool> {
     let pool = Pool::new(Budget::new(LEASE_BUDGET_DEFAULT_BYTES));
     let bounds = Bounds { requests: u64::MAX, ..Bounds::default() };
-    let env = Env::new(service, pool, bounds, Arc::default(), 7);
+    let env = Env::new(service, pool, bounds, Arc::default(), origins, 7);
     let mut executor = Executor::new(Rc::clone(&turn), Mailbox::new(Box::new(|| {})), serve);
     let spawned = executor.spawn(|task| {
         let channel = Channel::new(MemoryTransport(Rc::clone(&wire)), Rc::clone(&turn), task);
-        Ok::<_, ()>(Idle::new(channel, Peer::new(None, Way::Plain), env, ()))
+        Ok::<_, ()>(Idle::new(channel, Peer::new(None, way), env, ()))
     });
     let task = spawned.unwrap();
     Box::new(move || {
