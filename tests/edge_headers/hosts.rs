@@ -2,6 +2,7 @@
 //! (DNS rebinding).
 
 use std::fs;
+use std::sync::Arc;
 
 use super::answer;
 use super::server::Server;
@@ -72,9 +73,9 @@ fn misdirected_requests_are_told_of_but_cannot_fill_the_disk() {
     for _ in 0..MANY {
         assert_eq!(client.reply().status, 421);
     }
-    let audit = server.data_dir().join("audit");
+    let scratch = Arc::clone(server.scratch());
     assert_eq!(server.stop().code, Some(0));
-    let files = fs::read_dir(audit).unwrap();
+    let files = fs::read_dir(scratch.data_dir().join("audit")).unwrap();
     let text: String = files.map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap()).collect();
     let told = text.lines().filter(|line| line.contains("\"misdirected_request\"")).count();
     assert!((1..MANY).contains(&told), "{told}");
