@@ -480,6 +480,7 @@ fn every_code_of_an_error_is_documented_and_no_other() {
         "src/server/service.rs",
         "src/server/streaming.rs",
         "src/server/following.rs",
+        "src/server/front.rs",
         "src/server/worker.rs",
     ] {
         codes_of(&Path::new(env!("CARGO_MANIFEST_DIR")).join(file), &mut codes);

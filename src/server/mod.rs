@@ -10,6 +10,7 @@ mod census;
 mod door;
 mod error;
 mod following;
+mod front;
 pub mod in_process;
 mod refusals;
 mod service;

@@ -22,6 +22,7 @@ use crate::crypto::selftest;
 use crate::http::env::Bounds;
 use crate::http::forwarded::Forwarding;
 use crate::http::peer::Way;
+use crate::http::sharing::Origins;
 use crate::keeper::{Checkpoints, Keeper, Opening, Parts};
 use crate::limiter::Addresses;
 use crate::limits::{
@@ -41,6 +42,7 @@ use crate::server::audit_log::{self, ArchiveSlots, OpenedAudit};
 use crate::server::census::Census;
 use crate::server::door::Limits;
 use crate::server::error::ServerError;
+use crate::server::front::Site;
 use crate::server::shared::Shared;
 use crate::server::signals::MainLoop;
 use crate::server::vault::{self, Vault};
@@ -125,6 +127,8 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
         bounds: bounds(config),
         limits: Arc::new(limits(config, &mut random)?),
         body_key,
+        origins: Arc::new(Origins::new(&config.cors_origins)),
+        site: Arc::new(Site::new(&config.allowed_hosts, https_port(&endpoints))),
         forwarding: Arc::new(Forwarding::new(config.trusted_proxies.clone(), config.forwarded_field)),
     };
     let opened = open_loops(audit, listeners, &common, &archivist.office, &mut random);
@@ -250,10 +254,19 @@ fn bind_all(config: &Config) -> Result<(Vec<Endpoint>, Listeners), ServerError> 
     Ok((endpoints, of_worker))
 }
 
+/// The port of the first endpoint where TLS is spoken.
+fn https_port(endpoints: &[Endpoint]) -> Option<u16> {
+    endpoints.iter().find_map(|endpoint| match endpoint {
+        Endpoint::Tcp(address, Scheme::Https) => Some(address.port()),
+        _ => None,
+    })
+}
+
 const fn way_of(endpoint: &Endpoint) -> Option<Way> {
     match endpoint {
         Endpoint::Tcp(_, Scheme::Http) => Some(Way::Plain),
-        Endpoint::Tcp(_, Scheme::Https | Scheme::Redirect) | Endpoint::Unix(_) => None,
+        Endpoint::Tcp(_, Scheme::Redirect) => Some(Way::Redirect),
+        Endpoint::Tcp(_, Scheme::Https) | Endpoint::Unix(_) => None,
     }
 }
 

@@ -26,6 +26,7 @@ use crate::http::env::{Bounds, Env};
 use crate::http::forwarded::Forwarding;
 use crate::http::peer::{Peer, Way};
 use crate::http::responder::Fault;
+use crate::http::sharing::Origins;
 use crate::http::status::Status;
 use crate::keeper::{Keeper, State};
 use crate::limits::{AUDIT_RETRY_MILLIS, KEY_BYTES};
@@ -39,6 +40,7 @@ use crate::sandbox::seccomp::{self, Role};
 use crate::secret::Secret;
 use crate::server::census::{self, Census};
 use crate::server::door::Limits;
+use crate::server::front::{Front, Site};
 use crate::server::refusals::Refusals;
 use crate::server::service::App;
 use crate::server::shared::Shared;
@@ -71,6 +73,10 @@ pub(super) struct Common {
     pub(super) body_key: Option<Arc<MacKey>>,
     /// Which proxies are believed.
     pub(super) forwarding: Arc<Forwarding>,
+    /// Whose pages may read replies.
+    pub(super) origins: Arc<Origins>,
+    /// Under which names the server is asked.
+    pub(super) site: Arc<Site>,
 }
 
 /// A worker before its thread is started.
@@ -117,6 +123,7 @@ impl Worker {
             view: View::new(Arc::clone(&common.publication)),
             authenticator: Arc::clone(&common.authenticator),
             limits: Arc::clone(&common.limits),
+            front: Front::new(Arc::clone(&common.site)),
             body_key: common.body_key.clone(),
             room: RefCell::new(Box::new(Room::new())),
             tools: RefCell::new(Tools::new(generator, Arc::clone(&common.backup_key))),
@@ -127,7 +134,8 @@ impl Worker {
             shared: Arc::clone(&common.shared),
         };
         let pool = Pool::new(Arc::clone(&common.budget));
-        let env = Env::new(app, pool, common.bounds, Arc::clone(&common.forwarding), first_id);
+        let (forwarding, origins) = (Arc::clone(&common.forwarding), Arc::clone(&common.origins));
+        let env = Env::new(app, pool, common.bounds, forwarding, origins, first_id);
         let driver = WorkerDriver {
             index,
             ways,
@@ -197,7 +205,8 @@ impl Driver for WorkerDriver {
             return Some(Idle::new(channel, peer, Rc::clone(&self.env), ticket));
         }
         // As much as fits without waiting; the client is told more than by a bare reset.
-        let _ = transport.send(&self.env.refusal(&TOO_MANY, turn.wall(), None));
+        // It leaves in the clear, whatever is spoken there: not a word of TLS has passed.
+        let _ = transport.send(&self.env.refusal(&TOO_MANY, turn.wall(), Way::Plain));
         None
     }
 

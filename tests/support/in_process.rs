@@ -30,6 +30,7 @@ use quantonium::http::env::{Bounds, Env};
 use quantonium::http::forwarded::Forwarding;
 use quantonium::http::peer::{Peer, Way};
 use quantonium::http::service::Service;
+use quantonium::http::sharing::Origins;
 use quantonium::keeper::State;
 use quantonium::keyring::change::apply;
 use quantonium::keyring::{Change, Circumstances, Effect, Key};
@@ -105,6 +106,17 @@ impl InProcess {
         Self::of_peer(audit, most, options, Peer::new(None, Way::Plain), Forwarding::default())
     }
 
+    /// The same with a connection that comes this way, and for these origins.
+    pub(crate) fn reached_by(
+        audit: File,
+        most: usize,
+        options: KeyOptions,
+        way: Way,
+        origins: Origins,
+    ) -> Self {
+        Self::at(audit, most, options, (Peer::new(None, way), Forwarding::default(), origins))
+    }
+
     /// The same with a connection of this peer, and with these proxies believed.
     pub(crate) fn of_peer(
         audit: File,
@@ -112,6 +124,15 @@ impl InProcess {
         options: KeyOptions,
         peer: Peer,
         forwarding: Forwarding,
+    ) -> Self {
+        Self::at(audit, most, options, (peer, forwarding, Origins::default()))
+    }
+
+    fn at(
+        audit: File,
+        most: usize,
+        options: KeyOptions,
+        edge: (Peer, Forwarding, Origins),
     ) -> Self {
         let now = Moment::now();
         let mut random = Generator::new(Kernel, now).unwrap();
@@ -144,7 +165,7 @@ impl InProcess {
         let wire = Rc::new(RefCell::new(wire));
         let ahead_millis = Rc::default();
         let ahead = Rc::clone(&ahead_millis);
-        let turn = start(service, commit, turn, Rc::clone(&wire), ahead, (peer, forwarding));
+        let turn = start(service, commit, turn, Rc::clone(&wire), ahead, edge);
         Self { wire, turn, ahead_millis, publication, credential }
     }
 
@@ -240,11 +261,11 @@ fn start(
     turn: Rc<Turn>,
     wire: Rc<RefCell<Wire>>,
     ahead_millis: Rc<Cell<u64>>,
-    (peer, forwarding): (Peer, Forwarding),
+    (peer, forwarding, origins): (Peer, Forwarding, Origins),
 ) -> Box<dyn FnMut() -> bool> {
     let pool = Pool::new(Budget::new(LEASE_BUDGET_DEFAULT_BYTES));
     let bounds = Bounds { requests: u64::MAX, ..Bounds::default() };
-    let env = Env::new(service, pool, bounds, Arc::new(forwarding), 7);
+    let env = Env::new(service, pool, bounds, Arc::new(forwarding), Arc::new(origins), 7);
     let mut executor = Executor::new(Rc::clone(&turn), Mailbox::new(Box::new(|| {})), serve);
     let spawned = executor.spawn(|task| {
         let channel = Channel::new(MemoryTransport(Rc::clone(&wire)), Rc::clone(&turn), task);
