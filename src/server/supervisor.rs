@@ -299,6 +299,7 @@ impl Supervisor {
                 Level::Error,
                 format_args!("supervise: the successor ended before it served ({status})"),
             );
+            self.notifier.tell("STATUS=the successor ended before it served");
         }
         let Some(status) = self.current.as_mut().and_then(Running::ended) else { return };
         let served = self.current.take().is_some_and(|one| one.state == State::Serving);
