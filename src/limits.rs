@@ -60,6 +60,16 @@ pub const API_KEY_NAME_MAX_BYTES: usize = 64;
 pub const API_KEY_DESCRIPTION_MAX_BYTES: usize = 256;
 /// Most networks from which an API key may be used.
 pub const API_KEY_NETWORKS_MAX_COUNT: usize = 16;
+/// Most identities by which an API key is recognised.
+pub const API_KEY_IDENTITIES_MAX_COUNT: usize = 8;
+/// Longest name in an identity, without the word that says what kind of name it is.
+pub const IDENTITY_VALUE_MAX_BYTES: usize = 256;
+/// Longest host name in an identity (RFC 1035, section 2.3.4, as text).
+pub const IDENTITY_DNS_MAX_BYTES: usize = 253;
+/// Longest label of a host name in an identity (RFC 1035, section 2.3.4).
+pub const IDENTITY_LABEL_MAX_BYTES: usize = 63;
+/// Longest identity with its kind: numbers of users and groups, whose kinds have longer words, are short.
+pub const IDENTITY_TEXT_MAX_BYTES: usize = "email:".len() + IDENTITY_VALUE_MAX_BYTES;
 /// How long the old secret of an API key works beside the new one, unless the rotation says otherwise.
 pub const API_KEY_OVERLAP_SECONDS: u64 = 86_400;
 /// How long it may at most.
@@ -252,6 +262,39 @@ pub const HANDSHAKES_PER_ADDRESS_DEFAULT_COUNT: usize = 8;
 pub const LISTENERS_MAX_COUNT: usize = 240;
 /// Stack of each worker and of the keeper.
 pub const THREAD_STACK_BYTES: usize = 256 * 1024;
+
+// ---------------------------------------------------------------------------------------------------------
+// TLS
+// ---------------------------------------------------------------------------------------------------------
+
+/// Bytes that a worker's TLS sessions share for what passes between them and their sockets.
+pub const TLS_SCRATCH_BYTES: usize = 64 * 1024;
+/// Bytes read at once while a handshake goes on: what comes behind it must find room in the session.
+pub const TLS_HANDSHAKE_READ_BYTES: usize = 4 * 1024;
+/// Bytes that one TLS session keeps for a peer that does not take them: three of the largest records.
+pub const TLS_SEND_BUFFER_BYTES: usize = 48 * 1024;
+/// What a TLS 1.3 record adds to its plaintext: header, content type and tag. Those of TLS 1.2 add one byte less, or seven more.
+pub const TLS_RECORD_OVERHEAD_BYTES: usize = 5 + 1 + 16;
+/// Session tickets sent after a handshake. Each connection that resumes gets a new one, so that one is enough.
+pub const TLS_TICKETS_COUNT: usize = 1;
+/// Most certificate and key pairs of one server.
+pub const TLS_PAIRS_MAX_COUNT: usize = 64;
+/// Largest file of certificates, a key or an OCSP reply.
+pub const TLS_FILE_MAX_BYTES: usize = 1024 * 1024;
+/// Largest OCSP reply (its length is 24 bits on the wire, and every full handshake carries it).
+pub const TLS_OCSP_MAX_BYTES: usize = 16 * 1024;
+/// Largest certificate that is looked into.
+pub const TLS_CERTIFICATE_MAX_BYTES: usize = 64 * 1024;
+/// Most certificates of one chain.
+pub const TLS_CHAIN_MAX_COUNT: usize = 10;
+/// Most certificates of the authorities that may sign client certificates.
+pub const TLS_CLIENT_AUTHORITIES_MAX_COUNT: usize = 256;
+/// Most names of a certificate that are looked at.
+pub const TLS_CERTIFICATE_NAMES_MAX_COUNT: usize = 1024;
+/// Shortest validity of a development certificate.
+pub const DEVELOPMENT_CERTIFICATE_FLOOR_DAYS: u32 = 30;
+/// Longest validity of a development certificate: what clients take at most.
+pub const DEVELOPMENT_CERTIFICATE_CEILING_DAYS: u32 = 825;
 
 // ---------------------------------------------------------------------------------------------------------
 // Rate limits
@@ -473,7 +516,7 @@ pub const JOURNAL_DAMAGES_SHOWN_MAX_COUNT: usize = 100;
 /// Longest identifier of a token or an API key in an audit line.
 pub const AUDIT_IDENTIFIER_MAX_BYTES: usize = 64;
 /// Longest audit line.
-pub const AUDIT_LINE_MAX_BYTES: usize = 1_280;
+pub const AUDIT_LINE_MAX_BYTES: usize = 1_536;
 /// Lines of an audit stream under one key: it is then exchanged for one from which it does not follow.
 pub const AUDIT_RATCHET_LINES_COUNT: u64 = 256;
 /// How often the store notes how far the audit streams have come.
@@ -748,4 +791,11 @@ const _: () = {
     assert!(JOURNAL_RESERVED_BYTES < JOURNAL_COMPACTION_FLOOR_BYTES);
     assert!(JOURNAL_MAX_BYTES < FILE_MAX_BYTES);
     assert!(CHANGES_WAITING_MAX_COUNT <= STORE_ORIGINS_MAX_COUNT, "any group of changes fits one append");
+    assert!(
+        TLS_SEND_BUFFER_BYTES / (16 * 1024) * (16 * 1024 + TLS_RECORD_OVERHEAD_BYTES + 7)
+            <= TLS_SCRATCH_BYTES,
+        "what a session keeps leaves in one send"
+    );
+    assert!(TLS_HANDSHAKE_READ_BYTES <= TLS_SCRATCH_BYTES);
+    assert!(DEVELOPMENT_CERTIFICATE_FLOOR_DAYS <= DEVELOPMENT_CERTIFICATE_CEILING_DAYS);
 };

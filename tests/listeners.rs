@@ -60,7 +60,11 @@ fn a_unix_socket_serves_whom_its_mode_lets_in() {
     let found = fs::metadata(&path).unwrap();
     assert!(found.file_type().is_socket());
     assert_eq!(found.permissions().mode() & 0o777, 0o620);
-    assert_eq!(found.uid(), fs::metadata(server.data_dir()).unwrap().uid(), "it belongs to the server's user");
+    assert_eq!(
+        found.uid(),
+        fs::metadata(server.data_dir()).unwrap().uid(),
+        "it belongs to the server's user"
+    );
     for _ in 0..20 {
         assert!(ask_unix(&path, &with_key(&server)).starts_with("HTTP/1.1 200 "));
     }
@@ -147,8 +151,13 @@ fn inherited_sockets_are_served_and_what_is_queued_at_the_end_is_for_the_next_on
     let queued = TcpStream::connect(address).unwrap();
     queued.set_read_timeout(Some(SILENCE)).unwrap();
     let local = UnixStream::connect(&path).unwrap();
-    let waiting = [std::thread::spawn({ let key = key.clone(); move || ask(queued, &key) }),
-        std::thread::spawn(move || ask(local, &key))];
+    let waiting = [
+        std::thread::spawn({
+            let key = key.clone();
+            move || ask(queued, &key)
+        }),
+        std::thread::spawn(move || ask(local, &key)),
+    ];
     let server = start().unwrap();
     for reply in waiting {
         assert!(reply.join().unwrap().starts_with("HTTP/1.1 200 "));
@@ -245,7 +254,9 @@ fn a_start_waits_for_the_store_if_it_is_told_to() {
 fn supervised(scratch: &Arc<Scratch>, flags: &[&str]) -> Option<(Server, Told)> {
     let path = scratch.path("notify");
     let mut command = Command::new(binary()?);
-    command.args(["supervise", "--", "--dev", "--listen", "127.0.0.1:0", "--data-dir"]).arg(scratch.data_dir());
+    command
+        .args(["supervise", "--", "--dev", "--listen", "127.0.0.1:0", "--data-dir"])
+        .arg(scratch.data_dir());
     command.args(flags).env_clear().env("NOTIFY_SOCKET", &path);
     let told = Told::bind(&path);
     let server = Server::spawn(command, scratch, 1);
