@@ -9,7 +9,7 @@ use crate::limits;
 use crate::network::Network;
 use crate::quota::Rate;
 
-const MACHINE: Machine = Machine { processors: 3 };
+const MACHINE: Machine = Machine { processors: 3, handed_over: HandedOver::Nothing };
 
 struct ConfigFile(PathBuf);
 

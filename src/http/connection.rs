@@ -31,8 +31,8 @@ use crate::http::sharing::Origins;
 use crate::http::status::Status;
 use crate::http::target::{Method, Version};
 use crate::limits::{
-    BODY_BUFFERED_MAX_BYTES, CONNECTION_LIFE_MAX_MILLIS, OUTPUT_FLUSH_BYTES, PIPELINE_MAX_COUNT,
-    REPLY_PROBLEM_MAX_BYTES,
+    BODY_BUFFERED_MAX_BYTES, CONNECTION_LIFE_MAX_MILLIS, FIRST_REQUEST_GRACE_MILLIS, OUTPUT_FLUSH_BYTES,
+    PIPELINE_MAX_COUNT, REPLY_PROBLEM_MAX_BYTES,
 };
 use crate::reactor::{Channel, Established, Look, Resting, Transport};
 
@@ -72,6 +72,8 @@ pub struct Idle<T, S, G> {
     peer: Peer,
     served: u64,
     expiry: Moment,
+    /// Until when a drain waits for its first request: a client that has just come knows of no reason to ask again.
+    grace: Moment,
     /// When the silence has lasted too long.
     deadline: Moment,
     /// Whatever is to be given back when the connection ends.
@@ -89,7 +91,8 @@ impl<T: Transport, S, G: Place> Idle<T, S, G> {
         };
         let (deadline, expiry) =
             (now.plus_millis(silence_millis), now.plus_millis(CONNECTION_LIFE_MAX_MILLIS));
-        Self { channel, env, peer, served: 0, expiry, deadline, guard }
+        let grace = now.plus_millis(FIRST_REQUEST_GRACE_MILLIS);
+        Self { channel, env, peer, served: 0, expiry, grace, deadline, guard }
     }
 
     /// Waits until bytes can pass. Returns whether the connection goes on.
@@ -120,7 +123,8 @@ impl<T: Transport, S, G: Place> Idle<T, S, G> {
 
 impl<T: Transport, S, G> Resting for Idle<T, S, G> {
     fn look(&mut self) -> Look {
-        self.channel.look(self.deadline)
+        let grace = if self.served == 0 { self.grace } else { Moment::default() };
+        self.channel.look(self.deadline, grace)
     }
 }
 

@@ -33,7 +33,7 @@ use crate::limits::{AUDIT_RETRY_MILLIS, KEY_BYTES};
 use crate::publication::{Publication, View};
 use crate::reactor::mailbox::Mailbox;
 use crate::reactor::run::{Driver, Phase, Reactor};
-use crate::reactor::socket::{Listener, SocketTransport, Stream};
+use crate::reactor::socket::{Leaving, Listener, SocketTransport, Stream};
 use crate::reactor::turn::{Commit, CommitFailed, Ticket};
 use crate::reactor::{Budget, Channel, Pool, TaskId, Transport as _, Turn};
 use crate::sandbox::seccomp::{self, Role};
@@ -85,7 +85,7 @@ pub(super) struct Worker {
     pub(super) index: usize,
     pub(super) poll: Poll,
     pub(super) mailbox: Arc<Mailbox>,
-    pub(super) listeners: Vec<Listener>,
+    pub(super) listeners: Vec<(Listener, Leaving)>,
     /// How the bytes of each listener's connections come.
     pub(super) ways: Vec<Way>,
     pub(super) audit: Outlets,
@@ -156,7 +156,7 @@ impl Worker {
             console::log(Level::Error, format_args!("a worker's poll failed: {error}"));
             Exit::Io.leave();
         }
-        common.shared.worker_ended();
+        common.shared.worker_ended(index);
         // The loop is kept as it is: to drop it would close descriptors that belong to their bands.
         rest()
     }
@@ -199,9 +199,13 @@ impl Driver for WorkerDriver {
         let way = self.ways.get(listener).copied().unwrap_or_default();
         let peer = Peer::new(peer, way);
         let mut transport = SocketTransport::new(stream);
-        let is_proxy = self.env.forwarding.trusts(peer.address);
-        if let Some(ticket) = self.census.admit(peer.address, is_proxy) {
-            let channel = Channel::new(Wire::Plain(transport), Rc::clone(turn), task);
+        // All processes of this machine have one address, so it bounds none of them.
+        let is_uncounted = way == Way::Local || self.env.forwarding.trusts(peer.address);
+        if let Some(ticket) = self.census.admit(peer.address, is_uncounted) {
+            let wire = if way == Way::Local { Wire::local(transport) } else { Wire::Plain(transport) };
+            let mut peer = peer;
+            peer.identities = wire.identities();
+            let channel = Channel::new(wire, Rc::clone(turn), task);
             return Some(Idle::new(channel, peer, Rc::clone(&self.env), ticket));
         }
         // As much as fits without waiting; the client is told more than by a bare reset.
@@ -224,6 +228,7 @@ impl Driver for WorkerDriver {
     }
 
     fn turned(&mut self) {
+        self.shared.note_turn(self.index);
         // Secrets that were destroyed are not to stay because this worker has nothing to do.
         self.env.service.view.refresh();
         // Lines that tasks wait for are written by their commit, so that its result is theirs.

@@ -128,12 +128,7 @@ impl InProcess {
         Self::at(audit, most, options, (peer, forwarding, Origins::default()))
     }
 
-    fn at(
-        audit: File,
-        most: usize,
-        options: KeyOptions,
-        edge: (Peer, Forwarding, Origins),
-    ) -> Self {
+    fn at(audit: File, most: usize, options: KeyOptions, edge: (Peer, Forwarding, Origins)) -> Self {
         let now = Moment::now();
         let mut random = Generator::new(Kernel, now).unwrap();
         let credential = api_key::generate(|bytes| random.fill(now, bytes)).unwrap().as_str().to_owned();
