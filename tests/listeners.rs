@@ -73,6 +73,26 @@ fn a_unix_socket_serves_whom_its_mode_lets_in() {
 }
 
 #[test]
+fn a_local_process_is_known_by_its_user_and_a_proxy_by_what_it_says() {
+    let scratch = Scratch::new();
+    let path = scratch.path("q.sock");
+    let listen = format!("127.0.0.1:0,unix:{}", path.display());
+    let flags = ["--listen", &listen, "--trusted-proxy", "unix"];
+    let Some(server) = Server::start_in(&scratch, &flags) else { return };
+    let user = nix::unistd::geteuid();
+    let body = format!(r#"{{"name":"me","scopes":["keys.read:*"],"identities":["unix-user:{user}"]}}"#);
+    assert_eq!(server.ask(Request::post("/api/auth/keys", body)).status, 201);
+    assert!(ask_unix(&path, "").starts_with("HTTP/1.1 200 "));
+    assert_eq!(server.call(&Request::get("/api/keys")).status, 401, "an address proves nobody");
+    let said = format!("{}X-Forwarded-For: 192.0.2.7\r\n", with_key(&server));
+    assert!(ask_unix(&path, &said).starts_with("HTTP/1.1 200 "));
+    assert_eq!(server.stop().code, Some(0));
+    let files = fs::read_dir(scratch.data_dir().join("audit")).unwrap();
+    let lines: String = files.map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap()).collect();
+    assert_eq!(lines.matches("\"remote\":\"192.0.2.7\"").count(), 1, "{lines}");
+}
+
+#[test]
 fn local_connections_are_not_bounded_by_their_common_address() {
     let scratch = Scratch::new();
     let path = scratch.path("q.sock");

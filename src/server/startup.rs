@@ -74,16 +74,7 @@ pub(super) struct Prepared {
 /// Tests, opens and places everything.
 pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, ServerError> {
     check_binary()?;
-    // A parent may have blocked signals of its own; a start ends on SIGTERM as any program does.
-    let unblocked = SigSet::all().thread_unblock();
-    unblocked.map_err(|errno| ServerError::io("unblocking signals", &errno.into()))?;
-    sandbox::shield()?;
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-    let inherited = manager.take_sockets()?;
-    close_inherited(&inherited)?;
-    let descriptors_count = rlimits::raise_descriptors()?;
-    let inherited = listeners::place_inherited(inherited)?;
-    let notifier = Notifier::open(manager)?;
+    let Environs { inherited, notifier, descriptors_count } = settle(manager)?;
     // The journal's numbers are kept for it; everything that is opened before it is placed lies above all bands.
     let kept = fill(FD_DATA_DIRECTORY_NUMBER + 1)?;
     let mut plan = Plan::new()?;
@@ -94,11 +85,7 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
 
     let owner = rustix::process::geteuid().is_root().then_some(Owner { uid: plan.uid, gid: plan.gid });
     let above = fill(FD_CONNECTION_FIRST_NUMBER)?;
-    let patience = Duration::from_secs(config.store_wait_seconds);
-    let data_dir = DataDir::open_patiently(&config.data_dir, owner, patience, || {
-        console::log(Level::Info, format_args!("waiting until another process has left the data directory"));
-        notifier.tell(WAITING);
-    })?;
+    let data_dir = open_data_dir(config, owner, &notifier)?;
     let vault = vault::open(config, &data_dir, &mut random)?;
     drop((above, kept));
     let Vault { journal, sealer, opening, authenticator, backup_key, audit_root, unfinished, admin } = vault;
@@ -163,6 +150,37 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
         _lock: lock,
         _fillers: fillers,
     })
+}
+
+/// What the process has around it, before it opens anything of its own.
+struct Environs {
+    inherited: Vec<Inherited>,
+    notifier: Notifier,
+    descriptors_count: u64,
+}
+
+/// Makes of what the parent has left what the server needs.
+fn settle(manager: &Manager) -> Result<Environs, ServerError> {
+    // A parent may have blocked signals of its own; a start ends on SIGTERM as any program does.
+    let unblocked = SigSet::all().thread_unblock();
+    unblocked.map_err(|errno| ServerError::io("unblocking signals", &errno.into()))?;
+    sandbox::shield()?;
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let inherited = manager.take_sockets()?;
+    close_inherited(&inherited)?;
+    let descriptors_count = rlimits::raise_descriptors()?;
+    let inherited = listeners::place_inherited(inherited)?;
+    Ok(Environs { inherited, notifier: Notifier::open(manager)?, descriptors_count })
+}
+
+/// Opens the data directory; waits for it as long as the settings allow, and says so.
+fn open_data_dir(config: &Config, owner: Option<Owner>, notifier: &Notifier) -> Result<DataDir, ServerError> {
+    let patience = Duration::from_secs(config.store_wait_seconds);
+    let opened = DataDir::open_patiently(&config.data_dir, owner, patience, || {
+        console::log(Level::Info, format_args!("waiting until another process has left the data directory"));
+        notifier.tell(WAITING);
+    });
+    Ok(opened?)
 }
 
 /// Says where the server is, and how to use it.
