@@ -253,7 +253,7 @@ pub const SETTING_LIST_MAX_COUNT: usize = 64;
 /// Longest name of a host, with its port.
 pub const HOST_MAX_BYTES: usize = 253 + 6;
 /// Longest `Location` of a redirect: a scheme, a host and a target. Beyond it: 414.
-pub const REDIRECT_LOCATION_MAX_BYTES: usize = 1024;
+pub const REDIRECT_LOCATION_MAX_BYTES: usize = 768;
 /// How often a worker warns of credentials that came in the clear.
 pub const EXPOSED_WARNING_MILLIS: u64 = 60 * 1000;
 /// How long browsers may remember what a page of another origin may send.

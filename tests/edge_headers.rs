@@ -8,7 +8,7 @@
 //!
 //! What stands in every reply is compared by the client of these tests, value by value ([`server::client`]).
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic, its helping functions too")]
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic, its helping functions too")]
 
 #[path = "edge_headers/cors.rs"]
 mod cors;

@@ -231,7 +231,7 @@ mod tests {
             [(Way::Plain, &[][..]), (Way::Secure, &[]), (Way::Plain, &listed), (Way::Secure, &listed)]
         {
             let text = refusal(way, list);
-            assert!(text.starts_with("HTTP/1.1 503 ") && text.ends_with('}'), "{text}");
+            assert!(text.starts_with("HTTP/1.1 503 ") && text.ends_with("}\n"), "{text}");
             assert!(text.contains("\r\nRetry-After: 1\r\n") && text.contains("\r\nConnection: close\r\n"));
             assert_eq!(text.contains("\r\nStrict-Transport-Security: "), way == Way::Secure, "{text}");
             assert_eq!(text.contains("\r\nVary: Origin\r\n"), !list.is_empty(), "{text}");
