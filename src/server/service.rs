@@ -27,6 +27,7 @@ use crate::keeper::{Committed, Keeper, State, diary};
 use crate::limits::{CHANGES_PER_REQUEST_MAX_COUNT, COMMIT_SETTLE_MILLIS, RATE_UNIT_BYTES};
 use crate::model::{ApiKeyId, Principal};
 use crate::publication::{Epoch, View};
+use crate::quota::Tally;
 use crate::reactor::Turn;
 use crate::server::door::Limits;
 use crate::server::refusals::Refusals;
@@ -85,8 +86,8 @@ pub(super) struct App {
 /// What is remembered between head and body.
 #[derive(Clone, Debug)]
 pub(super) enum Admission {
-    /// A row of the table, and who asks.
-    Route(&'static Route, Option<Principal>),
+    /// A row of the table, who asks, and on whose account its memory is.
+    Route(&'static Route, Option<Principal>, Option<Arc<Tally>>),
     /// `OPTIONS` of a path.
     Options,
 }
@@ -130,7 +131,10 @@ impl Service for App {
             }
         };
         match self.let_in(arrival, route, responder) {
-            Ok(principal) => Some((Admission::Route(route, principal), route.taking())),
+            Ok(admitted) => {
+                let (principal, account) = admitted.unzip();
+                Some((Admission::Route(route, principal, account), route.taking()))
+            }
             Err(turned) => {
                 turned.write(responder);
                 let principal = turned.principal.as_ref();
@@ -145,6 +149,13 @@ impl Service for App {
         }
     }
 
+    fn account<'a>(&self, admission: &'a Admission) -> Option<&'a Arc<Tally>> {
+        match admission {
+            Admission::Route(_, _, account) => account.as_ref(),
+            Admission::Options => None,
+        }
+    }
+
     fn refused(
         &self,
         admission: &Admission,
@@ -152,7 +163,7 @@ impl Service for App {
         code: &'static str,
         responder: &mut Responder<'_>,
     ) {
-        if let Admission::Route(route, principal) = admission
+        if let Admission::Route(route, principal, _) = admission
             && route.event.is_some()
         {
             let subject = Subject { code: Some(code), ..Subject::default() };
@@ -161,7 +172,7 @@ impl Service for App {
     }
 
     fn lost(&self, admission: &Admission, arrival: &Arrival<'_>) {
-        if let Admission::Route(route, principal) = admission
+        if let Admission::Route(route, principal, _) = admission
             && let Some(event) = route.event
         {
             let about = about(route, arrival, principal.as_ref());
@@ -171,7 +182,7 @@ impl Service for App {
 
     async fn serve(&self, admission: Admission, request: Request<'_>, responder: &mut Responder<'_>) {
         let Request { arrival, body } = request;
-        let Admission::Route(route, principal) = admission else {
+        let Admission::Route(route, principal, _) = admission else {
             let allow = route::allowed(arrival.head.path(arrival.bytes));
             let fields: [(&str, &[u8]); 2] = [("Allow", allow.as_bytes()), ("Accept-Patch", PATCH_TYPES)];
             // RFC 5789, section 3.1: only what takes PATCH says how.
@@ -217,7 +228,7 @@ impl Service for App {
     }
 
     async fn stream(&self, admission: Admission, exchange: &mut impl Exchange) {
-        let Admission::Route(route, Some(principal)) = admission else { return };
+        let Admission::Route(route, Some(principal), _) = admission else { return };
         match route.serving {
             Serving::Streamed(direction) => self.run_stream(route, direction, principal, exchange).await,
             Serving::Events => self.run_events(route, principal, exchange).await,
