@@ -210,7 +210,7 @@ fn prepare(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    set_options(SockRef::from(&socket))?;
+    set_options(&SockRef::from(&socket))?;
     socket.bind(&address.into())?;
     Ok(socket)
 }
@@ -219,7 +219,7 @@ fn prepare(address: SocketAddr, shared: bool) -> io::Result<Socket> {
 ///
 /// # Errors
 /// What the system says.
-pub fn set_options(socket: SockRef<'_>) -> io::Result<()> {
+pub fn set_options(socket: &SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     // A peer that does not read is to be noticed here, where deadlines and budgets are, and not to fill the kernel.
     socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;

@@ -75,14 +75,14 @@ pub(super) fn open(
     };
     for socket in inherited {
         let endpoint = judge(&socket, config)?;
-        all.share(socket.fd, endpoint, Leaving::HandOver)?;
+        all.share(&socket.fd, endpoint, Leaving::HandOver)?;
     }
     for endpoint in &config.listen {
         match endpoint {
             Endpoint::Tcp(address, scheme) => all.bind_tcp(*address, *scheme)?,
             Endpoint::Unix(path) => {
                 let bound = bind_unix(path, config.unix_mode, owner)?;
-                all.share(bound.into(), endpoint.clone(), Leaving::Refuse)?;
+                all.share(&bound.into(), endpoint.clone(), Leaving::Refuse)?;
             }
         }
     }
@@ -103,11 +103,11 @@ impl Listeners {
     }
 
     /// Gives every worker a descriptor of the same socket. A connection wakes all of them, and one gets it.
-    fn share(&mut self, fd: OwnedFd, endpoint: Endpoint, leaving: Leaving) -> Result<(), ServerError> {
+    fn share(&mut self, fd: &OwnedFd, endpoint: Endpoint, leaving: Leaving) -> Result<(), ServerError> {
         let way = enter(&endpoint)?;
         for own in &mut self.of_worker {
-            let copy = fcntl_dupfd_cloexec(&fd, FD_LISTENER_FIRST_NUMBER)
-                .map_err(|error| unplaced(&error.into()))?;
+            let copy =
+                fcntl_dupfd_cloexec(fd, FD_LISTENER_FIRST_NUMBER).map_err(|error| unplaced(&error.into()))?;
             own.push(Entrance { socket: place(copy, matches!(endpoint, Endpoint::Unix(_)))?, leaving, way });
         }
         self.endpoints.push(endpoint);
@@ -184,7 +184,7 @@ fn judge(inherited: &Inherited, config: &Config) -> Result<Endpoint, ServerError
         }
         return Ok(Endpoint::Unix(name_of(&address)));
     };
-    socket::set_options(SockRef::from(&inherited.fd)).map_err(failed)?;
+    socket::set_options(&socket).map_err(failed)?;
     match scheme {
         Scheme::Http if !internet.ip().to_canonical().is_loopback() && !config.insecure_http => {
             Err(ServerError::config(ConfigError::PlainHttp { address: internet }.to_string()))

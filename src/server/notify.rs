@@ -96,8 +96,8 @@ pub(super) const DONE: u64 = u64::MAX;
 
 impl Watchdog {
     /// Signs of life for a manager that ends a process after `patience` without one.
-    pub(super) const fn new(patience: Duration, now: Moment) -> Self {
-        Self { period: Duration::from_nanos(patience.as_nanos() as u64 / 2), last: now, seen: Vec::new() }
+    pub(super) fn new(patience: Duration, now: Moment) -> Self {
+        Self { period: patience / 2, last: now, seen: Vec::new() }
     }
 
     /// Whether a sign is due at `now` and all of `progress` has moved.
