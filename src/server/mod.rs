@@ -12,8 +12,8 @@ mod error;
 mod following;
 pub mod in_process;
 mod listeners;
-mod manager;
 mod notify;
+mod parent;
 mod refusals;
 mod service;
 mod shared;
@@ -29,7 +29,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 pub use error::ServerError;
-pub use manager::Manager;
+pub use parent::Manager;
 pub use supervisor::supervise;
 pub use vault::read_audit;
 

@@ -41,8 +41,8 @@ use crate::server::census::Census;
 use crate::server::door::Limits;
 use crate::server::error::ServerError;
 use crate::server::listeners::{self, Entrance, Inherited};
-use crate::server::manager::Manager;
 use crate::server::notify::{Notifier, WAITING};
+use crate::server::parent::Manager;
 use crate::server::shared::Shared;
 use crate::server::signals::MainLoop;
 use crate::server::vault::{self, Vault};
@@ -111,10 +111,7 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
     };
     let common = Common {
         shared: Shared::new(config.workers),
-        census: Census::new(
-            connections(config, descriptors_count),
-            config.max_connections_per_address.map(core::num::NonZero::get),
-        ),
+        census: census(config, descriptors_count),
         budget: Budget::new(config.max_memory_bytes),
         authenticator: Arc::new(authenticator),
         keeper: Keeper::new(Arc::clone(&publication)),
@@ -124,11 +121,7 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
         bounds: bounds(config),
         limits: Arc::new(limits(config, &mut random)?),
         body_key,
-        forwarding: Arc::new(Forwarding::new(
-            config.trusted_proxies.clone(),
-            config.local_proxies,
-            config.forwarded_field,
-        )),
+        forwarding: Arc::new(forwarding(config)),
     };
     let opened = open_loops(audit, listeners.of_worker, &common, &archivist.office, &mut random);
     let (workers, mut main) = opened.map_err(|error| ServerError::io("opening the event loops", &error))?;
@@ -309,6 +302,16 @@ fn limits(config: &Config, random: &mut Generator) -> Result<Limits, ServerError
     }
     let addresses = config.address_rate_limit.map(|rate| Addresses::new(rate, key));
     Ok(Limits { rate: config.rate_limit, addresses })
+}
+
+fn forwarding(config: &Config) -> Forwarding {
+    Forwarding::new(config.trusted_proxies.clone(), config.local_proxies, config.forwarded_field)
+}
+
+/// As many connections as there may be, of one address too.
+fn census(config: &Config, descriptors_count: u64) -> Arc<Census> {
+    let most_per_address = config.max_connections_per_address.map(core::num::NonZero::get);
+    Census::new(connections(config, descriptors_count), most_per_address)
 }
 
 fn bounds(config: &Config) -> Bounds {
