@@ -13,9 +13,9 @@ mod following;
 mod front;
 pub mod in_process;
 mod listeners;
-mod manager;
 mod memory;
 mod notify;
+mod parent;
 mod refusals;
 mod service;
 mod shared;
@@ -32,7 +32,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 pub use error::ServerError;
-pub use manager::Manager;
+pub use parent::Manager;
 pub use supervisor::supervise;
 pub use vault::read_audit;
 

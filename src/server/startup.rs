@@ -45,9 +45,9 @@ use crate::server::door::Limits;
 use crate::server::error::ServerError;
 use crate::server::front::Site;
 use crate::server::listeners::{self, Entrance, Inherited};
-use crate::server::manager::Manager;
 use crate::server::memory;
 use crate::server::notify::{Notifier, WAITING};
+use crate::server::parent::Manager;
 use crate::server::shared::Shared;
 use crate::server::signals::MainLoop;
 use crate::server::vault::{self, Vault};
@@ -128,11 +128,7 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
         body_key,
         origins: Arc::new(Origins::new(&config.cors_origins)),
         site: Arc::new(Site::new(&config.allowed_hosts, https_port(&listeners.endpoints))),
-        forwarding: Arc::new(Forwarding::new(
-            config.trusted_proxies.clone(),
-            config.local_proxies,
-            config.forwarded_field,
-        )),
+        forwarding: Arc::new(forwarding(config)),
     };
     let opened = open_loops(audit, listeners.of_worker, &common, &archivist.office, &mut random);
     let (mut workers, mut main) =
@@ -337,6 +333,10 @@ fn limits(config: &Config, random: &mut Generator) -> Result<Limits, ServerError
     }
     let addresses = config.address_rate_limit.map(|rate| Addresses::new(rate, key));
     Ok(Limits { rate: config.rate_limit, addresses })
+}
+
+fn forwarding(config: &Config) -> Forwarding {
+    Forwarding::new(config.trusted_proxies.clone(), config.local_proxies, config.forwarded_field)
 }
 
 fn bounds(config: &Config) -> Bounds {
