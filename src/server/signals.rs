@@ -185,7 +185,7 @@ impl MainLoop {
                     return true;
                 }
                 Some(Signal::SIGHUP) => {
-                    console::log(Level::Info, format_args!("SIGHUP: there is nothing to reload"));
+                    self.office.reload();
                 }
                 _ => {}
             }

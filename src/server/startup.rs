@@ -39,6 +39,7 @@ use crate::sandbox::{self, Plan, rlimits};
 use crate::server::archivist::Archivist;
 use crate::server::audit_log::{self, ArchiveSlots, OpenedAudit};
 use crate::server::census::Census;
+use crate::server::certificates::{self, Certificates};
 use crate::server::door::Limits;
 use crate::server::error::ServerError;
 use crate::server::shared::Shared;
@@ -83,6 +84,8 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
         .map_err(|_| ServerError::config("the system gives no random bytes (getrandom)"))?;
 
     let owner = rustix::process::geteuid().is_root().then_some(Owner { uid: plan.uid, gid: plan.gid });
+    // Before anything is made: a certificate that cannot be read is the operator's mistake.
+    let certificates = certificates::open(config)?;
     let above = fill(FD_CONNECTION_FIRST_NUMBER)?;
     let data_dir = DataDir::open(&config.data_dir, owner)?;
     let vault = vault::open(config, &data_dir, &mut random)?;
@@ -93,7 +96,7 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
     let journal = journal.into_placed(place_journal).map_err(placing)?;
     let mut audit = audit_log::open(&data_dir, slots, config, audit_root, &mut random)?;
     audit.catch_up(&loaded, &unfinished)?;
-    let OpenedAudit { workers: audit, diary, archivist, start, recent, tips, body_key } = audit;
+    let OpenedAudit { workers: audit, diary, mut archivist, start, recent, tips, body_key } = audit;
     let lock = place_lock(data_dir)?;
 
     let (endpoints, listeners) = bind_all(config)?;
@@ -126,9 +129,11 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
         limits: Arc::new(limits(config, &mut random)?),
         body_key,
         forwarding: Arc::new(Forwarding::new(config.trusted_proxies.clone(), config.forwarded_field)),
+        tls: certificates.as_ref().map(Certificates::in_force),
     };
     let opened = open_loops(audit, listeners, &common, &archivist.office, &mut random);
     let (workers, main) = opened.map_err(|error| ServerError::io("opening the event loops", &error))?;
+    archivist.certificates = certificates;
     let fillers = fill(FD_CONNECTION_FIRST_NUMBER)?;
     Ok(Prepared {
         plan,
@@ -253,7 +258,8 @@ fn bind_all(config: &Config) -> Result<(Vec<Endpoint>, Listeners), ServerError> 
 const fn way_of(endpoint: &Endpoint) -> Option<Way> {
     match endpoint {
         Endpoint::Tcp(_, Scheme::Http) => Some(Way::Plain),
-        Endpoint::Tcp(_, Scheme::Https | Scheme::Redirect) | Endpoint::Unix(_) => None,
+        Endpoint::Tcp(_, Scheme::Https) => Some(Way::Secure),
+        Endpoint::Tcp(_, Scheme::Redirect) | Endpoint::Unix(_) => None,
     }
 }
 

@@ -38,6 +38,7 @@ use crate::reactor::{Budget, Channel, Pool, TaskId, Transport as _, Turn};
 use crate::sandbox::seccomp::{self, Role};
 use crate::secret::Secret;
 use crate::server::census::{self, Census};
+use crate::server::certificates::{InForce, Securing, prepare_thread};
 use crate::server::door::Limits;
 use crate::server::refusals::Refusals;
 use crate::server::service::App;
@@ -71,6 +72,8 @@ pub(super) struct Common {
     pub(super) body_key: Option<Arc<MacKey>>,
     /// Which proxies are believed.
     pub(super) forwarding: Arc<Forwarding>,
+    /// How TLS is spoken, if it is.
+    pub(super) tls: Option<InForce>,
 }
 
 /// A worker before its thread is started.
@@ -91,10 +94,11 @@ impl Worker {
     /// The body of the thread.
     pub(super) fn run(self, common: &Common) -> ! {
         let generator = Generator::new(Kernel, Moment::now());
+        let prepared = common.tls.as_ref().map_or(Ok(()), |_| prepare_thread());
         let locked = seccomp::enter(Role::Worker).map_err(|failure| failure.to_string());
         let ready =
             generator.map_err(|error| error.to_string()).and_then(|generator| locked.map(|()| generator));
-        match ready {
+        match prepared.and(ready) {
             Ok(generator) => {
                 common.shared.arrive(Ok(()));
                 self.serve(common, generator)
@@ -131,6 +135,7 @@ impl Worker {
         let driver = WorkerDriver {
             index,
             ways,
+            securing: common.tls.clone().map(Securing::new),
             env,
             refusals,
             sink,
@@ -164,6 +169,7 @@ fn rest() -> ! {
 struct WorkerDriver {
     index: usize,
     ways: Vec<Way>,
+    securing: Option<Securing>,
     env: Rc<Env<App>>,
     refusals: Rc<Refusals>,
     sink: Rc<Outlets>,
@@ -193,11 +199,17 @@ impl Driver for WorkerDriver {
         let mut transport = SocketTransport::new(stream);
         let is_proxy = self.env.forwarding.trusts(peer.address);
         if let Some(ticket) = self.census.admit(peer.address, is_proxy) {
-            let channel = Channel::new(Wire::Plain(transport), Rc::clone(turn), task);
+            let wire = match way {
+                Way::Secure => Wire::Secure(self.securing.as_ref()?.secure(transport)?),
+                Way::Plain | Way::Local | Way::Redirect => Wire::Plain(transport),
+            };
+            let channel = Channel::new(wire, Rc::clone(turn), task);
             return Some(Idle::new(channel, peer, Rc::clone(&self.env), ticket));
         }
-        // As much as fits without waiting; the client is told more than by a bare reset.
-        let _ = transport.send(&self.env.refusal(&TOO_MANY, turn.wall(), None));
+        // As much as fits without waiting; the client is told more than by a bare reset, unless it expects TLS.
+        if way != Way::Secure {
+            let _ = transport.send(&self.env.refusal(&TOO_MANY, turn.wall(), None));
+        }
         None
     }
 
