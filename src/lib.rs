@@ -61,6 +61,8 @@ pub mod store;
 
 pub mod http;
 pub mod reactor;
+#[cfg(any(feature = "tls", feature = "tls-graviola"))]
+pub mod tls;
 
 pub mod api;
 

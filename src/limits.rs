@@ -230,6 +230,55 @@ pub const LISTENERS_MAX_COUNT: usize = 240;
 pub const THREAD_STACK_BYTES: usize = 256 * 1024;
 
 // ---------------------------------------------------------------------------------------------------------
+// TLS
+// ---------------------------------------------------------------------------------------------------------
+
+/// Longest `dns:` identity after its scheme (RFC 1035, section 3.1, less the root and a length).
+pub const IDENTITY_DNS_MAX_BYTES: usize = 253;
+/// Longest other identity after its scheme.
+pub const IDENTITY_OTHER_MAX_BYTES: usize = 256;
+/// Bytes that a worker's TLS sessions share for what passes between them and their sockets.
+pub const TLS_SCRATCH_BYTES: usize = 64 * 1024;
+/// Bytes read at once while a handshake goes on: what comes behind it must find room in the session.
+pub const TLS_HANDSHAKE_READ_BYTES: usize = 4 * 1024;
+/// Bytes that one TLS session keeps for a peer that does not take them: three of the largest records.
+pub const TLS_SEND_BUFFER_BYTES: usize = 48 * 1024;
+/// What a TLS 1.3 record adds to its plaintext: header, content type and tag. Those of TLS 1.2 add one byte less, or seven more.
+pub const TLS_RECORD_OVERHEAD_BYTES: usize = 5 + 1 + 16;
+/// Session tickets sent after a handshake. Each connection that resumes gets a new one, so that one is enough.
+pub const TLS_TICKETS_COUNT: usize = 1;
+/// Most certificate and key pairs of one server.
+pub const TLS_PAIRS_MAX_COUNT: usize = 64;
+/// Largest file of certificates, a key or an OCSP reply.
+pub const TLS_FILE_MAX_BYTES: usize = 1024 * 1024;
+/// Largest OCSP reply (its length is 24 bits on the wire, and every full handshake carries it).
+pub const TLS_OCSP_MAX_BYTES: usize = 16 * 1024;
+/// Largest certificate that is looked into.
+pub const TLS_CERTIFICATE_MAX_BYTES: usize = 64 * 1024;
+/// Most certificates of one chain.
+pub const TLS_CHAIN_MAX_COUNT: usize = 10;
+/// Most certificates of the authorities that may sign client certificates.
+pub const TLS_CLIENT_AUTHORITIES_MAX_COUNT: usize = 256;
+/// Most names of a certificate that are looked at.
+pub const TLS_CERTIFICATE_NAMES_MAX_COUNT: usize = 1024;
+/// Shortest validity of a development certificate.
+pub const DEVELOPMENT_CERTIFICATE_FLOOR_DAYS: u32 = 30;
+/// Longest validity of a development certificate: what clients take at most.
+pub const DEVELOPMENT_CERTIFICATE_CEILING_DAYS: u32 = 825;
+/// Most directories in which certificates and keys stand, and to which links in them lead.
+pub const TLS_DIRECTORIES_MAX_COUNT: usize = 8;
+/// How much of such a file is read at once.
+pub const TLS_FILE_PIECE_BYTES: usize = 16 * 1024;
+/// How often the archivist looks whether the files of certificates have changed.
+pub const TLS_RELOAD_MILLIS: u64 = 10_000;
+/// A certificate that ends sooner is warned of.
+pub const TLS_EXPIRY_WARNING_DAYS: u64 = 30;
+/// How often that is done while the server runs.
+pub const TLS_EXPIRY_ROUND_MILLIS: u64 = 24 * 3_600_000;
+/// Reloads that the audit log could not take and that are kept for it; older ones are dropped.
+pub const TLS_RELOADS_UNTOLD_MAX_COUNT: usize = 64;
+
+// ---------------------------------------------------------------------------------------------------------
 // Rate limits
 // ---------------------------------------------------------------------------------------------------------
 
@@ -587,23 +636,6 @@ pub const AUDIT_SETTLED_SECONDS: u64 = 600;
 pub const AUDIT_COMPRESS_PIECE_BYTES: usize = 256 * 1024;
 /// How often the archivist looks at old parts and at the room that is left.
 pub const AUDIT_ROUND_MILLIS: u64 = 10_000;
-
-// ---------------------------------------------------------------------------------------------------------
-// Certificates while the server runs
-// ---------------------------------------------------------------------------------------------------------
-
-/// Most directories in which certificates and keys stand, and to which links in them lead.
-pub const TLS_DIRECTORIES_MAX_COUNT: usize = 8;
-/// How much of such a file is read at once.
-pub const TLS_FILE_PIECE_BYTES: usize = 16 * 1024;
-/// How often the archivist looks whether the files of certificates have changed.
-pub const TLS_RELOAD_MILLIS: u64 = 10_000;
-/// A certificate that ends sooner is warned of.
-pub const TLS_EXPIRY_WARNING_DAYS: u64 = 30;
-/// How often that is done while the server runs.
-pub const TLS_EXPIRY_ROUND_MILLIS: u64 = 24 * 3_600_000;
-/// Reloads that the audit log could not take and that are kept for it; older ones are dropped.
-pub const TLS_RELOADS_UNTOLD_MAX_COUNT: usize = 64;
 /// Below so much room the audit log is low on space.
 pub const AUDIT_LOW_ROOM_BYTES: u64 = 64 * 1024 * 1024;
 /// The same as a share of the file system.
@@ -749,4 +781,11 @@ const _: () = {
     assert!(JOURNAL_RESERVED_BYTES < JOURNAL_COMPACTION_FLOOR_BYTES);
     assert!(JOURNAL_MAX_BYTES < FILE_MAX_BYTES);
     assert!(CHANGES_WAITING_MAX_COUNT <= STORE_ORIGINS_MAX_COUNT, "any group of changes fits one append");
+    assert!(
+        TLS_SEND_BUFFER_BYTES / (16 * 1024) * (16 * 1024 + TLS_RECORD_OVERHEAD_BYTES + 7)
+            <= TLS_SCRATCH_BYTES,
+        "what a session keeps leaves in one send"
+    );
+    assert!(TLS_HANDSHAKE_READ_BYTES <= TLS_SCRATCH_BYTES);
+    assert!(DEVELOPMENT_CERTIFICATE_FLOOR_DAYS <= DEVELOPMENT_CERTIFICATE_CEILING_DAYS);
 };
