@@ -261,6 +261,8 @@ pub const TLS_CHAIN_MAX_COUNT: usize = 10;
 pub const TLS_CLIENT_AUTHORITIES_MAX_COUNT: usize = 256;
 /// Most names of a certificate that are looked at.
 pub const TLS_CERTIFICATE_NAMES_MAX_COUNT: usize = 1024;
+/// Default for the validity of a development certificate.
+pub const DEVELOPMENT_CERTIFICATE_DEFAULT_DAYS: u32 = 90;
 /// Shortest validity of a development certificate.
 pub const DEVELOPMENT_CERTIFICATE_FLOOR_DAYS: u32 = 30;
 /// Longest validity of a development certificate: what clients take at most.

@@ -14,9 +14,11 @@ use lexopt::{Arg, Parser};
 use super::apikey::{self, ApiKeyCommand, Verb};
 use super::audit_arguments::{self, AuditCommand};
 use super::help::{self, Topic};
+use super::tls::{self, TlsCommand};
 use crate::config::{Id, Kind, Raw, SETTINGS, by_name, nearest, shown};
 
-const COMMANDS: [&str; 8] = ["serve", "init", "store", "apikey", "audit", "healthcheck", "version", "help"];
+const COMMANDS: [&str; 9] =
+    ["serve", "init", "store", "apikey", "audit", "tls", "healthcheck", "version", "help"];
 
 /// What to do.
 #[derive(Debug)]
@@ -31,6 +33,8 @@ pub(super) enum Command {
     ApiKey(ApiKeyCommand),
     /// Verify and read the audit log.
     Audit(AuditCommand),
+    /// Make and look at certificates.
+    Tls(TlsCommand),
     /// Ask a server how it is.
     HealthCheck {
         /// Where; by default as the configuration says.
@@ -183,6 +187,7 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
             Some("store") => store(parser),
             Some("apikey") => apikey::arguments::parse(parser),
             Some("audit") => audit_arguments::parse(parser),
+            Some("tls") => tls::parse(parser),
             Some("healthcheck") => healthcheck(parser),
             Some("version") => alone(parser, Command::Version),
             Some("help") => help(parser),
@@ -222,6 +227,7 @@ fn help(mut parser: Parser) -> Result<Command, UsageError> {
                     (1, _, Some("store")) => Topic::Store,
                     (1, _, Some("apikey")) => Topic::ApiKey,
                     (1, _, Some("audit")) => Topic::Audit,
+                    (1, _, Some("tls")) => Topic::Tls,
                     (1, _, Some(name)) if COMMANDS.contains(&name) => Topic::Program,
                     (2, Topic::Store, _) => {
                         Topic::OfStore(Action::named(&word).ok_or_else(|| unknown_action(&word))?)

@@ -21,6 +21,7 @@ mod panic_hook;
 mod report;
 mod rotate_root;
 mod store;
+mod tls;
 mod version;
 
 use std::ffi::OsString;
@@ -45,6 +46,7 @@ pub fn run(
         Ok(Command::Store(command)) => store::run(command, environment),
         Ok(Command::ApiKey(command)) => apikey::run(command, environment),
         Ok(Command::Audit(command)) => audit_arguments::run(command, environment),
+        Ok(Command::Tls(command)) => tls::run(command),
         Ok(Command::HealthCheck { url }) => healthcheck::run(url.as_deref(), environment),
         Ok(Command::Version) => {
             console::out(&version::text());

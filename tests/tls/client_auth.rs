@@ -1,0 +1,56 @@
+//! Mutual TLS: who is let in.
+
+use crate::secured::{self, Authority, Issued, Secured, connect};
+use crate::server::client::Request;
+
+fn started(auth: &str) -> Option<(Secured, Authority)> {
+    let clients = Authority::new();
+    let pem = clients.pem.clone();
+    let flags = ["--workers", "1", "--tls-client-auth", auth];
+    let of = Secured::start_with(&flags, |_, folder| {
+        let path = folder.join("clients.pem");
+        std::fs::write(&path, pem).unwrap();
+        vec!["--tls-client-ca".to_owned(), path.display().to_string()]
+    })?;
+    Some((of, clients))
+}
+
+/// Whether a client is served; with TLS 1.3 it learns only after its own handshake that it is not.
+fn served(of: &Secured, own: Option<&Issued>) -> bool {
+    use std::io::{Read as _, Write as _};
+    let config = own.map_or_else(|| of.client(), |own| of.client_with(own));
+    let Ok(mut stream) = connect(of.server.address(), &config, "localhost") else { return false };
+    let request = Request::get("/api/health").with("Connection", "close").bytes();
+    let mut reply = Vec::new();
+    let asked = stream.write_all(&request).and_then(|()| stream.read_to_end(&mut reply));
+    asked.is_ok() && reply.starts_with(b"HTTP/1.1 200 ")
+}
+
+#[test]
+fn a_client_certificate_is_required_or_optional_and_a_bad_one_never_good() {
+    let Some((required, clients)) = started("required") else { return };
+    let (valid, ended) = (clients.client("svc.example"), clients.expired_client("svc.example"));
+    let stranger = Authority::new().client("svc.example");
+    // Good for a server is not good for a client.
+    let server = clients.server(&["svc.example"]);
+    for (own, expected) in
+        [(None, false), (Some(&valid), true), (Some(&stranger), false), (Some(&ended), false), (Some(&server), false)]
+    {
+        assert_eq!(served(&required, own), expected);
+    }
+    drop(required);
+    let (optional, clients) = started("optional").unwrap();
+    let (valid, ended) = (clients.client("svc.example"), clients.expired_client("svc.example"));
+    for (own, expected) in
+        [(None, true), (Some(&valid), true), (Some(&stranger), false), (Some(&ended), false)]
+    {
+        assert_eq!(served(&optional, own), expected);
+    }
+}
+
+#[test]
+fn without_authorities_no_certificate_is_asked_for() {
+    let Some(of) = Secured::start(&["--workers", "1"]) else { return };
+    let own = secured::Authority::new().client("svc.example");
+    assert!(served(&of, Some(&own)));
+}
