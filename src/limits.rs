@@ -60,6 +60,16 @@ pub const API_KEY_NAME_MAX_BYTES: usize = 64;
 pub const API_KEY_DESCRIPTION_MAX_BYTES: usize = 256;
 /// Most networks from which an API key may be used.
 pub const API_KEY_NETWORKS_MAX_COUNT: usize = 16;
+/// Most identities by which an API key is recognised.
+pub const API_KEY_IDENTITIES_MAX_COUNT: usize = 8;
+/// Longest name in an identity, without the word that says what kind of name it is.
+pub const IDENTITY_VALUE_MAX_BYTES: usize = 256;
+/// Longest host name in an identity (RFC 1035, section 2.3.4, as text).
+pub const IDENTITY_DNS_MAX_BYTES: usize = 253;
+/// Longest label of a host name in an identity (RFC 1035, section 2.3.4).
+pub const IDENTITY_LABEL_MAX_BYTES: usize = 63;
+/// Longest identity with its kind: numbers of users and groups, whose kinds have longer words, are short.
+pub const IDENTITY_TEXT_MAX_BYTES: usize = "email:".len() + IDENTITY_VALUE_MAX_BYTES;
 /// How long the old secret of an API key works beside the new one, unless the rotation says otherwise.
 pub const API_KEY_OVERLAP_SECONDS: u64 = 86_400;
 /// How long it may at most.
@@ -233,10 +243,6 @@ pub const THREAD_STACK_BYTES: usize = 256 * 1024;
 // TLS
 // ---------------------------------------------------------------------------------------------------------
 
-/// Longest `dns:` identity after its scheme (RFC 1035, section 3.1, less the root and a length).
-pub const IDENTITY_DNS_MAX_BYTES: usize = 253;
-/// Longest other identity after its scheme.
-pub const IDENTITY_OTHER_MAX_BYTES: usize = 256;
 /// Bytes that a worker's TLS sessions share for what passes between them and their sockets.
 pub const TLS_SCRATCH_BYTES: usize = 64 * 1024;
 /// Bytes read at once while a handshake goes on: what comes behind it must find room in the session.
@@ -504,7 +510,7 @@ pub const JOURNAL_DAMAGES_SHOWN_MAX_COUNT: usize = 100;
 /// Longest identifier of a token or an API key in an audit line.
 pub const AUDIT_IDENTIFIER_MAX_BYTES: usize = 64;
 /// Longest audit line.
-pub const AUDIT_LINE_MAX_BYTES: usize = 1_280;
+pub const AUDIT_LINE_MAX_BYTES: usize = 1_536;
 /// Lines of an audit stream under one key: it is then exchanged for one from which it does not follow.
 pub const AUDIT_RATCHET_LINES_COUNT: u64 = 256;
 /// How often the store notes how far the audit streams have come.

@@ -206,6 +206,34 @@ fn both_ways_answer_with_the_members_of_the_api() {
 }
 
 #[test]
+fn identities_are_given_and_taken_away_on_both_ways() {
+    let Some(asked) = Asked::new() else { return };
+    let made = asked.run("create --name a --scope hash --identity dns:A.example --identity uri:x:y,z --json");
+    let made = made.must_be(0).json();
+    assert_eq!(made["identities"], serde_json::json!(["dns:a.example", "uri:x:y,z"]));
+    let id = made["id"].as_str().unwrap();
+    assert_eq!(asked.run(&format!("show {id}")).value("identities"), "dns:a.example uri:x:y,z");
+    let listed = asked.run("list");
+    assert!(
+        listed.must_be(0).out().contains("  a      hash    dns:a.example uri:x:y,z\n"),
+        "{}",
+        listed.out()
+    );
+    let taken = "create --name b --scope hash --identity dns:a.example";
+    asked.run(taken).must_refuse(1, &["409 identity_taken", "Take it away from that one first"]);
+    asked.run(&format!("configure {id} --identity unix-user:7")).must_be(0);
+    assert_eq!(asked.run(&format!("show {id}")).value("identities"), "unix-user:7");
+    let Asked { place, server } = asked;
+    assert_eq!(server.stop().code, Some(0));
+    place.run(&format!("apikey {taken}"), &[]).must_be(0);
+    let refused = place.run(&format!("apikey configure {id} --identity dns:a.example"), &[]);
+    refused.must_refuse(1, &["another API key has one of the identities"]);
+    place.run(&format!("apikey configure {id} --identity none"), &[]).must_be(0);
+    let shown = place.run(&format!("apikey show {id} --json"), &[]).must_be(0).json();
+    assert_eq!(shown["identities"], serde_json::json!([]));
+}
+
+#[test]
 fn a_list_goes_over_its_pages() {
     let Some(asked) = Asked::new() else { return };
     let mut client = asked.server.connect();

@@ -151,6 +151,73 @@ fn nobody_gives_more_than_he_has_or_takes_over_what_is_stronger() {
 }
 
 #[test]
+fn identities_are_given_shown_replaced_and_taken_away_and_each_has_one_key() {
+    let Some(server) = start() else { return };
+    let terms = |name: &str, identities: &[&str]| json!({ "name": name, "scopes": ["hash"], "identities": identities });
+    let own = made(&server, server.key(), &terms("own", &["dns:Svc.Example.NET", "unix-user:1001"]));
+    let read = || server.ask(Request::get(&path(&own))).json()["identities"].clone();
+    assert_eq!(read(), json!(["dns:svc.example.net", "unix-user:1001"]), "one text for one identity");
+    let profile = server.call(&Request::get("/api/auth/profile").key(&own)).json();
+    assert_eq!((&profile["recognised_by"], &profile["identities"]), (&json!("api_key"), &read()));
+    assert!(profile.get("identity").is_none());
+    let by_token = server.call(&Request::get("/api/auth/profile").key(&token(&server, &own))).json();
+    assert_eq!(by_token["recognised_by"], "token");
+    let create = |terms: &Value| post(&server, server.key(), "/api/auth/keys", terms);
+    let configure = |key: &str, identities: &Value| {
+        server.ask(Request::patch(&path(key), json!({ "identities": identities }).to_string()))
+    };
+    create(&terms("rival", &["email:a@b", "dns:SVC.example.net"])).assert_problem(409, "identity_taken");
+    let rival = made(&server, server.key(), &terms("rival", &["email:a@b"]));
+    configure(&rival, &json!(["unix-user:1001"])).assert_problem(409, "identity_taken");
+    for (bad, code) in [
+        (json!(["unix-user:01001"]), "malformed_identity"),
+        (json!(["dns:*.example.net"]), "malformed_identity"),
+        (json!(["svc.example.net"]), "malformed_identity"),
+        (json!(["dns:a", "dns:A"]), "api_key_terms"),
+        (
+            json!(["dns:a", "dns:b", "dns:c", "dns:d", "dns:e", "dns:f", "dns:g", "dns:h", "dns:i"]),
+            "api_key_terms",
+        ),
+    ] {
+        configure(&rival, &bad).assert_problem(400, code);
+        let mut terms = terms("bad", &[]);
+        terms["identities"] = bad;
+        create(&terms).assert_problem(400, code);
+    }
+    assert_eq!(
+        configure(&own, &json!(["uri:spiffe://a/b,c"])).json()["identities"],
+        json!(["uri:spiffe://a/b,c"])
+    );
+    assert_eq!(configure(&rival, &json!(["unix-user:1001"])).status, 200, "it was given up");
+    for none in [json!([]), Value::Null] {
+        assert_eq!(configure(&own, &json!(["unix-group:7"])).status, 200);
+        assert_eq!(configure(&own, &none).json()["identities"], json!([]));
+    }
+    assert_eq!(revoke(&server, &rival).json()["identities"], json!(["unix-user:1001"]), "it is still told");
+    let heir = made(&server, server.key(), &terms("heir", &["unix-user:1001"]));
+    let manager =
+        made(&server, server.key(), &json!({ "name": "manager", "scopes": ["auth.manage", "entropy"] }));
+    let given = json!({ "identities": ["unix-user:7"] }).to_string();
+    let refused = server.call(&Request::patch(&path(&heir), given.clone()).key(&manager));
+    refused.assert_problem(403, "insufficient_scope");
+    // Nobody is recognised by a connection that proves nothing, whatever API keys there are.
+    server.call(&Request::get("/api/auth/profile")).assert_problem(401, "credential_missing");
+}
+
+#[test]
+fn identities_survive_a_kill() {
+    let Some(server) = start() else { return };
+    let terms = json!({ "name": "kept", "scopes": ["hash"], "identities": ["dns:a.example", "unix-user:7"] });
+    let key = made(&server, server.key(), &terms);
+    let scratch = Arc::clone(server.scratch());
+    server.signal(Signal::SIGKILL);
+    server.wait();
+    let Some(server) = Server::start_in(&scratch, &["--workers", "4"]) else { return };
+    assert_eq!(server.ask(Request::get(&path(&key))).json()["identities"], terms["identities"]);
+    post(&server, server.key(), "/api/auth/keys", &terms).assert_problem(409, "identity_taken");
+}
+
+#[test]
 fn the_last_admin_key_stays() {
     let Some(server) = start() else { return };
     revoke(&server, server.key()).assert_problem(409, "last_admin_key");

@@ -544,7 +544,7 @@ impl From<CallerError> for Rejection {
             ChangeError::Terms => (
                 Status::BadRequest,
                 "api_key_terms",
-                "Name, description, rate, networks or overlap are out of their bounds, or the expiry has passed.",
+                "Name, description, rate, networks, identities or overlap are out of their bounds, or the expiry has passed.",
             ),
             ChangeError::Full => (
                 Status::Conflict,
@@ -554,6 +554,11 @@ impl From<CallerError> for Rejection {
             ChangeError::Outdated => {
                 (Status::Conflict, "api_key_outdated", "The secret was changed meanwhile. Try again.")
             }
+            ChangeError::IdentityTaken => (
+                Status::Conflict,
+                "identity_taken",
+                "Another API key has one of the identities. Take it away from that one first.",
+            ),
         };
         Self::Fault(Fault::new(status, code, detail))
     }

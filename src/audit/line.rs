@@ -1,7 +1,7 @@
 //! One audit line: JSON, in a fixed order of members, built without the heap.
 //!
 //! Owns [`Event`]. Invariants: every text in it is of a form that needs no escaping (static names, hexadecimal,
-//! addresses, key names); a line ends with exactly one line feed.
+//! addresses, key names, identities); a line ends with exactly one line feed.
 
 use core::fmt::Write as _;
 use std::net::IpAddr;
@@ -136,6 +136,8 @@ pub struct Request<'a> {
     pub principal: Option<&'a str>,
     /// The identifier of the token by which the principal was recognised, if it was one.
     pub token: Option<&'a str>,
+    /// The identity of the peer by which the principal was recognised, if it was one.
+    pub identity: Option<&'a str>,
     /// From where; nothing if the server does it by itself.
     pub remote: Option<IpAddr>,
     /// The pattern of the route, not the path that was sent.
@@ -239,6 +241,9 @@ fn put_request(cursor: &mut Cursor<'_>, request: &Request<'_>) -> Option<()> {
     }
     if let Some(token) = request.token.filter(|token| is_plain(token)) {
         put_text(cursor, b",\"token\":\"", token)?;
+    }
+    if let Some(identity) = request.identity {
+        put_text(cursor, b",\"identity\":\"", identity)?;
     }
     if let Some(remote) = request.remote {
         cursor.put(b",\"remote\":\"")?;
@@ -359,7 +364,7 @@ impl core::fmt::Write for Text<'_, '_> {
 mod tests {
     use super::*;
     use crate::audit::chain::Root;
-    use crate::limits::AUDIT_LINE_MAX_BYTES;
+    use crate::limits::{AUDIT_LINE_MAX_BYTES, IDENTITY_TEXT_MAX_BYTES};
     use crate::secret::Secret;
 
     /// As far as the key is stepped on in a moment.
@@ -387,6 +392,7 @@ mod tests {
                 id: &id,
                 principal: Some("0a1b2c3d"),
                 token: Some("t-1"),
+                identity: Some("unix-user:7"),
                 remote: Some("::ffff:192.0.2.7".parse().unwrap()),
                 route: Some("/api/encrypt"),
                 status: 200,
@@ -407,7 +413,7 @@ mod tests {
         assert_eq!(
             told,
             "{\"seq\":7,\"ts\":\"2001-09-09T01:46:40.123Z\",\"stream\":\"s-w0\",\"event\":\"encrypt\",\"outcome\":\"success\",\
-             \"request_id\":\"00000000000000010000000000000002\",\"principal\":\"0a1b2c3d\",\"token\":\"t-1\",\"remote\":\"192.0.2.7\",\
+             \"request_id\":\"00000000000000010000000000000002\",\"principal\":\"0a1b2c3d\",\"token\":\"t-1\",\"identity\":\"unix-user:7\",\"remote\":\"192.0.2.7\",\
              \"route\":\"/api/encrypt\",\"status\":200,\"elapsed_us\":42,\"key\":\"orders\",\"api_key\":\"0a1b2c3e\",\"key_version\":3,\
              \"detail\":\"plaintext\",\"items\":5,\"failed\":2,\"invalid\":0,\"body\":\"0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f\",\
              \"store_revision\":9,\"store_tag\":\"a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5\""
@@ -418,6 +424,7 @@ mod tests {
     fn the_longest_line_fits_its_bound_and_a_hostile_key_is_left_out() {
         let id = RequestId::new(u64::MAX, u64::MAX);
         let token = "t".repeat(64);
+        let identity = format!("email:a@{}", "b".repeat(IDENTITY_TEXT_MAX_BYTES - 8));
         let mut event = Event {
             at: WallTime::from_millis(u64::MAX),
             name: "keys.something.long",
@@ -430,6 +437,7 @@ mod tests {
                 id: &id,
                 principal: Some("0a1b2c3d"),
                 token: Some(&token),
+                identity: Some(&identity),
                 remote: Some("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff".parse().unwrap()),
                 route: Some("/api/keys/{name}/rotate"),
                 status: 599,

@@ -254,6 +254,7 @@ mod tests {
                 id: &RequestId::new(7, id),
                 principal: Some("0a1b2c3d"),
                 token: None,
+                identity: None,
                 remote: Some("192.0.2.1".parse().unwrap()),
                 route: Some("/api/keys"),
                 status: 0,

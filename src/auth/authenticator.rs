@@ -18,7 +18,7 @@ use crate::clock::WallTime;
 use crate::crypto::hash::Algorithm;
 use crate::crypto::mac::MacKey;
 use crate::limits::TOKEN_LEEWAY_MILLIS;
-use crate::model::{ApiKeyId, Grants, Permission, Principal, TokenTerms};
+use crate::model::{ApiKeyId, Grants, Identities, Permission, Principal, TokenTerms};
 use crate::secret::Secret;
 
 /// The text is no API key.
@@ -56,6 +56,8 @@ const WRONG: &str = "credential_wrong";
 const EXPIRED: &str = "credential_expired";
 const REVOKED: &str = "credential_revoked";
 const ELSEWHERE: &str = "source_not_allowed";
+const AMBIGUOUS: &str = "identity_ambiguous";
+const TAKEN_AWAY: &str = "identity_taken_away";
 
 /// Checks credentials.
 pub struct Authenticator {
@@ -144,6 +146,31 @@ impl Authenticator {
         }
     }
 
+    /// The API key of a peer that has `identities`, if one of them is an API key's and it can be used from `client` at `now`;
+    /// nothing if none is. Whoever is several API keys is refused: which one he means nobody can tell.
+    ///
+    /// Identities are no secrets, and are looked up as they are.
+    #[must_use]
+    pub fn recognise(
+        &self,
+        directory: &Directory,
+        identities: &Identities,
+        client: IpAddr,
+        now: WallTime,
+    ) -> Option<Result<Principal, Refused>> {
+        let mut claims =
+            identities.iter().filter_map(|identity| directory.claimant(identity).map(|key| (identity, key)));
+        let (identity, key) = claims.next()?;
+        if claims.any(|(_, other)| other.id != key.id) {
+            return Some(Err(Refused::new(AMBIGUOUS, None)));
+        }
+        Some(judge(key, client, now).map(|()| {
+            key.usage.note(now);
+            let generation = key.current.number;
+            Principal { key: key.id, generation, token: None, identity: Some(identity.clone()) }
+        }))
+    }
+
     fn token(
         &self,
         directory: &Directory,
@@ -169,7 +196,7 @@ impl Authenticator {
         let grants = Grants::parse(claims.scope.split(' ')).map_err(|_| malformed)?;
         key.usage.note(now);
         let terms = TokenTerms { id: claims.jti.into(), grants, expires: claims.expires };
-        Ok(Principal { key: key.id, generation: number, token: Some(Arc::new(terms)) })
+        Ok(Principal { key: key.id, generation: number, token: Some(Arc::new(terms)), identity: None })
     }
 
     fn api_key(
@@ -197,7 +224,7 @@ impl Authenticator {
         };
         judge(key, client, now)?;
         key.usage.note(now);
-        Ok(Principal { key: key.id, generation: generation.number, token: None })
+        Ok(Principal { key: key.id, generation: generation.number, token: None, identity: None })
     }
 
     fn digest_of(&self, salt: &[u8; SALT_BYTES], presented: &Presented) -> [u8; DIGEST_BYTES] {
@@ -235,7 +262,8 @@ pub struct Authority<'a> {
 
 impl<'a> Authority<'a> {
     /// Looks again whether `principal` may act at all: a revocation, a rotation or an end holds for requests that have
-    /// begun.
+    /// begun. Who was recognised by an identity has used no secret, so that a rotation takes nothing from him; but the
+    /// key must still have that identity.
     ///
     /// # Errors
     /// [`Refused`]
@@ -249,6 +277,13 @@ impl<'a> Authority<'a> {
         judge(key, client, now)?;
         let token = principal.token.as_deref();
         let is_current = key.current.number == principal.generation;
+        if let Some(identity) = &principal.identity {
+            return if key.claims().contains(identity) {
+                Ok(Self { key, token })
+            } else {
+                Err(Refused::new(TAKEN_AWAY, Some(key.id)))
+            };
+        }
         // A token ends with the secret that it was got with, and with its time; a secret overlaps.
         let works = match token {
             Some(token) => {
@@ -283,8 +318,9 @@ impl<'a> Authority<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::change::{Change, apply};
+    use crate::auth::change::{Change, TermsChange, apply};
     use crate::auth::entry::Terms;
+    use crate::model::Identity;
     use crate::network::Network;
     use zeroize::Zeroizing;
 
@@ -374,6 +410,81 @@ mod tests {
             Authority::of(&directory, &principal, HERE, end).err().map(|error| error.code),
             Some(EXPIRED)
         );
+    }
+
+    fn peer(texts: &[&str]) -> Identities {
+        texts.iter().map(|text| Identity::parse(text).unwrap()).collect()
+    }
+
+    fn identified(texts: &[&str]) -> Terms {
+        Terms { identities: peer(texts).iter().cloned().collect(), ..Terms::first() }
+    }
+
+    fn second(checks: &Authenticator, directory: &mut Directory, terms: Terms) -> ApiKeyId {
+        let id = ApiKeyId::parse(b"08080808").unwrap();
+        let (terms, generation) = (Arc::new(terms), generation(checks, &text(8), 1));
+        let change = Change::Create { by: None, id, salt: [2; SALT_BYTES], terms, generation };
+        apply(directory, &change, NOW).unwrap();
+        id
+    }
+
+    #[test]
+    fn a_peer_is_the_one_api_key_that_has_an_identity_of_his() {
+        let checks = checks();
+        let mut directory = with_key(&checks, identified(&["unix-user:7", "dns:a.example"]));
+        second(&checks, &mut directory, identified(&["unix-group:8"]));
+        let found = |identities: &[&str]| checks.recognise(&directory, &peer(identities), HERE, NOW);
+        let principal = found(&["unix-group:9", "unix-user:7"]).unwrap().unwrap();
+        assert_eq!((principal.id(), principal.identity()), ("07070707", Some("unix-user:7")));
+        assert_eq!((principal.generation, principal.token.is_none()), (1, true));
+        assert_eq!(directory.get(principal.key).unwrap().usage.count(), 1);
+        assert!(Authority::of(&directory, &principal, HERE, NOW).unwrap().may(Permission::KeysManage));
+        assert!(found(&["unix-group:7", "dns:b.example"]).is_none() && found(&[]).is_none());
+        let both = found(&["dns:a.example", "unix-user:7"]).unwrap().unwrap();
+        assert_eq!(both.identity(), Some("dns:a.example"), "two identities of one key");
+        let ambiguous = found(&["unix-user:7", "unix-group:8"]).unwrap();
+        assert_eq!(ambiguous, Err(Refused::new(AMBIGUOUS, None)));
+        assert_eq!(directory.get(principal.key).unwrap().usage.count(), 2, "a refusal is no use");
+    }
+
+    #[test]
+    fn who_is_recognised_by_an_identity_is_bound_to_time_and_place_and_to_a_key_that_is_not_revoked() {
+        let checks = checks();
+        let end = WallTime::from_millis(NOW.as_millis() + 5);
+        let networks = Box::new([Network::parse("127.0.0.0/8").unwrap()]);
+        let terms = Terms { expires: Some(end), networks, ..identified(&["unix-user:7"]) };
+        let mut directory = with_key(&checks, terms);
+        let found = |directory: &Directory, client: IpAddr, now| {
+            let found = checks.recognise(directory, &peer(&["unix-user:7"]), client, now)?;
+            Some(found.map_err(|refused| refused.code))
+        };
+        assert!(found(&directory, HERE, NOW).unwrap().is_ok());
+        assert_eq!(found(&directory, "192.0.2.1".parse().unwrap(), NOW), Some(Err(ELSEWHERE)));
+        assert_eq!(found(&directory, HERE, end), Some(Err(EXPIRED)));
+        second(&checks, &mut directory, Terms::first());
+        let revoke = Change::Revoke { by: None, id: ApiKeyId::parse(b"07070707").unwrap() };
+        apply(&mut directory, &revoke, NOW).unwrap();
+        assert_eq!(found(&directory, HERE, NOW), None, "it has no identity any more");
+    }
+
+    #[test]
+    fn a_rotation_leaves_who_was_recognised_by_an_identity_and_taking_it_away_does_not() {
+        let checks = checks();
+        let mut directory = with_key(&checks, identified(&["unix-user:7"]));
+        let principal = checks.recognise(&directory, &peer(&["unix-user:7"]), HERE, NOW).unwrap().unwrap();
+        let next = generation(&checks, &mixed(7, 8), 2);
+        let rotate = Change::Rotate { by: None, id: principal.key, generation: next, overlap_seconds: 0 };
+        apply(&mut directory, &rotate, NOW).unwrap();
+        assert!(Authority::of(&directory, &principal, HERE, NOW).is_ok());
+        let by_secret = Principal { identity: None, ..principal.clone() };
+        assert!(Authority::of(&directory, &by_secret, HERE, NOW).is_err(), "its secret has ended");
+
+        let terms = TermsChange { identities: Some(Box::new([])), ..TermsChange::default() };
+        let change = Change::Configure { by: None, id: principal.key, terms: Box::new(terms) };
+        assert!(apply(&mut directory, &change, NOW).unwrap().restricts);
+        let refused = Authority::of(&directory, &principal, HERE, NOW).err();
+        assert_eq!(refused, Some(Refused::new(TAKEN_AWAY, Some(principal.key))));
+        assert!(checks.recognise(&directory, &peer(&["unix-user:7"]), HERE, NOW).is_none());
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! What can be done to API keys, and what it leads to: a pure function of the keys and the time.
 //!
 //! Owns [`Change`] and [`apply`]. Invariants: who asks is judged here, by the keys as they are when the change is made, so
-//! that no other change can come in between; nobody gives out more than he has, or takes over a key that may do more;
+//! that no other change can come in between; nobody gives out more than he has, or takes over a key that may do more, be it by its
+//! secret or by an identity; no two keys that are not revoked have an identity in common;
 //! as long as some key may do everything, one remains, and one that ends nowhere and never if there was such a one; a refused change leaves no trace.
 
 use core::fmt;
@@ -11,7 +12,7 @@ use crate::auth::directory::Directory;
 use crate::auth::entry::{ApiKey, Generation, Previous, SALT_BYTES, Terms, Usage};
 use crate::clock::WallTime;
 use crate::limits::{API_KEY_OVERLAP_MAX_SECONDS, API_KEYS_MAX_COUNT, TIME_MAX_MILLIS};
-use crate::model::{ApiKeyId, Grants, Permission};
+use crate::model::{ApiKeyId, Grants, Identity, Permission};
 use crate::network::Network;
 use crate::quota::Rate;
 
@@ -85,6 +86,8 @@ pub struct TermsChange {
     pub rate: Option<Option<Rate>>,
     /// See [`Terms::networks`].
     pub networks: Option<Box<[Network]>>,
+    /// See [`Terms::identities`].
+    pub identities: Option<Box<[Identity]>>,
 }
 
 /// Why a change is not made.
@@ -108,6 +111,8 @@ pub enum ChangeError {
     Full,
     /// The secret was changed meanwhile.
     Outdated,
+    /// Another key that is not revoked has one of the identities.
+    IdentityTaken,
 }
 
 impl fmt::Display for ChangeError {
@@ -120,10 +125,11 @@ impl fmt::Display for ChangeError {
             Self::Active => "the API key is valid: revoke it first",
             Self::Revoked => "the API key is revoked",
             Self::Terms => {
-                "name, description, rate, networks or overlap are out of their bounds, or the expiry has passed"
+                "name, description, rate, networks, identities or overlap are out of their bounds, or the expiry has passed"
             }
             Self::Full => "there are as many API keys as there may be: delete some that are revoked",
             Self::Outdated => "the secret was changed meanwhile: try again",
+            Self::IdentityTaken => "another API key has one of the identities: take it away from that one first",
         })
     }
 }
@@ -238,6 +244,7 @@ pub fn apply(directory: &mut Directory, change: &Change, now: WallTime) -> Resul
     };
     match outcome.effect {
         Effect::None => return Ok(outcome),
+        Effect::Put if is_taken(directory, &outcome.key) => return Err(ChangeError::IdentityTaken),
         Effect::Put => directory.put(Arc::clone(&outcome.key)),
         Effect::Removed => directory.remove(outcome.key.id),
     }
@@ -247,6 +254,11 @@ pub fn apply(directory: &mut Directory, change: &Change, now: WallTime) -> Resul
         return Err(ChangeError::LastAdmin);
     }
     Ok(outcome)
+}
+
+/// Whether another key has an identity of `key`.
+fn is_taken(directory: &Directory, key: &ApiKey) -> bool {
+    key.claims().iter().any(|own| directory.claimant(own).is_some_and(|other| other.id != key.id))
 }
 
 /// What a change of a key that there is leads to.
@@ -275,7 +287,8 @@ fn changed(
             // What had expired may stay so.
             let same_expiry = terms.expires == key.terms.expires;
             actor.may_give(&terms, if same_expiry { WallTime::default() } else { now })?;
-            let restricts = !terms.reaches(&key.terms);
+            let kept = key.terms.identities.iter().all(|identity| terms.identities.contains(identity));
+            let restricts = !terms.reaches(&key.terms) || !kept;
             Ok(put(ApiKey { terms: Arc::new(terms), ..(**key).clone() }, restricts))
         }
         Change::Rotate { generation, overlap_seconds, .. } => {
@@ -310,6 +323,7 @@ fn merged(terms: &Terms, change: &TermsChange) -> Terms {
         expires: change.expires.unwrap_or(terms.expires),
         rate: change.rate.unwrap_or(terms.rate),
         networks: change.networks.clone().unwrap_or_else(|| terms.networks.clone()),
+        identities: change.identities.clone().unwrap_or_else(|| terms.identities.clone()),
     }
 }
 
@@ -373,6 +387,7 @@ mod tests {
             expires: None,
             rate: None,
             networks: Box::new([]),
+            identities: Box::new([]),
         }
     }
 
@@ -534,7 +549,89 @@ mod tests {
         assert!(outcome.restricts, "also of a key that may do everything");
     }
 
+    fn identities(numbers: &[u8]) -> Box<[Identity]> {
+        numbers.iter().map(|number| Identity::parse(&format!("unix-user:{number}")).unwrap()).collect()
+    }
+
+    fn identified(scopes: &[&str], numbers: &[u8]) -> Terms {
+        Terms { identities: identities(numbers), ..terms(scopes) }
+    }
+
+    fn give(by: Actor, number: u32, numbers: &[u8]) -> Change {
+        let identities = Some(identities(numbers));
+        configure(by, number, TermsChange { identities, ..TermsChange::default() })
+    }
+
+    #[test]
+    fn an_identity_has_one_key_until_it_is_taken_away_or_the_key_revoked() {
+        let mut directory = directory();
+        let taken = Some(ChangeError::IdentityTaken);
+        let outcome = apply(&mut directory, &give(None, 3, &[1, 2]), NOW).unwrap();
+        assert!(outcome.changed() && !outcome.restricts);
+        assert_eq!(refused(&directory, &create(None, 9, identified(&["hash"], &[3, 2]))), taken);
+        assert_eq!(refused(&directory, &give(None, 2, &[1])), taken);
+        assert_eq!(refused(&directory, &give(None, 3, &[2, 1, 4])), None, "its own");
+        let outcome = apply(&mut directory, &give(None, 3, &[2]), NOW).unwrap();
+        assert!(outcome.restricts, "peers that were recognised by it are not any more");
+        assert_eq!(refused(&directory, &give(None, 2, &[1])), None);
+        let end = WallTime::from_millis(NOW.as_millis() + 1);
+        let until = TermsChange { expires: Some(Some(end)), ..TermsChange::default() };
+        apply(&mut directory, &configure(None, 3, until), NOW).unwrap();
+        let late = apply(&mut directory.clone(), &give(None, 2, &[2]), end);
+        assert_eq!(late.err(), taken, "one that has expired can be prolonged");
+        apply(&mut directory, &Change::Revoke { by: None, id: id(3) }, NOW).unwrap();
+        assert_eq!(*directory.get(id(3)).unwrap().terms.identities, *identities(&[2]), "it is still told");
+        assert_eq!(refused(&directory, &give(None, 2, &[2])), None);
+        let twice = create(None, 9, identified(&["hash"], &[5, 5]));
+        assert_eq!(refused(&directory, &twice), Some(ChangeError::Terms));
+    }
+
+    #[test]
+    fn an_identity_is_given_by_who_could_give_the_secret() {
+        let directory = directory();
+        let (manager, covered) = (Some(id(2)), Some(ChangeError::NotCovered));
+        for change in [
+            give(manager, 1, &[1]),
+            give(Some(id(3)), 3, &[1]),
+            create(manager, 9, identified(&["admin"], &[1])),
+            create(manager, 9, identified(&["hash"], &[1])),
+        ] {
+            assert_eq!(refused(&directory, &change), covered, "{change:?}");
+        }
+        for change in [
+            give(manager, 3, &[1]),
+            give(manager, 2, &[1]),
+            create(manager, 9, identified(&["encrypt:a"], &[1])),
+        ] {
+            assert_eq!(refused(&directory, &change), None, "{change:?}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn whoever_is_found_by_an_identity_is_the_one_key_that_claims_it(steps in proptest::collection::vec((0u8..5, 1u32..8, proptest::collection::vec(0u8..6, 0..4)), 1..60)) {
+            let mut directory = directory();
+            for (kind, number, numbers) in steps {
+                let before = directory.clone();
+                let change = match kind {
+                    0 => create(None, number, identified(&["hash"], &numbers)),
+                    1 | 2 => give(None, number, &numbers),
+                    3 => Change::Revoke { by: None, id: id(number) },
+                    _ => Change::Delete { by: None, id: id(number) },
+                };
+                let made = apply(&mut directory, &change, NOW).is_ok();
+                // A snapshot that somebody holds stays as it is.
+                for (snapshot, was_before) in [(&directory, false), (&before, true)] {
+                    for identity in &identities(&[0, 1, 2, 3, 4, 5]) {
+                        let claimants: Vec<ApiKeyId> =
+                            snapshot.keys().filter(|key| key.claims().contains(identity)).map(|key| key.id).collect();
+                        prop_assert!(claimants.len() <= 1);
+                        prop_assert_eq!(snapshot.claimant(identity).map(|key| key.id), claimants.first().copied(), "{} {}", made, was_before);
+                    }
+                }
+            }
+        }
+
         #[test]
         fn whatever_is_asked_an_admin_remains_and_nobody_gains(steps in proptest::collection::vec((0u8..5, 0u32..6, 1u32..6, 0usize..4, 0u64..3), 1..60)) {
             const SCOPES: [&[&str]; 4] = [&["admin"], &["auth.manage", "encrypt"], &["encrypt:a*"], &["hash"]];

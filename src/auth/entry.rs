@@ -9,8 +9,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::clock::WallTime;
-use crate::limits::{API_KEY_DESCRIPTION_MAX_BYTES, API_KEY_NAME_MAX_BYTES, API_KEY_NETWORKS_MAX_COUNT};
-use crate::model::{ApiKeyId, Grants};
+use crate::limits::{
+    API_KEY_DESCRIPTION_MAX_BYTES, API_KEY_IDENTITIES_MAX_COUNT, API_KEY_NAME_MAX_BYTES,
+    API_KEY_NETWORKS_MAX_COUNT,
+};
+use crate::model::{ApiKeyId, Grants, Identity};
 use crate::network::Network;
 use crate::quota::Rate;
 use crate::secret::Secret;
@@ -37,6 +40,8 @@ pub struct Terms {
     pub rate: Option<Rate>,
     /// From where it may be used; empty: from anywhere.
     pub networks: Box<[Network]>,
+    /// By which peers are recognised as this API key without its secret: at most [`API_KEY_IDENTITIES_MAX_COUNT`], each once.
+    pub identities: Box<[Identity]>,
 }
 
 impl Terms {
@@ -49,6 +54,12 @@ impl Terms {
             && printable(&self.name)
             && printable(&self.description)
             && self.networks.len() <= API_KEY_NETWORKS_MAX_COUNT
+            && self.identities.len() <= API_KEY_IDENTITIES_MAX_COUNT
+            && self
+                .identities
+                .iter()
+                .enumerate()
+                .all(|(at, own)| self.identities.iter().position(|other| other == own) == Some(at))
     }
 
     /// Whether whoever has these may give `other`: nothing is allowed there that is not allowed here, and who may do
@@ -59,7 +70,7 @@ impl Terms {
     }
 
     /// Whether `other` allows nothing that is not allowed here: neither more, nor longer, nor from elsewhere, nor more
-    /// often.
+    /// often. By what somebody is recognised is no part of it: whoever may give a key may give its secret to anybody.
     #[must_use]
     pub fn reaches(&self, other: &Self) -> bool {
         let longer = |own: WallTime| other.expires.is_none_or(|expires| expires > own);
@@ -138,6 +149,12 @@ impl ApiKey {
     #[must_use]
     pub fn is_used_from(&self, address: IpAddr) -> bool {
         self.terms.networks.is_empty() || self.terms.networks.iter().any(|own| own.contains(address))
+    }
+
+    /// By which identities peers are recognised as this key: one that is revoked has none any more.
+    #[must_use]
+    pub fn claims(&self) -> &[Identity] {
+        if self.revoked.is_some() { &[] } else { &self.terms.identities }
     }
 
     /// The secret before the present one, if it still works at `now`.
@@ -238,6 +255,7 @@ mod tests {
             expires: None,
             rate: None,
             networks: Box::new([]),
+            identities: Box::new([]),
         }
     }
 
@@ -278,12 +296,17 @@ mod tests {
 
     #[test]
     fn terms_are_bounded_and_printable() {
+        let user = |number: usize| Identity::parse(&format!("unix-user:{number}")).unwrap();
+        let most = (0..API_KEY_IDENTITIES_MAX_COUNT).map(user).collect();
+        assert!(Terms { identities: most, ..terms(&["hash"]) }.is_valid());
         assert!(terms(&["hash"]).is_valid());
         for bad in [
             Terms { name: "".into(), ..terms(&["hash"]) },
             Terms { name: "a\nb".into(), ..terms(&["hash"]) },
             Terms { name: "x".repeat(API_KEY_NAME_MAX_BYTES + 1).into(), ..terms(&["hash"]) },
             Terms { description: "\u{7f}".into(), ..terms(&["hash"]) },
+            Terms { identities: (0..=API_KEY_IDENTITIES_MAX_COUNT).map(user).collect(), ..terms(&["hash"]) },
+            Terms { identities: Box::new([user(1), user(2), user(1)]), ..terms(&["hash"]) },
         ] {
             assert!(!bad.is_valid(), "{bad:?}");
         }

@@ -1,7 +1,7 @@
 //! API keys and their use figures as bytes: what the store keeps, sealed.
 //!
 //! Owns both encodings. Invariants: no secret of an API key is in them; every value has one encoding, and only that one is
-//! read back, apart from the format before, which is read and never written; no bytes make a decoder panic.
+//! read back, apart from the formats before, which are read and never written; no bytes make a decoder panic.
 
 use std::sync::Arc;
 
@@ -13,19 +13,22 @@ use crate::auth::entry::{
 use crate::clock::WallTime;
 use crate::crypto::kdf;
 use crate::limits::TIME_MAX_MILLIS;
-use crate::model::{ApiKeyId, Grants};
+use crate::model::{ApiKeyId, Grants, Identity};
 use crate::network::Network;
 use crate::quota::Rate;
 use crate::secret::Secret;
 
 const KIND: u8 = b'A';
 const USE_KIND: u8 = b'B';
-const FORMAT_BEFORE: u8 = 1;
-const FORMAT: u8 = 2;
+/// The first format, which knew one kind of key.
+const FORMAT_FIRST: u8 = 1;
+/// The one before, which knew no identities.
+const FORMAT_BEFORE: u8 = 2;
+const FORMAT: u8 = 3;
 const USE_FORMAT: u8 = 1;
-/// In the format before, the one byte that said what a key may do.
+/// In the first format, the one byte that said what a key may do.
 const ADMIN: u8 = 1;
-/// The name of a key of the format before, which knew no names.
+/// The name of a key of the first format, which knew no names.
 pub const FIRST_NAME: &str = "admin";
 
 /// The bytes are no record that this version knows.
@@ -40,16 +43,22 @@ pub enum Malformed {
 /// The record of `key`: all of it but its use figures.
 #[must_use]
 pub fn encode_key(key: &ApiKey) -> Zeroizing<Vec<u8>> {
+    encode_as(FORMAT, key)
+}
+
+fn encode_as(format: u8, key: &ApiKey) -> Zeroizing<Vec<u8>> {
     let terms = &*key.terms;
     let scopes = terms.grants.to_string();
     let networks: Vec<String> = terms.networks.iter().map(Network::to_string).collect();
     let generations = 1 + usize::from(key.previous.is_some());
     let texts = terms.name.len() + terms.description.len() + scopes.len();
-    let of_networks: usize = networks.iter().map(|network| 1 + network.len()).sum();
+    let of_networks: usize = networks.iter().map(|network| 2 + network.len()).sum();
     // As long as it may be: memory that grows leaves copies of secrets behind.
-    let capacity = 128 + texts + of_networks + generations * (24 + DIGEST_BYTES + TOKEN_SECRET_BYTES);
+    let of_identities: usize = terms.identities.iter().map(|identity| 2 + identity.as_str().len()).sum();
+    let of_lists = of_networks + of_identities;
+    let capacity = 128 + texts + of_lists + generations * (24 + DIGEST_BYTES + TOKEN_SECRET_BYTES);
     let mut record = Zeroizing::new(Vec::with_capacity(capacity));
-    record.extend_from_slice(&[KIND, FORMAT]);
+    record.extend_from_slice(&[KIND, format]);
     record.extend_from_slice(key.id.as_bytes());
     record.extend_from_slice(&key.salt);
     put_time(&mut record, Some(key.created));
@@ -65,6 +74,10 @@ pub fn encode_key(key: &ApiKey) -> Zeroizing<Vec<u8>> {
     put_text(&mut record, &scopes);
     record.push(u8::try_from(networks.len()).unwrap_or(u8::MAX));
     networks.iter().for_each(|network| put_text(&mut record, network));
+    if format >= FORMAT {
+        record.push(u8::try_from(terms.identities.len()).unwrap_or(u8::MAX));
+        terms.identities.iter().for_each(|identity| put_text(&mut record, identity.as_str()));
+    }
     put_generation(&mut record, &key.current);
     record.push(u8::from(key.previous.is_some()));
     if let Some(previous) = &key.previous {
@@ -80,12 +93,12 @@ pub fn encode_key(key: &ApiKey) -> Zeroizing<Vec<u8>> {
 /// [`Malformed`]
 pub fn decode_key(record: &[u8]) -> Result<ApiKey, Malformed> {
     match record.split_first_chunk::<2>() {
-        Some(([KIND, FORMAT], rest)) => {
-            let key = Reader(rest).key().ok_or(Malformed::Content)?;
+        Some(([KIND, format @ (FORMAT_BEFORE | FORMAT)], rest)) => {
+            let key = Reader(rest).key(*format).ok_or(Malformed::Content)?;
             // One encoding for each value: what would be written differently was not written by an encoder.
-            if *encode_key(&key) == record { Ok(key) } else { Err(Malformed::Content) }
+            if *encode_as(*format, &key) == record { Ok(key) } else { Err(Malformed::Content) }
         }
-        Some(([KIND, FORMAT_BEFORE], rest)) => Reader(rest).key_of_before().ok_or(Malformed::Content),
+        Some(([KIND, FORMAT_FIRST], rest)) => Reader(rest).first_key().ok_or(Malformed::Content),
         _ => Err(Malformed::Format),
     }
 }
@@ -181,7 +194,7 @@ impl<'a> Reader<'a> {
         (number > 0).then_some(Generation { number, digest, token_secret, created })
     }
 
-    fn key(&mut self) -> Option<ApiKey> {
+    fn key(&mut self, format: u8) -> Option<ApiKey> {
         let (id, salt, created) = (self.id()?, self.take::<SALT_BYTES>()?, self.time()?);
         let created_by = match self.take()? {
             [0] => None,
@@ -198,7 +211,10 @@ impl<'a> Reader<'a> {
         let [count] = self.take()?;
         let networks: Option<Box<[Network]>> =
             (0..count).map(|_| self.text().and_then(|text| Network::parse(text).ok())).collect();
-        let terms = Terms { name, description, grants, expires, rate, networks: networks? };
+        let [count] = if format >= FORMAT { self.take()? } else { [0] };
+        let identities: Option<Box<[Identity]>> = (0..count).map(|_| Identity::parse(self.text()?)).collect();
+        let (networks, identities) = (networks?, identities?);
+        let terms = Terms { name, description, grants, expires, rate, networks, identities };
         let current = Arc::new(self.generation()?);
         let previous = match self.take()? {
             [0] => None,
@@ -220,8 +236,8 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// The format before knew keys that may do everything, and no tokens.
-    fn key_of_before(&mut self) -> Option<ApiKey> {
+    /// The first format knew keys that may do everything, and no tokens.
+    fn first_key(&mut self) -> Option<ApiKey> {
         let (id, rights, created) = (self.id()?, self.take::<1>()?, self.time()?.unwrap_or_default());
         let (salt, digest) = (self.take::<SALT_BYTES>()?, self.take::<DIGEST_BYTES>()?);
         if rights != [ADMIN] || !self.0.is_empty() {
@@ -254,6 +270,7 @@ impl Terms {
             expires: None,
             rate: None,
             networks: Box::new([]),
+            identities: Box::new([]),
         }
     }
 }
@@ -261,6 +278,7 @@ impl Terms {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn generation(number: u32) -> Arc<Generation> {
         let token_secret = Secret::take(&mut [3; TOKEN_SECRET_BYTES]);
@@ -280,6 +298,10 @@ mod tests {
                 networks: Box::new([
                     Network::parse("192.0.2.0/24").unwrap(),
                     Network::parse("2001:db8::/32").unwrap(),
+                ]),
+                identities: Box::new([
+                    Identity::parse("dns:svc.example.net").unwrap(),
+                    Identity::parse("unix-user:7").unwrap(),
                 ]),
             }),
             created: WallTime::from_millis(1_700_000_000_123),
@@ -328,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_of_the_format_before_is_a_key_that_may_do_everything() {
+    fn a_record_of_the_first_format_is_a_key_that_may_do_everything() {
         let mut record = b"A\x010a1b2c3d\x01".to_vec();
         record.extend_from_slice(&1_700_000_000_123u64.to_be_bytes());
         record.extend_from_slice(&[7; SALT_BYTES]);
@@ -337,6 +359,60 @@ mod tests {
         assert!(key.terms.grants.is_admin() && key.current.number == 1 && key.current.digest == [9; 32]);
         assert_eq!(decode_key(&record[..record.len() - 1]).err(), Some(Malformed::Content));
         assert!(decode_key(&encode_key(&key)).is_ok());
+    }
+
+    #[test]
+    fn a_record_is_what_the_document_says() {
+        let secret = |number: u8| {
+            let token_secret = [3; TOKEN_SECRET_BYTES];
+            [&[0, 0, 0, number], &[9; 32][..], &token_secret, &5u64.to_be_bytes()].concat()
+        };
+        let front: &[&[u8]] = &[
+            b"0a1b2c3d",
+            &[7; 16],
+            &1_700_000_000_123u64.to_be_bytes(),
+            b"\x01ffffffff",
+            &1_900_000_000_000u64.to_be_bytes(),
+            &1_800_000_000_000u64.to_be_bytes(),
+            b"\0\0\0\x05\0\0\0\x32",
+            b"\0\x09gate\xc3\xa4way",
+            b"\0\x11of the north wing",
+            b"\0\x15encrypt:orders-* hash",
+            b"\x02\0\x0c192.0.2.0/24\0\x0d2001:db8::/32",
+        ];
+        let identities: &[u8] = b"\x02\0\x13dns:svc.example.net\0\x0bunix-user:7";
+        let end = [&secret(2)[..], &[1], &secret(1), &77u64.to_be_bytes()].concat();
+        let record = [b"A\x03", &front.concat()[..], identities, &end].concat();
+        assert_eq!(*encode_key(&full()), record);
+        let before = [b"A\x02", &front.concat()[..], &end].concat();
+        let read = decode_key(&before).unwrap();
+        assert_eq!(*read.terms, Terms { identities: Box::new([]), ..(*full().terms).clone() });
+        assert_eq!(encode_key(&read)[..2], *b"A\x03", "it is written in the present format");
+        for strange in [
+            // As a peer would never be named, twice the same, and more of them than there may be.
+            &b"\x01\0\x05dns:A"[..],
+            b"\x01\0\x05mac:a",
+            b"\x02\0\x05dns:a\0\x05dns:a",
+            b"\x09\0\x05dns:a\0\x05dns:b\0\x05dns:c\0\x05dns:d\0\x05dns:e\0\x05dns:f\0\x05dns:g\0\x05dns:h\0\x05dns:i",
+        ] {
+            let record = [b"A\x03", &front.concat()[..], strange, &end].concat();
+            assert_eq!(decode_key(&record).err(), Some(Malformed::Content), "{}", strange.escape_ascii());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_a_decoder_panic_and_what_is_read_is_written_so(format in 0u8..4, bytes in proptest::collection::vec(any::<u8>(), 0..400), at in 0usize..400, with in any::<u8>()) {
+            let mut altered = encode_key(&full()).to_vec();
+            let at = at % altered.len();
+            altered[at] = with;
+            for record in [[&[KIND, format][..], &bytes].concat(), altered] {
+                if let Ok(key) = decode_key(&record) {
+                    prop_assert!(record[1] != FORMAT || *encode_key(&key) == record);
+                    prop_assert!(key.terms.is_valid());
+                }
+            }
+        }
     }
 
     #[test]

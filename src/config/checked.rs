@@ -4,14 +4,14 @@
 //! told without touching the machine; nobody looks at a setting's text after it.
 
 use core::num::NonZeroUsize;
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::endpoint::{Endpoint, Scheme};
 use super::error::ConfigError;
 use super::master_key;
-use super::raw::{Raw, Source};
-use super::settings::{Fallback, Id, Kind, Unit};
+use super::raw::Raw;
+use super::reader::Reader;
+use super::settings::Id;
 use super::value;
 use crate::http::forwarded::Field;
 use crate::limits;
@@ -312,174 +312,4 @@ pub(super) fn listen_endpoints(raw: &Raw) -> Result<Vec<Endpoint>, ConfigError> 
 /// [`ConfigError::Value`].
 pub(super) fn config_file(raw: &Raw) -> Result<Option<PathBuf>, ConfigError> {
     Reader { raw, machine: Machine { processors: 1 } }.path(Id::ConfigFile)
-}
-
-/// Typed look-ups; each falls back to the setting's default.
-struct Reader<'a> {
-    raw: &'a Raw,
-    machine: Machine,
-}
-
-impl Reader<'_> {
-    /// The last text that was given, read by `parse`, or nothing if none was given.
-    fn given<T>(
-        &self,
-        id: Id,
-        parse: impl FnOnce(&OsStr) -> Result<T, String>,
-    ) -> Result<Option<T>, ConfigError> {
-        let Some(given) = self.raw.get(id) else { return Ok(None) };
-        let text = given.texts.last().map_or(OsStr::new(""), |text| text.as_os_str());
-        parse(text).map(Some).map_err(|reason| refused(id, &given.source, reason))
-    }
-
-    fn switch(&self, id: Id) -> Result<bool, ConfigError> {
-        Ok(self.given(id, value::switch)?.unwrap_or(id.setting().fallback == Fallback::On))
-    }
-
-    fn path(&self, id: Id) -> Result<Option<PathBuf>, ConfigError> {
-        self.given(id, value::path)
-    }
-
-    fn data_dir(&self, dev: bool) -> Result<PathBuf, ConfigError> {
-        let fallback = match Id::DataDir.setting().fallback {
-            Fallback::RequiredUnlessDev(text) if dev => Some(PathBuf::from(text)),
-            _ => None,
-        };
-        self.path(Id::DataDir)?.or(fallback).ok_or(ConfigError::DataDirMissing)
-    }
-
-    /// Where to serve, and then where to redirect.
-    fn endpoints(&self) -> Result<Vec<Endpoint>, ConfigError> {
-        let usual = if self.raw.get(Id::TlsCert).is_some() { Scheme::Https } else { Scheme::Http };
-        let parse = |source: &Source, texts: &[_]| {
-            value::endpoints(texts, usual).map_err(|reason| refused(Id::Listen, source, reason))
-        };
-        let mut all = match (self.raw.get(Id::Listen), Id::Listen.setting().fallback) {
-            (Some(given), _) => parse(&given.source, &given.texts),
-            (None, Fallback::Text(text)) => parse(&Source::Flag, &[text.into()]),
-            (None, _) => parse(&Source::Flag, &[]),
-        }?;
-        if let Some(given) = self.raw.get(Id::RedirectListen) {
-            let refused = |reason| refused(Id::RedirectListen, &given.source, reason);
-            for endpoint in value::endpoints(&given.texts, Scheme::Redirect).map_err(refused)? {
-                if all.iter().any(|other| other.clashes(&endpoint)) {
-                    return Err(refused(format!("{endpoint} is served already")));
-                }
-                all.push(endpoint);
-            }
-        }
-        Ok(all)
-    }
-
-    fn mode(&self) -> Result<u32, ConfigError> {
-        Ok(self.given(Id::UnixMode, value::mode)?.unwrap_or(limits::UNIX_MODE_DEFAULT_NUMBER))
-    }
-
-    fn list<T: PartialEq>(
-        &self,
-        id: Id,
-        expected: &str,
-        parse: impl Fn(&str) -> Option<T>,
-    ) -> Result<Vec<T>, ConfigError> {
-        let Some(given) = self.raw.get(id) else { return Ok(Vec::new()) };
-        value::list(&given.texts, expected, parse).map_err(|reason| refused(id, &given.source, reason))
-    }
-
-    fn paths(&self, id: Id) -> Result<Vec<PathBuf>, ConfigError> {
-        self.list(id, "a path", |text| value::path(OsStr::new(text)).ok())
-    }
-
-    fn tls(&self) -> Result<Option<Tls>, ConfigError> {
-        let (certs, keys, ocsp) =
-            (self.paths(Id::TlsCert)?, self.paths(Id::TlsKey)?, self.paths(Id::TlsOcsp)?);
-        let client_ca = self.path(Id::TlsClientCa)?;
-        if certs.len() != keys.len() || ocsp.len() > certs.len() {
-            return Err(ConfigError::UnpairedCertificates { certs: certs.len(), keys: keys.len() });
-        }
-        if certs.is_empty() {
-            return if client_ca.is_some() { Err(ConfigError::CertificateMissing) } else { Ok(None) };
-        }
-        let mut ocsp = ocsp.into_iter();
-        let pairs = certs.into_iter().zip(keys);
-        let certificates =
-            pairs.map(|(cert, key)| CertificateFiles { cert, key, ocsp: ocsp.next() }).collect();
-        Ok(Some(Tls {
-            certificates,
-            client_ca,
-            client_required: self.word(Id::TlsClientAuth)? == "required",
-            tls12: self.word(Id::TlsMinVersion)? == "1.2",
-        }))
-    }
-
-    fn networks(&self, id: Id) -> Result<Vec<Network>, ConfigError> {
-        let Some(given) = self.raw.get(id) else { return Ok(Vec::new()) };
-        value::networks(&given.texts).map_err(|reason| refused(id, &given.source, reason))
-    }
-
-    fn rate(&self, id: Id) -> Result<Option<Rate>, ConfigError> {
-        let fallback = match id.setting().fallback {
-            Fallback::Text(text) => value::rate(OsStr::new(text)).ok().flatten(),
-            _ => None,
-        };
-        Ok(self.given(id, value::rate)?.unwrap_or(fallback))
-    }
-
-    fn forwarded_field(&self) -> Result<Field, ConfigError> {
-        let word = self.given(Id::ForwardedHeader, |text| value::choice(&Field::NAMES, text))?;
-        Ok(word.and_then(Field::named).unwrap_or_default())
-    }
-
-    /// The number that was given, if one was.
-    fn optional_number(&self, id: Id) -> Result<Option<u64>, ConfigError> {
-        let setting = id.setting();
-        let unit = match setting.kind {
-            Kind::Number(unit) => unit,
-            _ => Unit::Count,
-        };
-        self.given(id, |text| value::number(setting, unit, text))
-    }
-
-    fn number(&self, id: Id) -> Result<u64, ConfigError> {
-        let setting = id.setting();
-        let fallback = match setting.fallback {
-            Fallback::Number(number) => number,
-            Fallback::Processors => (self.machine.processors as u64).clamp(setting.floor, setting.ceiling),
-            _ => setting.floor,
-        };
-        Ok(self.optional_number(id)?.unwrap_or(fallback))
-    }
-
-    /// The text that was given, or the setting's own.
-    fn text(&self, id: Id) -> Result<String, ConfigError> {
-        let Fallback::Text(usual) = id.setting().fallback else { return Ok(String::new()) };
-        Ok(self.given(id, value::text)?.unwrap_or_else(|| usual.to_owned()))
-    }
-
-    /// The word that was given, or the first of the setting's.
-    fn word(&self, id: Id) -> Result<&'static str, ConfigError> {
-        let words = if let Kind::Choice(words) = id.setting().kind { words } else { &[] };
-        let given = self.given(id, |text| value::choice(words, text))?;
-        Ok(given.or_else(|| words.first().copied()).unwrap_or_default())
-    }
-
-    /// The silence inside a body. Its default follows a shorter total; one that was given must fit.
-    fn body_gap(&self, total: u64) -> Result<u64, ConfigError> {
-        let gap = self.number(Id::BodyGapTimeout)?;
-        if gap > total && self.raw.get(Id::BodyGapTimeout).is_some() {
-            return Err(ConfigError::GapBeyondTotal { gap, total });
-        }
-        Ok(gap.min(total))
-    }
-
-    fn count(&self, id: Id) -> Result<usize, ConfigError> {
-        self.number(id).map(|number| usize::try_from(number).unwrap_or(usize::MAX))
-    }
-
-    fn identity(&self, id: Id) -> Result<u32, ConfigError> {
-        self.number(id).map(|number| u32::try_from(number).unwrap_or(limits::IDENTITY_CEILING_NUMBER))
-    }
-}
-
-fn refused(id: Id, source: &Source, reason: String) -> ConfigError {
-    ConfigError::Value { id, source: source.clone(), reason }
 }

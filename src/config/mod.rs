@@ -12,8 +12,10 @@ mod error;
 mod file;
 mod master_key;
 mod raw;
+mod reader;
 mod settings;
 mod suggest;
+mod table;
 mod value;
 
 use std::ffi::OsString;

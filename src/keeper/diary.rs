@@ -259,6 +259,7 @@ pub(super) const fn about(id: &RequestId) -> Request<'_> {
         id,
         principal: None,
         token: None,
+        identity: None,
         remote: None,
         route: None,
         status: 0,

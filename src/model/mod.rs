@@ -8,7 +8,7 @@ mod scope;
 
 use core::fmt;
 
-pub use identity::{Identities, Identity};
+pub use identity::{IDENTITY_FORMS, Identities, Identity};
 pub use principal::{ApiKeyId, Principal, TokenTerms};
 pub use scope::{Grants, KeyGlob, Scope, ScopeError};
 

@@ -7,7 +7,7 @@ use core::fmt;
 use std::sync::Arc;
 
 use crate::clock::WallTime;
-use crate::model::Grants;
+use crate::model::{Grants, Identity};
 
 /// The public part of an API key: eight lower-case hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,10 +55,12 @@ impl fmt::Debug for ApiKeyId {
 pub struct Principal {
     /// The API key, or the one that the token is of.
     pub key: ApiKeyId,
-    /// Which of its secrets was used.
+    /// Which of its secrets was used; the present one if it was none, but an identity.
     pub generation: u32,
     /// What the token says, if it was one.
     pub token: Option<Arc<TokenTerms>>,
+    /// The identity of the peer by which it was recognised, if the request brought no credential.
+    pub identity: Option<Identity>,
 }
 
 impl Principal {
@@ -72,6 +74,12 @@ impl Principal {
     #[must_use]
     pub fn token_id(&self) -> Option<&str> {
         self.token.as_ref().map(|token| &*token.id)
+    }
+
+    /// The identity by which it was recognised, if it was one.
+    #[must_use]
+    pub fn identity(&self) -> Option<&str> {
+        self.identity.as_ref().map(Identity::as_str)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Who is let in: the look at the credential when the head has come, and the second look before anything is done.
 //!
-//! Owns the refusals of both, and what they are counted by. Invariants: whoever is not recognised learns neither why nor what exists; what somebody may do
+//! Owns the refusals of both, and what they are counted by. Invariants: a credential counts alone, and what the connection proves only
+//! where there is none; whoever is not recognised learns neither why nor what exists; what somebody may do
 //! is judged by the snapshot with which the request is carried out, so that a revocation holds for requests that have
 //! begun.
 
@@ -12,7 +13,7 @@ use crate::http::responder::{Fault, Responder};
 use crate::http::service::Arrival;
 use crate::http::status::Status;
 use crate::limiter::{Addresses, Bucket, Decision};
-use crate::model::Principal;
+use crate::model::{Identities, Principal};
 use crate::quota::{Quota, Rate};
 use crate::server::service::App;
 
@@ -47,14 +48,14 @@ pub(super) struct Turned {
     /// What the audit line says.
     pub(super) code: &'static str,
     pub(super) principal: Option<Principal>,
-    fault: Fault<'static>,
+    fault: &'static Fault<'static>,
     challenge: &'static [(&'static str, &'static [u8])],
     retry_after_seconds: Option<u32>,
 }
 
 impl Turned {
     const fn new(
-        fault: Fault<'static>,
+        fault: &'static Fault<'static>,
         challenge: &'static [(&'static str, &'static [u8])],
         principal: Option<Principal>,
     ) -> Self {
@@ -64,7 +65,7 @@ impl Turned {
     /// Who asks too often.
     fn limited(decision: &Decision, principal: Option<Principal>) -> Self {
         let retry_after_seconds = Some(decision.retry_after_seconds);
-        Self { retry_after_seconds, ..Self::new(RATE_LIMITED, &[], principal) }
+        Self { retry_after_seconds, ..Self::new(&RATE_LIMITED, &[], principal) }
     }
 
     /// Whether it is for asking too often.
@@ -75,9 +76,9 @@ impl Turned {
     /// Writes the reply.
     pub(super) fn write(&self, responder: &mut Responder<'_>) {
         match self.retry_after_seconds {
-            None => responder.fault(&self.fault, self.challenge),
+            None => responder.fault(self.fault, self.challenge),
             Some(seconds) => {
-                responder.fault(&self.fault, &[("Retry-After", Digits::of(seconds).as_bytes())]);
+                responder.fault(self.fault, &[("Retry-After", Digits::of(seconds).as_bytes())]);
             }
         }
     }
@@ -85,8 +86,8 @@ impl Turned {
 
 impl From<Refused> for Turned {
     fn from(Refused { code, key }: Refused) -> Self {
-        let principal = key.map(|key| Principal { key, generation: 0, token: None });
-        Self { code, ..Self::new(UNRECOGNISED, UNRECOGNISED_CHALLENGE, principal) }
+        let principal = key.map(|key| Principal { key, generation: 0, token: None, identity: None });
+        Self { code, ..Self::new(&UNRECOGNISED, UNRECOGNISED_CHALLENGE, principal) }
     }
 }
 
@@ -95,8 +96,8 @@ impl From<CredentialFault> for Turned {
         // RFC 6750, section 3.1: no error code for a request that brought no credential.
         const BARE: &[(&str, &[u8])] = &[("WWW-Authenticate", b"Bearer")];
         match fault {
-            CredentialFault::Missing => Self::new(NO_CREDENTIAL, BARE, None),
-            CredentialFault::Repeated => Self::new(TWO_CREDENTIALS, &[], None),
+            CredentialFault::Missing => Self::new(&NO_CREDENTIAL, BARE, None),
+            CredentialFault::Repeated => Self::new(&TWO_CREDENTIALS, &[], None),
             CredentialFault::Malformed => Refused::new("credential_malformed", None).into(),
         }
     }
@@ -133,15 +134,24 @@ impl App {
             return Ok(Some(principal));
         }
         const SCOPE: &[(&str, &[u8])] = &[("WWW-Authenticate", b"Bearer error=\"insufficient_scope\"")];
-        Err(Turned::new(FORBIDDEN, SCOPE, Some(principal)))
+        Err(Turned::new(&FORBIDDEN, SCOPE, Some(principal)))
     }
 
     fn identify(&self, callers: &Directory, arrival: &Arrival<'_>) -> Result<Principal, Turned> {
         let head = arrival.head;
-        let text = auth::find(head.api_key(arrival.bytes), head.authorization(arrival.bytes))?;
-        let room = &mut self.room.borrow_mut();
         let (client, now) = (arrival.client, self.turn.wall());
-        Ok(self.authenticator.authenticate(callers, text, room, client, now)?)
+        match auth::find(head.api_key(arrival.bytes), head.authorization(arrival.bytes)) {
+            Ok(text) => {
+                let room = &mut self.room.borrow_mut();
+                Ok(self.authenticator.authenticate(callers, text, room, client, now)?)
+            }
+            Err(CredentialFault::Missing) => {
+                let proven = proven(arrival)
+                    .and_then(|proven| self.authenticator.recognise(callers, proven, client, now));
+                Ok(proven.ok_or(CredentialFault::Missing)??)
+            }
+            Err(fault) => Err(fault.into()),
+        }
     }
 
     /// Counts a request of somebody whom nobody recognises.
@@ -182,6 +192,13 @@ impl App {
         let authority = authority.map_err(Rejection::Unrecognised)?;
         if may(&authority, route.access) { Ok(Some(authority)) } else { Err(FORBIDDEN.into()) }
     }
+}
+
+/// The identities that the connection proves of who asks. They are not those of a client for whom a trusted proxy asks;
+/// and a browser shows them without its user's knowing to whatever page tells it to ask, and then names the page.
+fn proven<'a>(arrival: &Arrival<'a>) -> Option<&'a Identities> {
+    let own = arrival.client == arrival.peer.address && arrival.head.origin(arrival.bytes).is_none();
+    arrival.peer.identities.as_deref().filter(|_| own)
 }
 
 fn may(authority: &Authority<'_>, access: Access) -> bool {

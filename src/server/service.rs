@@ -489,6 +489,7 @@ pub(super) fn about<'a>(
         id: arrival.id,
         principal: principal.map(Principal::id),
         token: principal.and_then(Principal::token_id),
+        identity: principal.and_then(Principal::identity),
         remote: Some(arrival.client),
         route: Some(route.pattern),
         status: 0,

@@ -4,7 +4,6 @@
 //! the latter may be hours ago, its validity is looked at again; names that cannot be told apart safely are dropped.
 
 use crate::clock::WallTime;
-use crate::limits::{IDENTITY_DNS_MAX_BYTES, IDENTITY_OTHER_MAX_BYTES};
 use crate::model::{Identities, Identity};
 use crate::tls::certificate::{Facts, Name};
 
@@ -17,38 +16,12 @@ pub fn identities(certificate: &[u8], now: WallTime) -> Option<Identities> {
 }
 
 fn identity(name: &Name) -> Option<Identity> {
-    let text = match name {
-        Name::Dns(name) if is_host(name) => format!("dns:{}", name.to_ascii_lowercase()),
-        Name::Uri(uri) if is_uri(uri) => format!("uri:{uri}"),
-        Name::Email(mailbox) if is_mailbox(mailbox) => format!("email:{mailbox}"),
-        _ => return None,
-    };
-    Identity::parse(&text)
-}
-
-/// A host name without wildcard (RFC 1123, section 2.1; `_` occurs in service names).
-fn is_host(name: &str) -> bool {
-    let label = |label: &str| {
-        !label.is_empty()
-            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-    };
-    name.len() <= IDENTITY_DNS_MAX_BYTES && name.split('.').all(label)
-}
-
-/// A scheme and something behind it (RFC 3986, section 3.1).
-fn is_uri(uri: &str) -> bool {
-    uri.len() <= IDENTITY_OTHER_MAX_BYTES
-        && uri.split_once(':').is_some_and(|(scheme, rest)| {
-            scheme.starts_with(|first: char| first.is_ascii_alphabetic())
-                && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
-                && !rest.is_empty()
-        })
-}
-
-fn is_mailbox(mailbox: &str) -> bool {
-    let parts = mailbox.split_once('@');
-    mailbox.len() <= IDENTITY_OTHER_MAX_BYTES
-        && parts.is_some_and(|(local, host)| !local.is_empty() && is_host(host))
+    match name {
+        Name::Dns(name) => Identity::parse(&format!("dns:{name}")),
+        Name::Uri(uri) => Identity::parse(&format!("uri:{uri}")),
+        Name::Email(mailbox) => Identity::parse(&format!("email:{mailbox}")),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -227,7 +227,7 @@ mod tests {
             read(&pem::write("CERTIFICATE", &element(tag::SEQUENCE, &[])), &key),
             Some(TlsError::BadCertificate)
         );
-        assert_eq!(read(&chain.repeat(TLS_CHAIN_MAX_COUNT), &key), Some(TlsError::ChainTooLong));
+        assert_eq!(read(&chain.repeat(TLS_CHAIN_MAX_COUNT + 1), &key), Some(TlsError::ChainTooLong));
         assert_eq!(read("", &key), Some(TlsError::NotPem));
     }
 

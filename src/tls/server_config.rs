@@ -191,7 +191,7 @@ mod tests {
         assert_eq!(make(&materials, &asked), Some(TlsError::NoAuthority));
         materials.authorities = Some(Authorities::read(ca.certificate.pem().as_bytes()).unwrap());
         assert_eq!(make(&materials, &asked), None);
-        let many = materials.pairs.repeat(TLS_PAIRS_MAX_COUNT + 1);
+        let many = vec![materials.pairs[0].clone(); TLS_PAIRS_MAX_COUNT + 1];
         assert_eq!(make(&Materials { pairs: many, authorities: None }, &asked), Some(TlsError::ManyPairs));
     }
 }

@@ -73,9 +73,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("mio", &["reactor", "server"]),
     ("nix", &["sandbox", "server"]),
     ("poly1305", &["crypto"]),
-    ("rcgen", &["tls"]),
     ("rustls", &["tls"]),
-    ("rustls_pki_types", &["tls"]),
+    ("rustls_graviola", &["tls"]),
     ("rustix", &["console", "audit", "store", "sandbox", "keeper", "server", "cli"]),
     ("seccompiler", &["sandbox"]),
     ("serde", &["api", "auth", "config", "cli"]),
@@ -84,8 +83,6 @@ const CRATES: &[(&str, &[&str])] = &[
     ("socket2", &["reactor", "server"]),
     ("subtle", &["*"]),
     ("toml", &["config"]),
-    ("webpki", &["tls"]),
-    ("x509_cert", &["tls"]),
     ("zeroize", &["*"]),
 ];
 

@@ -10,7 +10,7 @@ use crate::auth::ApiKey;
 use crate::clock::WallTime;
 use crate::http::responder::Responder;
 use crate::http::status::Status;
-use crate::model::Grants;
+use crate::model::{Grants, Identity};
 use crate::network::Network;
 use crate::quota::Rate;
 
@@ -41,6 +41,15 @@ impl Serialize for NetworkList<'_> {
             }
         }
         serializer.collect_seq(self.0.iter().map(Text))
+    }
+}
+
+/// Identities as a list of texts.
+pub(super) struct IdentityList<'a>(pub(super) &'a [Identity]);
+
+impl Serialize for IdentityList<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(Identity::as_str))
     }
 }
 
@@ -78,6 +87,7 @@ pub(crate) struct KeyForm<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     rate_limit: Option<RateForm>,
     allowed_networks: NetworkList<'a>,
+    identities: IdentityList<'a>,
     generation: u32,
     /// Until when the secret before this one works.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -110,6 +120,7 @@ impl<'a> KeyForm<'a> {
             revoked_at: key.revoked.map(Timestamp),
             rate_limit: terms.rate.map(RateForm::from),
             allowed_networks: NetworkList(&terms.networks),
+            identities: IdentityList(&terms.identities),
             generation: key.current.number,
             overlap_until: key.overlapping(now).map(|previous| Timestamp(previous.ends)),
             uses: key.usage.count(),

@@ -21,7 +21,7 @@ use crate::clock::WallTime;
 use crate::http::responder::{Fault, Responder};
 use crate::http::status::Status;
 use crate::limits::{API_KEY_OVERLAP_SECONDS, LIST_PAGE_MAX_COUNT};
-use crate::model::{ApiKeyId, Grants};
+use crate::model::{ApiKeyId, Grants, IDENTITY_FORMS, Identity};
 use crate::network::Network;
 use crate::quota::Rate;
 use crate::secret::Secret;
@@ -56,6 +56,8 @@ struct CreateBody<'a> {
     rate_limit: Option<Object<RateBody>>,
     #[serde(borrow, default, deserialize_with = "present")]
     allowed_networks: Option<Vec<Text<'a>>>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    identities: Option<Vec<Text<'a>>>,
 }
 
 #[derive(Deserialize)]
@@ -90,6 +92,8 @@ struct PatchBody<'a> {
     rate_limit: Option<Option<Object<RateBody>>>,
     #[serde(borrow, default, deserialize_with = "present")]
     allowed_networks: Option<Vec<Text<'a>>>,
+    #[serde(borrow, default, deserialize_with = "named")]
+    identities: Option<Option<Vec<Text<'a>>>>,
 }
 
 /// Tells a member that is `null` from one that is not there.
@@ -180,6 +184,7 @@ pub fn create(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
             expires: body.expires_in.map(|seconds| ends(call.wall, seconds)),
             rate: body.rate_limit.map(|Object(rate)| rate.rate()).transpose()?,
             networks,
+            identities: identities(body.identities.as_deref().unwrap_or_default())?,
         }
     };
     require_rate(call, terms.rate)?;
@@ -215,6 +220,7 @@ pub fn configure(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
         expires: body.expires_in.map(|seconds| seconds.map(|seconds| ends(wall, seconds))),
         rate: body.rate_limit.map(|rate| rate.map(|Object(rate)| rate.rate()).transpose()).transpose()?,
         networks: body.allowed_networks.as_deref().map(networks).transpose()?,
+        identities: body.identities.map(|texts| identities(&texts.unwrap_or_default())).transpose()?,
     };
     require_rate(call, terms.rate.flatten())?;
     Ok(Change::Configure { by: Some(by), id, terms: Box::new(terms) }.into())
@@ -336,6 +342,15 @@ fn networks(texts: &[Text<'_>]) -> Result<Box<[Network]>, Rejection> {
     texts.iter().map(parse).collect::<Result<_, _>>().map_err(|error| {
         let detail = sentence(&error);
         Rejection::Described { status: Status::BadRequest, code: "malformed_network", detail }
+    })
+}
+
+fn identities(texts: &[Text<'_>]) -> Result<Box<[Identity]>, Rejection> {
+    let parsed: Option<_> = texts.iter().map(|text| Identity::parse(text.as_str())).collect();
+    parsed.ok_or_else(|| Rejection::Described {
+        status: Status::BadRequest,
+        code: "malformed_identity",
+        detail: sentence(&IDENTITY_FORMS),
     })
 }
 

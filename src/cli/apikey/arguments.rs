@@ -15,7 +15,7 @@ use crate::cli::arguments::{
 };
 use crate::cli::help::Topic;
 use crate::config::{Id, Kind, Raw, nearest, shown};
-use crate::model::{ApiKeyId, Grants};
+use crate::model::{ApiKeyId, Grants, IDENTITY_FORMS, Identity};
 use crate::network::Network;
 use crate::quota::Rate;
 
@@ -69,6 +69,8 @@ pub(super) struct Wanted {
     pub(super) rate: Option<Bound<Rate>>,
     /// None in the list: from anywhere.
     pub(super) networks: Option<Vec<Network>>,
+    /// None in the list: by its secret alone.
+    pub(super) identities: Option<Vec<Identity>>,
 }
 
 /// A bound, or that there is to be none.
@@ -148,8 +150,8 @@ impl Verb {
 
     fn own(self) -> impl Iterator<Item = Own> {
         let of_verb: &[&'static str] = match self {
-            Self::Create => &[NAME, DESCRIPTION, SCOPE, EXPIRES_IN, RATE, NETWORK, OUT],
-            Self::Configure => &[NAME, DESCRIPTION, SCOPE, EXPIRES_IN, RATE, NETWORK],
+            Self::Create => &[NAME, DESCRIPTION, SCOPE, EXPIRES_IN, RATE, NETWORK, IDENTITY, OUT],
+            Self::Configure => &[NAME, DESCRIPTION, SCOPE, EXPIRES_IN, RATE, NETWORK, IDENTITY],
             Self::Rotate => &[OVERLAP, OUT],
             Self::List | Self::Show | Self::Revoke | Self::Delete => &[],
         };
@@ -182,6 +184,7 @@ const SCOPE: &str = "scope";
 const EXPIRES_IN: &str = "expires-in";
 const RATE: &str = "rate";
 const NETWORK: &str = "network";
+const IDENTITY: &str = "identity";
 const OVERLAP: &str = "overlap";
 const OUT: &str = "out";
 const JSON: &str = "json";
@@ -210,7 +213,7 @@ pub(in crate::cli) fn parse(mut parser: Parser) -> Result<Command, UsageError> {
     let grammar = Grammar {
         settings: &OFFLINE,
         own: &own,
-        repeated: &[SCOPE, NETWORK],
+        repeated: &[SCOPE, NETWORK, IDENTITY],
         words_count: usize::from(verb.takes_identifier()),
     };
     let Some(mut flags) = flags_of(parser, &format!("apikey {}", verb.name()), &grammar)? else {
@@ -247,7 +250,7 @@ fn task(verb: Verb, flags: &mut Flags) -> Result<Task, UsageError> {
             if wanted == Wanted::default() {
                 return Err(UsageError::Wrong(
                     "apikey configure needs what is to be another: --name, --description, --scope, --expires-in, \
-                     --rate or --network"
+                     --rate, --network or --identity"
                         .to_owned(),
                 ));
             }
@@ -304,6 +307,7 @@ fn wanted(flags: &mut Flags) -> Result<Wanted, UsageError> {
         expires_in: expires_in.transpose()?,
         rate: text(flags, RATE)?.map(|text| rate(&text)).transpose()?,
         networks: networks.transpose()?,
+        identities: identities(flags)?,
     })
 }
 
@@ -320,6 +324,25 @@ fn list(flags: &mut Flags, name: &str) -> Result<Option<Vec<String>>, UsageError
         all.get_or_insert_default().extend(texts.split(',').map(|text| text.trim().to_owned()));
     }
     Ok(all)
+}
+
+/// Identities, one in each flag: a URI may have commas.
+fn identities(flags: &mut Flags) -> Result<Option<Vec<Identity>>, UsageError> {
+    let mut texts: Option<Vec<String>> = None;
+    while let Some(text) = text(flags, IDENTITY)? {
+        texts.get_or_insert_default().push(text);
+    }
+    let identity = |text: &String| {
+        Identity::parse(text).ok_or_else(|| {
+            UsageError::Wrong(format!("--{IDENTITY} {}: {IDENTITY_FORMS}", shown(OsStr::new(text))))
+        })
+    };
+    texts
+        .map(|texts| match texts.as_slice() {
+            [none] if none == "none" => Ok(Vec::new()),
+            texts => texts.iter().map(identity).collect(),
+        })
+        .transpose()
 }
 
 fn shown_list(texts: &[String]) -> String {
@@ -420,8 +443,10 @@ mod tests {
     fn what_is_wanted_is_understood() {
         let all = wanted(
             "create --name n --scope encrypt:a-*,hash --scope sign --expires-in 30d --rate 100:500 --network 192.0.2.0/24 \
-             --network ::1,10.0.0.1 --description d",
+             --network ::1,10.0.0.1 --description d --identity dns:A.example --identity uri:a:b,c",
         );
+        let identities: Vec<String> = all.identities.unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!(identities, ["dns:a.example", "uri:a:b,c"]);
         assert_eq!(all.grants.unwrap().to_string(), "encrypt:a-* hash sign");
         assert_eq!(
             (all.expires_in, all.rate),
@@ -430,11 +455,13 @@ mod tests {
         let networks: Vec<String> = all.networks.unwrap().iter().map(ToString::to_string).collect();
         assert_eq!(networks, ["192.0.2.0/24", "::1/128", "10.0.0.1/32"]);
         assert_eq!((all.name.as_deref(), all.description.as_deref()), (Some("n"), Some("d")));
-        let back = wanted("configure 1a2b3c4d --expires-in never --rate default --network any");
+        let back =
+            wanted("configure 1a2b3c4d --expires-in never --rate default --network any --identity none");
         assert_eq!(
             (back.expires_in, back.rate, back.networks),
             (Some(Bound::Off), Some(Bound::Off), Some(Vec::new()))
         );
+        assert_eq!(back.identities, Some(Vec::new()));
         assert_eq!((back.name, back.grants), (None, None));
         for (text, is) in [("7", 7), ("900s", 900), ("15m", 900), ("12h", 43_200), ("1d", 86_400)] {
             assert_eq!(
@@ -494,6 +521,11 @@ mod tests {
             ("create --name n --scope admin --rate 0", "0 is not a rate like 100"),
             ("create --name n --scope admin --rate 1:2:3", "is not a rate"),
             ("create --name n --scope admin --network 10.0.0.1/8", "10.0.0.1/8 has bits set"),
+            (
+                "create --name n --scope admin --identity ip:10.0.0.1",
+                "--identity ip:10.0.0.1: an identity is dns:HOST",
+            ),
+            ("configure 1a2b3c4d --identity none --identity unix-user:7", "--identity none: an identity is"),
             ("create 1a2b3c4d --name n --scope admin", "unexpected argument 1a2b3c4d"),
             ("show", "apikey show needs the identifier"),
             ("show 1A2B3C4D", "1A2B3C4D is not the identifier"),

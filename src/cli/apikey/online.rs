@@ -22,7 +22,7 @@ use crate::clock::Moment;
 use crate::config;
 use crate::console;
 use crate::limits::{CLIENT_PAGE_MAX_COUNT, CLIENT_REQUEST_MAX_MILLIS, CREDENTIAL_FILE_MAX_BYTES};
-use crate::model::Grants;
+use crate::model::{Grants, Identity};
 use crate::network::Network;
 use crate::store::quoted;
 
@@ -205,6 +205,8 @@ struct Form<'a> {
     rate_limit: Option<Member<RateForm>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     allowed_networks: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    identities: Option<Vec<&'a str>>,
 }
 
 /// A value, or `null`, which takes away what is there (RFC 7396).
@@ -239,6 +241,7 @@ impl<'a> Form<'a> {
     fn patch(wanted: &'a Wanted) -> Self {
         let scopes = |grants: &Grants| grants.iter().map(ToString::to_string).collect();
         let networks = |networks: &Vec<Network>| networks.iter().map(ToString::to_string).collect();
+        let identities = |identities: &'a Vec<Identity>| identities.iter().map(Identity::as_str).collect();
         Self {
             name: wanted.name.as_deref(),
             description: wanted.description.as_deref(),
@@ -251,6 +254,7 @@ impl<'a> Form<'a> {
                 }
             }),
             allowed_networks: wanted.networks.as_ref().map(networks),
+            identities: wanted.identities.as_ref().map(identities),
         }
     }
 
@@ -281,19 +285,22 @@ mod tests {
             expires_in: Some(Bound::Off),
             rate: Some(Bound::Off),
             networks: Some(Vec::new()),
+            identities: Some(Vec::new()),
             ..Wanted::default()
         };
         let text = |form: &Form<'_>| String::from_utf8(json(form)).unwrap();
-        let patch = r#"{"name":"n","expires_in":null,"rate_limit":null,"allowed_networks":[]}"#;
+        let patch =
+            r#"{"name":"n","expires_in":null,"rate_limit":null,"allowed_networks":[],"identities":[]}"#;
         assert_eq!(text(&Form::patch(&wanted)), patch);
-        assert_eq!(text(&Form::creation(&wanted)), r#"{"name":"n","allowed_networks":[]}"#);
+        assert_eq!(text(&Form::creation(&wanted)), r#"{"name":"n","allowed_networks":[],"identities":[]}"#);
         let wanted = Wanted {
             grants: Grants::parse(["encrypt:a*", "hash"]).ok(),
             expires_in: Some(Bound::At(60)),
             networks: Some(vec![Network::parse("10.0.0.0/8").unwrap()]),
+            identities: Some(vec![Identity::parse("unix-user:7").unwrap()]),
             ..Wanted::default()
         };
-        let form = r#"{"scopes":["encrypt:a*","hash"],"expires_in":60,"allowed_networks":["10.0.0.0/8"]}"#;
+        let form = r#"{"scopes":["encrypt:a*","hash"],"expires_in":60,"allowed_networks":["10.0.0.0/8"],"identities":["unix-user:7"]}"#;
         assert_eq!(text(&Form::creation(&wanted)), form);
     }
 }

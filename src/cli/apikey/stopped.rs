@@ -123,6 +123,7 @@ fn terms(wanted: &Wanted, now: WallTime) -> Terms {
         expires: wanted.expires_in.and_then(Bound::at).map(|seconds| ends(now, seconds)),
         rate: wanted.rate.and_then(Bound::at),
         networks: wanted.networks.clone().unwrap_or_default().into(),
+        identities: wanted.identities.clone().unwrap_or_default().into(),
     }
 }
 
@@ -134,6 +135,7 @@ fn terms_change(wanted: &Wanted, now: WallTime) -> TermsChange {
         expires: wanted.expires_in.map(|bound| bound.at().map(|seconds| ends(now, seconds))),
         rate: wanted.rate.map(Bound::at),
         networks: wanted.networks.clone().map(Box::from),
+        identities: wanted.identities.clone().map(Box::from),
     }
 }
 

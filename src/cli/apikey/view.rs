@@ -30,6 +30,9 @@ pub(super) struct View<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     rate_limit: Option<RateView>,
     allowed_networks: Vec<String>,
+    /// A server of an earlier version has none.
+    #[serde(default)]
+    identities: Vec<String>,
     generation: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) overlap_until: Option<String>,
@@ -96,6 +99,9 @@ impl View<'_> {
         }
         let networks = self.allowed_networks.join(" ");
         line("networks", if networks.is_empty() { "any" } else { &networks });
+        if !self.identities.is_empty() {
+            line("identities", &self.identities.join(" "));
+        }
         let overlap = self.overlap_until.as_ref();
         let before =
             overlap.map(|until| format!(", the secret before works until {until}")).unwrap_or_default();
@@ -106,7 +112,7 @@ impl View<'_> {
     }
 
     /// The cells of a line of the list.
-    fn cells(&self) -> [String; 6] {
+    fn cells(&self) -> [String; 7] {
         let or = |text: &Option<String>, else_: &str| text.as_deref().map_or(else_.to_owned(), day);
         [
             plain(&self.id),
@@ -115,15 +121,16 @@ impl View<'_> {
             or(&self.last_used_at, "never"),
             plain(&self.name),
             plain(&self.scopes.join(" ")),
+            plain(&self.identities.join(" ")),
         ]
     }
 }
 
 /// The API keys, a line for each below a heading.
 pub(super) fn list(keys: &[View<'_>]) -> String {
-    let heading = ["ID", "STATE", "EXPIRES", "LAST USED", "NAME", "SCOPES"].map(str::to_owned);
-    let lines: Vec<[String; 6]> = [heading].into_iter().chain(keys.iter().map(View::cells)).collect();
-    let mut widths = [0; 6];
+    let heading = ["ID", "STATE", "EXPIRES", "LAST USED", "NAME", "SCOPES", "IDENTITIES"].map(str::to_owned);
+    let lines: Vec<[String; 7]> = [heading].into_iter().chain(keys.iter().map(View::cells)).collect();
+    let mut widths = [0; 7];
     for line in &lines {
         for (width, cell) in widths.iter_mut().zip(line) {
             *width = cell.chars().count().max(*width);
@@ -158,7 +165,7 @@ mod tests {
 
     const KEY: &str = r#"{"id":"1a2b3c4d","name":"a\u001b[2Jé","description":"","state":"active","scopes":["encrypt:a-*",
         "hash"],"created_at":"2026-11-22T10:00:00.000Z","created_by":"00000001","expires_at":"2026-12-22T10:00:00.000Z",
-        "rate_limit":{"per_second":5,"burst":9},"allowed_networks":["10.0.0.0/8"],"generation":2,
+        "rate_limit":{"per_second":5,"burst":9},"allowed_networks":["10.0.0.0/8"],"identities":["unix-user:7"],"generation":2,
         "overlap_until":"2026-11-23T10:00:00.000Z","uses":7,"later":"member"}"#;
 
     #[test]
@@ -174,6 +181,7 @@ mod tests {
              expires:     2026-12-22T10:00:00.000Z\n\
              rate:        5 in a second, 9 at once\n\
              networks:    10.0.0.0/8\n\
+             identities:  unix-user:7\n\
              secret:      number 2, the secret before works until 2026-11-23T10:00:00.000Z\n\
              uses:        7\n"
         );
@@ -181,14 +189,14 @@ mod tests {
 
     #[test]
     fn a_list_is_aligned() {
-        let text = KEY.replace("\\u001b[2Jé", "");
+        let text = KEY.replace("\\u001b[2Jé", "").replace("\"identities\":[\"unix-user:7\"],", "");
         let keys: Vec<View<'_>> = [KEY, &text].map(|key| serde_json::from_str(key).unwrap()).into();
         assert_eq!(
             list(&keys),
-            "ID        STATE   EXPIRES            LAST USED  NAME    SCOPES\n\
-             1a2b3c4d  active  2026-12-22 10:00Z  never      a?[2Jé  encrypt:a-* hash\n\
+            "ID        STATE   EXPIRES            LAST USED  NAME    SCOPES            IDENTITIES\n\
+             1a2b3c4d  active  2026-12-22 10:00Z  never      a?[2Jé  encrypt:a-* hash  unix-user:7\n\
              1a2b3c4d  active  2026-12-22 10:00Z  never      a       encrypt:a-* hash\n"
         );
-        assert_eq!(list(&[]), "ID  STATE  EXPIRES  LAST USED  NAME  SCOPES\n");
+        assert_eq!(list(&[]), "ID  STATE  EXPIRES  LAST USED  NAME  SCOPES  IDENTITIES\n");
     }
 }

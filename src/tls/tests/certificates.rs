@@ -40,14 +40,14 @@ impl Issued {
     }
 
     pub(crate) fn with_key(authority: &Authority, names: &[&str], key: KeyPair) -> Self {
-        Self::sign(authority, params(names, ExtendedKeyUsagePurpose::ServerAuth), key)
+        Self::sign(authority, &params(names, ExtendedKeyUsagePurpose::ServerAuth), key)
     }
 
     pub(crate) fn expired(authority: &Authority, names: &[&str]) -> Self {
         let mut params = params(names, ExtendedKeyUsagePurpose::ServerAuth);
         (params.not_before, params.not_after) =
             (rcgen::date_time_ymd(2020, 1, 1), rcgen::date_time_ymd(2021, 1, 1));
-        Self::sign(authority, params, KeyPair::generate().unwrap())
+        Self::sign(authority, &params, KeyPair::generate().unwrap())
     }
 
     pub(crate) fn client(authority: &Authority, names: &[&str], uris: &[&str], mailboxes: &[&str]) -> Self {
@@ -55,10 +55,10 @@ impl Issued {
         let text = |text: &&str| Ia5String::try_from(*text).unwrap();
         params.subject_alt_names.extend(uris.iter().map(|uri| SanType::URI(text(uri))));
         params.subject_alt_names.extend(mailboxes.iter().map(|name| SanType::Rfc822Name(text(name))));
-        Self::sign(authority, params, KeyPair::generate().unwrap())
+        Self::sign(authority, &params, KeyPair::generate().unwrap())
     }
 
-    fn sign(authority: &Authority, params: CertificateParams, key: KeyPair) -> Self {
+    fn sign(authority: &Authority, params: &CertificateParams, key: KeyPair) -> Self {
         Self { certificate: params.signed_by(&key, &authority.issuer).unwrap(), key }
     }
 

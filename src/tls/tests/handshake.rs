@@ -93,7 +93,7 @@ fn http_in_the_clear_is_passed_on_so_that_it_can_be_answered() {
         assert_eq!(session.establish().unwrap(), Established::Clear);
         assert!(session.is_established());
         line.borrow_mut().to_server.extend(b"more");
-        let mut heard = Vec::new();
+        let mut heard: Vec<u8> = Vec::new();
         let mut target = [0; 5];
         while let Ok(received) = session.receive(&mut target) {
             heard.extend(&target[..received.count]);
