@@ -14,6 +14,7 @@ use lexopt::{Arg, Parser};
 use super::apikey::{self, ApiKeyCommand, Verb};
 use super::audit_arguments::{self, AuditCommand};
 use super::help::{self, Topic};
+use super::secure::Trusting;
 use super::tls::{self, TlsCommand};
 use crate::config::{Id, Kind, Raw, SETTINGS, by_name, nearest, shown};
 
@@ -39,6 +40,8 @@ pub(super) enum Command {
     HealthCheck {
         /// Where; by default as the configuration says.
         url: Option<OsString>,
+        /// Whom to take for it.
+        trusting: Trusting,
     },
     /// Show what was built.
     Version,
@@ -133,6 +136,9 @@ impl Action {
     }
 }
 
+/// The flag that names who signs the server's certificate.
+pub(super) const TLS_CA: &str = "tls-ca";
+const INSECURE_TLS: &str = "insecure-tls";
 const NEW_MASTER_KEY_FILE: &str = "new-master-key-file";
 const GENERATE_MASTER_KEY: &str = "generate-master-key";
 const ADMIN_KEY_FILE: &str = "admin-key-file";
@@ -290,9 +296,17 @@ fn store(mut parser: Parser) -> Result<Command, UsageError> {
 }
 
 fn healthcheck(parser: Parser) -> Result<Command, UsageError> {
-    let flags = flags(parser, "healthcheck", &[], &[Own { name: "url", kind: Kind::Path }])?;
-    Ok(flags
-        .map_or(Command::Help(Topic::Program), |mut flags| Command::HealthCheck { url: flags.take("url") }))
+    let own = [
+        Own { name: "url", kind: Kind::Path },
+        Own { name: TLS_CA, kind: Kind::Path },
+        Own { name: INSECURE_TLS, kind: Kind::Switch },
+    ];
+    let Some(mut flags) = flags(parser, "healthcheck", &[], &own)? else {
+        return Ok(Command::Help(Topic::Program));
+    };
+    let anybody = flags.take(INSECURE_TLS).is_some();
+    let trusting = Trusting { authorities: flags.take_path(TLS_CA)?, anybody };
+    Ok(Command::HealthCheck { url: flags.take("url"), trusting })
 }
 
 /// A flag that is no setting: a switch, or one with any text as its value.

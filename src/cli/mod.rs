@@ -20,6 +20,7 @@ mod offline;
 mod panic_hook;
 mod report;
 mod rotate_root;
+mod secure;
 mod store;
 mod tls;
 mod version;
@@ -47,7 +48,9 @@ pub fn run(
         Ok(Command::ApiKey(command)) => apikey::run(command, environment),
         Ok(Command::Audit(command)) => audit_arguments::run(command, environment),
         Ok(Command::Tls(command)) => tls::run(command),
-        Ok(Command::HealthCheck { url }) => healthcheck::run(url.as_deref(), environment),
+        Ok(Command::HealthCheck { url, trusting }) => {
+            healthcheck::run(url.as_deref(), &trusting, environment)
+        }
         Ok(Command::Version) => {
             console::out(&version::text());
             Exit::Success

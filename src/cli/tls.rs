@@ -3,7 +3,7 @@
 //! Owns [`TlsCommand`] and its grammar. Invariants: nothing that exists is overwritten; a key is for its owner only from the
 //! moment its file is there, and never shown; everything that is said goes to standard error, or is the answer.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use lexopt::{Arg, Parser};
