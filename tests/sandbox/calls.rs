@@ -322,7 +322,6 @@ fn never_by_archivist() -> Vec<Call> {
         on("fallocate that punches a hole", libc::SYS_fallocate, AUDITS.0, &[3, 0, 1]),
         on("fallocate before the band", libc::SYS_fallocate, AUDITS.0 - 1, &[KEEP_SIZE, 0, 0]),
         on("fallocate after the band", libc::SYS_fallocate, AUDITS.1 + 1, &[KEEP_SIZE, 0, 0]),
-        call("getrandom without waiting", libc::SYS_getrandom, &[buffer(), 1, 1]),
         open("openat of a certificate before the band", i64::from(TLS_DIRECTORIES.0) - 1, FOLLOW, 0),
         open("openat of a certificate after the band", i64::from(TLS_DIRECTORIES.1) + 1, FOLLOW, 0),
         open("openat of a certificate to write", i64::from(TLS_DIRECTORIES.0), FOLLOW | i64::from(libc::O_WRONLY), 0),
@@ -490,6 +489,7 @@ pub(crate) fn allowed(role: Role) -> Vec<Call> {
         call("mremap that may move", libc::SYS_mremap, &[0, 0, 0, i64::from(libc::MREMAP_MAYMOVE), 0]),
         call("munmap", libc::SYS_munmap, &[0, 0]),
         call("sigaltstack", libc::SYS_sigaltstack, &[0, 0]),
+        call("getrandom without waiting", libc::SYS_getrandom, &[buffer(), 1, 1]),
     ];
     if matches!(role, Role::Worker | Role::Archivist) {
         all.extend(c_heap());
