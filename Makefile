@@ -9,6 +9,9 @@ TARGET = x86_64-unknown-linux-musl
 AARCH64 = aarch64-unknown-linux-musl
 # portable: any x86-64, back-ends chosen at run time. v3: needs AVX2 and says so at start.
 CPU = portable
+# How long `make fuzz` runs each target, and which; none named: all.
+export SECONDS_EACH = 60
+export TARGETS =
 # Further arguments of `make run`, `make bench` and `make bench-http`.
 ARGS =
 IMAGE = localhost/quantonium:latest
@@ -18,7 +21,7 @@ BIN_AARCH64 = target/$(AARCH64)/release/quantonium
 
 # Cargo builds what has changed; make decides nothing by the age of files.
 .PHONY: help run build build-aarch64 test check check-format check-lint check-tidy check-docs check-shell \
-	check-aarch64 supply-chain fmt bench bench-http bench-peers image clean toolchain toolchain-check
+	check-aarch64 supply-chain fmt bench bench-http bench-peers fuzz fuzz-regress image clean toolchain toolchain-check
 
 help: ## list the targets (the default)
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -49,6 +52,7 @@ check: check-format check-lint check-tidy check-docs check-shell check-aarch64 s
 check-format: toolchain-check
 	cargo fmt --all --check
 	cd benches/peers && cargo fmt --check
+	cd fuzz && cargo fmt --check
 
 check-lint: toolchain-check
 	cargo clippy --locked --all-targets -- -D warnings
@@ -73,6 +77,7 @@ supply-chain: toolchain ## licences, sources and known vulnerabilities of every 
 fmt: toolchain-check ## format the sources
 	cargo fmt --all
 	cd benches/peers && cargo fmt
+	cd fuzz && cargo fmt
 
 # A folder of their own: benches are unstripped, and must not replace the release binary.
 bench: toolchain ## criterion benches; ARGS=seal runs those whose name contains it
@@ -84,12 +89,18 @@ bench-http: build ## CPU per request of the real binary, driven by wrk, beside n
 bench-peers: ## the cipher beside OpenSSL and ring (needs libssl-dev)
 	scripts/bench-peers $(ARGS)
 
+fuzz: toolchain ## fuzz every reader of hostile bytes; SECONDS_EACH=60, TARGETS="head json" for some of them
+	scripts/fuzz run
+
+fuzz-regress: toolchain ## run every kept input of the fuzzers once
+	scripts/fuzz regress
+
 image: build ## container image from scratch, with buildah
 	scripts/image $(BIN) $(IMAGE)
 
 clean: ## remove everything that was built, not the data directory
 	cargo clean
-	rm -rf target benches/peers/target
+	rm -rf target benches/peers/target fuzz/target
 
 toolchain:
 	@scripts/toolchain $(TARGET)

@@ -23,6 +23,7 @@ fn lines(criterion: &mut Criterion) {
         id: &id,
         principal: Some("cd5d575f"),
         token: None,
+        identity: None,
         remote: "192.0.2.7".parse().ok(),
         route: Some("/api/encrypt"),
         status: 200,

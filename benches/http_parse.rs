@@ -10,6 +10,7 @@ use quantonium::http::chunked::ChunkedDecoder;
 use quantonium::http::date::imf_fixdate;
 use quantonium::http::head::Head;
 use quantonium::http::reply::{BodyLength, Persistence, ReplyHead, stamp};
+use quantonium::http::sharing::Sharing;
 use quantonium::http::status::Status;
 use quantonium::limits::REPLY_HEAD_MAX_BYTES;
 use quantonium::model::RequestId;
@@ -74,6 +75,7 @@ fn replies(criterion: &mut Criterion) {
         fields: &[],
         quota: None,
         secure: false,
+        sharing: Sharing::Closed,
     };
     let mut target = [0u8; REPLY_HEAD_MAX_BYTES];
     assert!(head.write(&mut target).is_some());

@@ -216,18 +216,48 @@ pub const SEND_BUFFER_BYTES: usize = 128 * 1024;
 pub const UNACKNOWLEDGED_MAX_MILLIS: u64 = 30_000;
 /// Length of the kernel's queue of connections that were not yet accepted.
 pub const LISTEN_BACKLOG_COUNT: i32 = 1024;
+/// Where the kernel says how long it lets such a queue be.
+pub const SOMAXCONN_FILE_TEXT: &str = "/proc/sys/net/core/somaxconn";
+/// Shortest patience of a service manager: two ticks for a sign of life, and as much again until it is read.
+pub const WATCHDOG_FLOOR_MILLIS: u64 = 4 * KEEPER_TICK_MILLIS;
+/// Longest message of a server to its supervisor that is read.
+pub const NOTIFY_MESSAGE_MAX_BYTES: usize = 1024;
+/// Pause of a supervisor before it starts a server again that had served.
+pub const RESTART_PAUSE_FIRST_MILLIS: u64 = 100;
+/// Longest such pause; each failure in a row doubles it.
+pub const RESTART_PAUSE_MAX_MILLIS: u64 = 30_000;
+/// How long a server under a supervisor waits until the one before it has left the store.
+pub const SUPERVISED_WAIT_SECONDS: u64 = 600;
+/// Longest wait for the store that can be configured.
+pub const STORE_WAIT_CEILING_SECONDS: u64 = 3_600;
+/// How often a start that waits for the store looks whether it is free.
+pub const STORE_WAIT_STEP_MILLIS: u64 = 20;
+/// How long after its accept a connection may send its first request although the server drains.
+pub const FIRST_REQUEST_GRACE_MILLIS: u64 = 1_000;
+/// Most sockets that another process may hand over.
+pub const INHERITED_SOCKETS_MAX_COUNT: usize = 64;
+/// Longest name of such a socket.
+pub const INHERITED_NAME_MAX_BYTES: usize = 255;
 /// Most worker threads: with the main thread's own, the descriptor bands have room for no more.
 pub const WORKERS_MAX_COUNT: usize = 63;
 /// Fewest worker threads.
 pub const WORKERS_MIN_COUNT: usize = 1;
 /// Longest path of a Unix socket: what the system's address of one holds, with its zero.
 pub const UNIX_PATH_MAX_BYTES: usize = 107;
+/// User or group of a process that this user namespace does not know (the kernel's default of `overflowuid`).
+pub const OVERFLOW_ID_NUMBER: u32 = 65_534;
 /// Default for the access mode of Unix sockets: user and group.
 pub const UNIX_MODE_DEFAULT_NUMBER: u32 = 0o660;
 /// Most certificates, names of hosts or origins that a configuration may list.
 pub const SETTING_LIST_MAX_COUNT: usize = 64;
 /// Longest name of a host, with its port.
 pub const HOST_MAX_BYTES: usize = 253 + 6;
+/// Longest `Location` of a redirect: a scheme, a host and a target. Beyond it: 414.
+pub const REDIRECT_LOCATION_MAX_BYTES: usize = 768;
+/// How often a worker warns of credentials that came in the clear.
+pub const EXPOSED_WARNING_MILLIS: u64 = 60 * 1000;
+/// How long browsers may remember what a page of another origin may send.
+pub const PREFLIGHT_CACHE_SECONDS: u32 = 600;
 /// Longest origin: a scheme and a host.
 pub const ORIGIN_MAX_BYTES: usize = 8 + HOST_MAX_BYTES;
 /// Default for the TLS handshakes at a time, all workers together.

@@ -397,7 +397,7 @@ fn every_member_of_an_audit_line_is_documented_in_its_order() {
         id: &id,
         principal: Some("0a1b2c3d"),
         token: Some("t"),
-        identity: None,
+        identity: Some("unix-user:7"),
         remote,
         route: Some("/api/keys"),
         status: 409,
@@ -480,6 +480,7 @@ fn every_code_of_an_error_is_documented_and_no_other() {
         "src/server/service.rs",
         "src/server/streaming.rs",
         "src/server/following.rs",
+        "src/server/front.rs",
         "src/server/worker.rs",
     ] {
         codes_of(&Path::new(env!("CARGO_MANIFEST_DIR")).join(file), &mut codes);

@@ -27,6 +27,9 @@ mod words;
 
 use source::{Finding, Source, Tree};
 
+/// The packages: the project, what it is measured against, and what fuzzes it.
+const MANIFESTS: [&str; 3] = ["Cargo.toml", "benches/peers/Cargo.toml", "fuzz/Cargo.toml"];
+
 /// Fails with every finding on a line of its own.
 fn assert_none(findings: &[Finding]) {
     let lines: Vec<String> = findings.iter().map(Finding::to_string).collect();
@@ -135,15 +138,14 @@ fn every_test_can_fail() {
 
 #[test]
 fn dependencies_are_pinned() {
-    for manifest in ["Cargo.toml", "benches/peers/Cargo.toml"] {
+    for manifest in MANIFESTS {
         assert_none(&records::unpinned(manifest, &source::read(manifest).unwrap()));
     }
 }
 
 #[test]
 fn dependencies_are_documented() {
-    let manifests =
-        ["Cargo.toml", "benches/peers/Cargo.toml"].map(|manifest| source::read(manifest).unwrap());
+    let manifests = MANIFESTS.map(|manifest| source::read(manifest).unwrap());
     assert_none(&records::undocumented(&manifests, &source::read("docs/DEPENDENCIES.md").unwrap()));
 }
 

@@ -18,14 +18,21 @@ use super::secure::Trusting;
 use super::tls::{self, TlsCommand};
 use crate::config::{Id, Kind, Raw, SETTINGS, by_name, nearest, shown};
 
-const COMMANDS: [&str; 9] =
-    ["serve", "init", "store", "apikey", "audit", "tls", "healthcheck", "version", "help"];
+const COMMANDS: [&str; 10] =
+    ["serve", "supervise", "init", "store", "apikey", "audit", "tls", "healthcheck", "version", "help"];
 
 /// What to do.
 #[derive(Debug)]
 pub(super) enum Command {
     /// Serve with these flags.
     Serve(Raw),
+    /// Own the sockets and run servers with these flags.
+    Supervise {
+        /// The flags.
+        raw: Raw,
+        /// The same, as they were written.
+        arguments: Vec<OsString>,
+    },
     /// Make data directory, store and admin key.
     Init(Init),
     /// Work on the store of a stopped server.
@@ -182,6 +189,10 @@ impl std::error::Error for UsageError {}
 /// # Errors
 /// What is wrong with them.
 pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, UsageError> {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if let Some((_, rest)) = arguments.split_first().filter(|(first, _)| *first == "supervise") {
+        return supervise(rest);
+    }
     let mut parser = Parser::from_args(arguments);
     match parser.next().map_err(wrong)? {
         None => Err(UsageError::NoCommand(Topic::Program)),
@@ -251,6 +262,17 @@ fn serve(parser: Parser) -> Result<Command, UsageError> {
     let all = SETTINGS.each_ref().map(|setting| setting.id);
     let flags = flags(parser, "serve", &all, &[])?;
     Ok(flags.map_or(Command::Help(Topic::Program), |flags| Command::Serve(flags.raw)))
+}
+
+/// The flags of `serve`, perhaps behind `--`.
+fn supervise(rest: &[OsString]) -> Result<Command, UsageError> {
+    let rest = rest.strip_prefix(&[OsString::from("--")]).unwrap_or(rest);
+    let all = SETTINGS.each_ref().map(|setting| setting.id);
+    let flags = flags(Parser::from_args(rest), "supervise", &all, &[])?;
+    Ok(flags.map_or(Command::Help(Topic::Program), |flags| Command::Supervise {
+        raw: flags.raw,
+        arguments: rest.to_vec(),
+    }))
 }
 
 fn init(parser: Parser) -> Result<Command, UsageError> {

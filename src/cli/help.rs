@@ -22,6 +22,7 @@ First run:
 Commands:
   quantonium init [FLAG ...]             make data directory, store, master key and admin key
   quantonium serve [FLAG ...]            serve until SIGTERM; a second signal stops at once
+  quantonium supervise [FLAG ...]        own the sockets and run serve; SIGUSR2 starts a successor
   quantonium store COMMAND [FLAG ...]    verify, inspect, rekey ... a stopped server's store
   quantonium apikey COMMAND [FLAG ...]   create, list, rotate, revoke ... API keys
   quantonium audit COMMAND [FLAG ...]    verify, tail, search the audit log

@@ -29,10 +29,10 @@ use std::ffi::OsString;
 
 pub use panic_hook::install as install_panic_hook;
 
-use crate::config::{self, Machine, Raw};
+use crate::config::{self, Config, Machine, Raw};
 use crate::console::{self, Level};
 use crate::exit::Exit;
-use crate::server;
+use crate::server::{self, Manager, ServerError};
 use arguments::Command;
 
 /// Runs the program with `arguments` (without the program's name) and `environment`.
@@ -42,7 +42,12 @@ pub fn run(
     environment: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Exit {
     match arguments::parse(arguments) {
-        Ok(Command::Serve(raw)) => serve(raw, environment),
+        Ok(Command::Serve(raw)) => {
+            serve(raw, environment, |config, manager| server::run(config, manager).map(|()| Exit::Success))
+        }
+        Ok(Command::Supervise { raw, arguments }) => {
+            serve(raw, environment, |config, manager| server::supervise(config, arguments, manager))
+        }
         Ok(Command::Init(command)) => init::run(command, environment),
         Ok(Command::Store(command)) => store::run(command, environment),
         Ok(Command::ApiKey(command)) => apikey::run(command, environment),
@@ -66,8 +71,22 @@ pub fn run(
     }
 }
 
-fn serve(raw: Raw, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Exit {
-    let loaded = match config::load(raw, environment, Machine::here()) {
+/// Reads the settings and hands them to `run`.
+fn serve(
+    raw: Raw,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    run: impl FnOnce(&Config, &Manager) -> Result<Exit, ServerError>,
+) -> Exit {
+    let environment: Vec<_> = environment.into_iter().collect();
+    let manager = match Manager::read(&environment, std::process::id(), std::os::unix::process::parent_id()) {
+        Ok(manager) => manager,
+        Err(error) => {
+            console::err(&format!("quantonium: {error}\n"));
+            return error.exit();
+        }
+    };
+    let machine = Machine { handed_over: manager.handed_over(), ..Machine::here() };
+    let loaded = match config::load(raw, environment, machine) {
         Ok(loaded) => loaded,
         Err(error) => {
             console::err(&format!("quantonium: {error}\n"));
@@ -77,8 +96,8 @@ fn serve(raw: Raw, environment: impl IntoIterator<Item = (OsString, OsString)>) 
     for warning in &loaded.warnings {
         console::log(Level::Warn, format_args!("{warning}"));
     }
-    match server::run(&loaded.config) {
-        Ok(()) => Exit::Success,
+    match run(&loaded.config, &manager) {
+        Ok(exit) => exit,
         Err(error) => {
             console::err(&format!("quantonium: {error}\n"));
             error.exit()

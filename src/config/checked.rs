@@ -23,13 +23,31 @@ use crate::quota::Rate;
 pub struct Machine {
     /// Processors that this process may use.
     pub processors: usize,
+    /// Sockets that it was given.
+    pub handed_over: HandedOver,
+}
+
+/// Listening sockets that another process has opened for this one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HandedOver {
+    /// None.
+    #[default]
+    Nothing,
+    /// So many; where settings name addresses, these are served too, and the default is not.
+    Some(usize),
+    /// So many, which are all that the settings name.
+    Everything(usize),
 }
 
 impl Machine {
+    /// What commands assume that serve nothing.
+    const ALONE: Self = Self { processors: 1, handed_over: HandedOver::Nothing };
+
     /// Asks the system.
     #[must_use]
     pub fn here() -> Self {
-        Self { processors: std::thread::available_parallelism().map_or(1, NonZeroUsize::get) }
+        let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        Self { processors, handed_over: HandedOver::Nothing }
     }
 }
 
@@ -46,6 +64,8 @@ pub struct Config {
     pub init: bool,
     /// The file of the key that seals backups; none: a key of this store's own.
     pub backup_key_file: Option<PathBuf>,
+    /// How long a start waits until another process has left the data directory, in seconds.
+    pub store_wait_seconds: u64,
     /// How long a deleted key can be brought back, in seconds.
     pub restore_window_seconds: u64,
     /// A revision that the store must have reached.
@@ -60,7 +80,7 @@ pub struct Config {
     pub audit_max_bytes: u64,
     /// Whether audit files are compressed.
     pub audit_compress: bool,
-    /// Where to listen: at least one place, none twice apart from addresses with port 0.
+    /// Where to listen: none twice apart from addresses with port 0, and at least one place unless sockets were handed over.
     pub listen: Vec<Endpoint>,
     /// Access mode of the Unix sockets among them.
     pub unix_mode: u32,
@@ -80,6 +100,8 @@ pub struct Config {
     pub insecure_http: bool,
     /// Where proxies stand that are believed whom they serve.
     pub trusted_proxies: Vec<Network>,
+    /// Whether proxies are believed that come by a Unix socket.
+    pub local_proxies: bool,
     /// The field in which they say so.
     pub forwarded_field: Field,
     /// Threads that serve; with `listen`, no more sockets than `limits::LISTENERS_MAX_COUNT`.
@@ -186,12 +208,14 @@ pub(super) fn check(raw: &Raw, machine: Machine, credentials: Option<&Path>) -> 
         return Err(ConfigError::MasterKeyMissing);
     }
     let body_timeout_ms = read.number(Id::BodyTimeout)?;
+    let (trusted_proxies, local_proxies) = read.networks(Id::TrustedProxy)?;
     let config = Config {
         dev,
         data_dir,
         master_key_file,
         init: read.switch(Id::Init)?,
         backup_key_file: read.path(Id::BackupKeyFile)?,
+        store_wait_seconds: read.number(Id::WaitForStore)?,
         restore_window_seconds: read.number(Id::RestoreWindow)?,
         min_store_revision: read.optional_number(Id::MinStoreRevision)?,
         accept_store_rollback: read.switch(Id::AcceptStoreRollback)?,
@@ -208,7 +232,8 @@ pub(super) fn check(raw: &Raw, machine: Machine, credentials: Option<&Path>) -> 
         max_handshakes_per_address: NonZeroUsize::new(read.count(Id::MaxHandshakesPerAddress)?),
         handshake_timeout_ms: read.number(Id::HandshakeTimeout)?,
         insecure_http: read.switch(Id::InsecureHttp)?,
-        trusted_proxies: read.networks(Id::TrustedProxy)?,
+        trusted_proxies,
+        local_proxies,
         forwarded_field: read.forwarded_field()?,
         workers: read.count(Id::Workers)?,
         max_connections: read.count(Id::MaxConnections)?,
@@ -238,11 +263,11 @@ pub(super) fn check(raw: &Raw, machine: Machine, credentials: Option<&Path>) -> 
     if config.audit_synced && !config.audit_sink.has_file() {
         return Err(ConfigError::SyncedWithoutFile);
     }
-    check_listeners(&config)?;
+    check_listeners(&config, machine.handed_over)?;
     Ok(config)
 }
 
-fn check_listeners(config: &Config) -> Result<(), ConfigError> {
+fn check_listeners(config: &Config, handed_over: HandedOver) -> Result<(), ConfigError> {
     for endpoint in &config.listen {
         match endpoint {
             // An IPv4 address inside IPv6 is judged as what it stands for.
@@ -257,8 +282,13 @@ fn check_listeners(config: &Config) -> Result<(), ConfigError> {
             _ => {}
         }
     }
-    if config.listen.len().saturating_mul(config.workers) > limits::LISTENERS_MAX_COUNT {
-        let (addresses, workers) = (config.listen.len(), config.workers);
+    let inherited = match handed_over {
+        HandedOver::Nothing => 0,
+        HandedOver::Some(count) | HandedOver::Everything(count) => count,
+    };
+    let addresses = config.listen.len().saturating_add(inherited);
+    if addresses.saturating_mul(config.workers).saturating_add(inherited) > limits::LISTENERS_MAX_COUNT {
+        let workers = config.workers;
         return Err(ConfigError::TooManyListeners { addresses, workers });
     }
     Ok(())
@@ -286,7 +316,7 @@ pub struct Offline {
 /// # Errors
 /// The first of these settings that is wrong.
 pub(super) fn offline(raw: &Raw, credentials: Option<&Path>) -> Result<Offline, ConfigError> {
-    let read = Reader { raw, machine: Machine { processors: 1 } };
+    let read = Reader { raw, machine: Machine::ALONE };
     let dev = read.switch(Id::Dev)?;
     Ok(Offline {
         data_dir: read.data_dir(dev)?,
@@ -303,7 +333,7 @@ pub(super) fn offline(raw: &Raw, credentials: Option<&Path>) -> Result<Offline, 
 /// # Errors
 /// [`ConfigError::Value`].
 pub(super) fn listen_endpoints(raw: &Raw) -> Result<Vec<Endpoint>, ConfigError> {
-    Reader { raw, machine: Machine { processors: 1 } }.endpoints()
+    Reader { raw, machine: Machine::ALONE }.endpoints()
 }
 
 /// The files of certificates, without judging any other setting.
@@ -320,5 +350,5 @@ pub(super) fn certificates(raw: &Raw) -> Result<Vec<PathBuf>, ConfigError> {
 /// # Errors
 /// [`ConfigError::Value`].
 pub(super) fn config_file(raw: &Raw) -> Result<Option<PathBuf>, ConfigError> {
-    Reader { raw, machine: Machine { processors: 1 } }.path(Id::ConfigFile)
+    Reader { raw, machine: Machine::ALONE }.path(Id::ConfigFile)
 }

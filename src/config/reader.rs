@@ -5,7 +5,7 @@
 use std::ffi::OsStr;
 use std::path::PathBuf;
 
-use super::checked::{CertificateFiles, Machine, Tls};
+use super::checked::{CertificateFiles, HandedOver, Machine, Tls};
 use super::endpoint::{Endpoint, Scheme};
 use super::error::ConfigError;
 use super::raw::{Raw, Source};
@@ -57,6 +57,8 @@ impl Reader<'_> {
             value::endpoints(texts, usual).map_err(|reason| refused(Id::Listen, source, reason))
         };
         let mut all = match (self.raw.get(Id::Listen), Id::Listen.setting().fallback) {
+            _ if matches!(self.machine.handed_over, HandedOver::Everything(_)) => return Ok(Vec::new()),
+            (None, _) if self.machine.handed_over != HandedOver::Nothing => Ok(Vec::new()),
             (Some(given), _) => parse(&given.source, &given.texts),
             (None, Fallback::Text(text)) => parse(&Source::Flag, &[text.into()]),
             (None, _) => parse(&Source::Flag, &[]),
@@ -113,8 +115,8 @@ impl Reader<'_> {
         }))
     }
 
-    pub(super) fn networks(&self, id: Id) -> Result<Vec<Network>, ConfigError> {
-        let Some(given) = self.raw.get(id) else { return Ok(Vec::new()) };
+    pub(super) fn networks(&self, id: Id) -> Result<(Vec<Network>, bool), ConfigError> {
+        let Some(given) = self.raw.get(id) else { return Ok((Vec::new(), false)) };
         value::networks(&given.texts).map_err(|reason| refused(id, &given.source, reason))
     }
 

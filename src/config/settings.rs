@@ -22,6 +22,7 @@ pub enum Id {
     MasterKeyFile,
     Init,
     BackupKeyFile,
+    WaitForStore,
     RestoreWindow,
     MinStoreRevision,
     AcceptStoreRollback,

@@ -44,7 +44,7 @@ const fn capacity(id: Id, name: &'static str, unit: Unit, default: u64, help: &'
 }
 
 /// Every setting, in the order of [`Id`].
-pub const SETTINGS: [Setting; 50] = [
+pub const SETTINGS: [Setting; 51] = [
     row(
         Id::Dev,
         "dev",
@@ -104,6 +104,15 @@ pub const SETTINGS: [Setting; 50] = [
         Group::Store,
         "File with a key, in the forms of a master key, that seals backups for all servers with it",
     ),
+    row(
+        Id::WaitForStore,
+        "wait-for-store",
+        Kind::Number(Unit::Seconds),
+        Fallback::Number(0),
+        Group::Store,
+        "How long a start waits until another process has left the data directory; 0: it fails at once",
+    )
+    .bounded(0, limits::STORE_WAIT_CEILING_SECONDS),
     row(
         Id::RestoreWindow,
         "restore-window",
@@ -291,7 +300,7 @@ pub const SETTINGS: [Setting; 50] = [
         Kind::Networks,
         Fallback::Nothing,
         Group::Network,
-        "Believe proxies in this network whom they serve; repeat the flag or separate with commas",
+        "Believe proxies in this network, or `unix` sockets, whom they serve; repeat or separate with commas",
     ),
     row(
         Id::ForwardedHeader,

@@ -9,7 +9,7 @@ use crate::limits;
 use crate::network::Network;
 use crate::quota::Rate;
 
-const MACHINE: Machine = Machine { processors: 3 };
+const MACHINE: Machine = Machine { processors: 3, handed_over: HandedOver::Nothing };
 
 struct ConfigFile(PathBuf);
 
@@ -60,6 +60,8 @@ fn defaults_are_those_of_limits() {
         init: false,
         backup_key_file: None,
         restore_window_seconds: limits::RESTORE_WINDOW_DEFAULT_SECONDS,
+        store_wait_seconds: 0,
+        local_proxies: false,
         min_store_revision: None,
         accept_store_rollback: false,
         audit_rotate_bytes: limits::AUDIT_ROTATE_DEFAULT_BYTES,

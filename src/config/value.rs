@@ -117,10 +117,15 @@ pub(super) fn endpoints(texts: &[OsString], usual: Scheme) -> Result<Vec<Endpoin
 ///
 /// # Errors
 /// The half sentence for the message.
-pub(super) fn networks(texts: &[OsString]) -> Result<Vec<Network>, String> {
+pub(super) fn networks(texts: &[OsString]) -> Result<(Vec<Network>, bool), String> {
     let mut all = Vec::new();
+    let mut local = false;
     for text in texts {
         for part in text.to_string_lossy().split(',').map(str::trim) {
+            if part == "unix" {
+                local = true;
+                continue;
+            }
             let network =
                 Network::parse(part).map_err(|error| format!("\"{}\" {error}", shown(OsStr::new(part))))?;
             if all.len() == TRUSTED_PROXIES_MAX_COUNT {
@@ -129,7 +134,7 @@ pub(super) fn networks(texts: &[OsString]) -> Result<Vec<Network>, String> {
             all.push(network);
         }
     }
-    Ok(all)
+    Ok((all, local))
 }
 
 /// Items of one kind from texts that may each hold several, separated by commas.
@@ -330,7 +335,7 @@ mod tests {
     fn networks_are_split_at_commas() {
         let shown = |texts: &[&str]| {
             let texts: Vec<OsString> = texts.iter().map(OsString::from).collect();
-            networks(&texts).map(|all| all.iter().map(ToString::to_string).collect::<Vec<_>>())
+            networks(&texts).map(|(all, _)| all.iter().map(ToString::to_string).collect::<Vec<_>>())
         };
         assert_eq!(
             shown(&["10.0.0.0/8, ::1", "192.0.2.1"]).unwrap(),

@@ -27,11 +27,12 @@ use crate::http::reply::Persistence;
 use crate::http::responder::{Fault, Responder, Terms};
 use crate::http::scan::HeadScan;
 use crate::http::service::{Arrival, Request, Service, Taking};
+use crate::http::sharing::Origins;
 use crate::http::status::Status;
 use crate::http::target::{Method, Version};
 use crate::limits::{
-    BODY_BUFFERED_MAX_BYTES, CONNECTION_LIFE_MAX_MILLIS, OUTPUT_FLUSH_BYTES, PIPELINE_MAX_COUNT,
-    REPLY_PROBLEM_MAX_BYTES,
+    BODY_BUFFERED_MAX_BYTES, CONNECTION_LIFE_MAX_MILLIS, FIRST_REQUEST_GRACE_MILLIS, OUTPUT_FLUSH_BYTES,
+    PIPELINE_MAX_COUNT, REPLY_PROBLEM_MAX_BYTES,
 };
 use crate::reactor::{Channel, Established, Look, Resting, Transport};
 
@@ -71,6 +72,8 @@ pub struct Idle<T, S, G> {
     peer: Peer,
     served: u64,
     expiry: Moment,
+    /// Until when a drain waits for its first request: a client that has just come knows of no reason to ask again.
+    grace: Moment,
     /// When the silence has lasted too long.
     deadline: Moment,
     /// Whatever is to be given back when the connection ends.
@@ -88,7 +91,8 @@ impl<T: Transport, S, G: Place> Idle<T, S, G> {
         };
         let (deadline, expiry) =
             (now.plus_millis(silence_millis), now.plus_millis(CONNECTION_LIFE_MAX_MILLIS));
-        Self { channel, env, peer, served: 0, expiry, deadline, guard }
+        let grace = now.plus_millis(FIRST_REQUEST_GRACE_MILLIS);
+        Self { channel, env, peer, served: 0, expiry, grace, deadline, guard }
     }
 
     /// Waits until bytes can pass. Returns whether the connection goes on.
@@ -102,7 +106,8 @@ impl<T: Transport, S, G: Place> Idle<T, S, G> {
             Ok(Established::Clear) => {
                 self.peer.way = Way::Plain;
                 self.guard.established();
-                let refusal = self.env.refusal(&SPEAKS_IN_THE_CLEAR, self.channel.turn().wall(), None);
+                let refusal =
+                    self.env.refusal(&SPEAKS_IN_THE_CLEAR, self.channel.turn().wall(), self.peer.way);
                 let sent = self.channel.send_all(&refusal, self.env.bounds.write_millis).await;
                 if sent.is_ok() {
                     let mut ws = self.env.take_workspace();
@@ -118,7 +123,8 @@ impl<T: Transport, S, G: Place> Idle<T, S, G> {
 
 impl<T: Transport, S, G> Resting for Idle<T, S, G> {
     fn look(&mut self) -> Look {
-        self.channel.look(self.deadline)
+        let grace = if self.served == 0 { self.grace } else { Moment::default() };
+        self.channel.look(self.deadline, grace)
     }
 }
 
@@ -227,7 +233,8 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
         self.ws.current.last |= self.channel.turn().draining();
         let Workspace { input, output, marks, current, .. } = &mut *self.ws;
         let Some(head) = &current.head else { return Err(End::Lost) };
-        let mut responder = Responder::new(output, terms(current, self.peer, current.last));
+        let mut responder =
+            Responder::new(output, terms(current, self.peer, &self.env.origins, current.last));
         let (bytes, rest) = input.filled_mut().split_at_mut_checked(head.len).ok_or(End::Lost)?;
         let request = Request {
             arrival: arrival(head, bytes, self.peer, current),
@@ -245,8 +252,10 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
         let Workspace { input, output, marks, current, .. } = &mut *self.ws;
         let Some(head) = &current.head else { return Err(End::Lost) };
         // A refusal whose body was not read ends the connection.
-        let mut responder = Responder::new(output, terms(current, self.peer, current.last || !whole));
-        if head.method == Method::Other {
+        let mut responder =
+            Responder::new(output, terms(current, self.peer, &self.env.origins, current.last || !whole));
+        // Where TLS is spoken is told whatever is asked.
+        if head.method == Method::Other && self.peer.way != Way::Redirect {
             responder.fault(&Refusal::UnknownMethod.into(), &[]);
         } else {
             let arrival = arrival(head, input.filled(), self.peer, current);
@@ -277,6 +286,7 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
             || *self.served >= self.env.bounds.requests
             || turn.now() >= self.expiry;
         self.ws.current.client = self.env.forwarding.client(self.peer, &head, self.ws.input.filled());
+        self.ws.current.origin = self.env.origins.find(head.origin(self.ws.input.filled()));
         self.ws.current.head = Some(head);
         self.ws.current.last = last;
         let buffered = self.ws.input.filled().len().saturating_sub(head.len);
@@ -295,7 +305,7 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
             return End::Close;
         }
         let Workspace { input, output, marks, current, .. } = &mut *self.ws;
-        let mut responder = Responder::new(output, terms(current, self.peer, true));
+        let mut responder = Responder::new(output, terms(current, self.peer, &self.env.origins, true));
         responder.fault(fault, fields);
         if let (Some(admission), Some(head)) = (self.admission.take(), &current.head) {
             let arrival = arrival(head, input.filled(), self.peer, current);
@@ -314,12 +324,13 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
         self.ws.scan = HeadScan::default();
         self.ws.current.started = Moment::NEVER;
         self.ws.current.quota = None;
+        self.ws.current.origin = None;
         if goes_on { End::Linger } else { End::Close }
     }
 }
 
 /// What a reply to the request in hand must say.
-pub(super) fn terms<'a>(current: &'a Current, peer: &Peer, close: bool) -> Terms<'a> {
+pub(super) fn terms<'a>(current: &'a Current, peer: &Peer, origins: &'a Origins, close: bool) -> Terms<'a> {
     let (head_only, version) =
         current.head.map_or((false, Version::Http11), |head| (head.method == Method::Head, head.version));
     let persistence = match version {
@@ -327,9 +338,10 @@ pub(super) fn terms<'a>(current: &'a Current, peer: &Peer, close: bool) -> Terms
         Version::Http10 => Persistence::KeepAlive,
         Version::Http11 => Persistence::Implied,
     };
-    let Current { id, date, started, quota, .. } = current;
-    let secure = peer.way == Way::Secure;
-    Terms { id, date, head_only, persistence, started: *started, quota: *quota, secure }
+    let Current { id, date, started, quota, origin, .. } = current;
+    let (started, quota, origin) = (*started, *quota, *origin);
+    let (secure, sharing) = (peer.way == Way::Secure, origins.sharing(origin));
+    Terms { id, date, head_only, persistence, started, quota, secure, origin, sharing }
 }
 
 /// The request in hand as the service sees it.

@@ -13,10 +13,12 @@ use crate::clock::{Moment, WallTime};
 use crate::http::date::{Date, DateCache, imf_fixdate};
 use crate::http::forwarded::Forwarding;
 use crate::http::head::Head;
+use crate::http::peer::Way;
 use crate::http::problem::{PROBLEM_TYPE, Problem};
 use crate::http::reply::{BodyLength, Persistence, ReplyHead};
 use crate::http::responder::{Fault, Mark};
 use crate::http::scan::HeadScan;
+use crate::http::sharing::{OriginIndex, Origins};
 use crate::http::status::Status;
 use crate::limits::{
     BODY_GAP_MAX_MILLIS, BODY_READ_MAX_MILLIS, HANDSHAKE_MAX_MILLIS, HEAD_READ_MAX_MILLIS, IDLE_MAX_MILLIS,
@@ -84,13 +86,15 @@ pub(super) struct Current {
     pub(super) client: IpAddr,
     /// What is left of the client's limit, once the service has said so.
     pub(super) quota: Option<Quota>,
+    /// The listed origin whose page sent it.
+    pub(super) origin: Option<OriginIndex>,
 }
 
 impl Current {
     fn none() -> Self {
         let (id, date) = (RequestId::new(0, 0), imf_fixdate(WallTime::default()));
         let client = Ipv4Addr::UNSPECIFIED.into();
-        Self { head: None, id, date, started: Moment::NEVER, last: false, client, quota: None }
+        Self { head: None, id, date, started: Moment::NEVER, last: false, client, quota: None, origin: None }
     }
 }
 
@@ -103,6 +107,8 @@ pub struct Env<S> {
     pub bounds: Bounds,
     /// Which proxies are believed.
     pub forwarding: Arc<Forwarding>,
+    /// Whose pages may read replies.
+    pub origins: Arc<Origins>,
     pool: Rc<Pool>,
     first_id: u64,
     requests: Cell<u64>,
@@ -119,12 +125,14 @@ impl<S> Env<S> {
         pool: Rc<Pool>,
         bounds: Bounds,
         forwarding: Arc<Forwarding>,
+        origins: Arc<Origins>,
         first_id: u64,
     ) -> Rc<Self> {
         Rc::new(Self {
             service,
             bounds,
             forwarding,
+            origins,
             pool,
             first_id,
             requests: Cell::new(0),
@@ -133,9 +141,20 @@ impl<S> Env<S> {
         })
     }
 
-    /// A whole refusal that needs no lease, and with which the connection ends.
+    /// A whole refusal that needs no lease, that leaves this way, and with which the connection ends.
     #[must_use]
-    pub fn refusal(&self, fault: &Fault<'_>, now: WallTime, quota: Option<Quota>) -> Vec<u8> {
+    pub fn refusal(&self, fault: &Fault<'_>, now: WallTime, way: Way) -> Vec<u8> {
+        self.refusal_of(&Current::none(), fault, now, way)
+    }
+
+    /// The same for the request in hand.
+    pub(super) fn refusal_of(
+        &self,
+        current: &Current,
+        fault: &Fault<'_>,
+        now: WallTime,
+        way: Way,
+    ) -> Vec<u8> {
         let mut bytes = vec![0; REPLY_PROBLEM_MAX_BYTES];
         let id = self.next_id();
         let Fault { status, code, detail } = *fault;
@@ -150,8 +169,9 @@ impl<S> Env<S> {
             body: BodyLength::Known(problem.len() as u64),
             persistence: Persistence::Close,
             fields,
-            quota,
-            secure: false,
+            quota: current.quota,
+            secure: way == Way::Secure,
+            sharing: self.origins.sharing(current.origin),
         };
         let head_len = head.write(&mut bytes).map_or(0, |written| written.len);
         let body_len = bytes.get_mut(head_len..).and_then(|rest| problem.write(rest)).unwrap_or(0);
@@ -188,5 +208,34 @@ impl<S> Env<S> {
         workspace.marks.clear();
         workspace.current = Current::none();
         self.waiting.borrow_mut().push(workspace);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::LEASE_BUDGET_DEFAULT_BYTES;
+    use crate::reactor::Budget;
+
+    #[test]
+    fn a_refusal_without_a_request_says_what_its_way_and_the_list_of_origins_demand() {
+        let fault = Fault::new(Status::ServiceUnavailable, "overloaded", "Try again shortly.");
+        let refusal = |way, list: &[String]| {
+            let pool = Pool::new(Budget::new(LEASE_BUDGET_DEFAULT_BYTES));
+            let origins = Arc::new(Origins::new(list));
+            let env = Env::new((), pool, Bounds::default(), Arc::default(), origins, 7);
+            String::from_utf8(env.refusal(&fault, WallTime::default(), way)).unwrap()
+        };
+        let listed = ["https://a.example".to_owned()];
+        for (way, list) in
+            [(Way::Plain, &[][..]), (Way::Secure, &[]), (Way::Plain, &listed), (Way::Secure, &listed)]
+        {
+            let text = refusal(way, list);
+            assert!(text.starts_with("HTTP/1.1 503 ") && text.ends_with("}\n"), "{text}");
+            assert!(text.contains("\r\nRetry-After: 1\r\n") && text.contains("\r\nConnection: close\r\n"));
+            assert_eq!(text.contains("\r\nStrict-Transport-Security: "), way == Way::Secure, "{text}");
+            assert_eq!(text.contains("\r\nVary: Origin\r\n"), !list.is_empty(), "{text}");
+            assert!(!text.contains("Access-Control-"), "{text}");
+        }
     }
 }

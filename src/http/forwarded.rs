@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::grammar::{is_quoted_string, is_token, split_unquoted, trim};
 use super::head::Head;
-use super::peer::Peer;
+use super::peer::{Peer, Way};
 use crate::limits::{FORWARDED_HOPS_MAX_COUNT, FORWARDED_NODE_MAX_BYTES};
 use crate::network::Network;
 
@@ -47,14 +47,17 @@ impl Field {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Forwarding {
     trusted: Vec<Network>,
+    /// Whether processes of this machine are believed that come by a Unix socket.
+    local: bool,
     field: Field,
 }
 
 impl Forwarding {
-    /// Proxies in these networks are believed what they say in this field.
+    /// Proxies in these networks are believed what they say in this field, and, if `local`, those that come by a Unix
+    /// socket.
     #[must_use]
-    pub const fn new(trusted: Vec<Network>, field: Field) -> Self {
-        Self { trusted, field }
+    pub const fn new(trusted: Vec<Network>, local: bool, field: Field) -> Self {
+        Self { trusted, local, field }
     }
 
     /// Whether a proxy is believed that stands at this address.
@@ -67,7 +70,8 @@ impl Forwarding {
     #[must_use]
     pub fn client(&self, peer: &Peer, head: &Head, bytes: &[u8]) -> IpAddr {
         let mut client = peer.address;
-        if !self.trusts(client) {
+        let is_believed = if peer.way == Way::Local { self.local } else { self.trusts(client) };
+        if !is_believed {
             return client;
         }
         let mut left = FORWARDED_HOPS_MAX_COUNT;
@@ -202,7 +206,6 @@ fn is_port(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::peer::Way;
     use proptest::prelude::*;
 
     const PEER: &str = "10.0.0.1";
@@ -230,7 +233,7 @@ mod tests {
         let trusted = ["10.0.0.0/8", "fd00::/8"].map(|text| Network::parse(text).unwrap());
         let head = head(lines);
         let parsed = Head::parse(head.as_bytes()).unwrap().unwrap();
-        Forwarding::new(trusted.to_vec(), field).client(&at(peer), &parsed, head.as_bytes())
+        Forwarding::new(trusted.to_vec(), false, field).client(&at(peer), &parsed, head.as_bytes())
     }
 
     fn check(field: Field, cases: &[(&[&str], &str)]) {
@@ -250,6 +253,19 @@ mod tests {
             assert_eq!(found(field, CLIENT, &lines), address(CLIENT), "a stranger is not believed");
             assert_eq!(found(field, "::ffff:10.0.0.1", &lines), address("10.9.9.9"), "a mapped proxy is");
         }
+    }
+
+    #[test]
+    fn a_local_proxy_is_believed_if_local_ones_are_and_not_for_its_address() {
+        let head = head(&["X-Forwarded-For: 203.0.113.9"]);
+        let parsed = Head::parse(head.as_bytes()).unwrap().unwrap();
+        let client = |networks: &[&str], local| {
+            let trusted = networks.iter().map(|text| Network::parse(text).unwrap()).collect();
+            let peer = Peer::new(None, Way::Local);
+            Forwarding::new(trusted, local, Field::XForwardedFor).client(&peer, &parsed, head.as_bytes())
+        };
+        assert_eq!(client(&[], true), address(CLIENT));
+        assert_eq!(client(&["127.0.0.0/8"], false), address("127.0.0.1"));
     }
 
     #[test]

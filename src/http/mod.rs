@@ -27,6 +27,7 @@ pub mod reply;
 pub mod responder;
 pub mod scan;
 pub mod service;
+pub mod sharing;
 pub mod span;
 pub mod status;
 mod stream;

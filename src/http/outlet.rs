@@ -67,6 +67,8 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
             started: current.started,
             quota: mark.quota,
             secure: self.peer.way == Way::Secure,
+            origin: mark.origin,
+            sharing: self.env.origins.sharing(mark.origin),
         };
         let mut responder = Responder::new(output, terms);
         responder.fault(&AUDIT_UNAVAILABLE, &[("Retry-After", b"1")]);
@@ -80,7 +82,8 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
             return end;
         }
         // The one place that asks the allocator because no lease is left: a kilobyte, for as long as it takes to send.
-        let refusal = self.env.refusal(&OVERLOADED, self.channel.turn().wall(), self.ws.current.quota);
+        let (wall, way) = (self.channel.turn().wall(), self.peer.way);
+        let refusal = self.env.refusal_of(&self.ws.current, &OVERLOADED, wall, way);
         match self.channel.send_all(&refusal, self.env.bounds.write_millis).await {
             Ok(()) => End::Linger,
             Err(_) => End::Lost,

@@ -7,6 +7,7 @@
 
 use super::date::{DATE_BYTES, Date};
 use super::grammar::{is_token, is_value_byte};
+use super::sharing::Sharing;
 use super::status::Status;
 use crate::cursor::Cursor;
 use crate::limits::REPLY_HEAD_MAX_BYTES;
@@ -94,6 +95,8 @@ pub struct ReplyHead<'a> {
     pub quota: Option<Quota>,
     /// Whether it leaves through TLS.
     pub secure: bool,
+    /// With whose pages it is shared.
+    pub sharing: Sharing<'a>,
 }
 
 /// A reply head that was written.
@@ -159,6 +162,7 @@ impl ReplyHead<'_> {
         if self.secure {
             cursor.put(STRICT_TRANSPORT)?;
         }
+        self.sharing.put(&mut cursor)?;
         cursor.put(b"\r\n\r\n")?;
         (cursor.position() <= REPLY_HEAD_MAX_BYTES).then_some(Written {
             len: cursor.position(),
@@ -246,6 +250,7 @@ mod tests {
     use super::*;
     use crate::clock::WallTime;
     use crate::http::date::imf_fixdate;
+    use crate::limits::{ORIGIN_MAX_BYTES, REDIRECT_LOCATION_MAX_BYTES};
 
     fn write_fields(
         fields: &[(&str, &[u8])],
@@ -262,6 +267,7 @@ mod tests {
             fields,
             quota: None,
             secure: false,
+            sharing: Sharing::Closed,
         };
         change(&mut head);
         let mut target = [0u8; REPLY_HEAD_MAX_BYTES + 64];
@@ -300,6 +306,27 @@ mod tests {
             assert_eq!(text.matches(&format!("\r\n{field}\r\n")).count(), 1, "{field}\n{text}");
         }
         assert!(!text.contains("\r\nConnection:") && !text.contains("\r\nServer:"));
+    }
+
+    #[test]
+    fn what_depends_on_the_way_and_the_origin_is_said_only_then() {
+        let (plain, _) = write(|_| {}).unwrap();
+        for field in ["Strict-Transport-Security", "Vary", "Access-Control"] {
+            assert!(!plain.contains(field), "{field}");
+        }
+        let (text, _) = write(|head| {
+            head.secure = true;
+            head.sharing = Sharing::With("https://a.example");
+        })
+        .unwrap();
+        for field in [
+            "Strict-Transport-Security: max-age=31536000; includeSubDomains",
+            "Vary: Origin",
+            "Access-Control-Allow-Origin: https://a.example",
+        ] {
+            assert_eq!(text.matches(&format!("\r\n{field}\r\n")).count(), 1, "{field}\n{text}");
+        }
+        assert_eq!(text.matches("Access-Control-Expose-Headers: ").count(), 1);
     }
 
     #[test]
@@ -376,14 +403,33 @@ mod tests {
             remaining: most,
             reset_seconds: most,
         };
+        const LONGEST: &[u8] = &[b'o'; ORIGIN_MAX_BYTES];
+        let longest = str::from_utf8(LONGEST).unwrap();
         let (_, written) = write(|head| {
             head.quota = Some(quota);
             head.persistence = Persistence::KeepAlive;
             head.body = BodyLength::Known(u64::MAX);
             head.content_type = Some("application/problem+json");
+            head.secure = true;
+            head.sharing = Sharing::With(longest).asked();
         })
         .unwrap();
-        assert!(written.len + 1_000 <= REPLY_HEAD_MAX_BYTES, "{}", written.len);
+        assert!(written.len + 500 <= REPLY_HEAD_MAX_BYTES, "{}", written.len);
+    }
+
+    #[test]
+    fn the_longest_redirect_finds_room_whoever_asks_for_it() {
+        const LONGEST: &[u8] = &[b'o'; ORIGIN_MAX_BYTES];
+        let origin = str::from_utf8(LONGEST).unwrap();
+        let location = [b'l'; REDIRECT_LOCATION_MAX_BYTES];
+        let written = write_fields(&[("Location", &location)], |head| {
+            head.status = Status::PermanentRedirect;
+            head.content_type = None;
+            head.body = BodyLength::Known(0);
+            head.persistence = Persistence::Close;
+            head.sharing = Sharing::With(origin);
+        });
+        assert!(written.is_some());
     }
 
     #[test]

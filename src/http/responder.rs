@@ -9,6 +9,7 @@ use crate::http::date::Date;
 use crate::http::problem::{PROBLEM_TYPE, Problem};
 use crate::http::refusal::Refusal;
 use crate::http::reply::{self, BodyLength, Persistence, ReplyHead};
+use crate::http::sharing::{OriginIndex, Sharing};
 use crate::http::status::Status;
 use crate::limits::REPLY_HEAD_MAX_BYTES;
 use crate::model::RequestId;
@@ -73,6 +74,8 @@ pub struct Mark {
     pub head_only: bool,
     /// What it tells of a limit.
     pub quota: Option<Quota>,
+    /// The listed origin that asked.
+    pub origin: Option<OriginIndex>,
 }
 
 /// What the connection knows of a reply before it is written.
@@ -92,6 +95,10 @@ pub struct Terms<'a> {
     pub quota: Option<Quota>,
     /// Whether it leaves through TLS.
     pub secure: bool,
+    /// The listed origin that asks.
+    pub origin: Option<OriginIndex>,
+    /// With whose pages it is shared.
+    pub sharing: Sharing<'a>,
 }
 
 /// Writes one reply.
@@ -132,6 +139,13 @@ impl<'a> Responder<'a> {
     /// with the next [`begin`](Self::begin), or with the [`fault`](Self::fault) that says it is used up.
     pub fn limit(&mut self, quota: Quota) {
         self.terms.quota = Some(quota);
+    }
+
+    /// Lets the reply say that it answers `OPTIONS`; returns the origin with whose pages it is shared. Takes effect with the
+    /// next [`begin`](Self::begin).
+    pub fn asked(&mut self) -> Option<&'a str> {
+        self.terms.sharing = self.terms.sharing.asked();
+        self.terms.sharing.origin()
     }
 
     /// What the reply tells of a limit.
@@ -207,6 +221,7 @@ impl<'a> Responder<'a> {
             fields,
             quota: self.terms.quota,
             secure: self.terms.secure,
+            sharing: self.terms.sharing,
         };
         let written = head.write(self.output.room_mut()).ok_or(Exhausted)?;
         self.output.advance(written.len);
@@ -272,8 +287,8 @@ impl<'a> Responder<'a> {
                 }
             }
         }
-        let Terms { id, head_only, persistence, quota, .. } = self.terms;
-        let mark = Mark { start: self.start, audited: self.audited, id: *id, head_only, quota };
+        let Terms { id, head_only, persistence, quota, origin, .. } = self.terms;
+        let mark = Mark { start: self.start, audited: self.audited, id: *id, head_only, quota, origin };
         (mark, persistence == Persistence::Close)
     }
 

@@ -41,6 +41,8 @@ statuses! {
     Created = 201 "Created";
     /// Done, and there is nothing to say.
     NoContent = 204 "No Content";
+    /// It is there for good, and so the same request is to be made again, with its method.
+    PermanentRedirect = 308 "Permanent Redirect";
     /// The request cannot be understood.
     BadRequest = 400 "Bad Request";
     /// No credential, or not a valid one.

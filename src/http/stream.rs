@@ -419,7 +419,7 @@ impl<T: Transport, S: Service> Exchange for Stream<'_, '_, T, S> {
     }
 
     fn begin(&mut self, opening: &Opening<'_>) -> Result<(), Cut> {
-        let Busy { channel, ws, peer, .. } = &mut *self.busy;
+        let Busy { channel, ws, peer, env, .. } = &mut *self.busy;
         let Workspace { output, current, .. } = &mut **ws;
         if self.progress != Progress::None || opening.prefix.len() > STREAM_PREFIX_MAX_BYTES {
             return Err(Cut::Lost);
@@ -436,7 +436,7 @@ impl<T: Transport, S: Service> Exchange for Stream<'_, '_, T, S> {
             }
             None => None,
         };
-        let terms = terms(current, peer, current.last);
+        let terms = terms(current, peer, &env.origins, current.last);
         let head = ReplyHead {
             status: Status::Ok,
             date: terms.date,
@@ -451,6 +451,7 @@ impl<T: Transport, S: Service> Exchange for Stream<'_, '_, T, S> {
             fields: opening.fields,
             quota: terms.quota,
             secure: terms.secure,
+            sharing: terms.sharing,
         };
         let window = if self.pushed { PUSH_WINDOW_BYTES } else { 0 };
         output.reserve(REPLY_PROBLEM_MAX_BYTES + window).map_err(|_| Cut::Fault(OVERLOADED))?;
@@ -525,7 +526,7 @@ impl<T: Transport, S: Service> Exchange for Stream<'_, '_, T, S> {
     }
 
     fn refuse(&mut self, write: impl FnOnce(&Arrival<'_>, &mut Responder<'_>)) {
-        let Busy { channel, ws, peer, .. } = &mut *self.busy;
+        let Busy { channel, ws, peer, env, .. } = &mut *self.busy;
         let Workspace { input, output, current, marks, .. } = &mut **ws;
         // A reply that was begun and of which nothing has left can still be taken back.
         let unsent = matches!(self.progress, Progress::Begun(_)) && !output.filled().is_empty();
@@ -537,7 +538,8 @@ impl<T: Transport, S: Service> Exchange for Stream<'_, '_, T, S> {
         let bytes = input.filled().get(..self.head).unwrap_or_default();
         let arrival = arrival(&self.request, bytes, peer, current);
         // A refusal whose body was not read ends the connection.
-        let mut responder = Responder::new(output, terms(current, peer, current.last || !self.whole));
+        let mut responder =
+            Responder::new(output, terms(current, peer, &env.origins, current.last || !self.whole));
         write(&arrival, &mut responder);
         let (mark, closed) = responder.finish();
         marks.push(mark);

@@ -8,7 +8,7 @@ use core::fmt;
 use core::future::Future;
 use core::mem;
 use core::pin::Pin;
-use core::sync::atomic::{AtomicU8, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use core::task::{Context, Poll, Waker};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
@@ -53,6 +53,8 @@ pub struct Keeper {
     arrived: Condvar,
     publication: Arc<Publication<State>>,
     store: AtomicU8,
+    /// How often the keeper has done all that waited.
+    rounds: AtomicU64,
 }
 
 #[derive(Default)]
@@ -97,7 +99,8 @@ impl Keeper {
     #[must_use]
     pub fn new(publication: Arc<Publication<State>>) -> Arc<Self> {
         let store = AtomicU8::new(StoreHealth::Good as u8);
-        Arc::new(Self { queue: Mutex::default(), arrived: Condvar::new(), publication, store })
+        let rounds = AtomicU64::new(0);
+        Arc::new(Self { queue: Mutex::default(), arrived: Condvar::new(), publication, store, rounds })
     }
 
     /// Leaves a change for the keeper's thread. The store remembers that `request` caused it.
@@ -174,6 +177,13 @@ impl Keeper {
             done();
         }
         self.store.store(ledger.health() as u8, Ordering::Relaxed);
+        self.rounds.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often the keeper has done all that waited: who watches it sees whether it moves.
+    #[must_use]
+    pub fn rounds(&self) -> u64 {
+        self.rounds.load(Ordering::Relaxed)
     }
 
     /// What waits; waits for it without a limit, since the filters know no timed wait.

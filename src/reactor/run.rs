@@ -22,7 +22,7 @@ use crate::limits::{
 };
 use crate::reactor::executor::{Executor, Resting, TaskId};
 use crate::reactor::mailbox::Mailbox;
-use crate::reactor::socket::{Listener, Stream};
+use crate::reactor::socket::{Leaving, Listener, Stream};
 use crate::reactor::turn::{Commit, CommitFailed, Ticket, Turn};
 
 /// The token of the event descriptor that other threads raise.
@@ -78,6 +78,7 @@ pub enum Phase {
 
 struct Listening {
     socket: Listener,
+    leaving: Leaving,
     ready: bool,
 }
 
@@ -120,14 +121,14 @@ impl<D: Driver, F: Future<Output = Option<D::Rest>>, M: FnMut(D::Rest) -> F> Rea
         poll: Poll,
         turn: Rc<Turn>,
         mailbox: Arc<Mailbox>,
-        listeners: Vec<Listener>,
+        listeners: Vec<(Listener, Leaving)>,
         driver: D,
         start: M,
     ) -> io::Result<Self> {
         let mut own = Vec::with_capacity(listeners.len());
-        for (index, mut socket) in listeners.into_iter().enumerate() {
+        for (index, (mut socket, leaving)) in listeners.into_iter().enumerate() {
             poll.registry().register(&mut socket, Token(LISTENER_TOKENS_FROM + index), Interest::READABLE)?;
-            own.push(Listening { socket, ready: true });
+            own.push(Listening { socket, leaving, ready: true });
         }
         let executor = Executor::new(Rc::clone(&turn), mailbox, start);
         Ok(Self { poll, executor, turn, listeners: own, driver, draining: false, pending: Attempt::More })
@@ -255,12 +256,14 @@ impl<D: Driver, F: Future<Output = Option<D::Rest>>, M: FnMut(D::Rest) -> F> Rea
         }
     }
 
-    /// Takes what the kernel has queued, refuses more, and tells every task. The listeners stay open: their numbers
+    /// Takes what the kernel has queued, refuses more, and tells every task. What is queued at a listener that another
+    /// process has too is left to that one. The listeners stay open: their numbers
     /// belong to their band, and the filters let no one close them.
     fn start_drain(&mut self) {
         for index in 0..self.listeners.len() {
-            if let Some(listener) = self.listeners.get_mut(index) {
-                listener.ready = true;
+            match self.listeners.get_mut(index) {
+                Some(listener) if listener.leaving == Leaving::Refuse => listener.ready = true,
+                _ => continue,
             }
             let mut left = LISTEN_BACKLOG_COUNT;
             while left > 0 && self.accept_one(index) == Attempt::More {

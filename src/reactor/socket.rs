@@ -1,15 +1,18 @@
 //! Sockets as transports, and listeners made so that every worker has its own.
 //!
-//! Owns [`SocketTransport`], [`Listener`], [`Stream`] and [`bind`]. Invariants: one receive is one `recvfrom`, one send is one `sendto`; a socket
+//! Owns [`SocketTransport`], [`Listener`], [`Leaving`], [`Stream`] and [`bind`]. Invariants: one receive is one `recvfrom`, one send is one `sendto`; a socket
 //! is registered once, both directions, edge-triggered, and leaves the poll by being closed.
 
 use core::time::Duration;
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener};
+use std::os::fd::AsRawFd as _;
 
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
+use nix::sys::socket::sockopt::PeerCredentials;
+use nix::sys::socket::{MsgFlags, getsockopt, recv, send};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::limits::{LISTEN_BACKLOG_COUNT, SEND_BUFFER_BYTES, UNACKNOWLEDGED_MAX_MILLIS};
@@ -22,6 +25,15 @@ pub enum Listener {
     Tcp(mio::net::TcpListener),
     /// With a name in the file system.
     Unix(mio::net::UnixListener),
+}
+
+/// What becomes of a listener when its loop leaves it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leaving {
+    /// What the kernel has queued is still served, and whoever comes later is refused.
+    Refuse,
+    /// It belongs to another process too, which serves what is queued from here on.
+    HandOver,
 }
 
 impl Listener {
@@ -110,13 +122,21 @@ impl SocketTransport {
     pub fn new(stream: Stream) -> Self {
         Self(stream)
     }
+
+    /// User and group of the process that connected a Unix socket; nothing of another one.
+    #[must_use]
+    pub fn credentials(&self) -> Option<(u32, u32)> {
+        let Stream::Unix(stream) = &self.0 else { return None };
+        let found = getsockopt(stream, PeerCredentials).ok()?;
+        Some((found.uid(), found.gid()))
+    }
 }
 
 impl Transport for SocketTransport {
     fn receive(&mut self, target: &mut [u8]) -> io::Result<Received> {
         let count = match &mut self.0 {
             Stream::Tcp(stream) => stream.read(target),
-            Stream::Unix(stream) => stream.read(target),
+            Stream::Unix(stream) => Ok(recv(stream.as_raw_fd(), target, MsgFlags::empty())?),
         }?;
         // A stream that gave less than was asked for is exhausted: the next byte raises a new edge (epoll(7)).
         Ok(Received { count, drained: count < target.len() })
@@ -125,7 +145,8 @@ impl Transport for SocketTransport {
     fn send(&mut self, source: &[u8]) -> io::Result<usize> {
         match &mut self.0 {
             Stream::Tcp(stream) => stream.write(source),
-            Stream::Unix(stream) => stream.write(source),
+            // The standard library may choose another call, which the filters do not know.
+            Stream::Unix(stream) => Ok(send(stream.as_raw_fd(), source, MsgFlags::MSG_NOSIGNAL)?),
         }
     }
 
@@ -169,6 +190,16 @@ pub fn bind(address: SocketAddr, count: usize) -> io::Result<(SocketAddr, Vec<Tc
     Ok((bound, listeners))
 }
 
+/// Binds one listener that never blocks, and that shares its address with no other.
+///
+/// # Errors
+/// What the system says, for instance `AddrInUse`.
+pub fn bind_alone(address: SocketAddr) -> io::Result<Socket> {
+    let socket = prepare(address, false)?;
+    socket.listen(LISTEN_BACKLOG_COUNT)?;
+    Ok(socket)
+}
+
 fn prepare(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
@@ -179,14 +210,21 @@ fn prepare(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    // Accepted sockets inherit it, which saves a system call for each connection.
+    set_options(&SockRef::from(&socket))?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+/// Gives a listener of TCP the options that its connections inherit, which saves system calls for each of them.
+///
+/// # Errors
+/// What the system says.
+pub fn set_options(socket: &SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     // A peer that does not read is to be noticed here, where deadlines and budgets are, and not to fill the kernel.
     socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
     // And one that is gone does not keep what it did not take.
-    socket.set_tcp_user_timeout(Some(Duration::from_millis(UNACKNOWLEDGED_MAX_MILLIS)))?;
-    socket.bind(&address.into())?;
-    Ok(socket)
+    socket.set_tcp_user_timeout(Some(Duration::from_millis(UNACKNOWLEDGED_MAX_MILLIS)))
 }
 
 fn local_address(socket: &Socket) -> io::Result<SocketAddr> {

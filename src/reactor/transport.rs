@@ -113,12 +113,13 @@ impl<T: Transport> Channel<T> {
     }
 
     /// Decides for a connection with nothing in hand, which holds no buffer: whether a receive may bring something.
-    /// A drain and a passed deadline end it.
-    pub fn look(&mut self, deadline: Moment) -> Look {
+    /// A passed deadline ends it, and so does a drain, but not before `grace`.
+    pub fn look(&mut self, deadline: Moment, grace: Moment) -> Look {
         if self.turn.readable(self.task) {
             return Look::Run;
         }
-        if self.turn.draining() || self.turn.now() >= deadline {
+        let deadline = if self.turn.draining() { deadline.min(grace) } else { deadline };
+        if self.turn.now() >= deadline {
             self.transport.conclude();
             return Look::End;
         }

@@ -26,6 +26,38 @@ pub(super) fn clear_bounding() -> Result<Outcome, Failure> {
     Ok(Outcome::Done)
 }
 
+/// What a server needs that starts as root: to make its data directory and give it away, and to become another user; and
+/// what its supervisor needs to signal it then.
+const OF_A_START: [Capability; 7] = [
+    Capability::CAP_CHOWN,
+    Capability::CAP_DAC_OVERRIDE,
+    Capability::CAP_FOWNER,
+    Capability::CAP_KILL,
+    Capability::CAP_SETGID,
+    Capability::CAP_SETUID,
+    Capability::CAP_SETPCAP,
+];
+
+/// Gives up every capability but those of a start, for this process and for what it executes.
+pub(super) fn restrict() -> Result<(), Failure> {
+    let refused = |error| Failure::refused(SETS, error);
+    if unless_held(BOUNDING, Capability::CAP_SETPCAP)?.is_none() {
+        for capability in caps::read(None, CapSet::Bounding).map_err(refused)? {
+            if !OF_A_START.contains(&capability) {
+                caps::drop(None, CapSet::Bounding, capability).map_err(refused)?;
+            }
+        }
+    }
+    clear_ambient()?;
+    caps::clear(None, CapSet::Inheritable).map_err(refused)?;
+    let mut kept = caps::read(None, CapSet::Permitted).map_err(refused)?;
+    kept.retain(|capability| OF_A_START.contains(capability));
+    for set in [CapSet::Effective, CapSet::Permitted] {
+        caps::set(None, set, &kept).map_err(refused)?;
+    }
+    Ok(())
+}
+
 /// Empties the ambient set: what an executed file without capabilities of its own would keep.
 pub(super) fn clear_ambient() -> Result<Outcome, Failure> {
     caps::clear(None, CapSet::Ambient).map_err(|error| Failure::refused(AMBIENT, error))?;

@@ -5,12 +5,17 @@
 //! are held by duplicates of a pipe without a writer, from which nothing can be read and to which nothing can
 //! be written.
 
+use core::mem::MaybeUninit;
 use std::fs;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixDatagram;
 
 use nix::errno::Errno;
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use rustix::cmsg_space;
 use rustix::io::{DupFlags, dup3, fcntl_dupfd_cloexec};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
 use crate::limits::{DESCRIPTORS_CEILING_COUNT, FD_CONNECTION_FIRST_NUMBER};
 
@@ -98,6 +103,29 @@ pub fn replace(of: BorrowedFd<'_>, fd: &mut OwnedFd) -> io::Result<()> {
 /// If the system has no pipe to spare.
 pub(super) fn silence(fd: &mut OwnedFd) -> io::Result<()> {
     Ok(dup3(silent_pipe()?, fd, DupFlags::CLOEXEC)?)
+}
+
+/// A duplicate of what this process inherited as `number`, closed on `exec`.
+///
+/// To name an inherited descriptor by its number alone is a promise to the compiler that only `unsafe` can make. Sent to
+/// ourselves over a socket it comes back as one that we own.
+///
+/// # Errors
+/// If `number` is not open.
+pub fn adopt(number: i32) -> io::Result<OwnedFd> {
+    let (here, there) = UnixDatagram::pair()?;
+    let payload = [IoSlice::new(&[0])];
+    let rights = [ControlMessage::ScmRights(&[number])];
+    sendmsg::<()>(here.as_raw_fd(), &payload, &rights, MsgFlags::empty(), None)?;
+    let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    recvmsg(&there, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let received = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    received.ok_or_else(|| io::Error::other("the system gave no duplicate"))
 }
 
 /// Closes every descriptor from 3 on that this process inherited, except those in `keep`. To be called first

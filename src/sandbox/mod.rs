@@ -151,6 +151,16 @@ pub fn shield() -> Result<(), Failure> {
     dumpable::clear().map(drop)
 }
 
+/// Gives up what a process does not need that only starts and ends servers: new privileges, and every capability that no
+/// server needs for its own lock-down.
+///
+/// # Errors
+/// The step that did not take.
+pub fn restrict_supervisor() -> Result<(), Failure> {
+    capabilities::restrict()?;
+    privileges::forbid_new().map(drop)
+}
+
 /// Gives up every privilege, in the only order that works, and has the kernel confirm it.
 ///
 /// To be called once, on the main thread, before any other thread exists: most of these calls act on the

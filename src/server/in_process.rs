@@ -24,6 +24,7 @@ use crate::reactor::Turn;
 use crate::reactor::turn::CommitFailed;
 use crate::secret::Secret;
 use crate::server::door::Limits;
+use crate::server::front::Front;
 use crate::server::service::App;
 use crate::server::shared::Shared;
 
@@ -60,6 +61,7 @@ pub fn open(parts: Parts) -> (impl Service, impl Fn(WallTime) -> Result<(), Comm
         turn,
         view: View::new(Arc::clone(&publication)),
         authenticator: Arc::new(authenticator),
+        front: Front::default(),
         limits: Arc::new(Limits { rate: None, addresses: None }),
         body_key: Some(Arc::new(MacKey::new(Algorithm::Sha256, &[7; 32]))),
         room: RefCell::new(Box::new(Room::new())),

@@ -17,13 +17,18 @@ mod certificates;
 mod door;
 mod error;
 mod following;
+mod front;
 pub mod in_process;
+mod listeners;
+mod manager;
+mod notify;
 mod refusals;
 mod service;
 mod shared;
 mod signals;
 mod startup;
 mod streaming;
+mod supervisor;
 mod vault;
 mod wire;
 mod worker;
@@ -32,6 +37,8 @@ use core::time::Duration;
 use std::sync::Arc;
 
 pub use error::ServerError;
+pub use manager::Manager;
+pub use supervisor::supervise;
 pub use vault::read_audit;
 
 use crate::clock::{Moment, WallTime};
@@ -50,8 +57,8 @@ use crate::server::worker::Common;
 ///
 /// # Errors
 /// What stopped the start.
-pub fn run(config: &Config) -> Result<(), ServerError> {
-    let mut prepared = startup::prepare(config)?;
+pub fn run(config: &Config, manager: &Manager) -> Result<(), ServerError> {
+    let mut prepared = startup::prepare(config, manager)?;
     let report = sandbox::lock_down(&prepared.plan)?;
     for (step, outcome) in report.steps() {
         console::log(Level::Info, format_args!("sandbox: {step}: {outcome}"));
@@ -77,6 +84,7 @@ pub fn run(config: &Config) -> Result<(), ServerError> {
     startup::announce(config, &prepared, admin.as_ref());
     drop(admin);
     shared.open_gate();
+    prepared.main.tell_ready();
     let keeper = Arc::clone(&prepared.common.keeper);
     let ended = prepared.main.run(&shared, &keeper, Duration::from_millis(config.drain_timeout_ms));
     if let Err(error) = ended {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use crate::api::change::{Change, ChangeError, Outcome as ChangeOutcome, Target};
+use crate::api::payload::Digits;
 use crate::api::route::{self, Found, Route, Serving};
 use crate::api::{Answer, Call, FORBIDDEN, Rejection, Subject, Tools, Verdict};
 use crate::audit::line::{Event, Outcome, Request as AuditedRequest};
@@ -24,17 +25,22 @@ use crate::http::service::{Arrival, Exchange, Request, Service, Taking};
 use crate::http::status::Status;
 use crate::http::target::Method;
 use crate::keeper::{Committed, Keeper, State, diary};
-use crate::limits::{CHANGES_PER_REQUEST_MAX_COUNT, COMMIT_SETTLE_MILLIS, RATE_UNIT_BYTES};
+use crate::limits::{
+    CHANGES_PER_REQUEST_MAX_COUNT, COMMIT_SETTLE_MILLIS, PREFLIGHT_CACHE_SECONDS, RATE_UNIT_BYTES,
+};
 use crate::model::{ApiKeyId, Principal};
 use crate::publication::{Epoch, View};
 use crate::reactor::Turn;
 use crate::server::door::Limits;
+use crate::server::front::Front;
 use crate::server::refusals::Refusals;
 use crate::server::shared::Shared;
 use crate::store::Head;
 
 /// What a body of `PATCH` may be.
 const PATCH_TYPES: &[u8] = b"application/json, application/merge-patch+json";
+/// The fields that pages of a listed origin may send: those that are read.
+const PAGE_FIELDS: &[u8] = b"Accept, Authorization, Content-Type, Last-Event-ID, X-API-Key, X-Request-Id";
 const NOT_FOUND: Fault<'static> = Fault::new(
     Status::NotFound,
     "not_found",
@@ -74,6 +80,8 @@ pub(super) struct App {
     pub(super) refusals: Rc<Refusals>,
     pub(super) subjects: RefCell<Vec<Subject>>,
     pub(super) limits: Arc<Limits>,
+    /// Where requests may come.
+    pub(super) front: Front,
     /// Makes of a body what stands for it in audit lines.
     pub(super) body_key: Option<Arc<MacKey>>,
     pub(super) sink: Rc<Outlets>,
@@ -109,6 +117,9 @@ impl Service for App {
     }
 
     fn admit(&self, arrival: &Arrival<'_>, responder: &mut Responder<'_>) -> Option<(Admission, Taking)> {
+        if !self.receive(arrival, responder) {
+            return None;
+        }
         let path = arrival.head.path(arrival.bytes);
         if arrival.head.method == Method::Options {
             if !route::allowed(path).is_empty() {
@@ -172,13 +183,7 @@ impl Service for App {
     async fn serve(&self, admission: Admission, request: Request<'_>, responder: &mut Responder<'_>) {
         let Request { arrival, body } = request;
         let Admission::Route(route, principal) = admission else {
-            let allow = route::allowed(arrival.head.path(arrival.bytes));
-            let fields: [(&str, &[u8]); 2] = [("Allow", allow.as_bytes()), ("Accept-Patch", PATCH_TYPES)];
-            // RFC 5789, section 3.1: only what takes PATCH says how.
-            let count = if allow.contains(Method::Patch.name()) { 2 } else { 1 };
-            if responder.begin(Status::NoContent, None, 0, fields.get(..count).unwrap_or_default()).is_err() {
-                responder.overloaded();
-            }
+            tell_methods(&arrival, responder);
             return;
         };
         let mut subject = self.subjects.borrow_mut().pop().unwrap_or_default();
@@ -227,17 +232,23 @@ impl Service for App {
 }
 
 impl App {
-    /// Refuses what nobody is asked about who he is, as long as it does not come too often.
-    fn turn_away(
+    /// Refuses what nobody is asked about who he is, as long as it does not come too often. Returns the code of the reply.
+    pub(super) fn turn_away(
         &self,
         arrival: &Arrival<'_>,
         fault: &Fault<'static>,
         fields: &[(&str, &[u8])],
         responder: &mut Responder<'_>,
-    ) {
+    ) -> &'static str {
         match self.limit_address(arrival, responder) {
-            Ok(()) => responder.fault(fault, fields),
-            Err(turned) => turned.write(responder),
+            Ok(()) => {
+                responder.fault(fault, fields);
+                fault.code
+            }
+            Err(turned) => {
+                turned.write(responder);
+                turned.code
+            }
         }
     }
 
@@ -476,6 +487,28 @@ impl App {
             store,
             request: Some(about),
         });
+    }
+}
+
+/// Answers `OPTIONS`: which methods the path takes, and, to a browser that asks for a page of a listed origin, what that
+/// page may send.
+fn tell_methods(arrival: &Arrival<'_>, responder: &mut Responder<'_>) {
+    let allow = route::allowed(arrival.head.path(arrival.bytes));
+    let max_age = Digits::of(PREFLIGHT_CACHE_SECONDS);
+    let fields: [(&str, &[u8]); 5] = [
+        ("Access-Control-Allow-Methods", allow.as_bytes()),
+        ("Access-Control-Allow-Headers", PAGE_FIELDS),
+        ("Access-Control-Max-Age", max_age.as_bytes()),
+        ("Allow", allow.as_bytes()),
+        ("Accept-Patch", PATCH_TYPES),
+    ];
+    let mut wanted = arrival.head.values_from_last(arrival.bytes, "Access-Control-Request-Method");
+    let first = if responder.asked().is_some() && wanted.next().is_some() { 0 } else { 3 };
+    // RFC 5789, section 3.1: only what takes PATCH says how.
+    let end = if allow.contains(Method::Patch.name()) { 5 } else { 4 };
+    let fields = fields.get(first..end).unwrap_or_default();
+    if responder.begin(Status::NoContent, None, 0, fields).is_err() {
+        responder.overloaded();
     }
 }
 

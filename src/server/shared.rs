@@ -3,13 +3,14 @@
 //! Owns the phase, the health flags and the gate. Invariants: the phase only moves forward; a worker serves nothing
 //! before the gate is opened, and the gate is opened only after every thread was seen to be locked in.
 
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 
 use crate::clock::Moment;
 use crate::model::{Health, StoreHealth};
 use crate::reactor::mailbox::Mailbox;
 use crate::reactor::run::Phase;
+use crate::server::notify::DONE;
 
 /// The state that all threads share.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub(super) struct Shared {
     /// Whether the file system of the audit files has little room left.
     audit_low: AtomicBool,
     mailboxes: OnceLock<Vec<Arc<Mailbox>>>,
+    /// For each worker, how many turns its loop has taken; [`DONE`] once it has left.
+    progress: Vec<AtomicU64>,
     /// Workers that have left their loop.
     ended: AtomicUsize,
     /// Ends the main thread's sleep.
@@ -53,6 +56,7 @@ impl Shared {
             entropy: good(),
             audit_low: AtomicBool::new(false),
             mailboxes: OnceLock::new(),
+            progress: (0..workers).map(|_| AtomicU64::new(0)).collect(),
             ended: AtomicUsize::new(0),
             main: OnceLock::new(),
             gate: Gate::default(),
@@ -90,11 +94,26 @@ impl Shared {
     }
 
     /// Notes that a worker has left its loop.
-    pub(super) fn worker_ended(&self) {
+    pub(super) fn worker_ended(&self, worker: usize) {
+        if let Some(turns) = self.progress.get(worker) {
+            turns.store(DONE, Ordering::Relaxed);
+        }
         self.ended.fetch_add(1, Ordering::AcqRel);
         if let Some(main) = self.main.get() {
             main.nudge();
         }
+    }
+
+    /// Notes that a worker's loop has gone round.
+    pub(super) fn note_turn(&self, worker: usize) {
+        if let Some(turns) = self.progress.get(worker) {
+            turns.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How far each worker has come.
+    pub(super) fn progress(&self) -> Vec<u64> {
+        self.progress.iter().map(|turns| turns.load(Ordering::Relaxed)).collect()
     }
 
     pub(super) fn all_ended(&self) -> bool {

@@ -19,12 +19,16 @@ use nix::sys::time::{TimeSpec, TimeValLike as _};
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
 use crate::audit::Office;
+use crate::clock::Moment;
 use crate::console::{self, Level};
 use crate::keeper::Keeper;
-use crate::limits::{FD_OWN_LAST_NUMBER, FD_SIGNAL_NUMBER, KEEPER_FLUSH_MILLIS, KEEPER_TICK_MILLIS};
+use crate::limits::{
+    FD_OWN_LAST_NUMBER, FD_SIGNAL_NUMBER, KEEPER_FLUSH_MILLIS, KEEPER_TICK_MILLIS, WATCHDOG_FLOOR_MILLIS,
+};
 use crate::reactor::mailbox::Mailbox;
 use crate::reactor::run::Phase;
 use crate::sandbox::descriptors;
+use crate::server::notify::{Notifier, Watchdog};
 use crate::server::shared::Shared;
 
 const SIGNAL: Token = Token(0);
@@ -41,6 +45,8 @@ pub(super) struct MainLoop {
     ticks: TimerFd,
     mailbox: Arc<Mailbox>,
     office: Arc<Office>,
+    notifier: Notifier,
+    watchdog: Option<Watchdog>,
 }
 
 /// How the main thread's wait goes on.
@@ -82,7 +88,38 @@ impl MainLoop {
         for (fd, token) in [(signals.as_fd(), SIGNAL), (timer.as_fd(), TIMER), (ticks.as_fd(), TICK)] {
             registry.register(&mut SourceFd(&fd.as_raw_fd()), token, Interest::READABLE)?;
         }
-        Ok(Self { poll, signals, timer, ticks, mailbox, office })
+        let notifier = Notifier::default();
+        Ok(Self { poll, signals, timer, ticks, mailbox, office, notifier, watchdog: None })
+    }
+
+    /// Reports to a service manager that bears a silence of `patience`, if it minds.
+    pub(super) fn report_to(&mut self, notifier: Notifier, patience: Option<Duration>) {
+        self.notifier = notifier;
+        self.watchdog = patience.map(|patience| Watchdog::new(patience, Moment::now()));
+        if patience.is_some_and(|patience| patience < Duration::from_millis(WATCHDOG_FLOOR_MILLIS)) {
+            console::log(
+                Level::Warn,
+                format_args!(
+                    "WatchdogSec is shorter than the {WATCHDOG_FLOOR_MILLIS} ms that signs of life need"
+                ),
+            );
+        }
+    }
+
+    /// Reports that the server answers.
+    pub(super) fn tell_ready(&self) {
+        self.notifier.ready("serving");
+    }
+
+    /// Gives a sign of life if one is due, and has idle workers move before the next one.
+    fn feed_watchdog(&mut self, shared: &Shared, keeper: &Keeper) {
+        let Some(watchdog) = &mut self.watchdog else { return };
+        let mut progress = shared.progress();
+        progress.push(keeper.rounds());
+        if watchdog.is_due(Moment::now(), progress) {
+            self.notifier.tell("WATCHDOG=1");
+        }
+        shared.nudge_workers();
     }
 
     /// Serves signals and ticks until the workers have drained and the keeper has written down what was left, or until
@@ -157,6 +194,7 @@ impl MainLoop {
                 SIGNAL if self.take_signals(shared, drain) => course = Course::Leave,
                 TIMER if take_expirations(&self.timer) && course == Course::On => course = Course::Over,
                 TICK if take_expirations(&self.ticks) => {
+                    self.feed_watchdog(shared, keeper);
                     keeper.tick();
                     self.office.tick();
                 }
@@ -175,6 +213,7 @@ impl MainLoop {
                     // Acted on before it is told: a log that nobody reads must not hold it up.
                     self.start_timer(drain);
                     shared.enter(Phase::Draining);
+                    self.notifier.stopping();
                     console::log(
                         Level::Info,
                         format_args!("draining: no new connections, finishing requests in flight"),
@@ -185,7 +224,9 @@ impl MainLoop {
                     return true;
                 }
                 Some(Signal::SIGHUP) => {
+                    self.notifier.reloading();
                     self.office.reload();
+                    self.notifier.ready("serving");
                 }
                 _ => {}
             }

@@ -4,12 +4,13 @@
 //! found here, with what to do in its text; the admin key is shown once, on the start that made it; when this is
 //! done every number below the connections' is taken, so that an accepted socket's number says what it is.
 
+use core::time::Duration;
 use std::io;
-use std::net::TcpListener;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::Arc;
 
 use mio::{Poll, Waker};
+use nix::sys::signal::SigSet;
 use zeroize::Zeroizing;
 
 use crate::audit::{Office, Outlets};
@@ -21,19 +22,18 @@ use crate::crypto::random::{Generator, Kernel};
 use crate::crypto::selftest;
 use crate::http::env::Bounds;
 use crate::http::forwarded::Forwarding;
-use crate::http::peer::Way;
+use crate::http::sharing::Origins;
 use crate::keeper::{Checkpoints, Keeper, Opening, Parts};
 use crate::limiter::Addresses;
 use crate::limits::{
     DESCRIPTORS_SPARE_COUNT, FD_CONNECTION_FIRST_NUMBER, FD_DATA_DIRECTORY_NUMBER, FD_EPOLL_FIRST_NUMBER,
-    FD_EVENT_FIRST_NUMBER, FD_JOURNAL_NEXT_NUMBER, FD_JOURNAL_NUMBER, FD_LISTENER_FIRST_NUMBER,
-    FD_LISTENER_LAST_NUMBER, FD_OWN_FIRST_NUMBER, FD_OWN_LAST_NUMBER,
+    FD_EVENT_FIRST_NUMBER, FD_JOURNAL_NEXT_NUMBER, FD_JOURNAL_NUMBER, FD_OWN_FIRST_NUMBER,
+    FD_OWN_LAST_NUMBER,
 };
 use crate::publication::Publication;
 use crate::reactor::Budget;
 use crate::reactor::mailbox::Mailbox;
 use crate::reactor::run::WAKE_TOKEN;
-use crate::reactor::socket::{self, Listener};
 use crate::sandbox::descriptors::{self, Fillers};
 use crate::sandbox::{self, Plan, rlimits};
 use crate::server::archivist::Archivist;
@@ -42,6 +42,10 @@ use crate::server::census::Census;
 use crate::server::certificates::{self, Certificates};
 use crate::server::door::Limits;
 use crate::server::error::ServerError;
+use crate::server::front::Site;
+use crate::server::listeners::{self, Entrance, Inherited};
+use crate::server::manager::Manager;
+use crate::server::notify::{Notifier, WAITING};
 use crate::server::shared::Shared;
 use crate::server::signals::MainLoop;
 use crate::server::vault::{self, Vault};
@@ -69,12 +73,9 @@ pub(super) struct Prepared {
 }
 
 /// Tests, opens and places everything.
-pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
+pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, ServerError> {
     check_binary()?;
-    sandbox::shield()?;
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-    close_inherited()?;
-    let descriptors_count = rlimits::raise_descriptors()?;
+    let Environs { inherited, notifier, descriptors_count } = settle(manager)?;
     // The journal's numbers are kept for it; everything that is opened before it is placed lies above all bands.
     let kept = fill(FD_DATA_DIRECTORY_NUMBER + 1)?;
     let mut plan = Plan::new()?;
@@ -87,7 +88,7 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
     // Before anything is made: a certificate that cannot be read is the operator's mistake.
     let certificates = certificates::open(config)?;
     let above = fill(FD_CONNECTION_FIRST_NUMBER)?;
-    let data_dir = DataDir::open(&config.data_dir, owner)?;
+    let data_dir = open_data_dir(config, owner, &notifier)?;
     let vault = vault::open(config, &data_dir, &mut random)?;
     drop((above, kept));
     let Vault { journal, sealer, opening, authenticator, backup_key, audit_root, unfinished, admin } = vault;
@@ -99,7 +100,7 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
     let OpenedAudit { workers: audit, diary, mut archivist, start, recent, tips, body_key } = audit;
     let lock = place_lock(data_dir)?;
 
-    let (endpoints, listeners) = bind_all(config)?;
+    let listeners = listeners::open(config, inherited, owner)?;
     let publication = Publication::new(state);
     let parts = Parts {
         store: Box::new(journal),
@@ -128,11 +129,18 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
         bounds: bounds(config),
         limits: Arc::new(limits(config, &mut random)?),
         body_key,
-        forwarding: Arc::new(Forwarding::new(config.trusted_proxies.clone(), config.forwarded_field)),
+        origins: Arc::new(Origins::new(&config.cors_origins)),
+        site: Arc::new(Site::new(&config.allowed_hosts, https_port(&listeners.endpoints))),
+        forwarding: Arc::new(Forwarding::new(
+            config.trusted_proxies.clone(),
+            config.local_proxies,
+            config.forwarded_field,
+        )),
         tls: certificates.as_ref().map(Certificates::in_force),
     };
-    let opened = open_loops(audit, listeners, &common, &archivist.office, &mut random);
-    let (workers, main) = opened.map_err(|error| ServerError::io("opening the event loops", &error))?;
+    let opened = open_loops(audit, listeners.of_worker, &common, &archivist.office, &mut random);
+    let (workers, mut main) = opened.map_err(|error| ServerError::io("opening the event loops", &error))?;
+    main.report_to(notifier, manager.watchdog());
     archivist.certificates = certificates;
     let fillers = fill(FD_CONNECTION_FIRST_NUMBER)?;
     Ok(Prepared {
@@ -140,13 +148,44 @@ pub(super) fn prepare(config: &Config) -> Result<Prepared, ServerError> {
         common,
         workers,
         main,
-        endpoints,
+        endpoints: listeners.endpoints,
         keeper: Some(parts),
         archivist: Some(archivist),
         admin,
         _lock: lock,
         _fillers: fillers,
     })
+}
+
+/// What the process has around it, before it opens anything of its own.
+struct Environs {
+    inherited: Vec<Inherited>,
+    notifier: Notifier,
+    descriptors_count: u64,
+}
+
+/// Makes of what the parent has left what the server needs.
+fn settle(manager: &Manager) -> Result<Environs, ServerError> {
+    // A parent may have blocked signals of its own; a start ends on SIGTERM as any program does.
+    let unblocked = SigSet::all().thread_unblock();
+    unblocked.map_err(|errno| ServerError::io("unblocking signals", &errno.into()))?;
+    sandbox::shield()?;
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let inherited = manager.take_sockets()?;
+    close_inherited(&inherited)?;
+    let descriptors_count = rlimits::raise_descriptors()?;
+    let inherited = listeners::place_inherited(inherited)?;
+    Ok(Environs { inherited, notifier: Notifier::open(manager)?, descriptors_count })
+}
+
+/// Opens the data directory; waits for it as long as the settings allow, and says so.
+fn open_data_dir(config: &Config, owner: Option<Owner>, notifier: &Notifier) -> Result<DataDir, ServerError> {
+    let patience = Duration::from_secs(config.store_wait_seconds);
+    let opened = DataDir::open_patiently(&config.data_dir, owner, patience, || {
+        console::log(Level::Info, format_args!("waiting until another process has left the data directory"));
+        notifier.tell(WAITING);
+    });
+    Ok(opened?)
 }
 
 /// Says where the server is, and how to use it.
@@ -193,8 +232,9 @@ fn fill(number: i32) -> Result<Fillers, ServerError> {
     descriptors::fill_below(number).map_err(|error| ServerError::io("reserving descriptor numbers", &error))
 }
 
-fn close_inherited() -> Result<(), ServerError> {
-    let closed = descriptors::close_inherited(&[]);
+fn close_inherited(sockets: &[Inherited]) -> Result<(), ServerError> {
+    let keep: Vec<i32> = sockets.iter().map(|socket| socket.fd.as_raw_fd()).collect();
+    let closed = descriptors::close_inherited(&keep);
     closed.map(|_| ()).map_err(|error| ServerError::io("closing inherited descriptors", &error))
 }
 
@@ -214,64 +254,18 @@ fn place_journal(fd: OwnedFd, slot: Slot) -> io::Result<OwnedFd> {
     descriptors::place(fd, number, number)
 }
 
-/// For each worker, its listeners and how their bytes come.
-type Listeners = Vec<Vec<(Listener, Way)>>;
-
-/// Binds every address, once for each worker.
-fn bind_all(config: &Config) -> Result<(Vec<Endpoint>, Listeners), ServerError> {
-    let mut of_worker: Listeners = (0..config.workers).map(|_| Vec::new()).collect();
-    let mut endpoints = Vec::with_capacity(config.listen.len());
-    for endpoint in &config.listen {
-        let (Endpoint::Tcp(wanted, scheme), Some(way)) = (endpoint, way_of(endpoint)) else {
-            return Err(ServerError::config(format!("{endpoint}: this build cannot listen there yet")));
-        };
-        if way == Way::Plain && !wanted.ip().to_canonical().is_loopback() {
-            console::log(
-                Level::Warn,
-                format_args!(
-                    "{wanted}: credentials and plaintexts cross the network unencrypted (--insecure-http)"
-                ),
-            );
-        }
-        let bound = socket::bind(*wanted, config.workers).map_err(|error| {
-            let advice = match error.kind() {
-                io::ErrorKind::AddrInUse => {
-                    " (another program listens there: stop it or choose another --listen)"
-                }
-                io::ErrorKind::AddrNotAvailable => " (no interface of this host has this address)",
-                io::ErrorKind::PermissionDenied => {
-                    " (ports below 1024 need privileges: choose another --listen)"
-                }
-                _ => "",
-            };
-            ServerError::config(format!("cannot listen on {wanted}: {error}{advice}"))
-        })?;
-        endpoints.push(Endpoint::Tcp(bound.0, *scheme));
-        for (own, listener) in of_worker.iter_mut().zip(bound.1) {
-            let placed = place_listener(listener);
-            own.push((placed.map_err(|error| ServerError::io("placing a listener", &error))?, way));
-        }
-    }
-    Ok((endpoints, of_worker))
-}
-
-const fn way_of(endpoint: &Endpoint) -> Option<Way> {
-    match endpoint {
-        Endpoint::Tcp(_, Scheme::Http) => Some(Way::Plain),
-        Endpoint::Tcp(_, Scheme::Https) => Some(Way::Secure),
-        Endpoint::Tcp(_, Scheme::Redirect) | Endpoint::Unix(_) => None,
-    }
-}
-
-fn place_listener(listener: TcpListener) -> io::Result<Listener> {
-    let placed = descriptors::place(listener.into(), FD_LISTENER_FIRST_NUMBER, FD_LISTENER_LAST_NUMBER)?;
-    Ok(Listener::Tcp(mio::net::TcpListener::from_std(placed.into())))
+/// The port of the first endpoint where TLS is spoken.
+fn https_port(endpoints: &[Endpoint]) -> Option<u16> {
+    endpoints.iter().find_map(|endpoint| match endpoint {
+        Endpoint::Tcp(address, Scheme::Https) => Some(address.port()),
+        _ => None,
+    })
 }
 
 /// Makes the polls and wakers, whose numbers cannot be changed afterwards.
 fn open_loops(
     audit: Vec<Outlets>,
-    listeners: Listeners,
+    listeners: Vec<Vec<Entrance>>,
     common: &Common,
     office: &Arc<Office>,
     random: &mut Generator,
@@ -285,7 +279,8 @@ fn open_loops(
         let first_id = u64::from_be_bytes(first_id);
         let news = Arc::clone(&mailbox);
         office.on_news(index, Box::new(move || news.nudge()));
-        let (listeners, ways) = listeners.into_iter().unzip();
+        let ends = listeners.into_iter();
+        let (listeners, ways) = ends.map(|end| ((end.socket, end.leaving), end.way)).unzip();
         workers.push(Worker { index, poll, mailbox, listeners, ways, audit, first_id });
     }
     let (poll, mailbox) = open_loop(workers.len())?;

@@ -26,13 +26,14 @@ use crate::http::env::{Bounds, Env};
 use crate::http::forwarded::Forwarding;
 use crate::http::peer::{Peer, Way};
 use crate::http::responder::Fault;
+use crate::http::sharing::Origins;
 use crate::http::status::Status;
 use crate::keeper::{Keeper, State};
 use crate::limits::{AUDIT_RETRY_MILLIS, KEY_BYTES};
 use crate::publication::{Publication, View};
 use crate::reactor::mailbox::Mailbox;
 use crate::reactor::run::{Driver, Phase, Reactor};
-use crate::reactor::socket::{Listener, SocketTransport, Stream};
+use crate::reactor::socket::{Leaving, Listener, SocketTransport, Stream};
 use crate::reactor::turn::{Commit, CommitFailed, Ticket};
 use crate::reactor::{Budget, Channel, Pool, TaskId, Transport as _, Turn};
 use crate::sandbox::seccomp::{self, Role};
@@ -40,6 +41,7 @@ use crate::secret::Secret;
 use crate::server::census::{self, Census};
 use crate::server::certificates::{InForce, Securing, prepare_thread};
 use crate::server::door::Limits;
+use crate::server::front::{Front, Site};
 use crate::server::refusals::Refusals;
 use crate::server::service::App;
 use crate::server::shared::Shared;
@@ -72,6 +74,10 @@ pub(super) struct Common {
     pub(super) body_key: Option<Arc<MacKey>>,
     /// Which proxies are believed.
     pub(super) forwarding: Arc<Forwarding>,
+    /// Whose pages may read replies.
+    pub(super) origins: Arc<Origins>,
+    /// Under which names the server is asked.
+    pub(super) site: Arc<Site>,
     /// How TLS is spoken, if it is.
     pub(super) tls: Option<InForce>,
 }
@@ -82,7 +88,7 @@ pub(super) struct Worker {
     pub(super) index: usize,
     pub(super) poll: Poll,
     pub(super) mailbox: Arc<Mailbox>,
-    pub(super) listeners: Vec<Listener>,
+    pub(super) listeners: Vec<(Listener, Leaving)>,
     /// How the bytes of each listener's connections come.
     pub(super) ways: Vec<Way>,
     pub(super) audit: Outlets,
@@ -121,6 +127,7 @@ impl Worker {
             view: View::new(Arc::clone(&common.publication)),
             authenticator: Arc::clone(&common.authenticator),
             limits: Arc::clone(&common.limits),
+            front: Front::new(Arc::clone(&common.site)),
             body_key: common.body_key.clone(),
             room: RefCell::new(Box::new(Room::new())),
             tools: RefCell::new(Tools::new(generator, Arc::clone(&common.backup_key))),
@@ -131,7 +138,8 @@ impl Worker {
             shared: Arc::clone(&common.shared),
         };
         let pool = Pool::new(Arc::clone(&common.budget));
-        let env = Env::new(app, pool, common.bounds, Arc::clone(&common.forwarding), first_id);
+        let (forwarding, origins) = (Arc::clone(&common.forwarding), Arc::clone(&common.origins));
+        let env = Env::new(app, pool, common.bounds, forwarding, origins, first_id);
         let driver = WorkerDriver {
             index,
             ways,
@@ -153,7 +161,7 @@ impl Worker {
             console::log(Level::Error, format_args!("a worker's poll failed: {error}"));
             Exit::Io.leave();
         }
-        common.shared.worker_ended();
+        common.shared.worker_ended(index);
         // The loop is kept as it is: to drop it would close descriptors that belong to their bands.
         rest()
     }
@@ -197,19 +205,22 @@ impl Driver for WorkerDriver {
         let way = self.ways.get(listener).copied().unwrap_or_default();
         let peer = Peer::new(peer, way);
         let mut transport = SocketTransport::new(stream);
-        let is_proxy = self.env.forwarding.trusts(peer.address);
-        if let Some(ticket) = self.census.admit(peer.address, is_proxy) {
+        // All processes of this machine have one address, so it bounds none of them.
+        let is_uncounted = way == Way::Local || self.env.forwarding.trusts(peer.address);
+        if let Some(ticket) = self.census.admit(peer.address, is_uncounted) {
             let wire = match way {
                 Way::Secure => Wire::Secure(self.securing.as_ref()?.secure(transport)?),
-                Way::Plain | Way::Local | Way::Redirect => Wire::Plain(transport),
+                Way::Local => Wire::local(transport),
+                Way::Plain | Way::Redirect => Wire::Plain(transport),
             };
+            let mut peer = peer;
+            peer.identities = wire.identities();
             let channel = Channel::new(wire, Rc::clone(turn), task);
             return Some(Idle::new(channel, peer, Rc::clone(&self.env), ticket));
         }
-        // As much as fits without waiting; the client is told more than by a bare reset, unless it expects TLS.
-        if way != Way::Secure {
-            let _ = transport.send(&self.env.refusal(&TOO_MANY, turn.wall(), None));
-        }
+        // As much as fits without waiting; the client is told more than by a bare reset.
+        // It leaves in the clear, whatever is spoken there: not a word of TLS has passed.
+        let _ = transport.send(&self.env.refusal(&TOO_MANY, turn.wall(), Way::Plain));
         None
     }
 
@@ -227,6 +238,7 @@ impl Driver for WorkerDriver {
     }
 
     fn turned(&mut self) {
+        self.shared.note_turn(self.index);
         // Secrets that were destroyed are not to stay because this worker has nothing to do.
         self.env.service.view.refresh();
         // Lines that tasks wait for are written by their commit, so that its result is theirs.

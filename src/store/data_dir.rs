@@ -4,6 +4,7 @@
 //! Invariants: one process at a time; mode 0700; owned by the user that will serve; only the last component of
 //! the path is created, because a missing parent is more often a volume that is not mounted than a wish.
 
+use core::time::Duration;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -12,6 +13,8 @@ use rustix::io::Errno;
 
 use super::entry::{Entry, Owner};
 use super::error::StoreError;
+use crate::clock::Moment;
+use crate::limits::STORE_WAIT_STEP_MILLIS;
 
 const LOCK_NAME: &str = "lock";
 const AUDIT_NAME: &str = "audit";
@@ -35,13 +38,27 @@ impl DataDir {
     /// # Errors
     /// What has to be changed before the directory can be used.
     pub fn open(path: &Path, switch_to: Option<Owner>) -> Result<Self, StoreError> {
+        Self::open_patiently(path, switch_to, Duration::ZERO, || {})
+    }
+
+    /// As [`open`](Self::open), but waits for at most `patience` until another process has left the directory, and calls
+    /// `waiting` when that begins.
+    ///
+    /// # Errors
+    /// What has to be changed before the directory can be used.
+    pub fn open_patiently(
+        path: &Path,
+        switch_to: Option<Owner>,
+        patience: Duration,
+        waiting: impl FnOnce(),
+    ) -> Result<Self, StoreError> {
         let owner = switch_to.unwrap_or_else(Owner::this_process);
         let (parent, name) = around(path);
         let within = open_parent(path, parent)?;
         let entry = Entry { within: within.as_fd(), name, path };
         let (directory, created) = entry.open_or_create_directory(owner)?;
         // The lock comes before anything else is looked at: another process may still be making it.
-        let lock = lock(directory.as_fd(), path, owner)?;
+        let lock = lock(directory.as_fd(), path, owner, patience, waiting)?;
         let audit_path = path.join(AUDIT_NAME);
         let entry = Entry { within: directory.as_fd(), name: Path::new(AUDIT_NAME), path: &audit_path };
         let (audit, audit_created) = entry.open_or_create_directory(owner)?;
@@ -134,14 +151,31 @@ fn sync_parent(parent: BorrowedFd<'_>) {
     }
 }
 
-fn lock(directory: BorrowedFd<'_>, path: &Path, owner: Owner) -> Result<OwnedFd, StoreError> {
+fn lock(
+    directory: BorrowedFd<'_>,
+    path: &Path,
+    owner: Owner,
+    patience: Duration,
+    waiting: impl FnOnce(),
+) -> Result<OwnedFd, StoreError> {
     let lock_path = path.join(LOCK_NAME);
     let entry = Entry { within: directory, name: Path::new(LOCK_NAME), path: &lock_path };
     let (lock, _) = entry.open_or_create_file(OFlags::RDWR, owner)?;
-    match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(lock),
-        Err(Errno::WOULDBLOCK) => Err(StoreError::InUse { path: path.to_owned() }),
-        Err(errno) => Err(entry.failed("lock", errno)),
+    let end = Moment::now().plus_nanos(u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX));
+    let mut waiting = Some(waiting);
+    loop {
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(lock),
+            Err(Errno::WOULDBLOCK) if Moment::now() < end => {
+                if let Some(waiting) = waiting.take() {
+                    waiting();
+                }
+                // The kernel knows no lock with a deadline, and a start has nothing else to do.
+                std::thread::sleep(Duration::from_millis(STORE_WAIT_STEP_MILLIS));
+            }
+            Err(Errno::WOULDBLOCK) => return Err(StoreError::InUse { path: path.to_owned() }),
+            Err(errno) => return Err(entry.failed("lock", errno)),
+        }
     }
 }
 

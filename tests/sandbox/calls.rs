@@ -59,6 +59,7 @@ const ACCEPT: i64 = (libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) as i64;
 const ADD: i64 = libc::EPOLL_CTL_ADD as i64;
 const NOSIGNAL: i64 = libc::MSG_NOSIGNAL as i64;
 const LINGER: i64 = libc::SO_LINGER as i64;
+const PEERCRED: i64 = libc::SO_PEERCRED as i64;
 const READ_WRITE: i64 = (libc::PROT_READ | libc::PROT_WRITE) as i64;
 const ANONYMOUS: i64 = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as i64;
 const KEEP_SIZE: i64 = libc::FALLOC_FL_KEEP_SIZE as i64;
@@ -237,6 +238,11 @@ fn never_by_worker() -> Vec<Call> {
         on("setsockopt of another level", libc::SYS_setsockopt, connection, &[6, LINGER, 0, 0]),
         on("setsockopt of the option before", libc::SYS_setsockopt, connection, &[1, LINGER - 1, 0, 0]),
         on("setsockopt of the option after", libc::SYS_setsockopt, connection, &[1, LINGER + 1, 0, 0]),
+        on("getsockopt", libc::SYS_getsockopt, connection - 1, &[1, PEERCRED, 0, 0]),
+        on("getsockopt of another level", libc::SYS_getsockopt, connection, &[6, PEERCRED, 0, 0]),
+        on("getsockopt of the option before", libc::SYS_getsockopt, connection, &[1, PEERCRED - 1, 0, 0]),
+        on("getsockopt of the option after", libc::SYS_getsockopt, connection, &[1, PEERCRED + 1, 0, 0]),
+        on("write to the service manager", libc::SYS_write, limits::FD_NOTIFY_NUMBER, &[0, 0]),
         on("epoll_ctl again", libc::SYS_epoll_ctl, epoll, &[i64::from(libc::EPOLL_CTL_MOD), to, 0]),
         on("epoll_ctl of a file", libc::SYS_epoll_ctl, epoll, &[ADD, 16, 0]),
         on("epoll_ctl", libc::SYS_epoll_ctl, epoll - 1, &[ADD, to, 0]),
@@ -513,6 +519,7 @@ pub(crate) fn allowed(role: Role) -> Vec<Call> {
             all.extend(within("shutdown", libc::SYS_shutdown, CONNECTIONS, &[2]));
             all.extend(within("shutdown", libc::SYS_shutdown, LISTENERS, &[0]));
             all.extend(within("setsockopt", libc::SYS_setsockopt, CONNECTIONS, &[1, LINGER, 0, 0]));
+            all.extend(within("getsockopt", libc::SYS_getsockopt, CONNECTIONS, &[1, PEERCRED, 0, 0]));
             all.extend(within("close", libc::SYS_close, CONNECTIONS, &[]));
             all.extend(within("write", libc::SYS_write, AUDITS, &[0, 0]));
             all.push(call("getrandom", libc::SYS_getrandom, &[buffer(), 8, 0]));
@@ -538,6 +545,7 @@ pub(crate) fn allowed(role: Role) -> Vec<Call> {
             all.extend(within("read", libc::SYS_read, OWN, &[0, 0]));
             all.extend(within("timerfd_settime", libc::SYS_timerfd_settime, OWN, &[0, 0, 0]));
             all.push(on("read", libc::SYS_read, limits::FD_SIGNAL_NUMBER, &[0, 0]));
+            all.push(on("write", libc::SYS_write, limits::FD_NOTIFY_NUMBER, &[0, 0]));
         }
     }
     all

@@ -285,6 +285,13 @@ fn check_descriptors() {
     assert!(descriptors::create_at(301, || File::open("/nonexistent")).is_err());
     assert_eq!(open_descriptors(), before + 1);
 
+    // What is known by its number alone becomes ours as a duplicate.
+    let twin = descriptors::adopt(300).unwrap();
+    assert!(twin.as_raw_fd() != 300 && open_descriptors() == before + 2);
+    drop(twin);
+    assert!(is_open(300) && descriptors::adopt(301).is_err());
+    assert_eq!(open_descriptors(), before + 1);
+
     // Fillers leave no number free below.
     let fillers = descriptors::fill_below(limits::FD_CONNECTION_FIRST_NUMBER).unwrap();
     assert_eq!(fillers.count() + before + 1, 528);

@@ -77,7 +77,8 @@ pub(crate) fn run(seed: u64, defect: Defect) -> Result<Tally, Violation> {
     let requests = if random.one_in(6) { random.between(1, 4) as u64 } else { 10_000 };
     let bounds = Bounds { requests, ..Bounds::default() };
     let pool = Pool::new(Arc::clone(&budget));
-    let env = Env::new(SimService(Rc::clone(&stage)), pool, bounds, Arc::default(), random.next());
+    let env =
+        Env::new(SimService(Rc::clone(&stage)), pool, bounds, Arc::default(), Arc::default(), random.next());
     let count = random.between(1, 4);
     let peers = (0..count).map(|index| Peer::random(index, requests, temper, defect, &mut random)).collect();
     let executor = Executor::new(Rc::clone(&turn), mailbox, serve);

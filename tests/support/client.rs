@@ -162,8 +162,19 @@ impl Reply {
         let time: Result<f64, _> = self.field("X-Request-Time").unwrap_or_default().parse();
         assert!(time.is_ok_and(|seconds| (0.0..600.0).contains(&seconds)), "{:?}", self.fields);
         assert!(self.field("Server-Timing").is_some_and(|timing| timing.starts_with("app;dur=")));
-        for name in ["Server", "X-Powered-By", "Strict-Transport-Security", "Access-Control-Allow-Origin"] {
+        for name in [
+            "Server",
+            "X-Powered-By",
+            "Strict-Transport-Security",
+            "Access-Control-Allow-Credentials",
+            "Set-Cookie",
+        ] {
             assert_eq!(self.field(name), None, "{name}");
+        }
+        // Whatever is shared is shared with one origin, and no cache may give it to another.
+        if let Some(origin) = self.field("Access-Control-Allow-Origin") {
+            assert!(origin != "*" && origin != "null", "{origin}");
+            assert!(self.field("Vary").is_some_and(|vary| vary.starts_with("Origin")), "{:?}", self.fields);
         }
     }
 

@@ -27,8 +27,10 @@ use quantonium::clock::{Moment, WallTime};
 use quantonium::crypto::random::{Generator, Kernel};
 use quantonium::http::connection::{Idle, serve};
 use quantonium::http::env::{Bounds, Env};
+use quantonium::http::forwarded::Forwarding;
 use quantonium::http::peer::{Peer, Way};
 use quantonium::http::service::Service;
+use quantonium::http::sharing::Origins;
 use quantonium::keeper::State;
 use quantonium::keyring::change::apply;
 use quantonium::keyring::{Change, Circumstances, Effect, Key};
@@ -101,6 +103,32 @@ impl InProcess {
 
     /// The same with another kind of key.
     pub(crate) fn with_key(audit: File, most: usize, options: KeyOptions) -> Self {
+        Self::of_peer(audit, most, options, Peer::new(None, Way::Plain), Forwarding::default())
+    }
+
+    /// The same with a connection that comes this way, and for these origins.
+    pub(crate) fn reached_by(
+        audit: File,
+        most: usize,
+        options: KeyOptions,
+        way: Way,
+        origins: Origins,
+    ) -> Self {
+        Self::at(audit, most, options, (Peer::new(None, way), Forwarding::default(), origins))
+    }
+
+    /// The same with a connection of this peer, and with these proxies believed.
+    pub(crate) fn of_peer(
+        audit: File,
+        most: usize,
+        options: KeyOptions,
+        peer: Peer,
+        forwarding: Forwarding,
+    ) -> Self {
+        Self::at(audit, most, options, (peer, forwarding, Origins::default()))
+    }
+
+    fn at(audit: File, most: usize, options: KeyOptions, edge: (Peer, Forwarding, Origins)) -> Self {
         let now = Moment::now();
         let mut random = Generator::new(Kernel, now).unwrap();
         let credential = api_key::generate(|bytes| random.fill(now, bytes)).unwrap().as_str().to_owned();
@@ -131,7 +159,8 @@ impl InProcess {
         };
         let wire = Rc::new(RefCell::new(wire));
         let ahead_millis = Rc::default();
-        let turn = start(service, commit, turn, Rc::clone(&wire), Rc::clone(&ahead_millis));
+        let ahead = Rc::clone(&ahead_millis);
+        let turn = start(service, commit, turn, Rc::clone(&wire), ahead, edge);
         Self { wire, turn, ahead_millis, publication, credential }
     }
 
@@ -144,6 +173,18 @@ impl InProcess {
     /// The key of this name as it is now.
     pub(crate) fn key(&self, name: &str) -> Arc<Key> {
         Arc::clone(self.publication.current().ring.get(name).unwrap())
+    }
+
+    /// Makes a change of the API keys, as the keeper does.
+    pub(crate) fn change_callers(&self, change: &CallerChange) {
+        let mut state = (*self.publication.current()).clone();
+        apply_to_callers(&mut state.callers, change, WallTime::now()).unwrap();
+        self.publication.publish(Arc::new(state));
+    }
+
+    /// The API keys as they are now.
+    pub(crate) fn callers(&self) -> Directory {
+        self.publication.current().callers.clone()
     }
 
     /// Makes a change of the key ring, as the keeper does.
@@ -215,14 +256,15 @@ fn start(
     turn: Rc<Turn>,
     wire: Rc<RefCell<Wire>>,
     ahead_millis: Rc<Cell<u64>>,
+    (peer, forwarding, origins): (Peer, Forwarding, Origins),
 ) -> Box<dyn FnMut() -> bool> {
     let pool = Pool::new(Budget::new(LEASE_BUDGET_DEFAULT_BYTES));
     let bounds = Bounds { requests: u64::MAX, ..Bounds::default() };
-    let env = Env::new(service, pool, bounds, Arc::default(), 7);
+    let env = Env::new(service, pool, bounds, Arc::new(forwarding), Arc::new(origins), 7);
     let mut executor = Executor::new(Rc::clone(&turn), Mailbox::new(Box::new(|| {})), serve);
     let spawned = executor.spawn(|task| {
         let channel = Channel::new(MemoryTransport(Rc::clone(&wire)), Rc::clone(&turn), task);
-        Ok::<_, ()>(Idle::new(channel, Peer::new(None, Way::Plain), env, ()))
+        Ok::<_, ()>(Idle::new(channel, peer, env, ()))
     });
     let task = spawned.unwrap();
     Box::new(move || {

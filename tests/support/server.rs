@@ -167,7 +167,8 @@ impl Server {
             command.arg("--dev");
         }
         command.args(flags).env_clear();
-        Some(Self::try_spawn(command, scratch, listens.max(1)))
+        let redirects = flags.iter().filter(|flag| flag.starts_with("--redirect-listen")).count();
+        Some(Self::try_spawn(command, scratch, listens.max(1) + redirects))
     }
 
     /// Starts what `command` says, which announces `listens` addresses.
@@ -279,6 +280,11 @@ impl Server {
     /// Whether the process has not ended.
     pub(crate) fn is_alive(&mut self) -> bool {
         self.child.try_wait().expect("the process's state").is_none()
+    }
+
+    /// Opens a connection to this address of its own.
+    pub(crate) fn connect_to(&self, number: usize) -> Client {
+        Client::connect(*self.addresses.get(number).expect("an address"))
     }
 
     /// Opens a connection.

@@ -59,9 +59,9 @@ impl Source {
         self.path.starts_with("src/")
     }
 
-    /// Whether the file is compiled for tests and benches only.
+    /// Whether the file is compiled for tests, benches and fuzzing only.
     pub(crate) fn is_test(&self) -> bool {
-        self.path.starts_with("tests/") || self.path.starts_with("benches/")
+        ["tests/", "benches/", "fuzz/"].iter().any(|folder| self.path.starts_with(folder))
     }
 
     /// The module path of the file: `src/http/head.rs` is `http`, `head`; the roots are empty.
@@ -112,7 +112,7 @@ impl Tree {
     /// Reads the tree of this package.
     pub(crate) fn load() -> io::Result<Self> {
         let mut paths = vec!["build.rs".to_owned()];
-        for folder in ["src", "tests", "benches"] {
+        for folder in ["src", "tests", "benches", "fuzz"] {
             rust_files(folder, &mut paths)?;
         }
         paths.sort();

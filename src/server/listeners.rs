@@ -1,0 +1,283 @@
+//! The sockets on which the server is asked: bound here, or opened by another process and handed over.
+//!
+//! Owns every binding of the start. Invariants: a refusal names the address and says what to do; each descriptor lies in the
+//! listeners' band, one for each worker; what another process has too is never shut down by this one; of the names in the
+//! file system only a socket of ours is removed at which nobody listens.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, Gid, Mode, Uid, chownat};
+use rustix::io::fcntl_dupfd_cloexec;
+use rustix::process::{geteuid, umask};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+
+use crate::config::{Config, ConfigError, Endpoint, Scheme};
+use crate::console::{self, Level};
+use crate::http::peer::Way;
+use crate::limits::{
+    FD_LISTENER_FIRST_NUMBER, FD_LISTENER_LAST_NUMBER, LISTEN_BACKLOG_COUNT, SOMAXCONN_FILE_TEXT,
+};
+use crate::reactor::socket::{self, Leaving, Listener};
+use crate::sandbox::descriptors;
+use crate::server::error::ServerError;
+use crate::store::Owner;
+
+/// A socket that was opened by another process.
+#[derive(Debug)]
+pub(super) struct Inherited {
+    pub(super) fd: OwnedFd,
+    /// What the other process calls it.
+    pub(super) name: String,
+}
+
+/// One worker's end of a listening socket.
+#[derive(Debug)]
+pub(super) struct Entrance {
+    pub(super) socket: Listener,
+    pub(super) leaving: Leaving,
+    /// How the bytes of its connections come.
+    pub(super) way: Way,
+}
+
+/// All listening sockets.
+#[derive(Debug)]
+pub(super) struct Listeners {
+    /// Where they are, in the order of the settings, what was handed over first.
+    pub(super) endpoints: Vec<Endpoint>,
+    /// For each worker, its ends.
+    pub(super) of_worker: Vec<Vec<Entrance>>,
+}
+
+/// Moves what was handed over to the listeners' band, out of the way of everything that has a number of its own.
+pub(super) fn place_inherited(sockets: Vec<Inherited>) -> Result<Vec<Inherited>, ServerError> {
+    let placed = sockets.into_iter().map(|Inherited { fd, name }| {
+        let fd = descriptors::place(fd, FD_LISTENER_FIRST_NUMBER, FD_LISTENER_LAST_NUMBER);
+        fd.map(|fd| Inherited { fd, name })
+    });
+    placed.collect::<io::Result<_>>().map_err(|error| unplaced(&error))
+}
+
+/// Takes what was handed over, and binds every address.
+pub(super) fn open(
+    config: &Config,
+    inherited: Vec<Inherited>,
+    owner: Option<Owner>,
+) -> Result<Listeners, ServerError> {
+    warn_of_short_queue();
+    let mut all = Listeners {
+        endpoints: Vec::with_capacity(inherited.len() + config.listen.len()),
+        of_worker: (0..config.workers).map(|_| Vec::new()).collect(),
+    };
+    for socket in inherited {
+        let endpoint = judge(&socket, config)?;
+        all.share(&socket.fd, endpoint, Leaving::HandOver)?;
+    }
+    for endpoint in &config.listen {
+        match endpoint {
+            Endpoint::Tcp(address, scheme) => all.bind_tcp(*address, *scheme)?,
+            Endpoint::Unix(path) => {
+                let bound = bind_unix(path, config.unix_mode, owner)?;
+                all.share(&bound.into(), endpoint.clone(), Leaving::Refuse)?;
+            }
+        }
+    }
+    Ok(all)
+}
+
+impl Listeners {
+    /// Binds an address once for each worker.
+    fn bind_tcp(&mut self, wanted: SocketAddr, scheme: Scheme) -> Result<(), ServerError> {
+        let way = enter(&Endpoint::Tcp(wanted, scheme))?;
+        let bound = socket::bind(wanted, self.of_worker.len()).map_err(|error| refused(wanted, &error))?;
+        self.endpoints.push(Endpoint::Tcp(bound.0, scheme));
+        for (own, listener) in self.of_worker.iter_mut().zip(bound.1) {
+            let socket = place(listener.into(), false)?;
+            own.push(Entrance { socket, leaving: Leaving::Refuse, way });
+        }
+        Ok(())
+    }
+
+    /// Gives every worker a descriptor of the same socket. A connection wakes all of them, and one gets it.
+    fn share(&mut self, fd: &OwnedFd, endpoint: Endpoint, leaving: Leaving) -> Result<(), ServerError> {
+        let way = enter(&endpoint);
+        for own in &mut self.of_worker {
+            let copy = fcntl_dupfd_cloexec(fd, FD_LISTENER_FIRST_NUMBER)
+                .map_err(|error| unplaced(&error.into()))?;
+            own.push(Entrance { socket: place(copy, matches!(endpoint, Endpoint::Unix(_)))?, leaving, way });
+        }
+        self.endpoints.push(endpoint);
+        Ok(())
+    }
+}
+
+/// How bytes come at `endpoint`; says so if others can read them.
+fn enter(endpoint: &Endpoint) -> Way {
+    match endpoint {
+        Endpoint::Unix(_) => Way::Local,
+        Endpoint::Tcp(address, Scheme::Http) => {
+            if !address.ip().to_canonical().is_loopback() {
+                console::log(
+                    Level::Warn,
+                    format_args!(
+                        "{address}: credentials and plaintexts cross the network unencrypted (--insecure-http)"
+                    ),
+                );
+            }
+            Way::Plain
+        }
+        Endpoint::Tcp(_, Scheme::Redirect) => Way::Redirect,
+        Endpoint::Tcp(_, Scheme::Https) => Way::Secure,
+    }
+}
+
+pub(super) fn refused(wanted: SocketAddr, error: &io::Error) -> ServerError {
+    let advice = match error.kind() {
+        ErrorKind::AddrInUse => " (another program listens there: stop it or choose another --listen)",
+        ErrorKind::AddrNotAvailable => " (no interface of this host has this address)",
+        ErrorKind::PermissionDenied => " (ports below 1024 need privileges: choose another --listen)",
+        _ => "",
+    };
+    ServerError::config(format!("cannot listen on {wanted}: {error}{advice}"))
+}
+
+fn unplaced(error: &io::Error) -> ServerError {
+    ServerError::io("placing a listener", error)
+}
+
+fn place(fd: OwnedFd, is_unix: bool) -> Result<Listener, ServerError> {
+    let placed = descriptors::place(fd, FD_LISTENER_FIRST_NUMBER, FD_LISTENER_LAST_NUMBER);
+    let fd = placed.map_err(|error| unplaced(&error))?;
+    Ok(if is_unix {
+        Listener::Unix(mio::net::UnixListener::from_std(fd.into()))
+    } else {
+        Listener::Tcp(mio::net::TcpListener::from_std(fd.into()))
+    })
+}
+
+/// What is spoken at a socket that was handed over; makes it one that never blocks.
+fn judge(inherited: &Inherited, config: &Config) -> Result<Endpoint, ServerError> {
+    let socket = SockRef::from(&inherited.fd);
+    let name = &inherited.name;
+    let unfit = |what: &str| ServerError::config(format!("the inherited socket \"{name}\" {what}"));
+    let failed = |error: io::Error| unfit(&format!("cannot be used: {error}"));
+    if !matches!(socket.r#type(), Ok(Type::STREAM)) || !socket.is_listener().unwrap_or(false) {
+        return Err(unfit("is not a listening stream socket (systemd: ListenStream=)"));
+    }
+    let address = socket.local_addr().map_err(failed)?;
+    socket.set_nonblocking(true).map_err(failed)?;
+    let scheme = match name.as_str() {
+        "http" => Scheme::Http,
+        "https" => Scheme::Https,
+        "redirect" => Scheme::Redirect,
+        _ if config.tls.is_some() => Scheme::Https,
+        _ => Scheme::Http,
+    };
+    let Some(internet) = address.as_socket() else {
+        if !address.is_unix() || ["https", "redirect"].contains(&name.as_str()) {
+            return Err(unfit("is of a family at which that is not spoken"));
+        }
+        return Ok(Endpoint::Unix(name_of(&address)));
+    };
+    socket::set_options(&SockRef::from(&inherited.fd)).map_err(failed)?;
+    match scheme {
+        Scheme::Http if !internet.ip().to_canonical().is_loopback() && !config.insecure_http => {
+            Err(ServerError::config(ConfigError::PlainHttp { address: internet }.to_string()))
+        }
+        Scheme::Https | Scheme::Redirect if config.tls.is_none() => {
+            Err(ServerError::config(ConfigError::CertificateMissing.to_string()))
+        }
+        scheme => Ok(Endpoint::Tcp(internet, scheme)),
+    }
+}
+
+/// The path of a Unix socket, or its abstract name behind an `@`.
+fn name_of(address: &SockAddr) -> std::path::PathBuf {
+    let is_abstract = || {
+        let name = address.as_abstract_namespace()?;
+        Some(format!("@{}", String::from_utf8_lossy(name)).into())
+    };
+    address.as_pathname().map(Path::to_path_buf).or_else(is_abstract).unwrap_or_default()
+}
+
+/// Binds a name in the file system that those may use whom `mode` names, and that belongs to `owner`.
+pub(super) fn bind_unix(path: &Path, mode: u32, owner: Option<Owner>) -> Result<Socket, ServerError> {
+    let bound = match bind_at(path, mode) {
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            remove_stale(path, owner)?;
+            bind_at(path, mode)
+        }
+        bound => bound,
+    };
+    let refused = |error: io::Error| {
+        let advice = match error.kind() {
+            ErrorKind::NotFound => " (its directory does not exist)",
+            ErrorKind::PermissionDenied => " (the directory does not let this user make a file)",
+            _ => "",
+        };
+        ServerError::config(format!("cannot listen on unix:{}: {error}{advice}", path.display()))
+    };
+    let socket = bound.map_err(refused)?;
+    if let Some(Owner { uid, gid }) = owner {
+        let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+        let given = chownat(CWD, path, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW);
+        given.map_err(|error| refused(error.into()))?;
+    }
+    // Not before it has its owner: until here whoever connects is refused.
+    socket.listen(LISTEN_BACKLOG_COUNT).map_err(refused)?;
+    Ok(socket)
+}
+
+fn bind_at(path: &Path, mode: u32) -> io::Result<Socket> {
+    let address = SockAddr::unix(path)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    // The mode is there with the name: no moment in which somebody else may connect.
+    let before = umask(Mode::from_raw_mode(!mode & 0o777));
+    let bound = socket.bind(&address);
+    umask(before);
+    bound.map(|()| socket)
+}
+
+/// Removes the name that a server has left which has ended: it could not do so itself, since it opens no directory.
+fn remove_stale(path: &Path, owner: Option<Owner>) -> Result<(), ServerError> {
+    let shown = path.display();
+    let refused = |what: &str| ServerError::config(format!("cannot listen on unix:{shown}: {what}"));
+    let found = fs::symlink_metadata(path).map_err(|error| refused(&error.to_string()))?;
+    if !found.file_type().is_socket() {
+        return Err(refused("there is a file that is no socket: remove it or choose another path"));
+    }
+    let own = [owner.map(|owner| owner.uid), Some(geteuid().as_raw())];
+    if !own.contains(&Some(found.uid())) {
+        return Err(refused("there is a socket of another user: remove it or choose another path"));
+    }
+    let in_use = || refused("another program listens there: stop it or choose another path");
+    let asked = Socket::new(Domain::UNIX, Type::STREAM, None).and_then(|socket| {
+        socket.set_nonblocking(true)?;
+        socket.connect(&SockAddr::unix(path)?)
+    });
+    match asked {
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
+        _ => return Err(in_use()),
+    }
+    console::log(Level::Info, format_args!("unix:{shown}: removed the name that an earlier server left"));
+    fs::remove_file(path).map_err(|error| refused(&error.to_string()))
+}
+
+/// Says so if the kernel shortens the queues of connections that were not yet accepted.
+fn warn_of_short_queue() {
+    let read = fs::read_to_string(SOMAXCONN_FILE_TEXT).ok();
+    let most = read.and_then(|text| text.trim().parse::<i32>().ok());
+    if let Some(most) = most.filter(|most| *most < LISTEN_BACKLOG_COUNT) {
+        console::log(
+            Level::Warn,
+            format_args!(
+                "the kernel queues {most} connections at a time, {LISTEN_BACKLOG_COUNT} were asked for: raise net.core.somaxconn"
+            ),
+        );
+    }
+}

@@ -1,0 +1,339 @@
+//! `quantonium supervise`: owns the listening sockets and runs `serve`, so that one server can follow another without a
+//! connection refused.
+//!
+//! Owns the sockets and the children. Invariants: the sockets outlive every child, and what the kernel has queued is served
+//! by the next one; the old child is told to end only after its successor has come to where it waits for the store; a
+//! child that ends by itself is started again, each time after a longer pause, and one that never served ends
+//! the supervisor with its own exit code.
+
+use core::time::Duration;
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Child, Command, ExitStatus};
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::Pid;
+use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
+
+use crate::clock::Moment;
+use crate::config::{Config, Endpoint, Scheme};
+use crate::console::{self, Level};
+use crate::exit::Exit;
+use crate::limits::{
+    FD_LISTENER_FIRST_NUMBER, NOTIFY_MESSAGE_MAX_BYTES, RESTART_PAUSE_FIRST_MILLIS, RESTART_PAUSE_MAX_MILLIS,
+    SUPERVISED_WAIT_SECONDS,
+};
+use crate::reactor::socket;
+use crate::sandbox::{self, descriptors};
+use crate::server::error::ServerError;
+use crate::server::listeners::{bind_unix, refused};
+use crate::server::manager::{FIRST_NUMBER, Manager, PARENT_VARIABLE};
+use crate::server::notify::{Notifier, WAITING};
+use crate::store::Owner;
+
+const SIGNALS: Token = Token(0);
+
+/// How far a child has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum State {
+    Starting,
+    /// Everything that can be judged without the store is in order.
+    Waiting,
+    Serving,
+}
+
+/// A running `serve`.
+#[derive(Debug)]
+struct Running {
+    child: Child,
+    /// Where it says how far it has come.
+    told: UnixDatagram,
+    state: State,
+    token: Token,
+}
+
+impl Running {
+    fn signal(&self, signal: Signal) {
+        if let Ok(number) = i32::try_from(self.child.id()) {
+            // It is ours and was not waited for: the number is its own.
+            let _ = kill(Pid::from_raw(number), signal);
+        }
+    }
+
+    /// How it ended, if it has.
+    fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+}
+
+/// The supervisor.
+#[derive(Debug)]
+struct Supervisor {
+    poll: Poll,
+    signals: SignalFd,
+    arguments: Vec<OsString>,
+    names: Vec<&'static str>,
+    notifier: Notifier,
+    current: Option<Running>,
+    next: Option<Running>,
+    tokens: usize,
+    /// Whether a child has ever served.
+    has_served: bool,
+    /// How often in a row a child has ended before it served.
+    failures: u32,
+    restart_at: Option<Moment>,
+    ending: bool,
+    /// How the last server ended.
+    last: Option<ExitStatus>,
+}
+
+/// Binds what `config` names and runs `serve` with `arguments` until a signal ends it.
+///
+/// # Errors
+/// What stopped the start.
+pub fn supervise(config: &Config, arguments: Vec<OsString>, manager: &Manager) -> Result<Exit, ServerError> {
+    let failed = |error: io::Error| ServerError::io("starting the supervisor", &error);
+    sandbox::shield()?;
+    descriptors::close_inherited(&[]).map_err(failed)?;
+    let owner = rustix::process::geteuid().is_root();
+    let owner = owner.then_some(Owner { uid: config.user_id, gid: config.group_id });
+    let names = open_sockets(config, owner)?;
+    let notifier = Notifier::open(manager)?;
+    let mut wanted = SigSet::empty();
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR2, Signal::SIGCHLD] {
+        wanted.add(signal);
+    }
+    wanted.thread_block().map_err(|errno| failed(errno.into()))?;
+    let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
+    let signals = SignalFd::with_flags(&wanted, flags).map_err(|errno| failed(errno.into()))?;
+    let poll = Poll::new().map_err(failed)?;
+    let registered =
+        poll.registry().register(&mut SourceFd(&signals.as_fd().as_raw_fd()), SIGNALS, Interest::READABLE);
+    registered.map_err(failed)?;
+    sandbox::restrict_supervisor()?;
+    let mut supervisor = Supervisor {
+        poll,
+        signals,
+        arguments,
+        names,
+        notifier,
+        current: None,
+        next: None,
+        tokens: 1,
+        has_served: false,
+        failures: 0,
+        restart_at: None,
+        ending: false,
+        last: None,
+    };
+    supervisor.current = Some(supervisor.start().map_err(failed)?);
+    supervisor.run().map_err(failed)
+}
+
+/// Binds every address and leaves the sockets where a child expects them; returns what each is called.
+fn open_sockets(config: &Config, owner: Option<Owner>) -> Result<Vec<&'static str>, ServerError> {
+    let mut names = Vec::new();
+    let mut sockets: Vec<OwnedFd> = Vec::new();
+    for endpoint in &config.listen {
+        let (name, socket) = match endpoint {
+            Endpoint::Tcp(address, scheme) => {
+                let name = match scheme {
+                    Scheme::Http => "http",
+                    Scheme::Https => "https",
+                    Scheme::Redirect => "redirect",
+                };
+                (name, socket::bind_alone(*address).map_err(|error| refused(*address, &error))?)
+            }
+            Endpoint::Unix(path) => ("unix", bind_unix(path, config.unix_mode, owner)?),
+        };
+        let placed = fcntl_dupfd_cloexec(&socket, FD_LISTENER_FIRST_NUMBER);
+        sockets.push(placed.map_err(|errno| ServerError::io("placing a listener", &errno.into()))?);
+        names.push(name);
+    }
+    for (number, socket) in (FIRST_NUMBER..).zip(sockets) {
+        let placed = descriptors::place(socket, number, number).and_then(|placed| {
+            fcntl_setfd(&placed, FdFlags::empty())?;
+            Ok(placed)
+        });
+        let placed = placed.map_err(|error| ServerError::io("placing a listener", &error))?;
+        // It stays open as long as this process: its number is all that is needed of it.
+        core::mem::forget(placed);
+    }
+    Ok(names)
+}
+
+impl Supervisor {
+    /// Starts a child.
+    fn start(&mut self) -> io::Result<Running> {
+        let (told, theirs) = UnixDatagram::pair()?;
+        told.set_nonblocking(true)?;
+        let own = std::process::id().to_string();
+        let mut command = Command::new("/proc/self/exe");
+        command.arg("serve").args(&self.arguments).stdin(OwnedFd::from(theirs));
+        command.env(PARENT_VARIABLE, own).env("LISTEN_FDS", self.names.len().to_string());
+        command.env("LISTEN_FDNAMES", self.names.join(":"));
+        command.env("QUANTONIUM_WAIT_FOR_STORE", SUPERVISED_WAIT_SECONDS.to_string());
+        for name in ["LISTEN_PID", "NOTIFY_SOCKET", "WATCHDOG_PID"] {
+            command.env_remove(name);
+        }
+        let child = command.spawn()?;
+        let token = Token(self.tokens);
+        self.tokens += 1;
+        self.poll.registry().register(&mut SourceFd(&told.as_raw_fd()), token, Interest::READABLE)?;
+        console::log(Level::Info, format_args!("supervise: started server {}", child.id()));
+        Ok(Running { child, told, state: State::Starting, token })
+    }
+
+    fn run(&mut self) -> io::Result<Exit> {
+        let mut events = Events::with_capacity(8);
+        loop {
+            let timeout = self.restart_at.map(|at| Moment::now().until(at));
+            match self.poll.poll(&mut events, timeout) {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+                _ => {}
+            }
+            for event in &events {
+                match event.token() {
+                    SIGNALS => self.take_signals(),
+                    token => self.listen_to(token),
+                }
+            }
+            self.reap();
+            if self.current.is_none() && self.next.is_none() && (self.ending || !self.has_served) {
+                return Ok(self.last.map_or(Exit::Software, exit_of));
+            }
+            if self.restart_at.is_some_and(|at| at <= Moment::now()) {
+                self.restart_at = None;
+                match self.start() {
+                    Ok(running) => self.current = Some(running),
+                    Err(error) => self.start_later(&error.to_string()),
+                }
+            }
+        }
+    }
+
+    fn take_signals(&mut self) {
+        while let Ok(Some(info)) = self.signals.read_signal() {
+            let signal = i32::try_from(info.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok());
+            match signal {
+                Some(Signal::SIGTERM | Signal::SIGINT) => {
+                    self.ending = true;
+                    self.restart_at = None;
+                    self.notifier.stopping();
+                    self.current.iter().chain(&self.next).for_each(|one| one.signal(Signal::SIGTERM));
+                }
+                Some(Signal::SIGHUP) => {
+                    let serving = self.current.iter().filter(|one| one.state == State::Serving);
+                    serving.for_each(|one| one.signal(Signal::SIGHUP));
+                }
+                Some(Signal::SIGUSR2) => self.replace(),
+                _ => {}
+            }
+        }
+    }
+
+    /// Starts a successor of the child that serves.
+    fn replace(&mut self) {
+        let serves = self.current.as_ref().is_some_and(|one| one.state == State::Serving);
+        if self.ending || self.next.is_some() || !serves {
+            console::log(
+                Level::Warn,
+                format_args!("supervise: SIGUSR2: no server is ready to be followed by another"),
+            );
+            return;
+        }
+        match self.start() {
+            Ok(running) => self.next = Some(running),
+            Err(error) => {
+                console::log(Level::Error, format_args!("supervise: no successor could be started: {error}"));
+            }
+        }
+    }
+
+    /// Reads what a child says.
+    fn listen_to(&mut self, token: Token) {
+        let is_next = self.next.as_ref().is_some_and(|one| one.token == token);
+        let one = if is_next { &mut self.next } else { &mut self.current };
+        let Some(one) = one.as_mut().filter(|one| one.token == token) else { return };
+        let before = one.state;
+        let mut message = [0; NOTIFY_MESSAGE_MAX_BYTES];
+        let mut is_alive = false;
+        while let Ok(length @ 1..) = one.told.recv(&mut message) {
+            let text = message.get(..length).and_then(|bytes| str::from_utf8(bytes).ok());
+            for line in text.unwrap_or_default().lines() {
+                match line {
+                    WAITING => one.state = one.state.max(State::Waiting),
+                    "READY=1" => one.state = State::Serving,
+                    "WATCHDOG=1" => is_alive = true,
+                    _ => {}
+                }
+            }
+        }
+        let (state, number) = (one.state, one.child.id());
+        if is_alive && !is_next {
+            self.notifier.tell("WATCHDOG=1");
+        }
+        if state > before && state == State::Serving {
+            (self.has_served, self.failures) = (true, 0);
+            self.notifier.ready(&format!("server {number} serves"));
+        } else if state > before && is_next {
+            console::log(
+                Level::Info,
+                format_args!("supervise: server {number} waits for the store, the old one ends"),
+            );
+            self.current.iter().for_each(|old| old.signal(Signal::SIGTERM));
+        }
+    }
+
+    /// Looks which children have ended.
+    fn reap(&mut self) {
+        if let Some(status) = self.next.as_mut().and_then(Running::ended) {
+            self.next = None;
+            console::log(
+                Level::Error,
+                format_args!("supervise: the successor ended before it served ({status})"),
+            );
+            self.notifier.tell("STATUS=the successor ended before it served");
+        }
+        let Some(status) = self.current.as_mut().and_then(Running::ended) else { return };
+        let served = self.current.take().is_some_and(|one| one.state == State::Serving);
+        self.last = Some(status);
+        self.current = self.next.take();
+        if self.current.is_none() && self.has_served && !self.ending {
+            if served {
+                self.failures = 0;
+            }
+            self.start_later(&status.to_string());
+        }
+    }
+
+    fn start_later(&mut self, reason: &str) {
+        let factor = 1u64 << self.failures.min(16);
+        let pause =
+            Duration::from_millis((RESTART_PAUSE_FIRST_MILLIS * factor).min(RESTART_PAUSE_MAX_MILLIS));
+        console::log(
+            Level::Error,
+            format_args!(
+                "supervise: the server ended by itself ({reason}), the next one starts in {pause:?}"
+            ),
+        );
+        self.failures = self.failures.saturating_add(1);
+        self.restart_at = Some(Moment::now().plus_nanos(u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX)));
+    }
+}
+
+/// The exit code of a server as our own; that of a defect if a signal ended it.
+fn exit_of(status: ExitStatus) -> Exit {
+    if let Some(signal) = status.signal() {
+        console::log(Level::Error, format_args!("supervise: signal {signal} ended the server"));
+    }
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    let known = Exit::MEANINGS.into_iter().map(|(exit, _)| exit);
+    known.into_iter().find(|exit| Some(exit.code()) == code).unwrap_or(Exit::Software)
+}

@@ -1,0 +1,385 @@
+//! Where the server is asked beside addresses of its own: Unix sockets, sockets that another process has opened; what it
+//! tells a service manager; and how one server follows another without a failed request.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic, its helping functions too")]
+
+#[path = "support/server.rs"]
+mod server;
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use rustix::io::{FdFlags, fcntl_setfd};
+use server::client::{Client, Request};
+use server::{Ended, Scratch, Server, binary};
+
+/// Far longer than anything takes: only silence reaches it.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// Sends a request that ends its connection, and reads the reply.
+fn ask(mut stream: impl std::io::Read + std::io::Write, fields: &str) -> String {
+    write!(stream, "GET /api/keys HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{fields}\r\n").unwrap();
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).unwrap();
+    reply
+}
+
+fn ask_unix(path: &Path, fields: &str) -> String {
+    let stream = UnixStream::connect(path).unwrap();
+    stream.set_read_timeout(Some(SILENCE)).unwrap();
+    ask(stream, fields)
+}
+
+fn with_key(server: &Server) -> String {
+    format!("X-API-Key: {}\r\n", server.key())
+}
+
+fn refused(scratch: &Arc<Scratch>, listen: &str) -> Option<String> {
+    let ended: Ended = Server::try_start_in(scratch, &["--listen", listen])?.unwrap_err();
+    assert_eq!(ended.code, Some(78), "{ended:?}");
+    Some(ended.stderr)
+}
+
+#[test]
+fn a_unix_socket_serves_whom_its_mode_lets_in() {
+    let scratch = Scratch::new();
+    let path = scratch.path("q.sock");
+    let listen = format!("127.0.0.1:0,unix:{}", path.display());
+    let flags = ["--listen", &listen, "--unix-mode", "620", "--workers", "3"];
+    let Some(server) = Server::start_in(&scratch, &flags) else { return };
+    let found = fs::metadata(&path).unwrap();
+    assert!(found.file_type().is_socket());
+    assert_eq!(found.permissions().mode() & 0o777, 0o620);
+    assert_eq!(
+        found.uid(),
+        fs::metadata(server.data_dir()).unwrap().uid(),
+        "it belongs to the server's user"
+    );
+    for _ in 0..20 {
+        assert!(ask_unix(&path, &with_key(&server)).starts_with("HTTP/1.1 200 "));
+    }
+    assert!(ask_unix(&path, "").starts_with("HTTP/1.1 401 "));
+    assert_eq!(server.stop().code, Some(0));
+}
+
+#[test]
+fn a_local_process_is_known_by_its_user_and_a_proxy_by_what_it_says() {
+    let scratch = Scratch::new();
+    let path = scratch.path("q.sock");
+    let listen = format!("127.0.0.1:0,unix:{}", path.display());
+    let flags = ["--listen", &listen, "--trusted-proxy", "unix"];
+    let Some(server) = Server::start_in(&scratch, &flags) else { return };
+    let user = nix::unistd::geteuid();
+    let body = format!(r#"{{"name":"me","scopes":["keys.read:*"],"identities":["unix-user:{user}"]}}"#);
+    assert_eq!(server.ask(Request::post("/api/auth/keys", body)).status, 201);
+    assert!(ask_unix(&path, "").starts_with("HTTP/1.1 200 "));
+    assert_eq!(server.call(&Request::get("/api/keys")).status, 401, "an address proves nobody");
+    let said = format!("{}X-Forwarded-For: 192.0.2.7\r\n", with_key(&server));
+    assert!(ask_unix(&path, &said).starts_with("HTTP/1.1 200 "));
+    assert_eq!(server.stop().code, Some(0));
+    let files = fs::read_dir(scratch.data_dir().join("audit")).unwrap();
+    let lines: String = files.map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap()).collect();
+    assert_eq!(lines.matches("\"remote\":\"192.0.2.7\"").count(), 1, "{lines}");
+}
+
+#[test]
+fn local_connections_are_not_bounded_by_their_common_address() {
+    let scratch = Scratch::new();
+    let path = scratch.path("q.sock");
+    let listen = format!("127.0.0.1:0,unix:{}", path.display());
+    let flags = ["--listen", &listen, "--max-connections-per-address", "1"];
+    let Some(server) = Server::start_in(&scratch, &flags) else { return };
+    let held: Vec<UnixStream> = (0..5).map(|_| UnixStream::connect(&path).unwrap()).collect();
+    assert!(ask_unix(&path, &with_key(&server)).starts_with("HTTP/1.1 200 "));
+    drop(held);
+    assert_eq!(server.stop().code, Some(0));
+}
+
+#[test]
+fn only_the_name_of_an_ended_server_is_taken_over() {
+    let scratch = Scratch::new();
+    let path = scratch.path("q.sock");
+    let listen = format!("127.0.0.1:0,unix:{}", path.display());
+    let Some(server) = Server::start_in(&scratch, &["--listen", &listen]) else { return };
+    assert_eq!(server.stop().code, Some(0));
+    assert!(path.exists(), "a server that is locked in removes no name");
+    let server = Server::start_in(&scratch, &["--listen", &listen]).unwrap();
+    assert!(ask_unix(&path, &with_key(&server)).starts_with("HTTP/1.1 200 "));
+    let ended = server.stop();
+    assert!(ended.stderr.contains("removed the name that an earlier server left"), "{ended:?}");
+
+    fs::remove_file(&path).unwrap();
+    let other = UnixListener::bind(&path).unwrap();
+    let said = refused(&scratch, &listen).unwrap();
+    assert!(said.contains("another program listens there") && said.contains("q.sock"), "{said}");
+    drop(other);
+
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, "not yours").unwrap();
+    let said = refused(&scratch, &listen).unwrap();
+    assert!(said.contains("there is a file that is no socket"), "{said}");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "not yours");
+
+    let said = refused(&scratch, &format!("unix:{}", scratch.path("none/q.sock").display())).unwrap();
+    assert!(said.contains("its directory does not exist"), "{said}");
+}
+
+/// `serve` with these sockets as descriptors 3 and 4, as a service manager starts it.
+fn activated(scratch: &Scratch, first: &impl AsFd, second: &impl AsFd, names: &str) -> Option<Command> {
+    let binary = binary()?;
+    for fd in [first.as_fd(), second.as_fd()] {
+        fcntl_setfd(fd, FdFlags::empty()).unwrap();
+    }
+    let (first, second) = (first.as_fd().as_raw_fd(), second.as_fd().as_raw_fd());
+    // Out of the way first: one of them may have the other's number.
+    let script = format!(
+        "exec 8<&{first} 9<&{second}; exec 3<&8 4<&9 8<&- 9<&-; \
+         LISTEN_PID=$$; export LISTEN_PID; exec \"$0\" \"$@\""
+    );
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", &script]).arg(binary).args(["serve", "--dev", "--data-dir"]).arg(scratch.data_dir());
+    command.env_clear().env("LISTEN_FDS", "2").env("LISTEN_FDNAMES", names);
+    Some(command)
+}
+
+#[test]
+fn inherited_sockets_are_served_and_what_is_queued_at_the_end_is_for_the_next_one() {
+    let scratch = Scratch::new();
+    let path = scratch.path("held.sock");
+    let (tcp, unix) = (TcpListener::bind("127.0.0.1:0").unwrap(), UnixListener::bind(&path).unwrap());
+    let address = tcp.local_addr().unwrap();
+    let start = || Some(Server::spawn(activated(&scratch, &tcp, &unix, "http:local")?, &scratch, 1));
+    let Some(server) = start() else { return };
+    assert_eq!(server.addresses(), [address], "the default address is not served beside them");
+    assert_eq!(server.ask(Request::get("/api/keys")).status, 200);
+    assert!(ask_unix(&path, &with_key(&server)).starts_with("HTTP/1.1 200 "));
+    let key = with_key(&server);
+    let ended = server.stop();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+
+    // Nobody accepts now: the kernel keeps both, with their requests.
+    let queued = TcpStream::connect(address).unwrap();
+    queued.set_read_timeout(Some(SILENCE)).unwrap();
+    let local = UnixStream::connect(&path).unwrap();
+    let waiting = [
+        std::thread::spawn({
+            let key = key.clone();
+            move || ask(queued, &key)
+        }),
+        std::thread::spawn(move || ask(local, &key)),
+    ];
+    let server = start().unwrap();
+    for reply in waiting {
+        assert!(reply.join().unwrap().starts_with("HTTP/1.1 200 "));
+    }
+    assert_eq!(server.stop().code, Some(0));
+}
+
+#[test]
+fn an_inherited_socket_that_does_not_listen_stops_the_start() {
+    let scratch = Scratch::new();
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let datagrams = UnixDatagram::unbound().unwrap();
+    let Some(command) = activated(&scratch, &tcp, &datagrams, "http:wrong") else { return };
+    let ended = Server::try_spawn(command, &scratch, 1).unwrap_err();
+    assert_eq!(ended.code, Some(78), "{ended:?}");
+    assert!(ended.stderr.contains("\"wrong\" is not a listening stream socket"), "{ended:?}");
+}
+
+#[test]
+fn tls_that_is_asked_for_by_name_needs_a_certificate() {
+    let scratch = Scratch::new();
+    let (one, two) = (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
+    let Some(command) = activated(&scratch, &one, &two, "http:https") else { return };
+    let ended = Server::try_spawn(command, &scratch, 1).unwrap_err();
+    assert_eq!(ended.code, Some(78), "{ended:?}");
+    assert!(ended.stderr.contains("--tls-cert"), "{ended:?}");
+}
+
+/// A service manager's end of `NOTIFY_SOCKET`.
+struct Told(UnixDatagram);
+
+impl Told {
+    fn bind(path: &Path) -> Self {
+        let socket = UnixDatagram::bind(path).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
+        socket.set_read_timeout(Some(SILENCE)).unwrap();
+        Self(socket)
+    }
+
+    fn next(&self) -> String {
+        let mut message = [0; 1024];
+        let length = self.0.recv(&mut message).unwrap();
+        String::from_utf8(message.get(..length).unwrap().to_vec()).unwrap()
+    }
+}
+
+#[test]
+fn a_service_manager_is_told_of_readiness_reload_life_and_end() {
+    let scratch = Scratch::new();
+    let Some(binary) = binary() else { return };
+    let path = scratch.path("notify");
+    let told = Told::bind(&path);
+    let mut command = Command::new(binary);
+    command.args(["serve", "--dev", "--listen", "127.0.0.1:0", "--data-dir"]).arg(scratch.data_dir());
+    command.env_clear().env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "4000000");
+    let server = Server::spawn(command, &scratch, 1);
+    let ready = format!("READY=1\nSTATUS=serving\nMAINPID={}", server.pid());
+    assert_eq!(told.next(), ready);
+    // An idle server moves too: nobody asks anything of it here.
+    for _ in 0..2 {
+        assert_eq!(told.next(), "WATCHDOG=1");
+    }
+    server.signal(Signal::SIGHUP);
+    let mut said = told.next();
+    while said == "WATCHDOG=1" {
+        said = told.next();
+    }
+    assert!(said.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{said}");
+    assert_eq!(told.next(), ready);
+    assert_eq!(server.stop().code, Some(0));
+    let mut said = told.next();
+    while said == "WATCHDOG=1" {
+        said = told.next();
+    }
+    assert!(said.starts_with("STOPPING=1\n"), "{said}");
+}
+
+#[test]
+fn a_start_waits_for_the_store_if_it_is_told_to() {
+    let scratch = Scratch::new();
+    let Some(first) = Server::start_in(&scratch, &[]) else { return };
+    let second = std::thread::spawn({
+        let scratch = Arc::clone(&scratch);
+        move || Server::start_in(&scratch, &["--wait-for-store", "60"]).unwrap()
+    });
+    assert_eq!(first.ask(Request::get("/api/keys")).status, 200);
+    assert_eq!(first.stop().code, Some(0));
+    let second = second.join().unwrap();
+    assert_eq!(second.ask(Request::get("/api/keys")).status, 200);
+    assert_eq!(second.stop().code, Some(0));
+}
+
+/// `supervise` on a free port, which tells `told`.
+fn supervised(scratch: &Arc<Scratch>, flags: &[&str]) -> Option<(Server, Told)> {
+    let path = scratch.path("notify");
+    let mut command = Command::new(binary()?);
+    command
+        .args(["supervise", "--", "--dev", "--listen", "127.0.0.1:0", "--data-dir"])
+        .arg(scratch.data_dir());
+    command.args(flags).env_clear().env("NOTIFY_SOCKET", &path);
+    let told = Told::bind(&path);
+    let server = Server::spawn(command, scratch, 1);
+    assert!(told.next().starts_with("READY=1\n"));
+    Some((server, told))
+}
+
+/// One request on a connection of its own, with the request sent as soon as it is open.
+fn fresh(address: SocketAddr) -> Result<(), String> {
+    let mut stream = TcpStream::connect(address).map_err(|error| error.to_string())?;
+    stream.set_read_timeout(Some(SILENCE)).unwrap();
+    let request = b"GET /api/health HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    stream.write_all(request).map_err(|error| error.to_string())?;
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).map_err(|error| error.to_string())?;
+    if reply.starts_with("HTTP/1.1 200 ") { Ok(()) } else { Err(reply) }
+}
+
+#[test]
+fn five_restarts_under_load_fail_no_request() {
+    let scratch = Scratch::new();
+    let flags = ["--workers", "2", "--max-connections-per-address", "0"];
+    let Some((server, told)) = supervised(&scratch, &flags) else { return };
+    let (done, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let address = server.address();
+    let mut load = Vec::new();
+    for kept in [false, false, true, true] {
+        let (done, count) = (Arc::clone(&done), Arc::clone(&count));
+        load.push(std::thread::spawn(move || {
+            let request = Request::get("/api/health");
+            let mut client = None;
+            while !done.load(Ordering::Relaxed) {
+                if kept {
+                    // A connection that served before may end between two requests (RFC 9112, section 9.3.1).
+                    let used = client.is_some();
+                    let mut one = client.take().unwrap_or_else(|| Client::connect(address));
+                    match one.attempt(&request) {
+                        Some(reply) => {
+                            assert_eq!(reply.status, 200);
+                            client = Some(one).filter(|_| !reply.closes());
+                        }
+                        None => {
+                            assert!(used, "a fresh connection was not served");
+                            continue;
+                        }
+                    }
+                } else {
+                    fresh(address).unwrap_or_else(|error| panic!("a new connection failed: {error}"));
+                }
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        }));
+    }
+    let wait_for_more = || {
+        let before = count.load(Ordering::Relaxed);
+        while count.load(Ordering::Relaxed) < before + 50 && load.iter().all(|one| !one.is_finished()) {
+            std::thread::yield_now();
+        }
+    };
+    for _ in 0..5 {
+        wait_for_more();
+        server.signal(Signal::SIGUSR2);
+        assert!(told.next().starts_with("READY=1\n"));
+    }
+    wait_for_more();
+    done.store(true, Ordering::Relaxed);
+    for one in load {
+        one.join().unwrap();
+    }
+    let ended = server.stop();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(ended.stderr.matches("supervise: started server").count(), 6, "{}", ended.stderr);
+}
+
+#[test]
+fn a_successor_that_fails_leaves_the_old_server_serving() {
+    let scratch = Scratch::new();
+    let config = scratch.path("settings.toml");
+    fs::write(&config, "workers = 1\n").unwrap();
+    let Some((server, told)) = supervised(&scratch, &["--config", config.to_str().unwrap()]) else { return };
+    fs::write(&config, "workers = \"many\"\n").unwrap();
+    server.signal(Signal::SIGUSR2);
+    assert_eq!(told.next(), "STATUS=the successor ended before it served");
+    assert_eq!(server.ask(Request::get("/api/keys")).status, 200);
+    // Once the settings are right again another one may follow.
+    fs::write(&config, "workers = 2\n").unwrap();
+    server.signal(Signal::SIGUSR2);
+    assert!(told.next().starts_with("READY=1\n"));
+    assert_eq!(server.ask(Request::get("/api/keys")).status, 200);
+    assert_eq!(server.stop().code, Some(0));
+}
+
+#[test]
+fn a_server_that_cannot_start_ends_its_supervisor_with_its_code() {
+    let scratch = Scratch::new();
+    let Some(binary) = binary() else { return };
+    let holder = Server::start_in(&scratch, &[]).unwrap();
+    assert_eq!(holder.stop().code, Some(0));
+    // The store is there, and its master key is not.
+    fs::write(scratch.data_dir().join("master.key"), [7; 32]).unwrap();
+    let mut command = Command::new(binary);
+    command.args(["supervise", "--dev", "--listen", "127.0.0.1:0", "--data-dir"]).arg(scratch.data_dir());
+    command.env_clear();
+    let ended = Server::try_spawn(command, &scratch, 1).unwrap_err();
+    assert_eq!(ended.code, Some(78), "{ended:?}");
+}
