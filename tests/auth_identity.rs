@@ -49,7 +49,8 @@ impl Asked {
         let audit = tempfile();
         let proven: Identities = identities(proven).iter().cloned().collect();
         let peer = Peer { identities: Some(Rc::new(proven)), ..Peer::new(None, Way::Local) };
-        let trusted = Forwarding::new(vec![Network::parse("127.0.0.1").unwrap()], false, Field::XForwardedFor);
+        let trusted =
+            Forwarding::new(vec![Network::parse("127.0.0.1").unwrap()], false, Field::XForwardedFor);
         let options = KeyOptions::of(KeyType::XChaCha20Poly1305);
         let worker = InProcess::of_peer(audit.try_clone().unwrap(), 64 * 1024, options, peer, trusted);
         Self { worker, audit }

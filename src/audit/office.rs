@@ -283,7 +283,8 @@ impl Asked {
         });
         let (of, tick, noted) = (of.collect(), mem::take(&mut self.tick), self.noted.take());
         let errands = Errands { of, tick, noted, reload: mem::take(&mut self.reload) };
-        (errands.tick || errands.reload || errands.noted.is_some() || !errands.of.is_empty()).then_some(errands)
+        (errands.tick || errands.reload || errands.noted.is_some() || !errands.of.is_empty())
+            .then_some(errands)
     }
 }
 

@@ -107,7 +107,8 @@ pub(super) fn configured(
         Endpoint::Tcp(address, Scheme::Https) => Some((*address, true)),
         Endpoint::Tcp(_, Scheme::Redirect) | Endpoint::Unix(_) => None,
     });
-    let (address, secure) = found.ok_or("no address is configured where HTTP is spoken, but by sockets with a name")?;
+    let (address, secure) =
+        found.ok_or("no address is configured where HTTP is spoken, but by sockets with a name")?;
     Target::from_listen(address, secure, path)
 }
 

@@ -26,7 +26,8 @@ pub(super) fn run(
     let deadline = Moment::now().plus_millis(HEALTHCHECK_MAX_MILLIS);
     let target = match url {
         Some(url) => Target::from_url(url, EXAMPLE),
-        None => client::configured(environment.iter().cloned(), PATH).map_err(|reason| format!("{reason}; give --url")),
+        None => client::configured(environment.iter().cloned(), PATH)
+            .map_err(|reason| format!("{reason}; give --url")),
     };
     match target.and_then(|target| ask(&target, || trust(trusting, environment), deadline)) {
         Ok(()) => Exit::Success,

@@ -25,10 +25,7 @@ const NEWEST: ABI = ABI::V6;
 ///
 /// # Errors
 /// If the kernel refuses, or does not hold what it accepted.
-pub fn confine(
-    directory: BorrowedFd<'_>,
-    readable: &[BorrowedFd<'_>],
-) -> Result<(Outcome, i32), Failure> {
+pub fn confine(directory: BorrowedFd<'_>, readable: &[BorrowedFd<'_>]) -> Result<(Outcome, i32), Failure> {
     let status = restrict(directory, readable).map_err(|error| Failure::refused(STEP, error))?;
     let abi = match status.landlock {
         LandlockStatus::Available { effective_abi, kernel_abi } => kernel_abi.unwrap_or(effective_abi as i32),
@@ -57,9 +54,11 @@ fn restrict(
         .scope(Scope::from_all(NEWEST))?
         .create()?
         .add_rule(PathBeneath::new(directory, rights))?
-        .add_rules(readable.iter().map(|directory| {
-            Ok::<_, RulesetError>(PathBeneath::new(directory, AccessFs::ReadFile))
-        }))?
+        .add_rules(
+            readable
+                .iter()
+                .map(|directory| Ok::<_, RulesetError>(PathBeneath::new(directory, AccessFs::ReadFile))),
+        )?
         .restrict_self()
 }
 

@@ -98,8 +98,7 @@ impl Archivist {
         }
         let readable = certificates.map(Certificates::directories).unwrap_or_default();
         let failed = |failure: Failure| failure.to_string();
-        let (outcome, abi) =
-            confinement::confine(self.archive.directory(), &readable).map_err(failed)?;
+        let (outcome, abi) = confinement::confine(self.archive.directory(), &readable).map_err(failed)?;
         console::log(Level::Info, format_args!("sandbox: landlock on the archivist (ABI {abi}): {outcome}"));
         seccomp::enter(Role::Archivist).map_err(failed)?;
         if let Some(certificates) = &mut self.certificates {

@@ -81,8 +81,7 @@ impl Files {
             descriptors::hold(number).map_err(|error| ServerError::io("reserving descriptor numbers", &error))
         };
         let (slot, silence) = (hold(FD_TLS_FILE_NUMBER)?, hold(FD_TLS_SILENCE_NUMBER)?);
-        let mut files =
-            Self { directories: Vec::new(), pairs: Vec::new(), authorities: None, slot, silence };
+        let mut files = Self { directories: Vec::new(), pairs: Vec::new(), authorities: None, slot, silence };
         for of in &tls.certificates {
             let chain = files.place(&of.cert)?;
             let key = files.place(&of.key)?;
@@ -142,9 +141,7 @@ impl Files {
     }
 
     fn place(&mut self, path: &Path) -> Result<Place, ServerError> {
-        let failed = |error: &io::Error| {
-            ServerError::config(format!("{}: {}", quoted(path), advice(error)))
-        };
+        let failed = |error: &io::Error| ServerError::config(format!("{}: {}", quoted(path), advice(error)));
         let name = path.file_name().ok_or_else(|| failed(&ErrorKind::IsADirectory.into()))?;
         let end = fs::canonicalize(path).map_err(|error| failed(&error))?;
         if !fs::metadata(&end).is_ok_and(|about| about.is_file()) {
@@ -245,9 +242,8 @@ fn read(directory: &OwnedFd, place: &Place, slot: &mut OwnedFd) -> io::Result<By
 }
 
 fn warn_if_exposed(key: &Path, group: u32) {
-    let exposed = |about: &Metadata| {
-        about.mode() & 0o004 != 0 || about.mode() & 0o040 != 0 && about.gid() != group
-    };
+    let exposed =
+        |about: &Metadata| about.mode() & 0o004 != 0 || about.mode() & 0o040 != 0 && about.gid() != group;
     if fs::metadata(key).is_ok_and(|about| exposed(&about)) {
         console::log(
             Level::Warn,
@@ -260,7 +256,8 @@ fn advice(error: &io::Error) -> String {
     match error.kind() {
         ErrorKind::NotFound => "no such file: give the path of a PEM file".to_owned(),
         ErrorKind::PermissionDenied => {
-            "permission denied: the user of the server must be able to read it, and to enter its directory".to_owned()
+            "permission denied: the user of the server must be able to read it, and to enter its directory"
+                .to_owned()
         }
         ErrorKind::FileTooLarge => TlsError::TooLarge.to_string(),
         _ => error.to_string(),

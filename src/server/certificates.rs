@@ -103,7 +103,8 @@ impl Certificates {
         let read = if confined {
             self.files.read().map(drop)
         } else {
-            Err("the thread that would read them is not confined to their directories (no Landlock)".to_owned())
+            Err("the thread that would read them is not confined to their directories (no Landlock)"
+                .to_owned())
         };
         if let Err(reason) = read {
             let fingerprint = hash::sha256(&[reason.as_bytes()]);
@@ -151,9 +152,8 @@ impl Certificates {
             return None;
         }
         let built = self.files.materials(&contents);
-        let replaced = built.and_then(|materials| {
-            self.in_force.replace(&materials).map_err(|error| error.to_string())
-        });
+        let replaced =
+            built.and_then(|materials| self.in_force.replace(&materials).map_err(|error| error.to_string()));
         match replaced {
             Ok(edition) => {
                 (self.digest, self.refused) = (digest, None);

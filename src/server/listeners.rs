@@ -106,8 +106,8 @@ impl Listeners {
     fn share(&mut self, fd: &OwnedFd, endpoint: Endpoint, leaving: Leaving) -> Result<(), ServerError> {
         let way = enter(&endpoint);
         for own in &mut self.of_worker {
-            let copy = fcntl_dupfd_cloexec(fd, FD_LISTENER_FIRST_NUMBER)
-                .map_err(|error| unplaced(&error.into()))?;
+            let copy =
+                fcntl_dupfd_cloexec(fd, FD_LISTENER_FIRST_NUMBER).map_err(|error| unplaced(&error.into()))?;
             own.push(Entrance { socket: place(copy, matches!(endpoint, Endpoint::Unix(_)))?, leaving, way });
         }
         self.endpoints.push(endpoint);

@@ -330,7 +330,12 @@ fn never_by_archivist() -> Vec<Call> {
         on("fallocate after the band", libc::SYS_fallocate, AUDITS.1 + 1, &[KEEP_SIZE, 0, 0]),
         open("openat of a certificate before the band", i64::from(TLS_DIRECTORIES.0) - 1, FOLLOW, 0),
         open("openat of a certificate after the band", i64::from(TLS_DIRECTORIES.1) + 1, FOLLOW, 0),
-        open("openat of a certificate to write", i64::from(TLS_DIRECTORIES.0), FOLLOW | i64::from(libc::O_WRONLY), 0),
+        open(
+            "openat of a certificate to write",
+            i64::from(TLS_DIRECTORIES.0),
+            FOLLOW | i64::from(libc::O_WRONLY),
+            0,
+        ),
         open("openat that creates a certificate", i64::from(TLS_DIRECTORIES.0), CREATE, PRIVATE_MODE),
         dup("dup3 of a certificate elsewhere", opened, i64::from(TLS_FILE.0) + 1, CLOEXEC),
         dup("dup3 of silence over an audit file of it", i64::from(TLS_FILE.0) + 1, audit, CLOEXEC),

@@ -2,7 +2,12 @@
 //!
 //! Owns nothing of the server. Invariant: every wait has a limit, so that a silent server fails a test and does not hang it.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, and says where")]
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking, and says where"
+)]
 #![allow(dead_code, reason = "included by several test files, none of which uses all of it")]
 
 use std::fs;

@@ -33,9 +33,13 @@ fn a_client_certificate_is_required_or_optional_and_a_bad_one_never_good() {
     let stranger = Authority::new().client("svc.example");
     // Good for a server is not good for a client.
     let server = clients.server(&["svc.example"]);
-    for (own, expected) in
-        [(None, false), (Some(&valid), true), (Some(&stranger), false), (Some(&ended), false), (Some(&server), false)]
-    {
+    for (own, expected) in [
+        (None, false),
+        (Some(&valid), true),
+        (Some(&stranger), false),
+        (Some(&ended), false),
+        (Some(&server), false),
+    ] {
         assert_eq!(served(&required, own), expected);
     }
     drop(required);

@@ -42,7 +42,10 @@ fn a_development_certificate_is_made_once_and_serves() {
     let (chain, key) = (shown(&chain), shown(&key));
     let (code, text) = run(&["tls", "show", &chain, &key]).unwrap();
     assert_eq!(code, Some(0), "{text}");
-    assert!(text.contains("name: db.example.net\n") && text.contains("holds now: yes\nkey: fits\n"), "{text}");
+    assert!(
+        text.contains("name: db.example.net\n") && text.contains("holds now: yes\nkey: fits\n"),
+        "{text}"
+    );
 
     let server = Server::start_in(&scratch, &["--tls-cert", &chain, "--tls-key", &key]).unwrap();
     let url = format!("https://localhost:{}/api/health", server.address().port());

@@ -11,8 +11,7 @@ use lexopt::{Arg, Parser};
 
 use crate::auth::api_key;
 use crate::cli::arguments::{
-    TLS_CA,
-    Command, Flags, Grammar, Own, UsageError, alone, flags_of, unknown_letter, wrong,
+    Command, Flags, Grammar, Own, TLS_CA, UsageError, alone, flags_of, unknown_letter, wrong,
 };
 use crate::cli::help::Topic;
 use crate::cli::secure::Trusting;
@@ -160,7 +159,8 @@ impl Verb {
             Self::List | Self::Show | Self::Revoke | Self::Delete => &[],
         };
         let own = |name, kind| Own { name, kind };
-        let values = [SERVER, API_KEY_FILE, TLS_CA].iter().chain(of_verb).map(move |name| own(*name, Kind::Path));
+        let values =
+            [SERVER, API_KEY_FILE, TLS_CA].iter().chain(of_verb).map(move |name| own(*name, Kind::Path));
         values.chain([own(JSON, Kind::Switch)])
     }
 }

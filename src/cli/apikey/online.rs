@@ -17,8 +17,8 @@ use super::arguments::{Bound, Task, Wanted};
 use super::view;
 use crate::auth::api_key;
 use crate::cli::client::{self, Reply, Request, Target};
-use crate::cli::secure::{Connection, Trusting, trust};
 use crate::cli::failure::Failure;
+use crate::cli::secure::{Connection, Trusting, trust};
 use crate::clock::Moment;
 use crate::config;
 use crate::console;
@@ -118,7 +118,8 @@ impl Server {
         let trust = || trust(&self.trusting, self.environment.iter().cloned());
         let mut stream = client::connect(&self.target, trust, deadline).map_err(|error| failed(&error))?;
         if let Connection::Plain(socket) = &stream
-            && !socket.peer_addr().is_ok_and(|peer| peer.ip().to_canonical().is_loopback()) {
+            && !socket.peer_addr().is_ok_and(|peer| peer.ip().to_canonical().is_loopback())
+        {
             console::err(&format!(
                 "quantonium: warning: {} is another machine, and the API key goes there in the clear\n",
                 self.target
