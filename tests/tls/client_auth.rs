@@ -53,6 +53,28 @@ fn a_client_certificate_is_required_or_optional_and_a_bad_one_never_good() {
 }
 
 #[test]
+fn a_certificate_stands_in_the_place_of_the_secret_of_an_api_key() {
+    let Some((of, clients)) = started("optional") else { return };
+    let body = r#"{"name":"svc","scopes":["list"],"identities":["dns:svc.example"]}"#;
+    let made = of.ask(&of.client(), Request::post("/api/auth/keys", body));
+    assert!(made.starts_with("HTTP/1.1 201 "), "{made}");
+    let list = |own: Option<&Issued>| {
+        let config = own.map_or_else(|| of.client(), |own| of.client_with(own));
+        secured::ask(&mut of.connect(&config), Request::get("/api/keys"))
+    };
+    let known = clients.client("svc.example");
+    assert!(list(Some(&known)).starts_with("HTTP/1.1 200 "), "{}", list(Some(&known)));
+    assert!(list(Some(&clients.client("other.example"))).starts_with("HTTP/1.1 401 "));
+    assert!(list(None).starts_with("HTTP/1.1 401 "));
+    // What is resumed is known as well.
+    let config = of.client_with(&known);
+    for _ in 0..2 {
+        let mut stream = of.connect(&config);
+        assert!(secured::ask(&mut stream, Request::get("/api/keys")).starts_with("HTTP/1.1 200 "));
+    }
+}
+
+#[test]
 fn without_authorities_no_certificate_is_asked_for() {
     let Some(of) = Secured::start(&["--workers", "1"]) else { return };
     let own = secured::Authority::new().client("svc.example");

@@ -49,6 +49,26 @@ fn a_development_certificate_is_made_once_and_serves() {
 
     let server = Server::start_in(&scratch, &["--tls-cert", &chain, "--tls-key", &key]).unwrap();
     let url = format!("https://localhost:{}/api/health", server.address().port());
+    let check = |words: &[&str], environment: &[(&str, &str)]| {
+        let mut command = Command::new(binary().unwrap());
+        command.arg("healthcheck").args(["--url", &url]).args(words).env_clear();
+        let output = command.envs(environment.iter().copied()).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let stranger = folder.join("stranger.pem");
+    fs::write(&stranger, Authority::new().pem).unwrap();
+    assert_eq!(check(&["--tls-ca", &chain], &[]), (Some(0), String::new()));
+    assert_eq!(check(&["--insecure-tls"], &[]), (Some(0), String::new()));
+    // Exactly the certificate that is configured on this machine.
+    assert_eq!(check(&[], &[("QUANTONIUM_TLS_CERT", &chain)]), (Some(0), String::new()));
+    for (words, variable, reason) in [
+        (&[][..], None, "give --tls-ca"),
+        (&["--tls-ca", &shown(&stranger)], None, "invalid peer certificate"),
+        (&[], Some(("QUANTONIUM_TLS_CERT", &*shown(&stranger))), "invalid peer certificate"),
+    ] {
+        let (code, text) = check(words, variable.as_slice());
+        assert!(code == Some(1) && text.contains(reason), "{code:?}: {text}");
+    }
     let curl = Command::new("curl").args(["-sS", "--cacert", &chain, &url]).output();
     let Ok(curl) = curl else { return crate::server::skip("there is no curl") };
     assert!(curl.status.success(), "{curl:?}");
