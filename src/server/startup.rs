@@ -41,6 +41,7 @@ use crate::sandbox::{self, Plan, rlimits};
 use crate::server::archivist::Archivist;
 use crate::server::audit_log::{self, ArchiveSlots, OpenedAudit};
 use crate::server::census::{self, Census};
+use crate::server::certificates::{self, Certificates};
 use crate::server::door::Limits;
 use crate::server::error::ServerError;
 use crate::server::front::Site;
@@ -87,6 +88,8 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
         .map_err(|_| ServerError::config("the system gives no random bytes (getrandom)"))?;
 
     let owner = rustix::process::geteuid().is_root().then_some(Owner { uid: plan.uid, gid: plan.gid });
+    // Before anything is made: a certificate that cannot be read is the operator's mistake.
+    let certificates = certificates::open(config)?;
     let above = fill(FD_CONNECTION_FIRST_NUMBER)?;
     let data_dir = open_data_dir(config, owner, &notifier)?;
     let vault = vault::open(config, &data_dir, &mut random)?;
@@ -97,7 +100,7 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
     let journal = journal.into_placed(place_journal).map_err(placing)?;
     let mut audit = audit_log::open(&data_dir, slots, config, audit_root, &mut random)?;
     audit.catch_up(&loaded, &unfinished)?;
-    let OpenedAudit { workers: audit, diary, archivist, start, recent, tips, body_key } = audit;
+    let OpenedAudit { workers: audit, diary, mut archivist, start, recent, tips, body_key } = audit;
     let lock = place_lock(data_dir)?;
 
     let listeners = listeners::open(config, inherited, owner)?;
@@ -129,11 +132,13 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
         origins: Arc::new(Origins::new(&config.cors_origins)),
         site: Arc::new(Site::new(&config.allowed_hosts, https_port(&listeners.endpoints))),
         forwarding: Arc::new(forwarding(config)),
+        tls: certificates.as_ref().map(Certificates::in_force),
     };
     let opened = open_loops(audit, listeners.of_worker, &common, &archivist.office, &mut random);
     let (mut workers, mut main) =
         opened.map_err(|error| ServerError::io("opening the event loops", &error))?;
     main.report_to(notifier, manager.watchdog());
+    archivist.certificates = certificates;
     let fillers = fill(FD_CONNECTION_FIRST_NUMBER)?;
     for worker in &mut workers {
         // Without one the first connection that finds no descriptor waits.
