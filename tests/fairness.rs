@@ -134,7 +134,14 @@ fn beside(greedy: &(Vec<u8>, Vec<u8>), path: &str, audited: bool) -> Vec<usize> 
     let service = Rc::new(Counting { audited, ..Counting::default() });
     let pool = Pool::new(Budget::new(64 << 20));
     let bounds = Bounds { requests: u64::MAX, ..Bounds::default() };
-    let env = Env::new(Served(Rc::clone(&service)), pool, bounds, std::sync::Arc::default(), 7);
+    let env = Env::new(
+        Served(Rc::clone(&service)),
+        pool,
+        bounds,
+        std::sync::Arc::default(),
+        std::sync::Arc::default(),
+        7,
+    );
     let mut executor = Executor::new(Rc::clone(&turn), Mailbox::new(Box::new(|| {})), serve);
     let mut spawn = |head: &[u8], again: &[u8]| {
         let sent = Rc::new(Cell::new(0));

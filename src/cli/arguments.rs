@@ -530,8 +530,9 @@ mod tests {
         for line in ["version", "--version", "-V"] {
             assert!(matches!(parsed(line), Ok(Command::Version)), "{line}");
         }
-        assert!(matches!(parsed("healthcheck"), Ok(Command::HealthCheck { url: None })));
-        let Ok(Command::HealthCheck { url: Some(url) }) = parsed("healthcheck --url=http://[::1]:1/x") else {
+        assert!(matches!(parsed("healthcheck"), Ok(Command::HealthCheck { url: None, .. })));
+        let Ok(Command::HealthCheck { url: Some(url), .. }) = parsed("healthcheck --url=http://[::1]:1/x")
+        else {
             panic!("a URL");
         };
         assert_eq!(url, "http://[::1]:1/x");
