@@ -37,6 +37,8 @@ pub const REPLY_HEAD_MAX_BYTES: usize = 2 * 1024;
 pub const OUTPUT_FLUSH_BYTES: usize = 8 * 1024;
 /// Room kept in the output for a reply that needs none of its own: a problem with its head.
 pub const REPLY_PROBLEM_MAX_BYTES: usize = 4 * 1024;
+/// Requests that a worker answers in one turn before a connection that pipelines them has only one in each turn.
+pub const REQUESTS_PER_TURN_COUNT: usize = 2_048;
 /// Most pipelined requests answered from one lease before their replies are flushed.
 pub const PIPELINE_MAX_COUNT: usize = 32;
 /// Longest client-supplied credential that is compared at all.

@@ -17,7 +17,7 @@ use quantonium::http::peer::{Peer, Way};
 use quantonium::http::responder::Responder;
 use quantonium::http::service::{Arrival, Exchange, Gathered, Opening, Piece, Request, Service, Taking};
 use quantonium::http::status::Status;
-use quantonium::limits::PIPELINE_MAX_COUNT;
+use quantonium::limits::{PIPELINE_MAX_COUNT, REQUESTS_PER_TURN_COUNT};
 use quantonium::reactor::mailbox::Mailbox;
 use quantonium::reactor::turn::Commit;
 use quantonium::reactor::{Budget, Channel, Executor, Pool, Received, Transport, Turn};
@@ -128,8 +128,8 @@ impl Service for Served {
     }
 }
 
-/// How much of `greedy` is served in each turn, while `modest` asks once in each turn and must be served in it.
-fn beside(greedy: &(Vec<u8>, Vec<u8>), path: &str, audited: bool) -> Vec<usize> {
+/// How much of `count` connections like `greedy` is served in each turn, while `modest` asks once in each turn and must be served in it.
+fn beside(count: usize, greedy: &(Vec<u8>, Vec<u8>), path: &str, audited: bool) -> Vec<usize> {
     let turn = Turn::new(Moment::default());
     let service = Rc::new(Counting { audited, ..Counting::default() });
     let pool = Pool::new(Budget::new(64 << 20));
@@ -153,24 +153,24 @@ fn beside(greedy: &(Vec<u8>, Vec<u8>), path: &str, audited: bool) -> Vec<usize> 
         });
         (task.unwrap(), sent)
     };
-    let (greedy, _) = spawn(&greedy.0, &greedy.1);
+    let greedy: Vec<_> = (0..count).map(|_| spawn(&greedy.0, &greedy.1).0).collect();
     // It is one of the same kind, but heard once in a turn only.
     let (modest, sent) = spawn(b"", b"GET /modest HTTP/1.1\r\nHost: a\r\nX-Fill: \
         aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n\r\n");
-    turn.mark_ready(greedy, true, true, false);
+    greedy.iter().for_each(|task| turn.mark_ready(*task, true, true, false));
     turn.mark_ready(modest, true, true, false);
     let mut shares = Vec::new();
     for number in 0..TURNS {
         service.round.set(turn.round());
         executor.begin(Moment::default().plus_millis(number as u64), WallTime::default());
         let (before, heard) = (service.of(path), sent.get());
-        executor.poll(greedy);
+        greedy.iter().for_each(|task| executor.poll(*task));
         executor.poll(modest);
         executor.commit(|| Commit::Done);
         shares.push(service.of(path) - before);
         assert!(sent.get() > heard, "turn {number}: the other one is answered in each turn");
     }
-    assert_eq!(executor.alive(), 2);
+    assert_eq!(executor.alive(), count + 1);
     shares
 }
 
@@ -178,7 +178,7 @@ fn beside(greedy: &(Vec<u8>, Vec<u8>), path: &str, audited: bool) -> Vec<usize> 
 fn a_pipelining_flood_has_a_bounded_part_of_each_turn() {
     let flood = (Vec::new(), b"GET /flood HTTP/1.1\r\nHost: a\r\n\r\n".to_vec());
     for audited in [false, true] {
-        let shares = beside(&flood, "/flood", audited);
+        let shares = beside(1, &flood, "/flood", audited);
         let most = shares.iter().copied().max().unwrap();
         assert!(most <= 2 * PIPELINE_MAX_COUNT, "{shares:?}");
         assert!(shares.iter().all(|share| *share > 0), "it is served too: {shares:?}");
@@ -186,11 +186,26 @@ fn a_pipelining_flood_has_a_bounded_part_of_each_turn() {
 }
 
 #[test]
+fn of_many_floods_together_each_turn_has_a_bounded_part() {
+    const COUNT: usize = 200;
+    let flood = (Vec::new(), b"GET /flood HTTP/1.1\r\nHost: a\r\n\r\n".to_vec());
+    let shares = beside(COUNT, &flood, "/flood", true);
+    let most = shares.iter().copied().max().unwrap();
+    // Before the commit and after it; once it is crowded each of them has the one that it has begun.
+    assert!(most <= 2 * (REQUESTS_PER_TURN_COUNT + COUNT), "{shares:?}");
+    assert!(
+        2 * COUNT * PIPELINE_MAX_COUNT > 2 * (REQUESTS_PER_TURN_COUNT + COUNT),
+        "the bound would not be met without"
+    );
+    assert!(shares.iter().all(|share| *share >= COUNT), "each is served: {shares:?}");
+}
+
+#[test]
 fn a_stream_without_end_has_a_bounded_part_of_each_turn() {
     let head = b"POST /stream HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
     for size in [1, 100, 10_000] {
         let chunk = [format!("{size:x}\r\n").as_bytes(), &vec![b'x'; size], b"\r\n"].concat();
-        let shares = beside(&(head.clone(), chunk), "/stream", false);
+        let shares = beside(1, &(head.clone(), chunk), "/stream", false);
         let most = shares.iter().copied().max().unwrap();
         assert!(most <= 2, "chunks of {size}: {shares:?}");
         assert!(shares.iter().sum::<usize>() >= TURNS / 2, "it is served too: {shares:?}");

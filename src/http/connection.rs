@@ -220,7 +220,10 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
     /// One request and its reply.
     async fn exchange(&mut self) -> Result<(), End> {
         let whole = self.read_head().await?;
-        if self.ws.marks.len() >= PIPELINE_MAX_COUNT
+        // Where many pipeline at once, each has one request in a turn, so that whoever else asks does not wait for all of theirs.
+        let crowded = self.channel.turn().is_crowded();
+        if crowded
+            || self.ws.marks.len() >= PIPELINE_MAX_COUNT
             || self.ws.output.filled().len() >= OUTPUT_FLUSH_BYTES
             || !self.env.service.has_room()
         {

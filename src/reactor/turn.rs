@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use crate::clock::{Moment, WallTime};
+use crate::limits::REQUESTS_PER_TURN_COUNT;
 use crate::reactor::executor::TaskId;
 use crate::reactor::wheel::Wheel;
 
@@ -58,6 +59,8 @@ pub struct Turn {
     wall: Cell<WallTime>,
     current: Cell<TaskId>,
     draining: Cell<bool>,
+    /// What tasks have said they did in this turn.
+    pieces: Cell<usize>,
     readiness: RefCell<Vec<u8>>,
     wheel: RefCell<Wheel>,
     /// Tasks that wait for the commit of a round, in the order of the rounds.
@@ -82,6 +85,7 @@ impl Turn {
             wall: Cell::new(WallTime::default()),
             current: Cell::new(TaskId::default()),
             draining: Cell::new(false),
+            pieces: Cell::new(0),
             readiness: RefCell::new(Vec::new()),
             wheel: RefCell::new(Wheel::new(now)),
             waiting: RefCell::new(VecDeque::new()),
@@ -212,10 +216,19 @@ impl Turn {
     pub(super) fn begin(&self, now: Moment, wall: WallTime) {
         self.now.set(now);
         self.wall.set(wall);
+        self.pieces.set(0);
     }
 
     pub(super) fn enter(&self, task: TaskId) {
         self.current.set(task);
+    }
+
+    /// Counts a piece of work. Returns whether there was so much of it in this turn that a task that has done one is to let
+    /// the others have theirs.
+    pub fn is_crowded(&self) -> bool {
+        let pieces = self.pieces.get().saturating_add(1);
+        self.pieces.set(pieces);
+        pieces > REQUESTS_PER_TURN_COUNT
     }
 
     pub(super) fn start_drain(&self) {
