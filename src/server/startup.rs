@@ -116,10 +116,7 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
     };
     let common = Common {
         shared: Shared::new(config.workers),
-        census: Census::new(
-            connections(config, descriptors_count),
-            config.max_connections_per_address.map(core::num::NonZero::get),
-        ),
+        census: census(config, descriptors_count),
         budget: Budget::new(config.max_memory_bytes),
         authenticator: Arc::new(authenticator),
         keeper: Keeper::new(Arc::clone(&publication)),
@@ -131,11 +128,7 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
         body_key,
         origins: Arc::new(Origins::new(&config.cors_origins)),
         site: Arc::new(Site::new(&config.allowed_hosts, https_port(&listeners.endpoints))),
-        forwarding: Arc::new(Forwarding::new(
-            config.trusted_proxies.clone(),
-            config.local_proxies,
-            config.forwarded_field,
-        )),
+        forwarding: Arc::new(forwarding(config)),
         tls: certificates.as_ref().map(Certificates::in_force),
     };
     let opened = open_loops(audit, listeners.of_worker, &common, &archivist.office, &mut random);
@@ -300,6 +293,15 @@ fn open_loop(index: usize) -> io::Result<(Poll, Arc<Mailbox>)> {
         let _ = waker.wake();
     };
     Ok((poll, Mailbox::new(Box::new(signal))))
+}
+
+fn forwarding(config: &Config) -> Forwarding {
+    Forwarding::new(config.trusted_proxies.clone(), config.local_proxies, config.forwarded_field)
+}
+
+fn census(config: &Config, descriptors_count: u64) -> Arc<Census> {
+    let per_address = config.max_connections_per_address.map(core::num::NonZero::get);
+    Census::new(connections(config, descriptors_count), per_address)
 }
 
 /// As many connections as were asked for, and no more than there are descriptors.
