@@ -1,7 +1,7 @@
 //! Where the server is asked beside addresses of its own: Unix sockets, sockets that another process has opened; what it
 //! tells a service manager; and how one server follows another without a failed request.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic, its helping functions too")]
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic, its helping functions too")]
 
 #[path = "support/server.rs"]
 mod server;

@@ -4,6 +4,7 @@
 //! found here, with what to do in its text; the admin key is shown once, on the start that made it; when this is
 //! done every number below the connections' is taken, so that an accepted socket's number says what it is.
 
+use core::num::NonZero;
 use core::time::Duration;
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -34,18 +35,20 @@ use crate::publication::Publication;
 use crate::reactor::Budget;
 use crate::reactor::mailbox::Mailbox;
 use crate::reactor::run::WAKE_TOKEN;
+use crate::reactor::socket::Stream;
 use crate::sandbox::descriptors::{self, Fillers};
 use crate::sandbox::{self, Plan, rlimits};
 use crate::server::archivist::Archivist;
 use crate::server::audit_log::{self, ArchiveSlots, OpenedAudit};
-use crate::server::census::Census;
+use crate::server::census::{self, Census};
 use crate::server::certificates::{self, Certificates};
 use crate::server::door::Limits;
 use crate::server::error::ServerError;
 use crate::server::front::Site;
 use crate::server::listeners::{self, Entrance, Inherited};
-use crate::server::manager::Manager;
+use crate::server::memory;
 use crate::server::notify::{Notifier, WAITING};
+use crate::server::parent::Manager;
 use crate::server::shared::Shared;
 use crate::server::signals::MainLoop;
 use crate::server::vault::{self, Vault};
@@ -116,8 +119,8 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
     };
     let common = Common {
         shared: Shared::new(config.workers),
-        census: census(config, descriptors_count),
-        budget: Budget::new(config.max_memory_bytes),
+        census: Census::new(census_bounds(config, descriptors_count)),
+        budget: Budget::new(memory::budget(config.max_memory_bytes)),
         authenticator: Arc::new(authenticator),
         keeper: Keeper::new(Arc::clone(&publication)),
         recent,
@@ -132,10 +135,15 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
         tls: certificates.as_ref().map(Certificates::in_force),
     };
     let opened = open_loops(audit, listeners.of_worker, &common, &archivist.office, &mut random);
-    let (workers, mut main) = opened.map_err(|error| ServerError::io("opening the event loops", &error))?;
+    let (mut workers, mut main) =
+        opened.map_err(|error| ServerError::io("opening the event loops", &error))?;
     main.report_to(notifier, manager.watchdog());
     archivist.certificates = certificates;
     let fillers = fill(FD_CONNECTION_FIRST_NUMBER)?;
+    for worker in &mut workers {
+        // Without one the first connection that finds no descriptor waits.
+        worker.reserve = Stream::unconnected().ok();
+    }
     Ok(Prepared {
         plan,
         common,
@@ -274,7 +282,7 @@ fn open_loops(
         office.on_news(index, Box::new(move || news.nudge()));
         let ends = listeners.into_iter();
         let (listeners, ways) = ends.map(|end| ((end.socket, end.leaving), end.way)).unzip();
-        workers.push(Worker { index, poll, mailbox, listeners, ways, audit, first_id });
+        workers.push(Worker { index, poll, mailbox, listeners, ways, audit, reserve: None, first_id });
     }
     let (poll, mailbox) = open_loop(workers.len())?;
     common.shared.connect(mailboxes, Arc::clone(&mailbox));
@@ -299,14 +307,20 @@ fn forwarding(config: &Config) -> Forwarding {
     Forwarding::new(config.trusted_proxies.clone(), config.local_proxies, config.forwarded_field)
 }
 
-fn census(config: &Config, descriptors_count: u64) -> Arc<Census> {
-    let per_address = config.max_connections_per_address.map(core::num::NonZero::get);
-    Census::new(connections(config, descriptors_count), per_address)
+fn census_bounds(config: &Config, descriptors_count: u64) -> census::Bounds {
+    census::Bounds {
+        connections: connections(config, descriptors_count),
+        connections_per_address: config.max_connections_per_address.map(NonZero::get),
+        handshakes: config.max_handshakes,
+        handshakes_per_address: config.max_handshakes_per_address.map(NonZero::get),
+    }
 }
 
 /// As many connections as were asked for, and no more than there are descriptors.
 fn connections(config: &Config, descriptors_count: u64) -> usize {
-    let taken = usize::try_from(FD_CONNECTION_FIRST_NUMBER).unwrap_or(0) + DESCRIPTORS_SPARE_COUNT;
+    // A worker keeps one for refusals; the first few of those are among the spare ones.
+    let spare = DESCRIPTORS_SPARE_COUNT.max(config.workers);
+    let taken = usize::try_from(FD_CONNECTION_FIRST_NUMBER).unwrap_or(0) + spare;
     let left = usize::try_from(descriptors_count).unwrap_or(usize::MAX).saturating_sub(taken);
     if left < config.max_connections {
         console::log(
@@ -328,6 +342,10 @@ fn limits(config: &Config, random: &mut Generator) -> Result<Limits, ServerError
     }
     let addresses = config.address_rate_limit.map(|rate| Addresses::new(rate, key));
     Ok(Limits { rate: config.rate_limit, addresses })
+}
+
+fn forwarding(config: &Config) -> Forwarding {
+    Forwarding::new(config.trusted_proxies.clone(), config.local_proxies, config.forwarded_field)
 }
 
 fn bounds(config: &Config) -> Bounds {

@@ -80,7 +80,7 @@ pub(super) fn jwt(data: &[u8]) {
 fn raw_token(token: &[u8]) {
     let mut room = Room::new();
     let Ok(read) = jws::Jws::read(token, &mut room) else { return };
-    assert!(token.len() <= TOKEN_MAX_BYTES && jwt::is_token(token) == !token.starts_with(b"qk_"));
+    assert!(token.len() <= TOKEN_MAX_BYTES && jwt::is_token(token) != token.starts_with(b"qk_"));
     assert!(!read.is_authentic(&OTHER_SECRET));
     let payload = token.split(|byte| *byte == b'.').nth(1).unwrap();
     assert_eq!(payload, model::base64url(read.payload()), "a payload has one spelling");

@@ -10,6 +10,7 @@ use quantonium::http::forwarded::{Field, Forwarding};
 use quantonium::http::framing::Framing;
 use quantonium::http::head::Head;
 use quantonium::http::media::{ContentType, ReplyForm, negotiate};
+use quantonium::http::peer::{Peer, Way};
 use quantonium::http::query::Query;
 use quantonium::http::refusal::Refusal;
 use quantonium::http::scan::HeadScan;
@@ -229,7 +230,7 @@ pub(super) fn forwarded(data: &[u8]) {
     let field = if choice & 1 == 0 { Field::XForwardedFor } else { Field::Forwarded };
     let peer = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
     let trusted = ["10.0.0.0/8", "2001:db8::/32"].map(|text| Network::parse(text).unwrap());
-    let forwarding = Forwarding::new(trusted.to_vec(), field);
+    let forwarding = Forwarding::new(trusted.to_vec(), false, field);
     let lines: Vec<&[u8]> = text.split(|byte| *byte == b'\n').collect();
     let Some(client) = client_of(&forwarding, peer, field, &lines) else { return };
     let stranger = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
@@ -262,5 +263,5 @@ fn client_of(forwarding: &Forwarding, peer: IpAddr, field: Field, lines: &[&[u8]
     }
     head.extend_from_slice(b"\r\n");
     let read = Head::parse(&head).ok()??;
-    Some(forwarding.client(peer, &read, &head))
+    Some(forwarding.client(&Peer::new(Some(peer), Way::Plain), &read, &head))
 }

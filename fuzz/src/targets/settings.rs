@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use quantonium::config::{Config, Id, Machine, Raw, load};
+use quantonium::config::{Config, HandedOver, Id, Machine, Raw, load};
 
 /// A configuration file of hostile bytes: read, or refused with a message of one line that names it.
 pub(super) fn config(data: &[u8]) {
@@ -18,7 +18,11 @@ pub(super) fn config(data: &[u8]) {
     let read = || -> Result<Config, String> {
         let mut raw = Raw::default();
         raw.add_flag(Id::ConfigFile, path.clone().into()).map_err(|setting| setting.name.to_owned())?;
-        let loaded = load(raw, [("QUANTONIUM_DEV".into(), "true".into())], Machine { processors: 2 });
+        let loaded = load(
+            raw,
+            [("QUANTONIUM_DEV".into(), "true".into())],
+            Machine { processors: 2, handed_over: HandedOver::Nothing },
+        );
         loaded.map(|loaded| loaded.config).map_err(|error| error.to_string())
     };
     let (first, second) = (read(), read());
