@@ -312,10 +312,6 @@ fn give_reserves(workers: &mut [Worker]) {
     }
 }
 
-fn forwarding(config: &Config) -> Forwarding {
-    Forwarding::new(config.trusted_proxies.clone(), config.local_proxies, config.forwarded_field)
-}
-
 fn census_bounds(config: &Config, descriptors_count: u64) -> census::Bounds {
     census::Bounds {
         connections: connections(config, descriptors_count),
