@@ -194,6 +194,8 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
             linger(self.channel, &mut self.ws.input).await;
         } else if end != End::Idle {
             self.channel.conclude();
+            // It stands behind a reply that the peer may still be reading; without room it would be lost, and the reply look cut.
+            let _ = self.channel.send_all(&[], self.env.bounds.write_millis).await;
         }
         end
     }

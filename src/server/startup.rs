@@ -84,8 +84,7 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
     let mut plan = Plan::new()?;
     (plan.uid, plan.gid) = (config.user_id, config.group_id);
     let slots = ArchiveSlots::hold()?;
-    let mut random = Generator::new(Kernel, Moment::now())
-        .map_err(|_| ServerError::config("the system gives no random bytes (getrandom)"))?;
+    let mut random = generator()?;
 
     let owner = rustix::process::geteuid().is_root().then_some(Owner { uid: plan.uid, gid: plan.gid });
     // Before anything is made: a certificate that cannot be read is the operator's mistake.
@@ -140,10 +139,7 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
     main.report_to(notifier, manager.watchdog());
     archivist.certificates = certificates;
     let fillers = fill(FD_CONNECTION_FIRST_NUMBER)?;
-    for worker in &mut workers {
-        // Without one the first connection that finds no descriptor waits.
-        worker.reserve = Stream::unconnected().ok();
-    }
+    give_reserves(&mut workers);
     Ok(Prepared {
         plan,
         common,
@@ -301,6 +297,19 @@ fn open_loop(index: usize) -> io::Result<(Poll, Arc<Mailbox>)> {
         let _ = waker.wake();
     };
     Ok((poll, Mailbox::new(Box::new(signal))))
+}
+
+fn generator() -> Result<Generator, ServerError> {
+    Generator::new(Kernel, Moment::now())
+        .map_err(|_| ServerError::config("the system gives no random bytes (getrandom)"))
+}
+
+/// Gives each worker a descriptor of its own to let go of when there is no other.
+fn give_reserves(workers: &mut [Worker]) {
+    for worker in workers {
+        // Without one the first connection that finds no descriptor waits.
+        worker.reserve = Stream::unconnected().ok();
+    }
 }
 
 fn census_bounds(config: &Config, descriptors_count: u64) -> census::Bounds {
