@@ -46,11 +46,15 @@ struct Asked {
 
 impl Asked {
     fn by(proven: &[&str]) -> Self {
+        Self::believed_or_not(proven, false)
+    }
+
+    fn believed_or_not(proven: &[&str], local: bool) -> Self {
         let audit = tempfile();
         let proven: Identities = identities(proven).iter().cloned().collect();
         let peer = Peer { identities: Some(Rc::new(proven)), ..Peer::new(None, Way::Local) };
         let trusted =
-            Forwarding::new(vec![Network::parse("127.0.0.1").unwrap()], false, Field::XForwardedFor);
+            Forwarding::new(vec![Network::parse("127.0.0.1").unwrap()], local, Field::XForwardedFor);
         let options = KeyOptions::of(KeyType::XChaCha20Poly1305);
         let worker = InProcess::of_peer(audit.try_clone().unwrap(), 64 * 1024, options, peer, trusted);
         Self { worker, audit }
@@ -170,11 +174,27 @@ fn who_is_nobody_or_several_is_not_recognised() {
 fn an_identity_is_not_the_clients_for_whom_a_proxy_asks_nor_that_of_a_web_page() {
     let mut asked = Asked::by(&["dns:proxy.example"]).with(OWN, &["dns:proxy.example"]);
     assert_eq!(asked.profile("").0, 200);
-    assert_eq!(asked.refused("X-Forwarded-For: 192.0.2.1\r\n"), "credential_missing");
+    // It may name itself for one who claims to be it, name nobody, or speak of it in another way.
+    for line in [
+        "X-Forwarded-For: 192.0.2.1",
+        "X-Forwarded-For: 127.0.0.1",
+        "X-Forwarded-For: 127.0.0.1, 127.0.0.1",
+        "x-forwarded-for:",
+        "Forwarded: for=127.0.0.1",
+        "Via: 1.1 proxy.example",
+    ] {
+        assert_eq!(asked.refused(&format!("{line}\r\n")), "credential_missing", "{line}");
+    }
     for origin in ["https://evil.example", "null"] {
         assert_eq!(asked.refused(&format!("Origin: {origin}\r\n")), "credential_missing");
     }
     assert_eq!(asked.profile("").0, 200);
+}
+
+#[test]
+fn a_proxy_that_is_believed_is_nobody_even_if_it_names_nobody() {
+    let mut asked = Asked::believed_or_not(&["unix-user:7"], true).with(OWN, &["unix-user:7"]);
+    assert_eq!(asked.refused(""), "credential_missing");
 }
 
 #[test]

@@ -82,7 +82,10 @@ pub struct Idle<T, S, G> {
 
 impl<T: Transport, S, G: Place> Idle<T, S, G> {
     /// A connection that was just accepted; `guard` is dropped with it.
-    pub fn new(channel: Channel<T>, peer: Peer, env: Rc<Env<S>>, guard: G) -> Self {
+    pub fn new(channel: Channel<T>, mut peer: Peer, env: Rc<Env<S>>, guard: G) -> Self {
+        // A proxy that is believed asks for others: none of them is who it is.
+        peer.identities =
+            peer.identities.filter(|_| !env.forwarding.believes(&Peer { identities: None, ..peer }));
         let now = channel.turn().now();
         let silence_millis = if channel.transport().is_established() {
             env.bounds.idle_millis
@@ -99,7 +102,8 @@ impl<T: Transport, S, G: Place> Idle<T, S, G> {
     async fn establish(&mut self) -> bool {
         match self.channel.establish(self.deadline).await {
             Ok(Established::Ready) => {
-                self.peer.identities = self.channel.transport().identities();
+                let proven = self.channel.transport().identities();
+                self.peer.identities = proven.filter(|_| !self.env.forwarding.believes(&self.peer));
                 self.guard.established();
                 true
             }

@@ -66,11 +66,25 @@ impl Forwarding {
         self.trusted.iter().any(|network| network.contains(address))
     }
 
+    /// Whether `peer` is a proxy that is believed.
+    #[must_use]
+    pub fn believes(&self, peer: &Peer) -> bool {
+        if peer.way == Way::Local { self.local } else { self.trusts(peer.address) }
+    }
+
+    /// Whether the request with this head says that it was forwarded, by whatever proxy.
+    #[must_use]
+    pub fn is_told(head: &Head, bytes: &[u8]) -> bool {
+        let [x_forwarded_for, forwarded] = Field::NAMES;
+        let told = |name| head.values_from_last(bytes, name).next().is_some();
+        told(x_forwarded_for) || told(forwarded) || told("via")
+    }
+
     /// Who sent the request with this head, whose connection comes from `peer`.
     #[must_use]
     pub fn client(&self, peer: &Peer, head: &Head, bytes: &[u8]) -> IpAddr {
         let mut client = peer.address;
-        let is_believed = if peer.way == Way::Local { self.local } else { self.trusts(client) };
+        let is_believed = self.believes(peer);
         if !is_believed {
             return client;
         }

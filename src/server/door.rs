@@ -11,6 +11,7 @@ use crate::api::payload::Digits;
 use crate::api::route::{Access, Route};
 use crate::api::{FORBIDDEN, Rejection, UNRECOGNISED, UNRECOGNISED_CHALLENGE};
 use crate::auth::{self, Authority, CredentialFault, Directory, Refused};
+use crate::http::forwarded::Forwarding;
 use crate::http::responder::{Fault, Responder};
 use crate::http::service::Arrival;
 use crate::http::status::Status;
@@ -198,10 +199,13 @@ impl App {
     }
 }
 
-/// The identities that the connection proves of who asks. They are not those of a client for whom a trusted proxy asks;
-/// and a browser shows them without its user's knowing to whatever page tells it to ask, and then names the page.
+/// The identities that the connection proves of who asks. They are not those of a client for whom a proxy asks, trusted or
+/// not; and a browser shows them without its user's knowing to whatever page tells it to ask, and then names the page.
 fn proven<'a>(arrival: &Arrival<'a>) -> Option<&'a Identities> {
-    let own = arrival.client == arrival.peer.address && arrival.head.origin(arrival.bytes).is_none();
+    let is_forwarded = Forwarding::is_told(arrival.head, arrival.bytes);
+    let own = arrival.client == arrival.peer.address
+        && !is_forwarded
+        && arrival.head.origin(arrival.bytes).is_none();
     arrival.peer.identities.as_deref().filter(|_| own)
 }
 
