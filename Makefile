@@ -57,6 +57,7 @@ check-format: toolchain-check
 check-lint: toolchain-check
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --target $(AARCH64) --lib --bins -- -D warnings
+	cargo clippy --locked --no-default-features --lib --bins -- -D warnings
 
 check-tidy: toolchain
 	cargo test --locked --test tidy

@@ -50,7 +50,8 @@ impl Exit {
     /// Ends the process at once, without unwinding and without waiting for other threads.
     ///
     /// The standard library first gives back the alternative signal stack (`sigaltstack`, `munmap`), then calls
-    /// `exit_group`: a filter that is to let a thread end the process must let it make all three calls.
+    /// `exit_group`; the TLS library overwrites its generator (`getrandom`, without waiting): a filter that is to let a thread end
+    /// the process must let it make all of these calls.
     pub fn leave(self) -> ! {
         std::process::exit(i32::from(self.code()))
     }

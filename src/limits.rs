@@ -297,10 +297,24 @@ pub const TLS_CHAIN_MAX_COUNT: usize = 10;
 pub const TLS_CLIENT_AUTHORITIES_MAX_COUNT: usize = 256;
 /// Most names of a certificate that are looked at.
 pub const TLS_CERTIFICATE_NAMES_MAX_COUNT: usize = 1024;
+/// Default for the validity of a development certificate.
+pub const DEVELOPMENT_CERTIFICATE_DEFAULT_DAYS: u32 = 90;
 /// Shortest validity of a development certificate.
 pub const DEVELOPMENT_CERTIFICATE_FLOOR_DAYS: u32 = 30;
 /// Longest validity of a development certificate: what clients take at most.
 pub const DEVELOPMENT_CERTIFICATE_CEILING_DAYS: u32 = 825;
+/// Most directories in which certificates and keys stand, and to which links in them lead.
+pub const TLS_DIRECTORIES_MAX_COUNT: usize = 8;
+/// How much of such a file is read at once.
+pub const TLS_FILE_PIECE_BYTES: usize = 16 * 1024;
+/// How often the archivist looks whether the files of certificates have changed.
+pub const TLS_RELOAD_MILLIS: u64 = 10_000;
+/// A certificate that ends sooner is warned of.
+pub const TLS_EXPIRY_WARNING_DAYS: u64 = 30;
+/// How often that is done while the server runs.
+pub const TLS_EXPIRY_ROUND_MILLIS: u64 = 24 * 3_600_000;
+/// Reloads that the audit log could not take and that are kept for it; older ones are dropped.
+pub const TLS_RELOADS_UNTOLD_MAX_COUNT: usize = 64;
 
 // ---------------------------------------------------------------------------------------------------------
 // Rate limits
@@ -371,6 +385,10 @@ pub const FD_TLS_DIRECTORY_FIRST_NUMBER: i32 = 512;
 pub const FD_TLS_DIRECTORY_LAST_NUMBER: i32 = 519;
 /// The socket on which the service manager is told how the server is.
 pub const FD_NOTIFY_NUMBER: i32 = 520;
+/// The file of a certificate or a key, while the archivist reads it.
+pub const FD_TLS_FILE_NUMBER: i32 = 521;
+/// The end of a pipe without a writer, which takes its place when it was read.
+pub const FD_TLS_SILENCE_NUMBER: i32 = 522;
 /// First connection; every number below is taken before the first one is accepted.
 pub const FD_CONNECTION_FIRST_NUMBER: i32 = 528;
 
@@ -722,7 +740,11 @@ const _: () = {
     assert!(FD_EVENT_LAST_NUMBER < FD_LISTENER_FIRST_NUMBER);
     assert!(FD_LISTENER_LAST_NUMBER < FD_TLS_DIRECTORY_FIRST_NUMBER);
     assert!(FD_TLS_DIRECTORY_LAST_NUMBER < FD_NOTIFY_NUMBER);
-    assert!(FD_NOTIFY_NUMBER < FD_CONNECTION_FIRST_NUMBER);
+    assert!(FD_NOTIFY_NUMBER < FD_TLS_FILE_NUMBER && FD_TLS_FILE_NUMBER < FD_TLS_SILENCE_NUMBER);
+    assert!(FD_TLS_SILENCE_NUMBER < FD_CONNECTION_FIRST_NUMBER);
+    assert!(
+        FD_TLS_DIRECTORY_LAST_NUMBER - FD_TLS_DIRECTORY_FIRST_NUMBER + 1 == TLS_DIRECTORIES_MAX_COUNT as i32
+    );
     assert!(DESCRIPTORS_FLOOR_COUNT > FD_CONNECTION_FIRST_NUMBER as u64 + DESCRIPTORS_SPARE_COUNT as u64);
     assert!(
         DESCRIPTORS_CEILING_COUNT - CONNECTIONS_CEILING_COUNT as u64

@@ -39,6 +39,8 @@ pub const SERVER_START: &str = "server.start";
 pub const SERVER_STOP: &str = "server.stop";
 /// The event of a step of the lock-down that was not taken; its code is the step.
 pub const SANDBOX_SKIPPED: &str = "sandbox.skipped";
+/// The event of certificates that were read again because their files had changed, or because of a signal.
+pub const TLS_RELOAD: &str = "tls.reload";
 
 /// The event that names numbers without a line.
 pub const GAP: &str = "audit.gap";

@@ -15,6 +15,7 @@ use std::fs::File;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::audit::name::StreamName;
+use crate::limits::TLS_RELOADS_UNTOLD_MAX_COUNT;
 
 /// Ends the sleep of whoever owns a stream.
 pub type News = Box<dyn Fn() + Send + Sync>;
@@ -63,6 +64,8 @@ pub struct Errands {
     pub tick: bool,
     /// Whether what was to be removed may be, once the keeper has answered.
     pub noted: Option<bool>,
+    /// Whether the certificates are to be looked at now.
+    pub reload: bool,
 }
 
 /// Where both sides meet.
@@ -72,6 +75,7 @@ pub struct Office {
     asked: Mutex<Asked>,
     arrived: Condvar,
     removed: Mutex<Vec<StreamName>>,
+    reloads: Mutex<Vec<bool>>,
 }
 
 #[derive(Debug, Default)]
@@ -80,6 +84,7 @@ struct Asked {
     of: Vec<Wish>,
     tick: bool,
     noted: Option<bool>,
+    reload: bool,
 }
 
 #[derive(Debug, Default)]
@@ -104,9 +109,10 @@ impl Office {
         let wishes = (0..streams).map(|_| Wish::default()).collect();
         Self {
             streams: (0..streams).map(|_| Stream::default()).collect(),
-            asked: Mutex::new(Asked { of: wishes, tick: false, noted: None }),
+            asked: Mutex::new(Asked { of: wishes, ..Asked::default() }),
             arrived: Condvar::new(),
             removed: Mutex::default(),
+            reloads: Mutex::default(),
         }
     }
 
@@ -186,6 +192,27 @@ impl Office {
         self.arrived.notify_one();
     }
 
+    /// Has the archivist look at the certificates.
+    pub fn reload(&self) {
+        lock(&self.asked).reload = true;
+        self.arrived.notify_one();
+    }
+
+    /// Notes whether new certificates are in force, for the keeper to tell.
+    pub fn note_reload(&self, replaced: bool) {
+        let mut reloads = lock(&self.reloads);
+        if reloads.len() >= TLS_RELOADS_UNTOLD_MAX_COUNT {
+            reloads.remove(0);
+        }
+        reloads.push(replaced);
+    }
+
+    /// The reloads since this was asked last.
+    #[must_use]
+    pub fn take_reloads(&self) -> Vec<bool> {
+        mem::take(&mut *lock(&self.reloads))
+    }
+
     /// Answers whether what is to be removed may be: the store has taken it, or has not.
     pub fn tell_noted(&self, may: bool) {
         lock(&self.asked).noted = Some(may);
@@ -255,8 +282,9 @@ impl Asked {
             (retired.is_some() || sync.is_some()).then_some(Errand { stream, retired, sync })
         });
         let (of, tick, noted) = (of.collect(), mem::take(&mut self.tick), self.noted.take());
-        let errands = Errands { of, tick, noted };
-        (errands.tick || errands.noted.is_some() || !errands.of.is_empty()).then_some(errands)
+        let errands = Errands { of, tick, noted, reload: mem::take(&mut self.reload) };
+        (errands.tick || errands.reload || errands.noted.is_some() || !errands.of.is_empty())
+            .then_some(errands)
     }
 }
 
@@ -331,6 +359,18 @@ mod tests {
         let name = StreamName::parse("6b0320c6-32268f1d-w0-0001").unwrap();
         office.note_removed(name);
         assert_eq!((office.take_removed(), office.take_removed()), (vec![name], Vec::new()));
+    }
+
+    #[test]
+    fn reloads_are_told_once_and_a_log_that_takes_nothing_keeps_the_newest() {
+        let office = Office::new(1);
+        office.reload();
+        office.reload();
+        assert!(office.next().reload && office.look().is_none());
+        office.note_reload(true);
+        (0..TLS_RELOADS_UNTOLD_MAX_COUNT).for_each(|_| office.note_reload(false));
+        assert_eq!(office.take_reloads(), [false; TLS_RELOADS_UNTOLD_MAX_COUNT]);
+        assert!(office.take_reloads().is_empty());
     }
 
     #[test]

@@ -14,10 +14,12 @@ use lexopt::{Arg, Parser};
 use super::apikey::{self, ApiKeyCommand, Verb};
 use super::audit_arguments::{self, AuditCommand};
 use super::help::{self, Topic};
+use super::secure::Trusting;
+use super::tls::{self, TlsCommand};
 use crate::config::{Id, Kind, Raw, SETTINGS, by_name, nearest, shown};
 
-const COMMANDS: [&str; 9] =
-    ["serve", "supervise", "init", "store", "apikey", "audit", "healthcheck", "version", "help"];
+const COMMANDS: [&str; 10] =
+    ["serve", "supervise", "init", "store", "apikey", "audit", "tls", "healthcheck", "version", "help"];
 
 /// What to do.
 #[derive(Debug)]
@@ -39,10 +41,14 @@ pub(super) enum Command {
     ApiKey(ApiKeyCommand),
     /// Verify and read the audit log.
     Audit(AuditCommand),
+    /// Make and look at certificates.
+    Tls(TlsCommand),
     /// Ask a server how it is.
     HealthCheck {
         /// Where; by default as the configuration says.
         url: Option<OsString>,
+        /// Whom to take for it.
+        trusting: Trusting,
     },
     /// Show what was built.
     Version,
@@ -137,6 +143,9 @@ impl Action {
     }
 }
 
+/// The flag that names who signs the server's certificate.
+pub(super) const TLS_CA: &str = "tls-ca";
+const INSECURE_TLS: &str = "insecure-tls";
 const NEW_MASTER_KEY_FILE: &str = "new-master-key-file";
 const GENERATE_MASTER_KEY: &str = "generate-master-key";
 const ADMIN_KEY_FILE: &str = "admin-key-file";
@@ -195,6 +204,7 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
             Some("store") => store(parser),
             Some("apikey") => apikey::arguments::parse(parser),
             Some("audit") => audit_arguments::parse(parser),
+            Some("tls") => tls::parse(parser),
             Some("healthcheck") => healthcheck(parser),
             Some("version") => alone(parser, Command::Version),
             Some("help") => help(parser),
@@ -234,6 +244,7 @@ fn help(mut parser: Parser) -> Result<Command, UsageError> {
                     (1, _, Some("store")) => Topic::Store,
                     (1, _, Some("apikey")) => Topic::ApiKey,
                     (1, _, Some("audit")) => Topic::Audit,
+                    (1, _, Some("tls")) => Topic::Tls,
                     (1, _, Some(name)) if COMMANDS.contains(&name) => Topic::Program,
                     (2, Topic::Store, _) => {
                         Topic::OfStore(Action::named(&word).ok_or_else(|| unknown_action(&word))?)
@@ -307,9 +318,17 @@ fn store(mut parser: Parser) -> Result<Command, UsageError> {
 }
 
 fn healthcheck(parser: Parser) -> Result<Command, UsageError> {
-    let flags = flags(parser, "healthcheck", &[], &[Own { name: "url", kind: Kind::Path }])?;
-    Ok(flags
-        .map_or(Command::Help(Topic::Program), |mut flags| Command::HealthCheck { url: flags.take("url") }))
+    let own = [
+        Own { name: "url", kind: Kind::Path },
+        Own { name: TLS_CA, kind: Kind::Path },
+        Own { name: INSECURE_TLS, kind: Kind::Switch },
+    ];
+    let Some(mut flags) = flags(parser, "healthcheck", &[], &own)? else {
+        return Ok(Command::Help(Topic::Program));
+    };
+    let anybody = flags.take(INSECURE_TLS).is_some();
+    let trusting = Trusting { authorities: flags.take_path(TLS_CA)?, anybody };
+    Ok(Command::HealthCheck { url: flags.take("url"), trusting })
 }
 
 /// A flag that is no setting: a switch, or one with any text as its value.

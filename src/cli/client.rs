@@ -13,6 +13,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use zeroize::Zeroizing;
 
+use super::secure::{Connection, Trust, secure};
 use crate::clock::Moment;
 use crate::config::{self, Endpoint, Scheme, shown};
 use crate::http::chunked::ChunkedDecoder;
@@ -24,6 +25,8 @@ pub(super) struct Target {
     /// Name or address, without brackets.
     host: String,
     port: u16,
+    /// Whether it speaks TLS.
+    secure: bool,
     /// What stands in the `Host` field.
     authority: String,
     /// Path and query.
@@ -32,40 +35,39 @@ pub(super) struct Target {
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}{}", self.authority, self.path)
+        let scheme = if self.secure { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.authority, self.path)
     }
 }
 
 impl Target {
     /// Where `url` leads, whose form `example` shows.
     pub(super) fn from_url(url: &OsStr, example: &str) -> Result<Self, String> {
-        let refused = |reason: &str| format!("{}: {reason}", shown(url));
-        let form = || refused(&format!("not a URL like {example}"));
+        let form = || format!("{}: not a URL like {example}", shown(url));
         let text = url.to_str().ok_or_else(form)?;
         // Nothing that could end the request line or a field may get into them.
         if text.len() > CLIENT_URL_MAX_BYTES || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(form());
         }
-        if text.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://")) {
-            return Err(refused("this build has no TLS; ask over http on the loopback address"));
-        }
-        let (scheme, rest) = text.split_at_checked(7).ok_or_else(form)?;
-        if !scheme.eq_ignore_ascii_case("http://") || rest.contains(['#', '@', '\\']) {
+        let secure = text.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"));
+        let (scheme, rest) = text.split_at_checked(if secure { 8 } else { 7 }).ok_or_else(form)?;
+        if !secure && !scheme.eq_ignore_ascii_case("http://") || rest.contains(['#', '@', '\\']) {
             return Err(form());
         }
         let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-        let (host, port) = host_and_port(authority).ok_or_else(form)?;
+        let (host, port) = host_and_port(authority, if secure { 443 } else { 80 }).ok_or_else(form)?;
         let slash = if path.starts_with('/') { "" } else { "/" };
         Ok(Self {
             host: host.to_owned(),
             port,
+            secure,
             authority: authority.to_owned(),
             path: format!("{slash}{path}"),
         })
     }
 
     /// The way to a server on this machine that listens on `address`.
-    fn from_listen(address: SocketAddr, path: &str) -> Result<Self, String> {
+    fn from_listen(address: SocketAddr, secure: bool, path: &str) -> Result<Self, String> {
         if address.port() == 0 {
             return Err(format!("{address} takes a free port, which is not known here"));
         }
@@ -75,7 +77,7 @@ impl Target {
             ip => ip,
         };
         let authority = SocketAddr::new(ip, address.port()).to_string();
-        Ok(Self { host: ip.to_string(), port: address.port(), authority, path: path.to_owned() })
+        Ok(Self { host: ip.to_string(), port: address.port(), secure, authority, path: path.to_owned() })
     }
 }
 
@@ -100,14 +102,17 @@ pub(super) fn configured(
     path: &str,
 ) -> Result<Target, String> {
     let endpoints = config::listen_endpoints(environment).map_err(|error| error.to_string())?;
-    let plain = endpoints.iter().find_map(|endpoint| match endpoint {
-        Endpoint::Tcp(address, Scheme::Http) => Some(*address),
-        _ => None,
+    let found = endpoints.iter().find_map(|endpoint| match endpoint {
+        Endpoint::Tcp(address, Scheme::Http) => Some((*address, false)),
+        Endpoint::Tcp(address, Scheme::Https) => Some((*address, true)),
+        Endpoint::Tcp(_, Scheme::Redirect) | Endpoint::Unix(_) => None,
     });
-    Target::from_listen(plain.ok_or("no address is configured where plain HTTP is spoken")?, path)
+    let (address, secure) =
+        found.ok_or("no address is configured where HTTP is spoken, but by sockets with a name")?;
+    Target::from_listen(address, secure, path)
 }
 
-fn host_and_port(authority: &str) -> Option<(&str, u16)> {
+fn host_and_port(authority: &str, usual: u16) -> Option<(&str, u16)> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
             let (host, port) = rest.split_once(']')?;
@@ -119,7 +124,7 @@ fn host_and_port(authority: &str) -> Option<(&str, u16)> {
     let port = match port.strip_prefix(':') {
         Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse().ok()?,
         Some(_) => return None,
-        None if port.is_empty() => 80,
+        None if port.is_empty() => usual,
         None => return None,
     };
     (!host.is_empty() && port != 0).then_some((host, port))
@@ -146,7 +151,7 @@ pub(super) struct Reply {
 
 /// Asks on a connection of its own and reads the whole reply.
 pub(super) fn exchange(
-    stream: &mut TcpStream,
+    stream: &mut Connection,
     target: &Target,
     asked: &Request<'_>,
     deadline: Moment,
@@ -159,24 +164,25 @@ pub(super) fn exchange(
 
 /// Sends the request.
 pub(super) fn send(
-    stream: &mut TcpStream,
+    stream: &mut Connection,
     target: &Target,
     asked: &Request<'_>,
     deadline: Moment,
 ) -> io::Result<()> {
-    stream.set_write_timeout(Some(left(deadline)?))?;
+    stream.socket().set_write_timeout(Some(left(deadline)?))?;
     let length = asked.body.map(|body| format!("Content-Length: {}\r\n", body.len())).unwrap_or_default();
     let head = Zeroizing::new(format!(
         "{} {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: quantonium\r\nAccept: */*\r\nConnection: close\r\n{}{length}\r\n",
         asked.method, target.path, target.authority, asked.fields
     ));
     stream.write_all(head.as_bytes())?;
-    stream.write_all(asked.body.unwrap_or_default())
+    stream.write_all(asked.body.unwrap_or_default())?;
+    stream.flush()
 }
 
 /// Reads until `is_done`, the end of the stream or the bound.
 pub(super) fn read_until(
-    stream: &mut TcpStream,
+    stream: &mut Connection,
     deadline: Moment,
     most_bytes: usize,
     is_done: impl Fn(&[u8]) -> bool,
@@ -184,7 +190,7 @@ pub(super) fn read_until(
     let mut reply = Zeroizing::new(Vec::new());
     let mut buffer = Zeroizing::new([0u8; 4096]);
     while reply.len() < most_bytes && !is_done(&reply) {
-        stream.set_read_timeout(Some(left(deadline)?))?;
+        stream.socket().set_read_timeout(Some(left(deadline)?))?;
         match stream.read(&mut *buffer) {
             Ok(0) => break,
             Ok(read) => reply.extend_from_slice(buffer.get(..read).unwrap_or_default()),
@@ -201,8 +207,24 @@ fn left(deadline: Moment) -> io::Result<Duration> {
     if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(left) }
 }
 
-/// A connection to the target.
-pub(super) fn connect(target: &Target, deadline: Moment) -> io::Result<TcpStream> {
+/// A connection to the target; `trust` is asked for only if that speaks TLS.
+pub(super) fn connect(
+    target: &Target,
+    trust: impl FnOnce() -> Result<Trust, String>,
+    deadline: Moment,
+) -> io::Result<Connection> {
+    let socket = reach(target, deadline)?;
+    if !target.secure {
+        return Ok(Connection::Plain(socket));
+    }
+    // Both bound the handshake as a whole closely enough: it is four messages.
+    socket.set_read_timeout(Some(left(deadline)?))?;
+    socket.set_write_timeout(Some(left(deadline)?))?;
+    let trust = trust().map_err(io::Error::other)?;
+    secure(socket, &target.host, &trust)
+}
+
+fn reach(target: &Target, deadline: Moment) -> io::Result<TcpStream> {
     let mut last = io::Error::new(ErrorKind::NotFound, "the name has no address");
     for address in look_up(target, deadline)? {
         match TcpStream::connect_timeout(&address, left(deadline)?) {
@@ -319,9 +341,11 @@ mod tests {
             ("http://[::1]:9/x?y=z", "::1", 9, "[::1]:9", "/x?y=z"),
             ("http://[::1]", "::1", 80, "[::1]", "/"),
             ("http://a:1?q", "a", 1, "a:1", "/?q"),
+            ("https://a.example/x", "a.example", 443, "a.example", "/x"),
         ] {
             let (host, authority, path) = (host.to_owned(), authority.to_owned(), path.to_owned());
-            assert_eq!(target(url), Ok(Target { host, port, authority, path }));
+            let secure = url.starts_with("https");
+            assert_eq!(target(url), Ok(Target { host, port, secure, authority, path }));
         }
     }
 
@@ -356,13 +380,12 @@ mod tests {
             assert!(!refusal.contains(['\r', '\n']));
         }
         assert!(target(&format!("http://h/{}", "a".repeat(CLIENT_URL_MAX_BYTES))).is_err());
-        assert!(target("https://h/").unwrap_err().contains("this build has no TLS"));
     }
 
     #[test]
     fn the_configured_address_is_reached_through_loopback() {
         let shown = |address: &str| {
-            Target::from_listen(address.parse().unwrap(), "/api/health").map(|it| it.to_string())
+            Target::from_listen(address.parse().unwrap(), false, "/api/health").map(|it| it.to_string())
         };
         assert_eq!(shown("0.0.0.0:81").unwrap(), "http://127.0.0.1:81/api/health");
         assert_eq!(shown("[::]:82").unwrap(), "http://[::1]:82/api/health");

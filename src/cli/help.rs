@@ -26,6 +26,7 @@ Commands:
   quantonium store COMMAND [FLAG ...]    verify, inspect, rekey ... a stopped server's store
   quantonium apikey COMMAND [FLAG ...]   create, list, rotate, revoke ... API keys
   quantonium audit COMMAND [FLAG ...]    verify, tail, search the audit log
+  quantonium tls COMMAND [FLAG ...]      make a certificate for development; show one
   quantonium healthcheck [--url URL]     ask a server (default: the one configured here) how it is
   quantonium version                     show version, commit, target, features, CPU flavour
   quantonium help [COMMAND]              show this; more on init, store, apikey, store rekey ...
@@ -109,6 +110,25 @@ Flags:
   --since TIME, --until TIME   search: UTC, as 2026-11-22 or 2026-11-22T17:05
   --json                   tail, search: the lines as they are
   --config PATH            take the settings from a TOML file
+";
+
+const TLS: &str = "\
+quantonium tls: make a certificate for development; show one.
+
+  quantonium tls self-signed --out-dir . --name db.example.net
+  quantonium tls show cert.pem key.pem
+
+self-signed makes cert.pem (mode 0644) and key.pem (mode 0600), which must not exist, for localhost,
+127.0.0.1, ::1 and the names that are given. Clients trust it if they are told to:
+curl --cacert cert.pem. It is not for production: nobody can revoke it.
+
+show says for which names and how long a certificate holds, and whether the key fits, if its file
+is given too. Nothing of a key is ever shown.
+
+Flags of self-signed:
+  --out-dir DIR   where the files are made; the directory must exist
+  --name NAME     a further host name or address; may be given more than once
+  --days N        how long it holds: 30 to 825 (90)
 ";
 
 const VERIFY: &str = "\
@@ -209,6 +229,8 @@ pub(super) enum Topic {
     Store,
     /// `quantonium audit`.
     Audit,
+    /// `quantonium tls`.
+    Tls,
     /// One of its commands.
     OfStore(Action),
     /// `quantonium apikey`.
@@ -227,6 +249,7 @@ pub(super) fn text(topic: Topic) -> String {
         Topic::Init => INIT,
         Topic::Store => STORE,
         Topic::Audit => AUDIT,
+        Topic::Tls => TLS,
         Topic::OfStore(Action::Verify) => VERIFY,
         Topic::OfStore(Action::Inspect) => INSPECT,
         Topic::OfStore(Action::Compact) => COMPACT,
@@ -334,7 +357,7 @@ mod tests {
 
     fn topics() -> impl Iterator<Item = Topic> {
         let of_store = Action::ALL.map(Topic::OfStore).into_iter();
-        let all = [Topic::Program, Topic::Init, Topic::Store, Topic::ApiKey, Topic::Audit]
+        let all = [Topic::Program, Topic::Init, Topic::Store, Topic::ApiKey, Topic::Audit, Topic::Tls]
             .into_iter()
             .chain(of_store);
         all.chain(Verb::ALL.map(Topic::OfApiKey))
@@ -356,6 +379,7 @@ mod tests {
                 Topic::Init => "\n  quantonium init --data-dir ".to_owned(),
                 Topic::Store => "\n  quantonium store verify ".to_owned(),
                 Topic::Audit => "\n  quantonium audit verify ".to_owned(),
+                Topic::Tls => "\n  quantonium tls self-signed ".to_owned(),
                 Topic::OfStore(action) => format!("\n  quantonium store {} --data-dir ", action.name()),
                 Topic::ApiKey => "\n  quantonium apikey create --name ".to_owned(),
                 Topic::OfApiKey(verb) => format!("\n  quantonium apikey {} ", verb.name()),

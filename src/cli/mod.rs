@@ -20,7 +20,9 @@ mod offline;
 mod panic_hook;
 mod report;
 mod rotate_root;
+mod secure;
 mod store;
+mod tls;
 mod version;
 
 use std::ffi::OsString;
@@ -50,7 +52,10 @@ pub fn run(
         Ok(Command::Store(command)) => store::run(command, environment),
         Ok(Command::ApiKey(command)) => apikey::run(command, environment),
         Ok(Command::Audit(command)) => audit_arguments::run(command, environment),
-        Ok(Command::HealthCheck { url }) => healthcheck::run(url.as_deref(), environment),
+        Ok(Command::Tls(command)) => tls::run(command),
+        Ok(Command::HealthCheck { url, trusting }) => {
+            healthcheck::run(url.as_deref(), &trusting, environment)
+        }
         Ok(Command::Version) => {
             console::out(&version::text());
             Exit::Success

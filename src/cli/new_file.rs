@@ -1,6 +1,6 @@
 //! Files that commands make for keys, outside of the data directory.
 //!
-//! Owns [`NewFile`]. Invariants: what exists is never overwritten; a file is for its owner only from the moment it is
+//! Owns [`NewFile`]. Invariants: what exists is never overwritten; a file with a secret is for its owner only from the moment it is
 //! there; one that was not filled goes away again.
 
 use std::fs::{File, OpenOptions};
@@ -14,7 +14,7 @@ use super::failure::Failure;
 use crate::console::{self, Output};
 use crate::store::quoted;
 
-/// A file for its owner only that did not exist; removed again unless it was filled.
+/// A file that did not exist, for its owner only unless it is to be shown; removed again unless it was filled.
 pub(super) struct NewFile<'a> {
     path: &'a Path,
     file: File,
@@ -24,7 +24,17 @@ pub(super) struct NewFile<'a> {
 impl<'a> NewFile<'a> {
     /// Makes an empty one for the `what`.
     pub(super) fn create(path: &'a Path, what: &str) -> Result<Self, Failure> {
-        let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+        Self::create_with(path, what, 0o600)
+    }
+
+    /// Makes an empty one that others may read.
+    #[cfg(any(feature = "tls", feature = "tls-graviola"))]
+    pub(super) fn create_shown(path: &'a Path, what: &str) -> Result<Self, Failure> {
+        Self::create_with(path, what, 0o644)
+    }
+
+    fn create_with(path: &'a Path, what: &str, mode: u32) -> Result<Self, Failure> {
+        let opened = OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
         let shown = quoted(path);
         opened.map(|file| Self { path, file, filled: false }).map_err(|error| match error.kind() {
             ErrorKind::AlreadyExists if what == "master key" => Failure::config(format!(

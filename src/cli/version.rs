@@ -3,7 +3,13 @@
 use crate::build_info;
 
 /// The implementation of TLS that this build holds.
-const TLS_PROVIDER: &str = "none";
+const TLS_PROVIDER: &str = if cfg!(feature = "tls") {
+    "rustls with aws-lc-rs"
+} else if cfg!(feature = "tls-graviola") {
+    "rustls with graviola"
+} else {
+    "none"
+};
 
 /// The whole text, ending in a newline.
 pub(super) fn text() -> String {

@@ -336,6 +336,15 @@ pub(super) fn listen_endpoints(raw: &Raw) -> Result<Vec<Endpoint>, ConfigError> 
     Reader { raw, machine: Machine::ALONE }.endpoints()
 }
 
+/// The files of certificates, without judging any other setting.
+///
+/// # Errors
+/// [`ConfigError::Value`].
+#[cfg(any(feature = "tls", feature = "tls-graviola"))]
+pub(super) fn certificates(raw: &Raw) -> Result<Vec<PathBuf>, ConfigError> {
+    Reader { raw, machine: Machine { processors: 1 } }.paths(Id::TlsCert)
+}
+
 /// Where the settings say the configuration file is.
 ///
 /// # Errors

@@ -77,6 +77,19 @@ pub fn listen_endpoints(
     checked::listen_endpoints(&raw)
 }
 
+/// The files of certificates that environment and file configure; other settings are not judged.
+///
+/// # Errors
+/// What is wrong with the environment, the file or the paths.
+#[cfg(any(feature = "tls", feature = "tls-graviola"))]
+pub fn certificates(
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Vec<PathBuf>, ConfigError> {
+    let mut raw = Raw::default();
+    gather(&mut raw, environment)?;
+    checked::certificates(&raw)
+}
+
 /// The file with the API key of a command that asks a server, if `environment` names one.
 ///
 /// # Errors

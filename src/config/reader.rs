@@ -89,7 +89,7 @@ impl Reader<'_> {
         value::list(&given.texts, expected, parse).map_err(|reason| refused(id, &given.source, reason))
     }
 
-    fn paths(&self, id: Id) -> Result<Vec<PathBuf>, ConfigError> {
+    pub(super) fn paths(&self, id: Id) -> Result<Vec<PathBuf>, ConfigError> {
         self.list(id, "a path", |text| value::path(OsStr::new(text)).ok())
     }
 

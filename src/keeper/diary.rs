@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use crate::api::Rejection;
 use crate::api::change::{Change, ChangeError, Outcome as Made};
-use crate::audit::line::{AUDIT_REMOVED, Event, Outcome, Request, SANDBOX_SKIPPED, SERVER_START, STORE_HEAD};
+use crate::audit::line::{
+    AUDIT_REMOVED, Event, Outcome, Request, SANDBOX_SKIPPED, SERVER_START, STORE_HEAD, TLS_RELOAD,
+};
 use crate::audit::replay::Unfinished;
 use crate::audit::{Office, Outlets, StoreMark, StreamName, WriteFailed};
 use crate::clock::WallTime;
@@ -126,6 +128,20 @@ impl Diary {
                 return;
             }
             self.removed.drain(..some);
+        }
+    }
+
+    /// Tells which reloads of certificates there were since it was told last.
+    pub(super) fn tell_reloads(&mut self, at: WallTime) {
+        let reloads = self.office.as_ref().map(|office| office.take_reloads()).unwrap_or_default();
+        let Some((office, _)) = self.office.clone().zip(reloads.first()) else { return };
+        for replaced in &reloads {
+            let outcome = if *replaced { Outcome::Success } else { Outcome::Failure };
+            let _ = self.tell(TLS_RELOAD, outcome, None, at);
+        }
+        if self.sink.commit_now(at).is_err() {
+            // Told again with the next tick; a gap names what was not written.
+            reloads.into_iter().for_each(|replaced| office.note_reload(replaced));
         }
     }
 

@@ -1,4 +1,4 @@
-//! Landlock: the calling thread may reach one directory below a descriptor, and no other file, whatever it opens.
+//! Landlock: the calling thread may reach what is below given descriptors, and no other file, whatever it opens.
 //!
 //! Owns [`confine`]. It acts on one thread and cannot be taken off. Invariants: what the kernel enforces is proved by
 //! trying; a kernel without Landlock is named as the reason of a skipped step, and one that knows less of it confines
@@ -19,14 +19,14 @@ const STEP: &str = "landlock";
 /// The newest revision whose rights are named here: what later kernels add is not handled.
 const NEWEST: ABI = ABI::V6;
 
-/// Confines the calling thread: below `directory` it may make, read, write and remove regular files, and nothing
-/// anywhere else; it may neither bind nor connect a TCP socket, nor reach a process outside by signal or abstract socket.
+/// Confines the calling thread: below `directory` it may make, read, write and remove regular files, below `readable` read
+/// them, and nothing anywhere else; it may neither bind nor connect a TCP socket, nor reach a process outside by signal or abstract socket.
 /// Returns the step's outcome and which revision of Landlock the kernel has, 0 for none.
 ///
 /// # Errors
 /// If the kernel refuses, or does not hold what it accepted.
-pub fn confine(directory: BorrowedFd<'_>) -> Result<(Outcome, i32), Failure> {
-    let status = restrict(directory).map_err(|error| Failure::refused(STEP, error))?;
+pub fn confine(directory: BorrowedFd<'_>, readable: &[BorrowedFd<'_>]) -> Result<(Outcome, i32), Failure> {
+    let status = restrict(directory, readable).map_err(|error| Failure::refused(STEP, error))?;
     let abi = match status.landlock {
         LandlockStatus::Available { effective_abi, kernel_abi } => kernel_abi.unwrap_or(effective_abi as i32),
         LandlockStatus::NotEnabled => return Ok((skipped("the kernel was started without Landlock"), 0)),
@@ -41,7 +41,10 @@ pub fn confine(directory: BorrowedFd<'_>) -> Result<(Outcome, i32), Failure> {
     Ok((Outcome::Done, abi))
 }
 
-fn restrict(directory: BorrowedFd<'_>) -> Result<landlock::RestrictionStatus, RulesetError> {
+fn restrict(
+    directory: BorrowedFd<'_>,
+    readable: &[BorrowedFd<'_>],
+) -> Result<landlock::RestrictionStatus, RulesetError> {
     let rights: BitFlags<AccessFs> =
         AccessFs::MakeReg | AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::RemoveFile;
     Ruleset::default()
@@ -51,6 +54,11 @@ fn restrict(directory: BorrowedFd<'_>) -> Result<landlock::RestrictionStatus, Ru
         .scope(Scope::from_all(NEWEST))?
         .create()?
         .add_rule(PathBeneath::new(directory, rights))?
+        .add_rules(
+            readable
+                .iter()
+                .map(|directory| Ok::<_, RulesetError>(PathBeneath::new(directory, AccessFs::ReadFile))),
+        )?
         .restrict_self()
 }
 

@@ -1,8 +1,8 @@
-//! The archivist: the one thread that keeps audit files: it syncs them, makes their successors, compresses and removes
-//! what is old, and looks at the room that is left.
+//! The archivist: the one thread that opens files. It keeps audit files: syncs them, makes their successors, compresses and removes
+//! what is old, and looks at the room that is left; and it reads the certificates again when they have changed.
 //!
-//! Owns the audit directory ([`Archive`]) and the list of old parts. Invariants: the thread is confined to that directory
-//! and locked in before it does anything; whoever waits for a sync waits for one piece of a compression, or the reading of one
+//! Owns the audit directory ([`Archive`]) and the list of old parts. Invariants: the thread is confined to that directory, and to reading those of the
+//! certificates, and locked in before it does anything; whoever waits for a sync waits for one piece of a compression, or the reading of one
 //! part, at most; a part is removed once the store has noted it and before that is told, so that nothing looks cut off
 //! and nothing is told that was not done; what fails is told once, and tried again.
 
@@ -20,7 +20,8 @@ use crate::limits::{
     AUDIT_LOW_ROOM_BYTES, AUDIT_LOW_ROOM_PERCENT, AUDIT_ROUND_MILLIS, AUDIT_SETTLED_SECONDS,
 };
 use crate::sandbox::seccomp::{self, Role};
-use crate::sandbox::{Failure, confinement};
+use crate::sandbox::{Failure, Outcome, confinement};
+use crate::server::certificates::{Certificates, prepare_thread};
 use crate::server::shared::Shared;
 use crate::store::{Archive, Compressing, Room, audit_file_name};
 
@@ -32,6 +33,7 @@ pub(super) struct Archivist {
     pub(super) streams: Vec<Files>,
     pub(super) catalogue: Catalogue,
     pub(super) policy: Policy,
+    pub(super) certificates: Option<Certificates>,
 }
 
 /// The files of a stream that is being written.
@@ -64,10 +66,10 @@ struct Desk {
 
 impl Archivist {
     /// The body of the thread.
-    pub(super) fn run(self, shared: &Arc<Shared>, keeper: Arc<Keeper>) -> ! {
+    pub(super) fn run(mut self, shared: &Arc<Shared>, keeper: Arc<Keeper>) -> ! {
         let locked = self.lock_in();
         let ready = locked.is_ok();
-        shared.arrive(locked.map_err(|failure| failure.to_string()));
+        shared.arrive(locked);
         let mut desk = Desk {
             archivist: self,
             shared: Arc::clone(shared),
@@ -89,10 +91,20 @@ impl Archivist {
     }
 
     /// Files first: the filter allows none of the calls that confine a thread.
-    fn lock_in(&self) -> Result<(), Failure> {
-        let (outcome, abi) = confinement::confine(self.archive.directory())?;
+    fn lock_in(&mut self) -> Result<(), String> {
+        let certificates = self.certificates.as_ref();
+        if certificates.is_some() {
+            prepare_thread()?;
+        }
+        let readable = certificates.map(Certificates::directories).unwrap_or_default();
+        let failed = |failure: Failure| failure.to_string();
+        let (outcome, abi) = confinement::confine(self.archive.directory(), &readable).map_err(failed)?;
         console::log(Level::Info, format_args!("sandbox: landlock on the archivist (ABI {abi}): {outcome}"));
-        seccomp::enter(Role::Archivist)
+        seccomp::enter(Role::Archivist).map_err(failed)?;
+        if let Some(certificates) = &mut self.certificates {
+            certificates.begin(outcome == Outcome::Done);
+        }
+        Ok(())
     }
 }
 
@@ -102,8 +114,11 @@ impl Desk {
             Some(_) => self.archivist.office.look().unwrap_or_default(),
             None => self.archivist.office.next(),
         };
-        let Errands { of, tick, noted } = errands;
+        let Errands { of, tick, noted, reload } = errands;
         of.into_iter().for_each(|errand| self.carry_out(errand));
+        if tick || reload {
+            self.look_at_certificates(Moment::now(), reload);
+        }
         if let Some((may, part)) = noted.and_then(|may| Some((may, self.removing.take()?))) {
             if may {
                 self.remove(part);
@@ -119,6 +134,19 @@ impl Desk {
             self.tick(Moment::now(), WallTime::now());
         }
         self.compress_piece();
+    }
+
+    fn look_at_certificates(&mut self, now: Moment, asked: bool) {
+        let Archivist { office, certificates, .. } = &mut self.archivist;
+        match certificates {
+            Some(certificates) => {
+                if let Some(replaced) = certificates.look(now, asked) {
+                    office.note_reload(replaced);
+                }
+            }
+            None if asked => console::log(Level::Info, format_args!("SIGHUP: there is nothing to reload")),
+            None => {}
+        }
     }
 
     fn carry_out(&mut self, errand: Errand) {

@@ -158,6 +158,7 @@ pub(super) fn open(
             max_bytes: config.audit_max_bytes,
             compress: config.audit_compress,
         },
+        certificates: None,
     };
     let diary = Diary::new(sink, u64::from_be_bytes(first_id)).with_office(office);
     Ok(OpenedAudit { workers, diary, archivist, start, recent, tips, body_key })

@@ -104,7 +104,7 @@ impl Listeners {
 
     /// Gives every worker a descriptor of the same socket. A connection wakes all of them, and one gets it.
     fn share(&mut self, fd: &OwnedFd, endpoint: Endpoint, leaving: Leaving) -> Result<(), ServerError> {
-        let way = enter(&endpoint)?;
+        let way = enter(&endpoint);
         for own in &mut self.of_worker {
             let copy =
                 fcntl_dupfd_cloexec(fd, FD_LISTENER_FIRST_NUMBER).map_err(|error| unplaced(&error.into()))?;
@@ -116,9 +116,9 @@ impl Listeners {
 }
 
 /// How bytes come at `endpoint`; says so if others can read them.
-fn enter(endpoint: &Endpoint) -> Result<Way, ServerError> {
+fn enter(endpoint: &Endpoint) -> Way {
     match endpoint {
-        Endpoint::Unix(_) => Ok(Way::Local),
+        Endpoint::Unix(_) => Way::Local,
         Endpoint::Tcp(address, Scheme::Http) => {
             if !address.ip().to_canonical().is_loopback() {
                 console::log(
@@ -128,12 +128,10 @@ fn enter(endpoint: &Endpoint) -> Result<Way, ServerError> {
                     ),
                 );
             }
-            Ok(Way::Plain)
+            Way::Plain
         }
-        Endpoint::Tcp(_, Scheme::Redirect) => Ok(Way::Redirect),
-        Endpoint::Tcp(_, Scheme::Https) => {
-            Err(ServerError::config(format!("{endpoint}: this build cannot listen there yet")))
-        }
+        Endpoint::Tcp(_, Scheme::Redirect) => Way::Redirect,
+        Endpoint::Tcp(_, Scheme::Https) => Way::Secure,
     }
 }
 

@@ -2,11 +2,18 @@
 //!
 //! Owns the order of the start. Invariants: nothing is served before the self-test passed, everything that is needed
 //! was opened, every privilege was given up and every thread was seen by the kernel to be locked in; a step that
-//! fails ends the start with exit code 78 and says what to do; after the lock-down no file is opened, but by the archivist in the audit directory.
+//! fails ends the start with exit code 78 and says what to do; after the lock-down no file is opened, but by the archivist in the audit directory and those of the certificates.
 
 mod archivist;
 mod audit_log;
 mod census;
+#[cfg(any(feature = "tls", feature = "tls-graviola"))]
+mod certificate_files;
+#[cfg(any(feature = "tls", feature = "tls-graviola"))]
+mod certificates;
+#[cfg(not(any(feature = "tls", feature = "tls-graviola")))]
+#[path = "no_certificates.rs"]
+mod certificates;
 mod door;
 mod error;
 mod following;

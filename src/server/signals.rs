@@ -225,7 +225,7 @@ impl MainLoop {
                 }
                 Some(Signal::SIGHUP) => {
                     self.notifier.reloading();
-                    console::log(Level::Info, format_args!("SIGHUP: there is nothing to reload"));
+                    self.office.reload();
                     self.notifier.ready("serving");
                 }
                 _ => {}

@@ -39,6 +39,7 @@ use crate::sandbox::{self, Plan, rlimits};
 use crate::server::archivist::Archivist;
 use crate::server::audit_log::{self, ArchiveSlots, OpenedAudit};
 use crate::server::census::Census;
+use crate::server::certificates::{self, Certificates};
 use crate::server::door::Limits;
 use crate::server::error::ServerError;
 use crate::server::front::Site;
@@ -84,6 +85,8 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
         .map_err(|_| ServerError::config("the system gives no random bytes (getrandom)"))?;
 
     let owner = rustix::process::geteuid().is_root().then_some(Owner { uid: plan.uid, gid: plan.gid });
+    // Before anything is made: a certificate that cannot be read is the operator's mistake.
+    let certificates = certificates::open(config)?;
     let above = fill(FD_CONNECTION_FIRST_NUMBER)?;
     let data_dir = open_data_dir(config, owner, &notifier)?;
     let vault = vault::open(config, &data_dir, &mut random)?;
@@ -94,7 +97,7 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
     let journal = journal.into_placed(place_journal).map_err(placing)?;
     let mut audit = audit_log::open(&data_dir, slots, config, audit_root, &mut random)?;
     audit.catch_up(&loaded, &unfinished)?;
-    let OpenedAudit { workers: audit, diary, archivist, start, recent, tips, body_key } = audit;
+    let OpenedAudit { workers: audit, diary, mut archivist, start, recent, tips, body_key } = audit;
     let lock = place_lock(data_dir)?;
 
     let listeners = listeners::open(config, inherited, owner)?;
@@ -133,10 +136,12 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
             config.local_proxies,
             config.forwarded_field,
         )),
+        tls: certificates.as_ref().map(Certificates::in_force),
     };
     let opened = open_loops(audit, listeners.of_worker, &common, &archivist.office, &mut random);
     let (workers, mut main) = opened.map_err(|error| ServerError::io("opening the event loops", &error))?;
     main.report_to(notifier, manager.watchdog());
+    archivist.certificates = certificates;
     let fillers = fill(FD_CONNECTION_FIRST_NUMBER)?;
     Ok(Prepared {
         plan,

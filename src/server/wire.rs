@@ -9,13 +9,16 @@ use std::rc::Rc;
 use crate::limits::OVERFLOW_ID_NUMBER;
 use crate::model::{Identities, Identity};
 use crate::reactor::socket::SocketTransport;
-use crate::reactor::{Received, Transport};
+use crate::reactor::{Established, Received, Transport};
+use crate::server::certificates::Tunnel;
 
 /// A connection's transport.
 #[derive(Debug)]
 pub(super) enum Wire {
     /// A socket.
     Plain(SocketTransport),
+    /// TLS over a socket.
+    Secure(Tunnel),
     /// A socket of this machine, and whose process is at its other end.
     Local(SocketTransport, Option<Rc<Identities>>),
 }
@@ -26,12 +29,16 @@ impl Wire {
         let identities = transport.credentials().map(identities_of).map(Rc::new);
         Self::Local(transport, identities)
     }
+}
 
-    const fn socket(&mut self) -> &mut SocketTransport {
-        match self {
-            Self::Plain(transport) | Self::Local(transport, _) => transport,
+/// The same call of whichever it is.
+macro_rules! each {
+    ($wire:expr, $transport:ident => $call:expr) => {
+        match $wire {
+            Wire::Plain($transport) | Wire::Local($transport, _) => $call,
+            Wire::Secure($transport) => $call,
         }
-    }
+    };
 }
 
 /// The identities of a process with this user and group. What another user namespace does not show has none.
@@ -44,25 +51,42 @@ fn identities_of((user, group): (u32, u32)) -> Identities {
 
 impl Transport for Wire {
     fn receive(&mut self, target: &mut [u8]) -> io::Result<Received> {
-        self.socket().receive(target)
+        each!(self, transport => transport.receive(target))
     }
 
     fn send(&mut self, source: &[u8]) -> io::Result<usize> {
-        self.socket().send(source)
+        each!(self, transport => transport.send(source))
     }
 
     fn finish(&mut self) {
-        self.socket().finish();
+        each!(self, transport => transport.finish());
     }
 
     fn abort_on_close(&mut self, on: bool) {
-        self.socket().abort_on_close(on);
+        each!(self, transport => transport.abort_on_close(on));
+    }
+
+    fn establish(&mut self) -> io::Result<Established> {
+        each!(self, transport => transport.establish())
+    }
+
+    fn is_established(&self) -> bool {
+        each!(self, transport => transport.is_established())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        each!(self, transport => transport.flush())
+    }
+
+    fn conclude(&mut self) {
+        each!(self, transport => transport.conclude());
     }
 
     fn identities(&self) -> Option<Rc<Identities>> {
         match self {
             Self::Plain(_) => None,
             Self::Local(_, identities) => identities.clone(),
+            Self::Secure(tunnel) => tunnel.identities(),
         }
     }
 }

@@ -39,6 +39,7 @@ use crate::reactor::{Budget, Channel, Pool, TaskId, Transport as _, Turn};
 use crate::sandbox::seccomp::{self, Role};
 use crate::secret::Secret;
 use crate::server::census::{self, Census};
+use crate::server::certificates::{InForce, Securing, prepare_thread};
 use crate::server::door::Limits;
 use crate::server::front::{Front, Site};
 use crate::server::refusals::Refusals;
@@ -77,6 +78,8 @@ pub(super) struct Common {
     pub(super) origins: Arc<Origins>,
     /// Under which names the server is asked.
     pub(super) site: Arc<Site>,
+    /// How TLS is spoken, if it is.
+    pub(super) tls: Option<InForce>,
 }
 
 /// A worker before its thread is started.
@@ -97,10 +100,11 @@ impl Worker {
     /// The body of the thread.
     pub(super) fn run(self, common: &Common) -> ! {
         let generator = Generator::new(Kernel, Moment::now());
+        let prepared = common.tls.as_ref().map_or(Ok(()), |_| prepare_thread());
         let locked = seccomp::enter(Role::Worker).map_err(|failure| failure.to_string());
         let ready =
             generator.map_err(|error| error.to_string()).and_then(|generator| locked.map(|()| generator));
-        match ready {
+        match prepared.and(ready) {
             Ok(generator) => {
                 common.shared.arrive(Ok(()));
                 self.serve(common, generator)
@@ -139,6 +143,7 @@ impl Worker {
         let driver = WorkerDriver {
             index,
             ways,
+            securing: common.tls.clone().map(Securing::new),
             env,
             refusals,
             sink,
@@ -172,6 +177,7 @@ fn rest() -> ! {
 struct WorkerDriver {
     index: usize,
     ways: Vec<Way>,
+    securing: Option<Securing>,
     env: Rc<Env<App>>,
     refusals: Rc<Refusals>,
     sink: Rc<Outlets>,
@@ -202,7 +208,11 @@ impl Driver for WorkerDriver {
         // All processes of this machine have one address, so it bounds none of them.
         let is_uncounted = way == Way::Local || self.env.forwarding.trusts(peer.address);
         if let Some(ticket) = self.census.admit(peer.address, is_uncounted) {
-            let wire = if way == Way::Local { Wire::local(transport) } else { Wire::Plain(transport) };
+            let wire = match way {
+                Way::Secure => Wire::Secure(self.securing.as_ref()?.secure(transport)?),
+                Way::Local => Wire::local(transport),
+                Way::Plain | Way::Redirect => Wire::Plain(transport),
+            };
             let mut peer = peer;
             peer.identities = wire.identities();
             let channel = Channel::new(wire, Rc::clone(turn), task);

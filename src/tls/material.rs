@@ -80,6 +80,15 @@ impl fmt::Debug for Material {
     }
 }
 
+/// What the first certificate of a chain in PEM says of itself.
+///
+/// # Errors
+/// As those of [`Material::read`] about the chain.
+pub fn read_facts(chain: &[u8]) -> Result<Facts, TlsError> {
+    let chain = certificates(chain)?;
+    chain.first().and_then(|own| Facts::read(own)).ok_or(TlsError::BadCertificate)
+}
+
 /// Who may sign client certificates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authorities(Vec<CertificateDer<'static>>);

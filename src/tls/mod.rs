@@ -9,6 +9,7 @@
 //! | [`current`] | the configuration in force, replaced on reload without losing the tickets |
 //! | [`identity`] | whom a verified client certificate names |
 //! | [`self_signed`] | a certificate for development |
+//! | [`client`] | what commands ask a server with |
 //! | [`certificate`], `der`, `pem` | the few fields of a certificate that are looked at, and how they are written down |
 //!
 //! Owns the choice of protocol: TLS 1.3, and TLS 1.2 only when asked for; `http/1.1` and nothing else; no early data.
@@ -16,6 +17,7 @@
 //! shows a byte of a key; what a session holds for a peer that does not read is bounded.
 
 pub mod certificate;
+pub mod client;
 pub mod current;
 mod der;
 mod error;

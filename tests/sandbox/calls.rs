@@ -72,6 +72,9 @@ const PRIVATE_WAIT_BITSET: i64 = (libc::FUTEX_WAIT_BITSET | libc::FUTEX_PRIVATE_
 pub(crate) fn forbidden(role: Role) -> Vec<Call> {
     let mut all = never();
     all.extend(never_on_memory());
+    if !matches!(role, Role::Worker | Role::Archivist) {
+        all.extend(c_heap());
+    }
     all.extend(match role {
         Role::Worker => never_by_worker(),
         Role::Keeper => never_by_keeper(),
@@ -185,7 +188,8 @@ fn never_on_memory() -> Vec<Call> {
     let shared = i64::from(libc::MAP_SHARED | libc::MAP_ANONYMOUS);
     vec![
         call("mprotect to executable", libc::SYS_mprotect, &[0, 0, READ_WRITE | executable]),
-        call("mprotect", libc::SYS_mprotect, &[0, 0, READ_WRITE]),
+        call("mprotect to nothing", libc::SYS_mprotect, &[0, 0, 0]),
+        call("mmap executable alone", libc::SYS_mmap, &[0, page, executable, ANONYMOUS, -1, 0]),
         call("mmap executable", libc::SYS_mmap, &[0, page, READ_WRITE | executable, ANONYMOUS, -1, 0]),
         call("mmap shared", libc::SYS_mmap, &[0, page, READ_WRITE, shared, -1, 0]),
         call("mmap of a file", libc::SYS_mmap, &[0, page, READ_WRITE, i64::from(libc::MAP_PRIVATE), -1, 0]),
@@ -193,13 +197,23 @@ fn never_on_memory() -> Vec<Call> {
         call("mmap with a wish", libc::SYS_mmap, &[page, 0, READ_WRITE, ANONYMOUS, -1, 0]),
         call("mremap to an address", libc::SYS_mremap, &[0, 0, 0, i64::from(libc::MREMAP_FIXED), page]),
         call("madvise", libc::SYS_madvise, &[0, 0, 0]),
+        call("madvise that drops", libc::SYS_madvise, &[0, 0, i64::from(libc::MADV_DONTNEED)]),
         call("mlock", libc::SYS_mlock, &[0, 0]),
-        call("brk", libc::SYS_brk, &[0]),
         call("futex timed", libc::SYS_futex, &[buffer(), PRIVATE_WAIT, 1, buffer()]),
         call("futex timed bitset", libc::SYS_futex, &[buffer(), PRIVATE_WAIT_BITSET, 1, buffer(), 0, -1]),
         call("futex shared", libc::SYS_futex, &[buffer(), i64::from(libc::FUTEX_WAKE), 1]),
         call("futex requeue", libc::SYS_futex, &[buffer(), i64::from(libc::FUTEX_REQUEUE), 0, 0, 0]),
         call("getrandom insecure", libc::SYS_getrandom, &[buffer(), 1, 4]),
+    ]
+}
+
+/// What the heap of the C library asks for: threads that shake hands have it.
+fn c_heap() -> Vec<Call> {
+    vec![
+        call("mprotect", libc::SYS_mprotect, &[0, 0, READ_WRITE]),
+        call("mmap unreadable", libc::SYS_mmap, &[0, 4_096, 0, ANONYMOUS, -1, 0]),
+        call("brk", libc::SYS_brk, &[0]),
+        call("madvise of free pages", libc::SYS_madvise, &[0, 0, i64::from(libc::MADV_FREE)]),
     ]
 }
 
@@ -285,6 +299,7 @@ fn never_by_keeper() -> Vec<Call> {
 
 /// How a new audit file is opened, and how one that is to be read; both flags that differ between the processors are in it.
 const CREATE: i64 = (libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_APPEND) as i64 | COMMON;
+const FOLLOW: i64 = (libc::O_RDONLY | libc::O_NONBLOCK | libc::O_CLOEXEC) as i64 | LARGE;
 const READ: i64 = (libc::O_RDONLY | libc::O_NONBLOCK) as i64 | COMMON;
 const COMMON: i64 = (libc::O_NOFOLLOW | libc::O_CLOEXEC) as i64 | LARGE;
 /// `O_LARGEFILE`, which the C library does not tell on these processors, and the kernel counts.
@@ -313,7 +328,17 @@ fn never_by_archivist() -> Vec<Call> {
         on("fallocate that punches a hole", libc::SYS_fallocate, AUDITS.0, &[3, 0, 1]),
         on("fallocate before the band", libc::SYS_fallocate, AUDITS.0 - 1, &[KEEP_SIZE, 0, 0]),
         on("fallocate after the band", libc::SYS_fallocate, AUDITS.1 + 1, &[KEEP_SIZE, 0, 0]),
-        call("getrandom", libc::SYS_getrandom, &[buffer(), 1, 0]),
+        open("openat of a certificate before the band", i64::from(TLS_DIRECTORIES.0) - 1, FOLLOW, 0),
+        open("openat of a certificate after the band", i64::from(TLS_DIRECTORIES.1) + 1, FOLLOW, 0),
+        open(
+            "openat of a certificate to write",
+            i64::from(TLS_DIRECTORIES.0),
+            FOLLOW | i64::from(libc::O_WRONLY),
+            0,
+        ),
+        open("openat that creates a certificate", i64::from(TLS_DIRECTORIES.0), CREATE, PRIVATE_MODE),
+        dup("dup3 of a certificate elsewhere", opened, i64::from(TLS_FILE.0) + 1, CLOEXEC),
+        dup("dup3 of silence over an audit file of it", i64::from(TLS_FILE.0) + 1, audit, CLOEXEC),
         open("openat that creates elsewhere", here, CREATE, PRIVATE_MODE),
         open("openat that creates beside", directory + 1, CREATE, PRIVATE_MODE),
         open("openat that creates in the data directory", i64::from(DIRECTORY.0), CREATE, PRIVATE_MODE),
@@ -342,7 +367,7 @@ fn never_by_archivist() -> Vec<Call> {
     all.extend(outside("fsync", libc::SYS_fsync, &[AUDIT_DIRECTORY, TARGET]));
     all.extend(outside("fstatfs", libc::SYS_fstatfs, &[AUDIT_DIRECTORY]));
     all.extend(outside("close", libc::SYS_close, &[(connection, i32::MAX)]));
-    all.extend(outside("read", libc::SYS_read, &[SOURCE, EVENTS]));
+    all.extend(outside("read", libc::SYS_read, &[SOURCE, TLS_FILE, EVENTS]));
     all.extend(outside("write", libc::SYS_write, &[(2, 2), TARGET, EVENTS]));
     all
 }
@@ -354,6 +379,8 @@ fn never_but_by_archivist() -> Vec<Call> {
     vec![
         call("openat of a new audit file", libc::SYS_openat, &[directory, 0, CREATE, PRIVATE_MODE]),
         call("openat of an audit file", libc::SYS_openat, &[directory, 0, READ, 0]),
+        call("openat of a certificate", libc::SYS_openat, &[i64::from(TLS_DIRECTORIES.0), 0, FOLLOW, 0]),
+        call("dup3 over a certificate", libc::SYS_dup3, &[opened, i64::from(TLS_FILE.0), CLOEXEC]),
         call("unlinkat of an audit file", libc::SYS_unlinkat, &[directory, 0, 0]),
         call("dup3 over an audit file", libc::SYS_dup3, &[opened, audit, CLOEXEC]),
         on("fsync of the audit directory", libc::SYS_fsync, AUDIT_DIRECTORY.0, &[]),
@@ -414,6 +441,8 @@ const AUDIT_DIRECTORY: Band = (limits::FD_AUDIT_DIRECTORY_NUMBER, limits::FD_AUD
 const SLOTS: Band = (limits::FD_ARCHIVE_SOURCE_NUMBER, limits::FD_ARCHIVE_TARGET_NUMBER);
 const SOURCE: Band = (limits::FD_ARCHIVE_SOURCE_NUMBER, limits::FD_ARCHIVE_SOURCE_NUMBER);
 const TARGET: Band = (limits::FD_ARCHIVE_TARGET_NUMBER, limits::FD_ARCHIVE_TARGET_NUMBER);
+const TLS_DIRECTORIES: Band = (limits::FD_TLS_DIRECTORY_FIRST_NUMBER, limits::FD_TLS_DIRECTORY_LAST_NUMBER);
+const TLS_FILE: Band = (limits::FD_TLS_FILE_NUMBER, limits::FD_TLS_FILE_NUMBER);
 const SILENCE: i32 = limits::FD_ARCHIVE_SILENCE_NUMBER;
 const EPOLLS: Band = (limits::FD_EPOLL_FIRST_NUMBER, limits::FD_EPOLL_LAST_NUMBER);
 const EVENTS: Band = (limits::FD_EVENT_FIRST_NUMBER, limits::FD_EVENT_LAST_NUMBER);
@@ -436,6 +465,8 @@ fn outside(name: &str, number: libc::c_long, allowed: &[Band]) -> Vec<Call> {
         EPOLLS,
         EVENTS,
         LISTENERS,
+        TLS_DIRECTORIES,
+        TLS_FILE,
         CONNECTIONS,
     ];
     let mut tried: Vec<i32> = bands.iter().flat_map(|(first, last)| [*first, *last]).collect();
@@ -469,7 +500,11 @@ pub(crate) fn allowed(role: Role) -> Vec<Call> {
         call("mremap that may move", libc::SYS_mremap, &[0, 0, 0, i64::from(libc::MREMAP_MAYMOVE), 0]),
         call("munmap", libc::SYS_munmap, &[0, 0]),
         call("sigaltstack", libc::SYS_sigaltstack, &[0, 0]),
+        call("getrandom without waiting", libc::SYS_getrandom, &[buffer(), 1, 1]),
     ];
+    if matches!(role, Role::Worker | Role::Archivist) {
+        all.extend(c_heap());
+    }
     let first = if role == Role::Archivist { 2 } else { 1 };
     all.extend(within("write", libc::SYS_write, (first, 2), &[0, 0]));
     all.extend(within("read", libc::SYS_read, EVENTS, &[0, 0]));
@@ -533,7 +568,14 @@ fn allowed_to_archivist() -> Vec<Call> {
         on("read", libc::SYS_read, SOURCE.0, &[0, 0]),
         on("write", libc::SYS_write, TARGET.0, &[0, 0]),
         on("fsync", libc::SYS_fsync, TARGET.0, &[]),
+        on("read", libc::SYS_read, TLS_FILE.0, &[0, 0]),
+        call("getrandom", libc::SYS_getrandom, &[buffer(), 8, 0]),
     ];
+    all.extend(within("openat of a certificate", libc::SYS_openat, TLS_DIRECTORIES, &[0, FOLLOW, 0]));
+    for from in [connection, CLOSED_CONNECTION, limits::FD_TLS_SILENCE_NUMBER] {
+        let rest = [i64::from(TLS_FILE.0), CLOEXEC];
+        all.push(on("dup3 of a certificate", libc::SYS_dup3, from, &rest));
+    }
     all.extend(within("close", libc::SYS_close, (connection, CLOSED_CONNECTION), &[]));
     all.extend(within("fdatasync", libc::SYS_fdatasync, AUDITS, &[]));
     all.extend(within("fallocate", libc::SYS_fallocate, AUDITS, &[KEEP_SIZE, 0, 0]));

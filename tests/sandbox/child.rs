@@ -191,7 +191,7 @@ fn check_landlock() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let directory = File::open(&inside).unwrap();
     become_ordinary_in(&outside);
-    let (outcome, abi) = confinement::confine(directory.as_fd()).unwrap();
+    let (outcome, abi) = confinement::confine(directory.as_fd(), &[]).unwrap();
     println!("landlock {abi}: {outcome}");
     let tried = || -> Vec<(&str, Option<io::ErrorKind>)> {
         let kind = |result: io::Result<()>| result.err().map(|error| error.kind());

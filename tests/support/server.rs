@@ -206,8 +206,8 @@ impl Server {
             scratch: Arc::clone(scratch),
         };
         for _ in 0..listens {
-            let line = server.try_line_with("listening on http://")?;
-            let address = line.trim_start_matches("listening on http://").trim_end();
+            let line = server.try_line_with("listening on http")?;
+            let address = line.split("://").nth(1).unwrap_or_default().trim_end();
             let address = address.parse().unwrap_or_else(|error| panic!("{line:?}: {error}"));
             server.addresses.push(address);
         }

@@ -11,9 +11,10 @@ use lexopt::{Arg, Parser};
 
 use crate::auth::api_key;
 use crate::cli::arguments::{
-    Command, Flags, Grammar, Own, UsageError, alone, flags_of, unknown_letter, wrong,
+    Command, Flags, Grammar, Own, TLS_CA, UsageError, alone, flags_of, unknown_letter, wrong,
 };
 use crate::cli::help::Topic;
+use crate::cli::secure::Trusting;
 use crate::config::{Id, Kind, Raw, nearest, shown};
 use crate::model::{ApiKeyId, Grants, IDENTITY_FORMS, Identity};
 use crate::network::Network;
@@ -41,6 +42,8 @@ pub(super) enum Way {
     Server {
         /// Where; by default as the configuration says.
         url: Option<OsString>,
+        /// Whom to take for it.
+        trusting: Trusting,
         /// The file with the API key to ask with; by default as the environment says.
         api_key_file: Option<PathBuf>,
     },
@@ -156,7 +159,8 @@ impl Verb {
             Self::List | Self::Show | Self::Revoke | Self::Delete => &[],
         };
         let own = |name, kind| Own { name, kind };
-        let values = [SERVER, API_KEY_FILE].iter().chain(of_verb).map(move |name| own(*name, Kind::Path));
+        let values =
+            [SERVER, API_KEY_FILE, TLS_CA].iter().chain(of_verb).map(move |name| own(*name, Kind::Path));
         values.chain([own(JSON, Kind::Switch)])
     }
 }
@@ -262,8 +266,9 @@ fn task(verb: Verb, flags: &mut Flags) -> Result<Task, UsageError> {
 
 fn way(mut flags: Flags) -> Result<Way, UsageError> {
     let (url, api_key_file) = (flags.take(SERVER), flags.take_path(API_KEY_FILE)?);
+    let trusting = Trusting { authorities: flags.take_path(TLS_CA)?, anybody: false };
     if flags.raw.get(Id::DataDir).is_some() {
-        if url.is_some() || api_key_file.is_some() {
+        if url.is_some() || api_key_file.is_some() || trusting != Trusting::default() {
             return Err(UsageError::Wrong(
                 "--data-dir works on the store of a stopped server, --server and --api-key-file ask a running one: \
                  give the one or the other"
@@ -278,7 +283,7 @@ fn way(mut flags: Flags) -> Result<Way, UsageError> {
              --api-key-file FILE",
             id.setting().flag()
         ))),
-        None => Ok(Way::Server { url, api_key_file }),
+        None => Ok(Way::Server { url, api_key_file, trusting }),
     }
 }
 

@@ -56,8 +56,8 @@ fn carry_out(command: ApiKeyCommand, environment: Vec<(OsString, OsString)>) -> 
             let file = teller.open()?;
             stopped::carry_out(settings, &task, |bodies| teller.tell(bodies, file))?
         }
-        Way::Server { url, api_key_file } => {
-            let mut server = Server::find(url.as_deref(), api_key_file, &environment)?;
+        Way::Server { url, api_key_file, trusting } => {
+            let mut server = Server::find(url.as_deref(), api_key_file, trusting, &environment)?;
             let file = teller.open()?;
             let bodies = server.carry_out(&task)?;
             teller.tell(&bodies, file).map_err(|failure| match task.verb() {

@@ -18,6 +18,7 @@ use super::view;
 use crate::auth::api_key;
 use crate::cli::client::{self, Reply, Request, Target};
 use crate::cli::failure::Failure;
+use crate::cli::secure::{Connection, Trusting, trust};
 use crate::clock::Moment;
 use crate::config;
 use crate::console;
@@ -36,6 +37,8 @@ pub(super) struct Server {
     base: String,
     /// The field with the API key.
     field: Zeroizing<String>,
+    trusting: Trusting,
+    environment: Vec<(OsString, OsString)>,
 }
 
 /// A body in JSON.
@@ -47,6 +50,7 @@ impl Server {
     pub(super) fn find(
         url: Option<&OsStr>,
         api_key_file: Option<PathBuf>,
+        trusting: Trusting,
         environment: &[(OsString, OsString)],
     ) -> Result<Self, Failure> {
         let variables = || environment.iter().cloned();
@@ -66,7 +70,8 @@ impl Server {
             )
         })?;
         let field = credential(&path)?;
-        Ok(Self { base: target.path.trim_end_matches('/').to_owned(), target, field })
+        let base = target.path.trim_end_matches('/').to_owned();
+        Ok(Self { base, target, field, trusting, environment: environment.to_vec() })
     }
 
     /// Carries out `task`; of a list each page is a body.
@@ -110,8 +115,11 @@ impl Server {
         self.target.path = format!("{}{path}", self.base);
         let deadline = Moment::now().plus_millis(CLIENT_REQUEST_MAX_MILLIS);
         let failed = |error: &io::Error| Failure::io(self.target.failed(error, CLIENT_REQUEST_MAX_MILLIS));
-        let mut stream = client::connect(&self.target, deadline).map_err(|error| failed(&error))?;
-        if !stream.peer_addr().is_ok_and(|peer| peer.ip().to_canonical().is_loopback()) {
+        let trust = || trust(&self.trusting, self.environment.iter().cloned());
+        let mut stream = client::connect(&self.target, trust, deadline).map_err(|error| failed(&error))?;
+        if let Connection::Plain(socket) = &stream
+            && !socket.peer_addr().is_ok_and(|peer| peer.ip().to_canonical().is_loopback())
+        {
             console::err(&format!(
                 "quantonium: warning: {} is another machine, and the API key goes there in the clear\n",
                 self.target

@@ -1,0 +1,278 @@
+//! The certificates of the server: in force from the start, and replaced when their files change.
+//!
+//! Owns [`Certificates`], which the archivist keeps, and [`Securing`], with which a worker begins sessions. Invariants: everything
+//! is built before anything is replaced, and what cannot be built changes nothing; the same bad files are told once; what is done for the first time in
+//! a thread and needs more than its filter allows is done before.
+
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::clock::{Moment, WallTime};
+use crate::config::{Config, Tls};
+use crate::console::{self, Level};
+use crate::crypto::hash;
+use crate::limits::{TLS_EXPIRY_ROUND_MILLIS, TLS_EXPIRY_WARNING_DAYS, TLS_RELOAD_MILLIS};
+use crate::reactor::socket::SocketTransport;
+use crate::server::certificate_files::Files;
+use crate::server::error::ServerError;
+use crate::store::quoted;
+use crate::tls::certificate::{Facts, Name};
+use crate::tls::{ClientAuth, Current, Edition, MinVersion, Options, Scratch, Session, provider};
+
+const DAY_SECONDS: u64 = 86_400;
+
+/// The configuration in force, shared by all threads.
+pub(super) type InForce = Arc<Current>;
+
+/// A connection through TLS.
+pub(super) type Tunnel = Box<Session<SocketTransport>>;
+
+/// What the archivist keeps.
+#[derive(Debug)]
+pub(super) struct Certificates {
+    in_force: InForce,
+    files: Files,
+    /// Of what the files held that are in force.
+    digest: [u8; 32],
+    /// Of what could not be used when it was looked at last, and whether that was told.
+    refused: Option<([u8; 32], bool)>,
+    /// Files are looked at again only by a thread that can reach nothing else.
+    confined: bool,
+    look_not_before: Moment,
+    ends_not_before: Moment,
+}
+
+/// Reads the certificates that are configured, if any are.
+pub(super) fn open(config: &Config) -> Result<Option<Certificates>, ServerError> {
+    let Some(tls) = &config.tls else { return Ok(None) };
+    prepare_thread().map_err(ServerError::config)?;
+    let mut files = Files::find(config, tls)?;
+    let refused = |reason: String| ServerError::config(format!("TLS: {reason}"));
+    let contents = files.read().map_err(refused)?;
+    let materials = files.materials(&contents).map_err(refused)?;
+    let in_force = Current::new(&materials, options(tls)).map_err(|error| refused(error.to_string()))?;
+    let edition = in_force.get();
+    let now = WallTime::now();
+    for (path, facts) in files.chains().zip(&edition.certificates) {
+        tell_certificate(path, facts, now);
+    }
+    Ok(Some(Certificates {
+        in_force: Arc::new(in_force),
+        digest: contents.digest(),
+        files,
+        refused: None,
+        confined: false,
+        look_not_before: Moment::default(),
+        ends_not_before: Moment::now().plus_millis(TLS_EXPIRY_ROUND_MILLIS),
+    }))
+}
+
+/// Does what a thread that shakes hands, or builds configurations, can only do before it enters its filter.
+pub(super) fn prepare_thread() -> Result<(), String> {
+    provider::warm_up().map_err(|error| format!("TLS: {error}"))
+}
+
+fn options(tls: &Tls) -> Options {
+    Options {
+        min_version: if tls.tls12 { MinVersion::Tls12 } else { MinVersion::Tls13 },
+        client_auth: match tls.client_ca {
+            None => ClientAuth::Off,
+            Some(_) if tls.client_required => ClientAuth::Required,
+            Some(_) => ClientAuth::Optional,
+        },
+    }
+}
+
+impl Certificates {
+    /// What the workers use.
+    pub(super) fn in_force(&self) -> InForce {
+        Arc::clone(&self.in_force)
+    }
+
+    /// Where the files are.
+    pub(super) fn directories(&self) -> Vec<BorrowedFd<'_>> {
+        self.files.directories()
+    }
+
+    /// Begins to look at the files, in the thread that will, locked in: what cannot be read now, could be read as another user or
+    /// by a thread that was not confined.
+    pub(super) fn begin(&mut self, confined: bool) {
+        self.confined = confined;
+        let read = if confined {
+            self.files.read().map(drop)
+        } else {
+            Err("the thread that would read them is not confined to their directories (no Landlock)"
+                .to_owned())
+        };
+        if let Err(reason) = read {
+            let fingerprint = hash::sha256(&[reason.as_bytes()]);
+            self.refused = Some((fingerprint, true));
+            console::log(
+                Level::Warn,
+                format_args!(
+                    "tls_reload_unavailable: new certificates need a restart, since the files cannot be read again: {reason}"
+                ),
+            );
+        }
+    }
+
+    /// Looks whether the files have changed, if it is time, or if that was `asked` for. Returns whether a new configuration is in
+    /// force, if there was something to do.
+    pub(super) fn look(&mut self, now: Moment, asked: bool) -> Option<bool> {
+        if now >= self.ends_not_before {
+            self.ends_not_before = now.plus_millis(TLS_EXPIRY_ROUND_MILLIS);
+            self.tell_ends();
+        }
+        if !asked && (now < self.look_not_before || !self.confined) {
+            return None;
+        }
+        self.look_not_before = now.plus_millis(TLS_RELOAD_MILLIS);
+        if !self.confined {
+            console::log(
+                Level::Warn,
+                format_args!("SIGHUP: tls_reload_unavailable: restart the server for new certificates"),
+            );
+            return Some(false);
+        }
+        let contents = match self.files.read() {
+            Ok(contents) => contents,
+            Err(reason) => return self.refuse(hash::sha256(&[reason.as_bytes()]), &reason, asked),
+        };
+        let digest = contents.digest();
+        if digest == self.digest {
+            self.refused = None;
+            if asked {
+                console::log(Level::Info, format_args!("TLS: the certificates have not changed"));
+            }
+            return None;
+        }
+        if !asked && self.refused == Some((digest, true)) {
+            return None;
+        }
+        let built = self.files.materials(&contents);
+        let replaced =
+            built.and_then(|materials| self.in_force.replace(&materials).map_err(|error| error.to_string()));
+        match replaced {
+            Ok(edition) => {
+                (self.digest, self.refused) = (digest, None);
+                console::log(Level::Info, format_args!("TLS: new certificates are in force"));
+                self.tell_all(&edition);
+                Some(true)
+            }
+            Err(reason) => self.refuse(digest, &reason, asked),
+        }
+    }
+
+    /// Keeps what is in force. What may be half written is told only if it is still so at the next look.
+    fn refuse(&mut self, fingerprint: [u8; 32], reason: &str, asked: bool) -> Option<bool> {
+        let (seen, told) = match self.refused {
+            Some((seen, told)) if seen == fingerprint => (true, told),
+            _ => (false, false),
+        };
+        let tell = asked || seen && !told;
+        self.refused = Some((fingerprint, told || tell));
+        if !tell {
+            return None;
+        }
+        console::log(
+            Level::Error,
+            format_args!("TLS: the certificates were not replaced, those in force stay: {reason}"),
+        );
+        Some(false)
+    }
+
+    fn tell_all(&self, edition: &Edition) {
+        let now = WallTime::now();
+        for (path, facts) in self.files.chains().zip(&edition.certificates) {
+            tell_certificate(path, facts, now);
+        }
+    }
+
+    /// Tells which certificates end soon.
+    fn tell_ends(&self) {
+        let now = WallTime::now();
+        let edition = self.in_force.get();
+        for (path, facts) in self.files.chains().zip(&edition.certificates) {
+            if level(facts, now) != Level::Info {
+                tell_certificate(path, facts, now);
+            }
+        }
+    }
+}
+
+/// What a worker begins sessions with.
+pub(super) struct Securing {
+    in_force: InForce,
+    scratch: Rc<Scratch>,
+}
+
+impl Securing {
+    pub(super) fn new(in_force: InForce) -> Self {
+        Self { in_force, scratch: Scratch::new() }
+    }
+
+    /// Begins a session on a connection that was just accepted; nothing if the library refuses, and the connection ends.
+    pub(super) fn secure(&self, transport: SocketTransport) -> Option<Tunnel> {
+        let config = Arc::clone(&self.in_force.get().config);
+        Session::new(transport, config, Rc::clone(&self.scratch)).ok().map(Box::new)
+    }
+}
+
+fn days_left(facts: &Facts, now: WallTime) -> u64 {
+    facts.not_after.as_secs().saturating_sub(now.as_secs()) / DAY_SECONDS
+}
+
+fn level(facts: &Facts, now: WallTime) -> Level {
+    if !facts.holds_at(now) {
+        Level::Error
+    } else if days_left(facts, now) < TLS_EXPIRY_WARNING_DAYS {
+        Level::Warn
+    } else {
+        Level::Info
+    }
+}
+
+fn tell_certificate(path: &Path, facts: &Facts, now: WallTime) {
+    let names: Vec<String> = facts.names.iter().map(name).collect();
+    let names = if names.is_empty() { "no name".to_owned() } else { names.join(", ") };
+    let end = facts.not_after.civil();
+    let state = if now < facts.not_before {
+        format!("does not hold before {}", facts.not_before.civil())
+    } else if !facts.holds_at(now) {
+        format!("has ended at {end}: clients refuse it")
+    } else {
+        format!("ends at {end} ({} days left)", days_left(facts, now))
+    };
+    console::log(level(facts, now), format_args!("TLS: {} ({names}) {state}", quoted(path)));
+}
+
+fn name(name: &Name) -> String {
+    match name {
+        Name::Dns(text) | Name::Uri(text) | Name::Email(text) => text.to_string(),
+        Name::Address(address) => address.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_told_of_as_loudly_as_its_end_is_near() {
+        let day = DAY_SECONDS * 1_000;
+        let at = |days: u64| WallTime::from_millis(days * day);
+        let facts = Facts { names: Vec::new(), not_before: at(10), not_after: at(100) };
+        for (now, expected) in [
+            (at(9), Level::Error),
+            (at(10), Level::Info),
+            (at(100 - TLS_EXPIRY_WARNING_DAYS), Level::Info),
+            (at(101 - TLS_EXPIRY_WARNING_DAYS), Level::Warn),
+            (at(100), Level::Warn),
+            (at(101), Level::Error),
+        ] {
+            assert_eq!(level(&facts, now), expected, "{now:?}");
+        }
+    }
+}
