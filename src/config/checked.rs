@@ -342,7 +342,7 @@ pub(super) fn listen_endpoints(raw: &Raw) -> Result<Vec<Endpoint>, ConfigError> 
 /// [`ConfigError::Value`].
 #[cfg(any(feature = "tls", feature = "tls-graviola"))]
 pub(super) fn certificates(raw: &Raw) -> Result<Vec<PathBuf>, ConfigError> {
-    Reader { raw, machine: Machine { processors: 1 } }.paths(Id::TlsCert)
+    Reader { raw, machine: Machine::ALONE }.paths(Id::TlsCert)
 }
 
 /// Where the settings say the configuration file is.

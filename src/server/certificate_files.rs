@@ -26,7 +26,7 @@ use crate::sandbox::descriptors;
 use crate::server::error::ServerError;
 use crate::store::quoted;
 use crate::tls::material::Authorities;
-use crate::tls::{Material, Materials, TlsError};
+use crate::tls::{Material, Materials, TlsError, material};
 
 /// The content of a file.
 type Bytes = Zeroizing<Vec<u8>>;
@@ -123,6 +123,9 @@ impl Files {
     pub(super) fn materials(&self, contents: &Contents) -> Result<Materials, String> {
         let mut materials = Materials::default();
         for (places, of) in self.pairs.iter().zip(&contents.pairs) {
+            // What is wrong with the chain is found before the key is looked at, so that the right file is named.
+            let chain = material::read_facts(&of.chain);
+            chain.map_err(|error| format!("{}: {error}", quoted(&places.chain.path)))?;
             let ocsp = of.ocsp.as_ref().map(|bytes| bytes.as_slice());
             let material = Material::read(&of.chain, &of.key, ocsp);
             materials.pairs.push(material.map_err(|error| places.wrong(&error))?);
@@ -184,15 +187,16 @@ impl Pair<Place> {
     fn wrong(&self, error: &TlsError) -> String {
         let (chain, key) = (quoted(&self.chain.path), quoted(&self.key.path));
         match error {
-            TlsError::NoKey | TlsError::ManyKeys | TlsError::EncryptedKey | TlsError::BadKey => {
-                format!("{key}: {error}")
-            }
+            TlsError::NoKey
+            | TlsError::ManyKeys
+            | TlsError::EncryptedKey
+            | TlsError::BadKey
+            | TlsError::NotPem
+            | TlsError::TooLarge => format!("{key}: {error}"),
             TlsError::BadOcsp => {
                 format!("{}: {error}", self.ocsp.as_ref().map(|ocsp| quoted(&ocsp.path)).unwrap_or_default())
             }
-            TlsError::NotPem | TlsError::TooLarge | TlsError::KeyMismatch => {
-                format!("{chain} with {key}: {error}")
-            }
+            TlsError::KeyMismatch => format!("{chain} with {key}: {error}"),
             _ => format!("{chain}: {error}"),
         }
     }

@@ -92,7 +92,7 @@ pub(super) fn open(
 impl Listeners {
     /// Binds an address once for each worker.
     fn bind_tcp(&mut self, wanted: SocketAddr, scheme: Scheme) -> Result<(), ServerError> {
-        let way = enter(&Endpoint::Tcp(wanted, scheme))?;
+        let way = enter(&Endpoint::Tcp(wanted, scheme));
         let bound = socket::bind(wanted, self.of_worker.len()).map_err(|error| refused(wanted, &error))?;
         self.endpoints.push(Endpoint::Tcp(bound.0, scheme));
         for (own, listener) in self.of_worker.iter_mut().zip(bound.1) {

@@ -55,7 +55,7 @@ fn a_client_certificate_is_required_or_optional_and_a_bad_one_never_good() {
 #[test]
 fn a_certificate_stands_in_the_place_of_the_secret_of_an_api_key() {
     let Some((of, clients)) = started("optional") else { return };
-    let body = r#"{"name":"svc","scopes":["list"],"identities":["dns:svc.example"]}"#;
+    let body = r#"{"name":"svc","scopes":["keys.read"],"identities":["dns:svc.example"]}"#;
     let made = of.ask(&of.client(), Request::post("/api/auth/keys", body));
     assert!(made.starts_with("HTTP/1.1 201 "), "{made}");
     let list = |own: Option<&Issued>| {

@@ -87,8 +87,9 @@ fn what_is_wrong_with_the_files_stops_the_start_and_is_named_without_their_conte
     fs::write(&empty, "").unwrap();
     for (chain, key, named, reason) in [
         (&chain, &stranger, &stranger, "belongs to another certificate"),
-        (&chain, &empty, &empty, "holds no private key"),
-        (&empty, &key, &empty, "holds no"),
+        (&chain, &empty, &empty, "is not PEM"),
+        (&chain, &chain, &chain, "holds no private key"),
+        (&empty, &key, &empty, "is not PEM"),
         (&missing, &key, &missing, "no such file"),
         (&folder, &key, &folder, "no regular file"),
         (&key, &key, &key, "holds no `CERTIFICATE` block"),

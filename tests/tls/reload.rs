@@ -54,6 +54,8 @@ fn a_signal_and_a_changed_file_bring_new_certificates_into_force_under_load() {
     assert!(asked.load(Ordering::Relaxed) > 0);
     let (key, data) = (fs::read_to_string(of.folder.join("cert.key")).unwrap(), of.server.data_dir());
     let secret: Vec<String> = key.lines().filter(|line| !line.starts_with('-')).map(str::to_owned).collect();
+    // The folder goes with the last who has it.
+    let _folder = Arc::clone(of.server.scratch());
     let told = of.server.stop();
     assert_eq!(told.code, Some(0), "{}", told.stderr);
     assert_eq!(told.stderr.matches("new certificates are in force").count(), 2, "{}", told.stderr);
