@@ -122,6 +122,15 @@ pub const BACKUP_IN_BODY_MAX_BYTES: usize = BODY_BUFFERED_MAX_BYTES - BODY_MEMBE
 pub const LEASE_BUDGET_DEFAULT_BYTES: usize = 64 * 1024 * 1024;
 /// Smallest budget that still serves one largest request beside small ones.
 pub const LEASE_BUDGET_FLOOR_BYTES: usize = 8 * 1024 * 1024;
+/// One in so many parts of the budget is as much as returned buffers may take while they wait for the next lease.
+pub const LEASE_KEPT_SHARE_COUNT: usize = 4;
+/// One in so many parts of the budget is as much as one API key may hold, and so is what all requests together may hold
+/// whose sender nobody has recognised.
+pub const LEASE_SHARE_COUNT: usize = 2;
+/// A share is at least this: one largest request, with its reply, and both while they grow.
+pub const LEASE_SHARE_FLOOR_BYTES: usize = 5 * 1024 * 1024;
+/// One in so many parts of the memory that the system allows is as much as the budget may be.
+pub const LEASE_SYSTEM_SHARE_COUNT: u64 = 2;
 /// Largest budget that a configuration may ask for.
 pub const LEASE_BUDGET_CEILING_BYTES: usize = 16 * 1024 * 1024 * 1024;
 
@@ -208,6 +217,14 @@ pub const PROC_STATUS_MAX_BYTES: usize = 8 * 1024;
 pub const ACCEPTS_PER_TURN_COUNT: usize = 64;
 /// How long a loop waits before it tries again to accept when descriptors or places had run out.
 pub const ACCEPT_RETRY_MILLIS: u64 = 50;
+/// Connections refused in one turn of a worker's loop because every place is taken, on each listener.
+pub const REFUSED_PER_TURN_COUNT: usize = 16;
+/// Tasks that are looked at to find one that rests, when every place is taken.
+pub const SHED_LOOK_COUNT: usize = 256;
+/// How long a kept-alive connection is silent at least before it gives way to another.
+pub const SHED_SILENCE_MIN_MILLIS: u64 = 1_000;
+/// Refused connections are told in the log once in this time, with their number.
+pub const REFUSALS_TOLD_MILLIS: u64 = 5_000;
 /// Readiness events taken in one turn of a worker's loop.
 pub const EVENTS_PER_TURN_COUNT: usize = 256;
 /// What the kernel may hold of replies that a peer has not taken, for each connection (it doubles the figure).
@@ -721,6 +738,11 @@ const _: () = {
     assert!(ENCODE_PIECE_BYTES.is_multiple_of(3), "pieces of base64 join without padding");
     assert!(LEASE_BUDGET_FLOOR_BYTES >= 2 * LEASE_CLASSES_BYTES[3]);
     assert!(LEASE_BUDGET_FLOOR_BYTES <= LEASE_BUDGET_DEFAULT_BYTES);
+    assert!(LEASE_SHARE_FLOOR_BYTES >= 2 * (LEASE_CLASSES_BYTES[3] + LEASE_CLASSES_BYTES[2]));
+    assert!(
+        LEASE_SHARE_FLOOR_BYTES + LEASE_BUDGET_FLOOR_BYTES / LEASE_KEPT_SHARE_COUNT
+            < LEASE_BUDGET_FLOOR_BYTES
+    );
     assert!(LEASE_BUDGET_DEFAULT_BYTES <= LEASE_BUDGET_CEILING_BYTES);
     assert!(TIMER_SLOTS_COUNT.is_power_of_two());
     assert!(HEAD_READ_MAX_MILLIS < BODY_READ_MAX_MILLIS);

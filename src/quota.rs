@@ -1,9 +1,42 @@
-//! How often somebody may ask, and how much of that is left.
+//! How often somebody may ask and how much of that is left, and how much memory somebody holds.
 //!
-//! Owns [`Rate`] and [`Quota`], plain types that limiter, replies and settings speak of. Invariant: a rate that exists
-//! lies within the bounds of `limits`, so that computing with it in nanoseconds never overflows.
+//! Owns [`Rate`] and [`Quota`], plain types that limiter, replies and settings speak of, and [`Tally`]. Invariants: a rate
+//! that exists lies within the bounds of `limits`, so that computing with it in nanoseconds never overflows; what was
+//! taken of a tally is at no time more than its taker allowed.
+
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::limits::{RATE_BURST_CEILING_COUNT, RATE_BURST_DEFAULT_SECONDS, RATE_CEILING_COUNT};
+
+/// Bytes that are held by several who share an allowance.
+#[derive(Debug, Default)]
+pub struct Tally(AtomicUsize);
+
+impl Tally {
+    /// Takes `bytes` if not more than `most` are held then; returns whether they were taken.
+    #[must_use]
+    pub fn take(&self, bytes: usize, most: usize) -> bool {
+        // One addition and, in the rare case, its reverse cost less than a loop that compares. Another taker may be
+        // refused in between, which is as well: the allowance is nearly spent.
+        let before = self.0.fetch_add(bytes, Ordering::Relaxed);
+        let taken = before.checked_add(bytes).is_some_and(|sum| sum <= most);
+        if !taken {
+            self.give_back(bytes);
+        }
+        taken
+    }
+
+    /// Gives back what was taken.
+    pub fn give_back(&self, bytes: usize) {
+        self.0.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// How many bytes are held.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
 
 /// So many requests in a second, and so many at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

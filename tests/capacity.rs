@@ -25,31 +25,38 @@ fn with_descriptors(count: u64, scratch: &Scratch) -> Option<Command> {
 }
 
 #[test]
-fn clients_beyond_the_descriptors_wait_and_are_answered_once_others_leave() {
+fn clients_beyond_the_descriptors_are_refused_and_served_once_others_leave() {
     const PLACES: usize = 3;
     let scratch = Scratch::new();
     let count = limits::DESCRIPTORS_FLOOR_COUNT - 1 + PLACES as u64;
-    let Some(command) = with_descriptors(count, &scratch) else { return };
+    let Some(mut command) = with_descriptors(count, &scratch) else { return };
+    command.args(["--head-timeout-ms", "60000"]);
     let server = Server::spawn(command, &scratch, 1);
-    let request = Request::get("/api/health");
-    let mut served: Vec<Client> = (0..PLACES).map(|_| server.connect()).collect();
-    for client in &mut served {
-        assert_eq!(client.call(&request).status, 200);
+    let request = Request::get("/api/health").bytes();
+    let (begun, rest) = request.split_at(20);
+    let mut held: Vec<Client> = (0..PLACES).map(|_| server.connect()).collect();
+    for client in &mut held {
+        client.send(begun);
     }
-    // The kernel takes them, and their requests; nobody accepts them yet.
-    let mut waiting: Vec<Client> = (0..20).map(|_| server.connect()).collect();
-    let last = Request::get("/api/health").with("Connection", "close");
-    for client in &mut waiting {
-        client.send(&last.bytes());
+    // Each worker has a queue of its own, so that one may come to the last place before those that are held.
+    let refused = (0..20).filter(|_| {
+        let mut client = server.connect();
+        let _ = client.try_send(&request);
+        client.bare_reply().is_some_and(|reply| reply.status == 503)
+    });
+    assert!(refused.count() >= 19 - PLACES, "who finds no place learns it");
+    let mut served = 0;
+    for client in &mut held {
+        let sent = client.try_send(rest);
+        served += usize::from(sent.is_ok() && client.bare_reply().is_some_and(|reply| reply.status == 200));
     }
-    for client in &mut served {
-        assert_eq!(client.call(&request).status, 200, "who is in is served on");
-    }
-    drop(served);
-    for mut client in waiting {
-        // In whatever order they are accepted: each one leaves its place to another.
-        assert_eq!(client.reply().status, 200);
-    }
+    assert!(served >= 1, "who is in is served on");
+    drop(held);
+    let free = (0..1_000_000).any(|_| {
+        let mut client = server.connect();
+        client.try_send(&request).is_ok() && client.bare_reply().is_some_and(|reply| reply.status == 200)
+    });
+    assert!(free, "the places do not come back");
     let ended = server.stop();
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(ended.stderr.contains(&format!("allows {PLACES} connections of the")), "{ended:?}");
@@ -93,7 +100,7 @@ fn the_bound_on_connections_of_one_address_is_answered_and_lifted() {
     assert_eq!(server.stop().code, Some(0));
 }
 
-/// A request that has announced the largest body and sent a little of it.
+/// A request that has announced the largest body and sent so much of it that it takes the largest buffer.
 fn large_announced(server: &Server) -> Client {
     let mut client = server.connect();
     let head = format!(
@@ -103,7 +110,7 @@ fn large_announced(server: &Server) -> Client {
     );
     client.send(head.as_bytes());
     // One that was refused already need not take it.
-    let _ = client.try_send(&[b' '; 10_000]);
+    let _ = client.try_send(&vec![b' '; limits::LEASE_CLASSES_BYTES[2]]);
     client
 }
 
@@ -121,6 +128,78 @@ fn count_refused(clients: Vec<Client>) -> usize {
         usize::from(code == "overloaded")
     });
     codes.sum()
+}
+
+#[test]
+fn a_body_that_is_only_announced_takes_no_memory() {
+    let Some(server) = Server::start(&["--workers", "1", "--max-memory", "8MiB"]) else { return };
+    assert_eq!(server.ask(Request::post("/api/keys", ORDERS)).status, 201);
+    let head = format!(
+        "POST /api/encrypt HTTP/1.1\r\nHost: test\r\nX-API-Key: {}\r\nContent-Length: {}\r\n\r\n",
+        server.key(),
+        limits::BODY_PAYLOAD_MAX_BYTES
+    );
+    let announced: Vec<Client> = (0..16)
+        .map(|_| {
+            let mut client = server.connect();
+            client.send(head.as_bytes());
+            client
+        })
+        .collect();
+    let body =
+        format!("{{\"key\":\"orders\",\"plaintext\":\"{}\"}}", "A".repeat(limits::PLAINTEXT_MAX_BYTES));
+    assert_eq!(
+        server.ask(Request::post("/api/encrypt", &body)).status,
+        200,
+        "more than 16 MiB are announced"
+    );
+    assert_eq!(count_refused(announced), 0);
+    assert_eq!(server.stop().code, Some(0));
+}
+
+/// Lets the server open descriptors up to this number, which its own user may do; says whether that can be done here.
+fn limit_descriptors(server: &Server, count: u64) -> bool {
+    let mut command = if nix::unistd::geteuid().is_root() {
+        let mut command = Command::new("setpriv");
+        let id = limits::IDENTITY_DEFAULT_NUMBER;
+        command.args([&format!("--reuid={id}"), &format!("--regid={id}"), "--clear-groups", "prlimit"]);
+        command
+    } else {
+        Command::new("prlimit")
+    };
+    command.args(["--pid", &server.pid().to_string(), &format!("--nofile={count}:")]);
+    command.status().is_ok_and(|status| status.success())
+}
+
+#[test]
+fn a_client_for_which_the_system_has_no_descriptor_is_told_and_the_server_goes_on() {
+    let Some(server) = Server::start(&["--workers", "1"]) else { return };
+    let mut inside = server.connect();
+    assert_eq!(inside.call(&Request::get("/api/health")).status, 200);
+    // The one of the reserve, that of this client, and no more.
+    let count = u64::try_from(limits::FD_CONNECTION_FIRST_NUMBER).unwrap() + 2;
+    if !limit_descriptors(&server, count) {
+        return server::skip(
+            "it needs prlimit and setpriv, to take descriptors away from a process that runs",
+        );
+    }
+    for _ in 0..50 {
+        let mut client = server.connect();
+        client.reply().assert_problem(503, "too_many_connections");
+        assert!(client.ends());
+    }
+    assert_eq!(inside.call(&Request::get("/api/health")).status, 200, "who is in is served on");
+    assert!(limit_descriptors(&server, limits::DESCRIPTORS_FLOOR_COUNT));
+    let served = (0..1_000_000).any(|_| {
+        let mut client = server.connect();
+        client.try_send(&Request::get("/api/health").bytes()).is_ok()
+            && client.bare_reply().is_some_and(|reply| reply.status == 200)
+    });
+    assert!(served, "nobody is served although there are descriptors again");
+    let ended = server.stop();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let told = ended.stderr.matches("no descriptor or no memory").count();
+    assert!((1..100).contains(&told), "told, and bounded: {}", ended.stderr);
 }
 
 #[test]

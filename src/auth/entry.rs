@@ -15,7 +15,7 @@ use crate::limits::{
 };
 use crate::model::{ApiKeyId, Grants, Identity};
 use crate::network::Network;
-use crate::quota::Rate;
+use crate::quota::{Rate, Tally};
 use crate::secret::Secret;
 
 /// Length of the salt of an API key.
@@ -174,17 +174,20 @@ pub struct Usage {
     news: AtomicBool,
     /// What the limiter counts; lost with the process.
     level: AtomicU64,
+    /// The memory that its requests hold.
+    held: Arc<Tally>,
 }
 
 impl Usage {
     /// The figures as they were written down.
     #[must_use]
-    pub const fn restored(count: u64, last: WallTime) -> Self {
+    pub fn restored(count: u64, last: WallTime) -> Self {
         Self {
             count: AtomicU64::new(count),
             last: AtomicU64::new(last.as_secs()),
             news: AtomicBool::new(false),
             level: AtomicU64::new(0),
+            held: Arc::default(),
         }
     }
 
@@ -204,6 +207,12 @@ impl Usage {
     #[must_use]
     pub const fn level(&self) -> &AtomicU64 {
         &self.level
+    }
+
+    /// On which the memory of its requests is counted: whatever snapshot holds the key, it is one account.
+    #[must_use]
+    pub const fn held(&self) -> &Arc<Tally> {
+        &self.held
     }
 
     /// How often it was used.

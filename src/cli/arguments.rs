@@ -530,8 +530,9 @@ mod tests {
         for line in ["version", "--version", "-V"] {
             assert!(matches!(parsed(line), Ok(Command::Version)), "{line}");
         }
-        assert!(matches!(parsed("healthcheck"), Ok(Command::HealthCheck { url: None })));
-        let Ok(Command::HealthCheck { url: Some(url) }) = parsed("healthcheck --url=http://[::1]:1/x") else {
+        assert!(matches!(parsed("healthcheck"), Ok(Command::HealthCheck { url: None, .. })));
+        let Ok(Command::HealthCheck { url: Some(url), .. }) = parsed("healthcheck --url=http://[::1]:1/x")
+        else {
             panic!("a URL");
         };
         assert_eq!(url, "http://[::1]:1/x");
@@ -602,7 +603,7 @@ mod tests {
             ("sevre", "unknown command sevre; did you mean `quantonium serve`?"),
             (
                 "encrypt",
-                "unknown command encrypt; the commands are serve, init, store, apikey, audit, healthcheck, version, help",
+                "unknown command encrypt; the commands are serve, supervise, init, store, apikey, audit, tls, healthcheck, version, help",
             ),
             ("--dev", "--dev stands before any command; did you mean `quantonium serve --dev`?"),
             ("--versoin", "unknown flag --versoin; did you mean --version?"),

@@ -300,7 +300,7 @@ pub const SETTINGS: [Setting; 51] = [
         Kind::Networks,
         Fallback::Nothing,
         Group::Network,
-        "Believe proxies in this network, or `unix` sockets, whom they serve; repeat or separate with commas",
+        "Believe proxies in this network, or at Unix sockets (unix), whom they serve; repeatable",
     ),
     row(
         Id::ForwardedHeader,

@@ -61,7 +61,6 @@ fn defaults_are_those_of_limits() {
         backup_key_file: None,
         restore_window_seconds: limits::RESTORE_WINDOW_DEFAULT_SECONDS,
         store_wait_seconds: 0,
-        local_proxies: false,
         min_store_revision: None,
         accept_store_rollback: false,
         audit_rotate_bytes: limits::AUDIT_ROTATE_DEFAULT_BYTES,
@@ -78,6 +77,7 @@ fn defaults_are_those_of_limits() {
         handshake_timeout_ms: 5_000,
         insecure_http: false,
         trusted_proxies: Vec::new(),
+        local_proxies: false,
         forwarded_field: Field::XForwardedFor,
         workers: 3,
         max_connections: limits::CONNECTIONS_DEFAULT_COUNT,
@@ -305,6 +305,7 @@ fn limits_and_proxies_are_taken_from_every_source() {
         config(&[(Id::RateLimit, "7:9")], &[in_file, ("QUANTONIUM_FORWARDED_HEADER", "forwarded")]).unwrap();
     assert_eq!((found.rate_limit, found.address_rate_limit), (Rate::new(7, 9), None));
     assert_eq!(found.trusted_proxies, [Network::parse("10.0.0.0/8").unwrap()]);
+    assert!(!found.local_proxies && config(&[DEV, (Id::TrustedProxy, "unix")], &[]).unwrap().local_proxies);
     assert_eq!(found.forwarded_field, Field::Forwarded);
     let flags = [(Id::TrustedProxy, "::1"), (Id::TrustedProxy, "127.0.0.1,192.0.2.0/24")];
     assert_eq!(config(&flags, &[in_file]).unwrap().trusted_proxies.len(), 3, "a stronger source replaces");
@@ -363,4 +364,21 @@ fn audit_lines_are_synced_where_there_is_a_file() {
         "--audit-sink: stderr is not file or stdout or both (set on the command line)"
     );
     assert!(with("file", "").unwrap_err().contains("is not written or synced"));
+}
+
+#[test]
+fn sockets_that_were_handed_over_take_the_place_of_the_default_or_of_all() {
+    let listen = |handed_over, flags: &[(Id, &str)]| {
+        let mut raw = Raw::default();
+        for (id, text) in [DEV].iter().chain(flags) {
+            raw.add_flag(*id, text.into()).unwrap();
+        }
+        load(raw, [], Machine { processors: 3, handed_over }).map(|loaded| loaded.config.listen)
+    };
+    let given = [(Id::Listen, "127.0.0.1:1")];
+    assert_eq!(listen(HandedOver::Some(1), &[]), Ok(Vec::new()), "the default is not served beside them");
+    assert_eq!(listen(HandedOver::Some(1), &given), Ok(vec![plain("127.0.0.1:1")]));
+    assert_eq!(listen(HandedOver::Everything(1), &given), Ok(Vec::new()));
+    assert_eq!(listen(HandedOver::Nothing, &[]), Ok(vec![plain("127.0.0.1:8080")]));
+    assert!(listen(HandedOver::Some(limits::LISTENERS_MAX_COUNT), &[]).is_err(), "one for each worker");
 }

@@ -24,7 +24,7 @@ use crate::http::outlet::linger;
 use crate::http::peer::{Peer, Way};
 use crate::http::refusal::Refusal;
 use crate::http::reply::Persistence;
-use crate::http::responder::{Fault, Responder, Terms};
+use crate::http::responder::{Fault, OVERLOADED, Responder, Terms};
 use crate::http::scan::HeadScan;
 use crate::http::service::{Arrival, Request, Service, Taking};
 use crate::http::sharing::Origins;
@@ -126,6 +126,18 @@ impl<T: Transport, S, G> Resting for Idle<T, S, G> {
         let grace = if self.served == 0 { self.grace } else { Moment::default() };
         self.channel.look(self.deadline, grace)
     }
+
+    fn since(&self) -> Option<Moment> {
+        // A handshake has bounds of its own.
+        let silent = Moment::from_nanos(
+            self.deadline.as_nanos().saturating_sub(self.env.bounds.idle_millis.saturating_mul(1_000_000)),
+        );
+        self.channel.transport().is_established().then_some(silent)
+    }
+
+    fn give_way(&mut self) {
+        self.channel.conclude();
+    }
 }
 
 /// Serves the requests that have come, until nothing is in hand again or the connection ends.
@@ -182,6 +194,8 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
             linger(self.channel, &mut self.ws.input).await;
         } else if end != End::Idle {
             self.channel.conclude();
+            // It stands behind a reply that the peer may still be reading; without room it would be lost, and the reply look cut.
+            let _ = self.channel.send_all(&[], self.env.bounds.write_millis).await;
         }
         end
     }
@@ -219,6 +233,13 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
             return Err(self.send_no_memory().await);
         }
         let Some((admission, taking)) = self.admit(whole)? else { return Ok(()) };
+        if let Some(account) = self.env.service.account(&admission) {
+            let charged = self.ws.input.charge(account).and_then(|()| self.ws.output.charge(account));
+            if charged.is_err() {
+                self.admission = Some(admission);
+                return Err(self.refuse(&OVERLOADED, &[("Retry-After", b"1")]));
+            }
+        }
         self.admission = Some(admission);
         let body_max = match taking {
             Taking::Whole(body_max) => body_max,

@@ -1,7 +1,7 @@
 //! Waiting for what the peer sends: heads and bodies.
 //!
 //! Owns the deadlines of receiving. Invariants: everything owed to the peer is flushed before a wait for it; the
-//! input grows with what was announced and admitted, never before; a body that is too long, too slow or cut short is
+//! input grows class by class with what has come, once that was admitted, and never with what is announced; a body that is too long, too slow or cut short is
 //! answered and ends the connection.
 
 use crate::clock::Moment;
@@ -14,7 +14,7 @@ use crate::http::responder::{Fault, OVERLOADED};
 use crate::http::service::Service;
 use crate::http::status::Status;
 use crate::limits::{BODY_RATE_MIN_BYTES_PER_SECOND, LEASE_CLASSES_BYTES};
-use crate::reactor::{Failure, Transport};
+use crate::reactor::{Exhausted, Failure, Transport};
 
 const HEAD_TOO_SLOW: Fault<'static> =
     Fault::new(Status::RequestTimeout, "head_timeout", "The request head did not arrive in time.");
@@ -100,7 +100,8 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
         // Memory comes before the invitation to send what would need it.
         let missing =
             length.map_or(1, |length| (head_len + length).saturating_sub(self.ws.input.filled().len()));
-        self.reserve_input(missing)?;
+        let reserved = self.ws.input.reserve_some(missing);
+        self.check_room(reserved)?;
         if expects_continue && self.ws.input.filled().len() == head_len {
             let sent = self.channel.send_all(CONTINUE, self.env.bounds.write_millis).await;
             sent.map_err(|_| End::Lost)?;
@@ -117,6 +118,10 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
             let got = self.ws.input.filled().len();
             if got >= head_len + length {
                 return Ok(length);
+            }
+            if self.ws.input.room() == 0 {
+                let reserved = self.ws.input.reserve(1);
+                self.check_room(reserved)?;
             }
             self.receive_body(began, got.saturating_sub(head_len)).await?;
         }
@@ -144,7 +149,8 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
             }
             if self.ws.input.room() == 0 {
                 // One byte more than there is: the next class.
-                self.reserve_input(1)?;
+                let reserved = self.ws.input.reserve(1);
+                self.check_room(reserved)?;
             }
             self.receive_body(began, decoded).await?;
         }
@@ -172,10 +178,7 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
         }
     }
 
-    fn reserve_input(&mut self, bytes: usize) -> Result<(), End> {
-        if self.ws.input.reserve(bytes).is_ok() {
-            return Ok(());
-        }
-        Err(self.refuse(&OVERLOADED, &[("Retry-After", b"1")]))
+    fn check_room(&mut self, reserved: Result<(), Exhausted>) -> Result<(), End> {
+        reserved.map_err(|Exhausted| self.refuse(&OVERLOADED, &[("Retry-After", b"1")]))
     }
 }

@@ -96,7 +96,8 @@ pub(super) async fn linger<T: Transport>(channel: &mut Channel<T>, input: &mut B
     channel.finish();
     let deadline = channel.turn().now().plus_millis(DISCARD_MAX_MILLIS);
     let mut left = DISCARD_MAX_BYTES;
-    input.consume(usize::MAX);
+    // Whoever is refused does not hold what his body had taken.
+    input.release();
     if input.reserve(1).is_err() {
         return;
     }

@@ -6,12 +6,14 @@
 
 use core::future::Future;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::clock::Moment;
 use crate::http::head::Head;
 use crate::http::peer::Peer;
 use crate::http::responder::{Fault, Responder};
 use crate::model::RequestId;
+use crate::quota::Tally;
 
 /// A request whose head has arrived.
 #[derive(Clone, Copy, Debug)]
@@ -164,6 +166,11 @@ pub trait Service {
         arrival: &Arrival<'_>,
         responder: &mut Responder<'_>,
     ) -> Option<(Self::Admission, Taking)>;
+
+    /// On whose account the memory of an admitted request is; nothing: on that of all whom nobody has recognised.
+    fn account<'a>(&self, _: &'a Self::Admission) -> Option<&'a Arc<Tally>> {
+        None
+    }
 
     /// Takes note of an admitted request that is refused by the connection: too long, too slow or malformed. The reply
     /// is written.

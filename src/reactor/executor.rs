@@ -48,6 +48,14 @@ pub enum Look {
 pub trait Resting {
     /// Decides what to do; called whenever something may have changed. It arms its own deadline.
     fn look(&mut self) -> Look;
+
+    /// Since when it rests, if it may be ended for the sake of another.
+    fn since(&self) -> Option<Moment> {
+        None
+    }
+
+    /// It is dropped next for the sake of another.
+    fn give_way(&mut self) {}
 }
 
 enum Slot<R, F> {
@@ -71,6 +79,8 @@ pub struct Executor<R, F, M> {
     free: Vec<TaskId>,
     spare: Vec<Running<F>>,
     alive: usize,
+    /// Where the next look for a task that rests begins.
+    looked: usize,
     fired: Vec<u32>,
     named: Vec<TaskId>,
 }
@@ -93,6 +103,7 @@ impl<R: Resting, F: Future<Output = Option<R>>, M: FnMut(R) -> F> Executor<R, F,
             free: Vec::new(),
             spare: Vec::new(),
             alive: 0,
+            looked: 0,
             fired: Vec::new(),
             named: Vec::new(),
         }
@@ -165,6 +176,34 @@ impl<R: Resting, F: Future<Output = Option<R>>, M: FnMut(R) -> F> Executor<R, F,
         self.turn.retire(task);
         self.free.push(task);
         self.alive -= 1;
+    }
+
+    /// Ends the task that rests longest, of the next `count` that are looked at, if it rests at least since `latest`.
+    /// Returns whether there was one.
+    pub fn shed(&mut self, count: usize, latest: Moment) -> bool {
+        let total = self.slots.len();
+        let mut longest: Option<(Moment, usize)> = None;
+        for step in 0..count.min(total) {
+            let index = (self.looked + step) % total;
+            if let Some(Slot::Resting(resting)) = self.slots.get(index)
+                && let Some(since) = resting.since().filter(|since| *since <= latest)
+                && longest.is_none_or(|(earliest, _)| since < earliest)
+            {
+                longest = Some((since, index));
+            }
+        }
+        self.looked = if total == 0 { 0 } else { (self.looked + count) % total };
+        let Some((_, index)) = longest else { return false };
+        let Some(slot) = self.slots.get_mut(index) else { return false };
+        if let Slot::Resting(resting) = slot {
+            resting.give_way();
+        }
+        *slot = Slot::Free;
+        let task = TaskId(u32::try_from(index).unwrap_or(u32::MAX));
+        self.turn.retire(task);
+        self.free.push(task);
+        self.alive -= 1;
+        true
     }
 
     /// Begins a turn: sets its time.
@@ -316,6 +355,65 @@ mod tests {
         executor.poll_expired();
         assert_eq!(polls.get(), 3);
         assert_eq!(executor.alive(), 0);
+    }
+
+    /// Rests for ever, perhaps so that it may be ended.
+    struct Still {
+        since: Option<Moment>,
+        gave_way: Rc<Cell<usize>>,
+    }
+
+    impl Resting for Still {
+        fn look(&mut self) -> Look {
+            Look::Rest
+        }
+
+        fn since(&self) -> Option<Moment> {
+            self.since
+        }
+
+        fn give_way(&mut self) {
+            self.gave_way.set(self.gave_way.get() + 1);
+        }
+    }
+
+    #[test]
+    fn the_task_that_rests_longest_gives_way_and_no_other_kind() {
+        let (turn, mailbox) = parts();
+        let mut executor = Executor::new(Rc::clone(&turn), mailbox, |_| async { None });
+        let gave_way = Rc::new(Cell::new(0));
+        let at = |millis| Some(Moment::default().plus_millis(millis));
+        for since in [at(30), None, at(10), at(20), at(90)] {
+            let gave_way = Rc::clone(&gave_way);
+            let task = executor.spawn(|_| Ok::<_, ()>(Still { since, gave_way })).unwrap();
+            executor.poll(task);
+        }
+        let latest = Moment::default().plus_millis(50);
+        let mut alive = Vec::new();
+        for expected in [true, true, true, false, false] {
+            assert_eq!(executor.shed(100, latest), expected);
+            alive.push(executor.alive());
+        }
+        assert_eq!((alive, gave_way.get()), (vec![4, 3, 2, 2, 2], 3));
+        let kept: Vec<_> = executor.slots.iter().map(|slot| matches!(slot, Slot::Resting(_))).collect();
+        assert_eq!(
+            kept,
+            [false, true, false, false, true],
+            "neither what must not be ended nor what rests too short"
+        );
+    }
+
+    #[test]
+    fn the_look_for_a_task_that_rests_is_bounded_and_goes_round() {
+        let (turn, mailbox) = parts();
+        let mut executor = Executor::new(Rc::clone(&turn), mailbox, |_| async { None });
+        for number in 0..10 {
+            let since = (number == 7).then(Moment::default);
+            let still = Still { since, gave_way: Rc::default() };
+            executor.spawn(|_| Ok::<_, ()>(still)).unwrap();
+        }
+        let found: Vec<_> = (0..6).map(|_| executor.shed(3, Moment::default())).collect();
+        assert_eq!(found, [false, false, true, false, false, false]);
     }
 
     #[test]

@@ -1,18 +1,22 @@
 //! Leased memory: buffers in a few sizes, under one budget, wiped before anyone else gets them.
 //!
 //! Owns [`Budget`] (one for the process), [`Pool`] (one for each loop) and [`Buffer`]. Invariants: the sum of all
-//! buffers in use never exceeds the budget; a returned buffer is zero in every byte that was ever written during the
-//! lease; a lease that the pool can serve from returned buffers allocates nothing.
+//! buffers, in use and kept for the next lease, never exceeds the budget; nobody's buffers exceed a share of it; a
+//! returned buffer is zero in every byte that was ever written during the lease; a lease that the pool can serve from
+//! returned buffers allocates nothing.
 
 use core::cell::RefCell;
 use core::hint::black_box;
-use core::sync::atomic::{AtomicUsize, Ordering};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::limits::{LEASE_CLASSES_BYTES, LEASE_KEPT_COUNT};
+use crate::limits::{
+    LEASE_CLASSES_BYTES, LEASE_KEPT_COUNT, LEASE_KEPT_SHARE_COUNT, LEASE_SHARE_COUNT, LEASE_SHARE_FLOOR_BYTES,
+};
+use crate::quota::Tally;
 
-/// The budget is spent, or the size is beyond the largest class: the work must be refused, not the memory taken.
+/// The budget or somebody's share of it is spent, or the size is beyond the largest class: the work must be refused,
+/// not the memory taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exhausted;
 
@@ -20,31 +24,47 @@ pub struct Exhausted;
 #[derive(Debug)]
 pub struct Budget {
     total: usize,
-    leased: AtomicUsize,
+    /// How much of it one account may hold.
+    share: usize,
+    /// How much of it returned buffers may take.
+    kept_most: usize,
+    /// All buffers that exist.
+    made: Tally,
+    /// Those of them that wait for the next lease.
+    kept: Tally,
+    /// What is leased for nobody who is known.
+    unknown: Tally,
 }
 
 impl Budget {
     /// A budget of `total` bytes.
     #[must_use]
     pub fn new(total: usize) -> Arc<Self> {
-        Arc::new(Self { total, leased: AtomicUsize::new(0) })
+        Arc::new(Self {
+            total,
+            share: (total / LEASE_SHARE_COUNT).max(LEASE_SHARE_FLOOR_BYTES),
+            kept_most: total / LEASE_KEPT_SHARE_COUNT,
+            made: Tally::default(),
+            kept: Tally::default(),
+            unknown: Tally::default(),
+        })
     }
 
     /// Bytes on lease now.
     #[must_use]
     pub fn leased_bytes(&self) -> usize {
-        self.leased.load(Ordering::Relaxed)
+        self.made.held_bytes().saturating_sub(self.kept.held_bytes())
     }
 
-    fn take(&self, bytes: usize) -> Result<(), Exhausted> {
-        let grow = |leased: usize| leased.checked_add(bytes).filter(|sum| *sum <= self.total);
-        self.leased.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow).map(drop).map_err(|_| Exhausted)
-    }
-
-    fn give_back(&self, bytes: usize) {
-        self.leased.fetch_sub(bytes, Ordering::Relaxed);
+    /// Bytes of all buffers that exist: on lease, and kept for the next one.
+    #[must_use]
+    pub fn made_bytes(&self) -> usize {
+        self.made.held_bytes()
     }
 }
+
+/// On whose account a buffer is; nothing: on that of all who are not known.
+type Account = Option<Arc<Tally>>;
 
 /// A loop's own buffers, in use or waiting for the next lease.
 #[derive(Debug)]
@@ -60,35 +80,92 @@ impl Pool {
         Rc::new(Self { budget, kept: LEASE_KEPT_COUNT.map(|count| RefCell::new(Vec::with_capacity(count))) })
     }
 
-    /// Leases a buffer of the smallest class that holds `bytes`.
+    /// Leases a buffer of the smallest class that holds `bytes`, for nobody who is known.
     ///
     /// # Errors
-    /// [`Exhausted`] if no class is that large or the budget does not allow it.
+    /// [`Exhausted`] if no class is that large, or budget or share do not allow it.
     pub fn lease(self: &Rc<Self>, bytes: usize) -> Result<Buffer, Exhausted> {
-        let class = LEASE_CLASSES_BYTES.iter().position(|size| *size >= bytes).ok_or(Exhausted)?;
+        self.lease_for(None, bytes)
+    }
+
+    fn lease_for(self: &Rc<Self>, account: Account, bytes: usize) -> Result<Buffer, Exhausted> {
+        let class = class_of(bytes).ok_or(Exhausted)?;
         let size = LEASE_CLASSES_BYTES.get(class).copied().ok_or(Exhausted)?;
-        self.budget.take(size)?;
-        let kept = self.kept.get(class).and_then(|kept| kept.borrow_mut().pop());
-        let bytes = kept.unwrap_or_else(|| vec![0; size].into_boxed_slice());
-        Ok(Buffer { bytes, start: 0, end: 0, high: 0, class, pool: Rc::clone(self) })
+        if !self.tally(account.as_ref()).take(size, self.budget.share) {
+            return Err(Exhausted);
+        }
+        match self.obtain(class, size) {
+            Some(bytes) => {
+                Ok(Buffer { bytes, start: 0, end: 0, high: 0, class, account, pool: Rc::clone(self) })
+            }
+            None => {
+                self.tally(account.as_ref()).give_back(size);
+                Err(Exhausted)
+            }
+        }
     }
 
     /// A buffer without memory: it takes a lease when it is first asked to [`reserve`](Buffer::reserve).
     #[must_use]
     pub fn vacant(self: &Rc<Self>) -> Buffer {
+        self.vacant_for(None)
+    }
+
+    fn vacant_for(self: &Rc<Self>, account: Account) -> Buffer {
         let class = LEASE_CLASSES_BYTES.len();
-        Buffer { bytes: Box::default(), start: 0, end: 0, high: 0, class, pool: Rc::clone(self) }
+        Buffer { bytes: Box::default(), start: 0, end: 0, high: 0, class, account, pool: Rc::clone(self) }
+    }
+
+    fn tally<'a>(&'a self, account: Option<&'a Arc<Tally>>) -> &'a Tally {
+        account.map_or(&self.budget.unknown, |tally| tally)
+    }
+
+    /// A buffer of this class: a kept one, or a new one if there is room for it, if need be in place of kept ones.
+    fn obtain(&self, class: usize, size: usize) -> Option<Box<[u8]>> {
+        if let Some(bytes) = self.kept.get(class).and_then(|kept| kept.borrow_mut().pop()) {
+            self.budget.kept.give_back(size);
+            return Some(bytes);
+        }
+        while !self.budget.made.take(size, self.budget.total) {
+            self.drop_kept()?;
+        }
+        Some(vec![0; size].into_boxed_slice())
+    }
+
+    /// Gives one of the largest kept buffers back to the allocator; nothing if there is none.
+    fn drop_kept(&self) -> Option<()> {
+        let bytes = self.kept.iter().rev().find_map(|kept| kept.borrow_mut().pop())?;
+        self.budget.kept.give_back(bytes.len());
+        self.budget.made.give_back(bytes.len());
+        Some(())
+    }
+
+    /// Whether a buffer that holds `bytes` could be leased now for this account.
+    fn could_lease(&self, account: Option<&Arc<Tally>>, bytes: usize) -> bool {
+        let Some(size) = class_of(bytes).and_then(|class| LEASE_CLASSES_BYTES.get(class)) else {
+            return false;
+        };
+        let free = |held: usize, most: usize| held.checked_add(*size).is_some_and(|sum| sum <= most);
+        free(self.tally(account).held_bytes(), self.budget.share)
+            && free(self.budget.leased_bytes(), self.budget.total)
     }
 
     fn give_back(&self, class: usize, bytes: Box<[u8]>) {
-        self.budget.give_back(bytes.len());
+        let size = bytes.len();
         let Some(kept) = self.kept.get(class) else { return };
         let mut kept = kept.borrow_mut();
         // The capacity was set at the start and is never grown: what does not fit goes back to the allocator.
-        if kept.len() < kept.capacity() {
+        if kept.len() < kept.capacity() && self.budget.kept.take(size, self.budget.kept_most) {
             kept.push(bytes);
+            return;
         }
+        drop(bytes);
+        self.budget.made.give_back(size);
     }
+}
+
+fn class_of(bytes: usize) -> Option<usize> {
+    LEASE_CLASSES_BYTES.iter().position(|size| *size >= bytes)
 }
 
 /// A lease: bytes between a start and an end that both move forward.
@@ -100,6 +177,7 @@ pub struct Buffer {
     /// One past the last byte that was written during the lease.
     high: usize,
     class: usize,
+    account: Account,
     pool: Rc<Pool>,
 }
 
@@ -182,10 +260,42 @@ impl Buffer {
         }
     }
 
-    /// Gives the memory back, wiped.
+    /// Gives the memory back, wiped. What it takes next is for nobody who is known.
     pub fn release(&mut self) {
         let vacant = self.pool.vacant();
         *self = vacant;
+    }
+
+    /// Moves the memory, and what it takes from here on, to this account.
+    ///
+    /// # Errors
+    /// [`Exhausted`] if its share has no room for it; the buffer is as it was.
+    pub fn charge(&mut self, account: &Arc<Tally>) -> Result<(), Exhausted> {
+        if self.account.as_ref().is_some_and(|own| Arc::ptr_eq(own, account)) {
+            return Ok(());
+        }
+        if !account.take(self.bytes.len(), self.pool.budget.share) {
+            return Err(Exhausted);
+        }
+        self.pool.tally(self.account.as_ref()).give_back(self.bytes.len());
+        self.account = Some(Arc::clone(account));
+        Ok(())
+    }
+
+    /// Makes some room, at most for `count` bytes: none is taken while there is some left, and then one class more, so
+    /// that memory grows with what comes and not with what is announced.
+    ///
+    /// # Errors
+    /// [`Exhausted`] if there is none, or if all of it could not be had now; the buffer is as it was.
+    pub fn reserve_some(&mut self, count: usize) -> Result<(), Exhausted> {
+        if self.room() >= count {
+            return Ok(());
+        }
+        let needed = (self.end - self.start).checked_add(count).ok_or(Exhausted)?;
+        if needed > self.bytes.len() && !self.pool.could_lease(self.account.as_ref(), needed) {
+            return Err(Exhausted);
+        }
+        self.reserve(count.min(1))
     }
 
     /// Makes sure that `count` more bytes fit, moving to a larger lease if they do not.
@@ -202,7 +312,7 @@ impl Buffer {
             self.compact();
             return Ok(());
         }
-        let mut larger = self.pool.lease(needed)?;
+        let mut larger = self.pool.lease_for(self.account.clone(), needed)?;
         larger.append(self.filled());
         core::mem::swap(self, &mut larger);
         Ok(())
@@ -217,6 +327,7 @@ impl Drop for Buffer {
             // hint keeps it so should the pool ever be inlined away.
             black_box(&*written);
         }
+        self.pool.tally(self.account.as_ref()).give_back(self.bytes.len());
         self.pool.give_back(self.class, core::mem::take(&mut self.bytes));
     }
 }
@@ -292,5 +403,71 @@ mod tests {
         buffer.reserve(1024).unwrap();
         assert_eq!(buffer.filled().len(), 15 * 1024);
         assert_eq!(buffer.room(), 1024);
+    }
+
+    #[test]
+    fn what_is_kept_for_the_next_lease_counts_and_gives_way() {
+        let budget = Budget::new(64 * 1024);
+        let pool = Pool::new(Arc::clone(&budget));
+        drop((pool.lease(1).unwrap(), pool.lease(1).unwrap()));
+        assert_eq!(budget.leased_bytes(), 0);
+        assert_eq!(budget.made_bytes(), 16 * 1024, "a quarter of the budget is kept at most");
+        let all = pool.lease(64 * 1024).unwrap();
+        assert_eq!((budget.leased_bytes(), budget.made_bytes()), (64 * 1024, 64 * 1024));
+        drop(all);
+        assert_eq!(budget.made_bytes(), 0);
+    }
+
+    #[test]
+    fn nobody_holds_more_than_a_share_and_it_moves_with_the_account() {
+        let budget = Budget::new(16 << 20);
+        let pool = Pool::new(Arc::clone(&budget));
+        let (one, other) = (Arc::new(Tally::default()), Arc::new(Tally::default()));
+        let mut held: Vec<Buffer> = (0..4).map(|_| pool.lease(2 << 20).unwrap()).collect();
+        assert_eq!(pool.lease(1).err(), Some(Exhausted), "half of it is with nobody who is known");
+        for buffer in &mut held {
+            buffer.charge(&one).unwrap();
+        }
+        assert_eq!(one.held_bytes(), 8 << 20);
+        let mut more = pool.lease(1).unwrap();
+        assert_eq!(more.charge(&one), Err(Exhausted));
+        more.charge(&other).unwrap();
+        more.charge(&other).unwrap();
+        assert_eq!(other.held_bytes(), 16 * 1024);
+        more.reserve(17 * 1024).unwrap();
+        assert_eq!(other.held_bytes(), 64 * 1024, "what it grows to is on the same account");
+        more.release();
+        drop(held);
+        assert_eq!((one.held_bytes(), other.held_bytes(), budget.leased_bytes()), (0, 0, 0));
+        assert_eq!(budget.unknown.held_bytes(), 0);
+    }
+
+    #[test]
+    fn memory_grows_with_what_has_come_and_not_with_what_is_announced() {
+        let budget = Budget::new(8 << 20);
+        let pool = Pool::new(Arc::clone(&budget));
+        let mut buffer = pool.lease(1).unwrap();
+        buffer.append(b"head");
+        let mut sizes = Vec::new();
+        let mut left: usize = 1 << 20;
+        while left > 0 {
+            buffer.reserve_some(left).unwrap();
+            let count = buffer.room().min(left).min(10_000);
+            buffer.extend(count).unwrap().fill(b'a');
+            left -= count;
+            sizes.push(buffer.capacity());
+        }
+        sizes.dedup();
+        assert_eq!(sizes, LEASE_CLASSES_BYTES);
+        assert!(buffer.filled().starts_with(b"heada"));
+        assert_eq!(pool.lease(1).unwrap().reserve_some(usize::MAX), Err(Exhausted));
+        let _rest: Vec<Buffer> = (0..1).map(|_| pool.lease(2 << 20).unwrap()).collect();
+        let mut late = pool.lease(1).unwrap();
+        assert_eq!(
+            late.reserve_some(1 << 20),
+            Err(Exhausted),
+            "what could not be had in the end is not begun"
+        );
+        assert_eq!(late.capacity(), 16 * 1024);
     }
 }

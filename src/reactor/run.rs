@@ -2,9 +2,14 @@
 //!
 //! Owns the poll, its listeners and the order of a turn: events, timers, wakes, commits of earlier turns whose end is
 //! known by now, accepts, then one commit for all of them, then the tasks that waited for it. Invariants: the loop sleeps only when no task waits for a commit and no
-//! listener is known to have connections waiting; a listener whose accept failed for want of descriptors or slots
-//! stays marked and is tried again when a connection ends or the pause is over, so no client starves behind an edge
-//! that was already delivered.
+//! listener is known to have connections waiting; a connection for which there is no place or no descriptor takes that
+//! of one that rests, or is accepted and refused, so many in a turn; a listener whose accept failed all the same stays
+//! marked and is tried again when a connection ends or the pause is over, so no client starves behind an edge that was
+//! already delivered.
+//!
+//! **The reserve** is a descriptor that is held for nothing else. When there is no other, it is given up, what is accepted
+//! in its place is refused, and that socket, shut, is the reserve from then on: no call is needed that a worker's
+//! filter would have to allow for this alone.
 
 use core::future::Future;
 use core::time::Duration;
@@ -18,7 +23,7 @@ use mio::{Events, Interest, Poll, Token};
 use crate::clock::{Moment, WallTime};
 use crate::limits::{
     ACCEPT_RETRY_MILLIS, ACCEPTS_PER_TURN_COUNT, EVENTS_PER_TURN_COUNT, LISTEN_BACKLOG_COUNT,
-    LISTENERS_MAX_COUNT,
+    LISTENERS_MAX_COUNT, REFUSED_PER_TURN_COUNT, SHED_LOOK_COUNT, SHED_SILENCE_MIN_MILLIS,
 };
 use crate::reactor::executor::{Executor, Resting, TaskId};
 use crate::reactor::mailbox::Mailbox;
@@ -34,8 +39,15 @@ pub trait Driver {
     /// How a task rests.
     type Rest: Resting;
 
-    /// Whether another connection may be accepted now. A `false` leaves it in the kernel's queue.
+    /// Whether there is a place for another connection now.
     fn has_place(&mut self) -> bool;
+
+    /// Tells a connection that the listener of this number accepted that there is no place for it, as far as that takes
+    /// no waiting, and ends what is sent to it.
+    fn refuse(&mut self, stream: &mut Stream, listener: usize);
+
+    /// The system had no descriptor or no memory for another connection.
+    fn exhausted(&mut self, error: &io::Error);
 
     /// Makes the task of a connection that the listener of this number accepted, and that is registered; nothing refuses
     /// (and so closes) it. A socket without an address has no `peer`.
@@ -87,8 +99,10 @@ struct Listening {
 enum Attempt {
     /// The queue is empty: an event will say when it is not.
     Empty,
-    /// No place, descriptor or memory: to be tried again after a pause.
+    /// No descriptor or memory: to be tried again after a pause.
     Postponed,
+    /// There may be more at once; this one was refused.
+    Refused,
     /// There may be more at once.
     More,
 }
@@ -101,6 +115,9 @@ pub struct Reactor<D: Driver, F, M> {
     listeners: Vec<Listening>,
     driver: D,
     draining: bool,
+    reserve: Option<Stream>,
+    /// Whether the reserve was given up for nothing: the next connection is refused, and becomes it.
+    is_short: bool,
     /// What the last look at the listeners left undone.
     pending: Attempt,
 }
@@ -113,7 +130,7 @@ impl<D: Driver, F, M> core::fmt::Debug for Reactor<D, F, M> {
 
 impl<D: Driver, F: Future<Output = Option<D::Rest>>, M: FnMut(D::Rest) -> F> Reactor<D, F, M> {
     /// A loop over `listeners`, woken through `mailbox`, whose signal must raise [`WAKE_TOKEN`] on `poll`; `start` makes a
-    /// task that rests run.
+    /// task that rests run. `reserve` is the socket that is given up when the system has no other descriptor.
     ///
     /// # Errors
     /// What registering a listener returns.
@@ -122,6 +139,7 @@ impl<D: Driver, F: Future<Output = Option<D::Rest>>, M: FnMut(D::Rest) -> F> Rea
         turn: Rc<Turn>,
         mailbox: Arc<Mailbox>,
         listeners: Vec<(Listener, Leaving)>,
+        reserve: Option<Stream>,
         driver: D,
         start: M,
     ) -> io::Result<Self> {
@@ -131,7 +149,17 @@ impl<D: Driver, F: Future<Output = Option<D::Rest>>, M: FnMut(D::Rest) -> F> Rea
             own.push(Listening { socket, leaving, ready: true });
         }
         let executor = Executor::new(Rc::clone(&turn), mailbox, start);
-        Ok(Self { poll, executor, turn, listeners: own, driver, draining: false, pending: Attempt::More })
+        Ok(Self {
+            poll,
+            executor,
+            turn,
+            listeners: own,
+            driver,
+            draining: false,
+            reserve,
+            is_short: false,
+            pending: Attempt::More,
+        })
     }
 
     /// Serves until a stop, or until a drain has ended its last connection.
@@ -190,7 +218,7 @@ impl<D: Driver, F: Future<Output = Option<D::Rest>>, M: FnMut(D::Rest) -> F> Rea
 
     /// How long the loop may sleep.
     fn sleep(&self) -> Option<Duration> {
-        if self.turn.commit_wanted() || self.pending == Attempt::More {
+        if self.turn.commit_wanted() || self.pending >= Attempt::Refused {
             return Some(Duration::ZERO);
         }
         let until_deadline = self.turn.next_deadline().map(|deadline| Moment::now().until(deadline));
@@ -205,41 +233,93 @@ impl<D: Driver, F: Future<Output = Option<D::Rest>>, M: FnMut(D::Rest) -> F> Rea
             return;
         }
         for index in 0..self.listeners.len() {
-            let mut left = ACCEPTS_PER_TURN_COUNT;
-            let mut last = self.accept_one(index);
-            while last == Attempt::More && left > 1 {
-                last = self.accept_one(index);
+            let (mut left, mut refusals_left) = (ACCEPTS_PER_TURN_COUNT, REFUSED_PER_TURN_COUNT);
+            let last = loop {
+                let last = self.accept_one(index);
                 left -= 1;
-            }
+                refusals_left -= usize::from(last == Attempt::Refused);
+                if last < Attempt::Refused || left == 0 || refusals_left == 0 {
+                    break last;
+                }
+            };
             self.pending = self.pending.max(last);
         }
     }
 
-    /// Accepts one connection, if there is one, and polls its task.
+    /// Accepts one connection, if there is one, and polls its task, or refuses it.
     fn accept_one(&mut self, index: usize) -> Attempt {
         let Some(listener) = self.listeners.get_mut(index) else { return Attempt::Empty };
         if !listener.ready {
             return Attempt::Empty;
         }
-        if !self.driver.has_place() {
-            return Attempt::Postponed;
-        }
         match listener.socket.accept() {
             Ok((stream, peer)) => {
+                // One that gives way does so when somebody is there, and not before.
+                let has_place = self.driver.has_place() || (self.shed() && self.driver.has_place());
+                if !has_place || (self.is_short && self.reserve.is_none()) {
+                    self.refuse(stream, index);
+                    return Attempt::Refused;
+                }
                 self.adopt(stream, peer, index);
                 Attempt::More
             }
-            Err(error) => match error.kind() {
-                io::ErrorKind::WouldBlock => {
-                    listener.ready = false;
-                    Attempt::Empty
-                }
-                // The peer left the queue, or the call was interrupted: the next one may be fine.
-                io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => Attempt::More,
-                // No descriptor or no memory: the mark stays, and the loop comes back after a pause.
-                _ => Attempt::Postponed,
-            },
+            Err(error) => self.fail_to_accept(index, &error),
         }
+    }
+
+    fn fail_to_accept(&mut self, index: usize, error: &io::Error) -> Attempt {
+        match error.kind() {
+            io::ErrorKind::WouldBlock => {
+                if let Some(listener) = self.listeners.get_mut(index) {
+                    listener.ready = false;
+                }
+                Attempt::Empty
+            }
+            // The peer left the queue, or the call was interrupted: the next one may be fine.
+            io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => Attempt::More,
+            // No descriptor or no memory: the mark stays, and the loop comes back after a pause.
+            _ => {
+                self.driver.exhausted(error);
+                self.accept_in_reserve(index)
+            }
+        }
+    }
+
+    /// Accepts a connection although the system has no descriptor for it.
+    fn accept_in_reserve(&mut self, index: usize) -> Attempt {
+        // The kernel looks for a descriptor before it looks whether anybody is there.
+        if self.reserve.take().is_none() {
+            return if self.shed() { Attempt::More } else { Attempt::Postponed };
+        }
+        let Some(listener) = self.listeners.get_mut(index) else { return Attempt::Empty };
+        match listener.socket.accept() {
+            Ok((stream, _)) => {
+                self.refuse(stream, index);
+                Attempt::Refused
+            }
+            Err(error) => {
+                self.is_short = true;
+                if error.kind() == io::ErrorKind::WouldBlock {
+                    listener.ready = false;
+                    return Attempt::Empty;
+                }
+                Attempt::Postponed
+            }
+        }
+    }
+
+    /// Ends a connection that rests, if there is one that may be ended.
+    fn shed(&mut self) -> bool {
+        let silent_nanos = SHED_SILENCE_MIN_MILLIS * 1_000_000;
+        let Some(latest) = self.turn.now().as_nanos().checked_sub(silent_nanos) else { return false };
+        self.executor.shed(SHED_LOOK_COUNT, Moment::from_nanos(latest))
+    }
+
+    /// Says that there is no place, and keeps the socket as the reserve.
+    fn refuse(&mut self, mut stream: Stream, listener: usize) {
+        self.driver.refuse(&mut stream, listener);
+        self.reserve = Some(stream);
+        self.is_short = false;
     }
 
     fn adopt(&mut self, mut stream: Stream, peer: Option<IpAddr>, listener: usize) {
@@ -266,7 +346,7 @@ impl<D: Driver, F: Future<Output = Option<D::Rest>>, M: FnMut(D::Rest) -> F> Rea
                 _ => continue,
             }
             let mut left = LISTEN_BACKLOG_COUNT;
-            while left > 0 && self.accept_one(index) == Attempt::More {
+            while left > 0 && self.accept_one(index) >= Attempt::Refused {
                 left -= 1;
             }
             if let Some(listener) = self.listeners.get(index) {

@@ -78,6 +78,25 @@ pub enum Stream {
 }
 
 impl Stream {
+    /// A socket that is connected to nobody: it holds its descriptor for another.
+    ///
+    /// # Errors
+    /// What the system says, for instance that there is no descriptor.
+    pub fn unconnected() -> io::Result<Self> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_nonblocking(true)?;
+        Ok(Self::Tcp(TcpStream::from_std(socket.into())))
+    }
+
+    /// Sends as much of `last` as takes no waiting, and ends what is sent.
+    pub fn end_with(&mut self, last: &[u8]) {
+        // A peer that is gone already needs neither.
+        let _ = match self {
+            Self::Tcp(stream) => stream.write(last).and_then(|_| stream.shutdown(Shutdown::Write)),
+            Self::Unix(stream) => stream.write(last).and_then(|_| stream.shutdown(Shutdown::Write)),
+        };
+    }
+
     fn source(&mut self) -> &mut dyn Source {
         match self {
             Self::Tcp(stream) => stream,

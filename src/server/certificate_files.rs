@@ -210,7 +210,7 @@ impl Contents {
         // The digest of each is of one length, so that no byte can change sides.
         let each: Vec<[u8; 32]> =
             all.map(|bytes| bytes.map_or([0; 32], |bytes| hash::sha256(&[bytes]))).collect();
-        hash::sha256(&each.iter().map(|digest| digest.as_slice()).collect::<Vec<_>>())
+        hash::sha256(&each.iter().map(<[u8; 32]>::as_slice).collect::<Vec<_>>())
     }
 }
 

@@ -5,6 +5,8 @@
 //! is judged by the snapshot with which the request is carried out, so that a revocation holds for requests that have
 //! begun.
 
+use std::sync::Arc;
+
 use crate::api::payload::Digits;
 use crate::api::route::{Access, Route};
 use crate::api::{FORBIDDEN, Rejection, UNRECOGNISED, UNRECOGNISED_CHALLENGE};
@@ -14,7 +16,7 @@ use crate::http::service::Arrival;
 use crate::http::status::Status;
 use crate::limiter::{Addresses, Bucket, Decision};
 use crate::model::{Identities, Principal};
-use crate::quota::{Quota, Rate};
+use crate::quota::{Quota, Rate, Tally};
 use crate::server::service::App;
 
 const NO_CREDENTIAL: Fault<'static> = Fault::new(
@@ -104,13 +106,14 @@ impl From<CredentialFault> for Turned {
 }
 
 impl App {
-    /// Finds out who asks, whether they may ask that at all, and whether not too often; nothing if everybody may.
+    /// Finds out who asks, whether they may ask that at all, and whether not too often; nothing if everybody may. Beside
+    /// it stands on whose account the memory of the request is.
     pub(super) fn let_in(
         &self,
         arrival: &Arrival<'_>,
         route: &Route,
         responder: &mut Responder<'_>,
-    ) -> Result<Option<Principal>, Turned> {
+    ) -> Result<Option<(Principal, Arc<Tally>)>, Turned> {
         if route.access == Access::Public {
             return Ok(None);
         }
@@ -131,7 +134,8 @@ impl App {
             }
         }
         if may(&authority, route.access) {
-            return Ok(Some(principal));
+            let account = Arc::clone(authority.key.usage.held());
+            return Ok(Some((principal, account)));
         }
         const SCOPE: &[(&str, &[u8])] = &[("WWW-Authenticate", b"Bearer error=\"insufficient_scope\"")];
         Err(Turned::new(&FORBIDDEN, SCOPE, Some(principal)))

@@ -183,7 +183,7 @@ fn judge(inherited: &Inherited, config: &Config) -> Result<Endpoint, ServerError
         }
         return Ok(Endpoint::Unix(name_of(&address)));
     };
-    socket::set_options(&SockRef::from(&inherited.fd)).map_err(failed)?;
+    socket::set_options(&socket).map_err(failed)?;
     match scheme {
         Scheme::Http if !internet.ip().to_canonical().is_loopback() && !config.insecure_http => {
             Err(ServerError::config(ConfigError::PlainHttp { address: internet }.to_string()))

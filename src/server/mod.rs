@@ -20,8 +20,9 @@ mod following;
 mod front;
 pub mod in_process;
 mod listeners;
-mod manager;
+mod memory;
 mod notify;
+mod parent;
 mod refusals;
 mod service;
 mod shared;
@@ -29,6 +30,7 @@ mod signals;
 mod startup;
 mod streaming;
 mod supervisor;
+mod turned_away;
 mod vault;
 mod wire;
 mod worker;
@@ -37,7 +39,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 pub use error::ServerError;
-pub use manager::Manager;
+pub use parent::Manager;
 pub use supervisor::supervise;
 pub use vault::read_audit;
 

@@ -60,6 +60,7 @@ impl Certificates {
 }
 
 impl Securing {
+    #[expect(clippy::needless_pass_by_value, reason = "as where there is something to pass")]
     pub(super) fn new(in_force: InForce) -> Self {
         match in_force {}
     }

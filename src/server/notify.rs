@@ -18,7 +18,7 @@ use crate::clock::Moment;
 use crate::limits::FD_NOTIFY_NUMBER;
 use crate::sandbox::descriptors;
 use crate::server::error::ServerError;
-use crate::server::manager::Manager;
+use crate::server::parent::Manager;
 
 /// Says to the supervisor that this process waits until another one has left the store.
 pub(crate) const WAITING: &str = "X_QUANTONIUM_WAITING=1";

@@ -30,6 +30,7 @@ use crate::limits::{
 };
 use crate::model::{ApiKeyId, Principal};
 use crate::publication::{Epoch, View};
+use crate::quota::Tally;
 use crate::reactor::Turn;
 use crate::server::door::Limits;
 use crate::server::front::Front;
@@ -93,8 +94,8 @@ pub(super) struct App {
 /// What is remembered between head and body.
 #[derive(Clone, Debug)]
 pub(super) enum Admission {
-    /// A row of the table, and who asks.
-    Route(&'static Route, Option<Principal>),
+    /// A row of the table, who asks, and on whose account its memory is.
+    Route(&'static Route, Option<Principal>, Option<Arc<Tally>>),
     /// `OPTIONS` of a path.
     Options,
 }
@@ -141,7 +142,10 @@ impl Service for App {
             }
         };
         match self.let_in(arrival, route, responder) {
-            Ok(principal) => Some((Admission::Route(route, principal), route.taking())),
+            Ok(admitted) => {
+                let (principal, account) = admitted.unzip();
+                Some((Admission::Route(route, principal, account), route.taking()))
+            }
             Err(turned) => {
                 turned.write(responder);
                 let principal = turned.principal.as_ref();
@@ -156,6 +160,13 @@ impl Service for App {
         }
     }
 
+    fn account<'a>(&self, admission: &'a Admission) -> Option<&'a Arc<Tally>> {
+        match admission {
+            Admission::Route(_, _, account) => account.as_ref(),
+            Admission::Options => None,
+        }
+    }
+
     fn refused(
         &self,
         admission: &Admission,
@@ -163,7 +174,7 @@ impl Service for App {
         code: &'static str,
         responder: &mut Responder<'_>,
     ) {
-        if let Admission::Route(route, principal) = admission
+        if let Admission::Route(route, principal, _) = admission
             && route.event.is_some()
         {
             let subject = Subject { code: Some(code), ..Subject::default() };
@@ -172,7 +183,7 @@ impl Service for App {
     }
 
     fn lost(&self, admission: &Admission, arrival: &Arrival<'_>) {
-        if let Admission::Route(route, principal) = admission
+        if let Admission::Route(route, principal, _) = admission
             && let Some(event) = route.event
         {
             let about = about(route, arrival, principal.as_ref());
@@ -182,7 +193,7 @@ impl Service for App {
 
     async fn serve(&self, admission: Admission, request: Request<'_>, responder: &mut Responder<'_>) {
         let Request { arrival, body } = request;
-        let Admission::Route(route, principal) = admission else {
+        let Admission::Route(route, principal, _) = admission else {
             tell_methods(&arrival, responder);
             return;
         };
@@ -222,7 +233,7 @@ impl Service for App {
     }
 
     async fn stream(&self, admission: Admission, exchange: &mut impl Exchange) {
-        let Admission::Route(route, Some(principal)) = admission else { return };
+        let Admission::Route(route, Some(principal), _) = admission else { return };
         match route.serving {
             Serving::Streamed(direction) => self.run_stream(route, direction, principal, exchange).await,
             Serving::Events => self.run_events(route, principal, exchange).await,

@@ -4,6 +4,7 @@
 //! found here, with what to do in its text; the admin key is shown once, on the start that made it; when this is
 //! done every number below the connections' is taken, so that an accepted socket's number says what it is.
 
+use core::num::NonZero;
 use core::time::Duration;
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -34,18 +35,20 @@ use crate::publication::Publication;
 use crate::reactor::Budget;
 use crate::reactor::mailbox::Mailbox;
 use crate::reactor::run::WAKE_TOKEN;
+use crate::reactor::socket::Stream;
 use crate::sandbox::descriptors::{self, Fillers};
 use crate::sandbox::{self, Plan, rlimits};
 use crate::server::archivist::Archivist;
 use crate::server::audit_log::{self, ArchiveSlots, OpenedAudit};
-use crate::server::census::Census;
+use crate::server::census::{self, Census};
 use crate::server::certificates::{self, Certificates};
 use crate::server::door::Limits;
 use crate::server::error::ServerError;
 use crate::server::front::Site;
 use crate::server::listeners::{self, Entrance, Inherited};
-use crate::server::manager::Manager;
+use crate::server::memory;
 use crate::server::notify::{Notifier, WAITING};
+use crate::server::parent::Manager;
 use crate::server::shared::Shared;
 use crate::server::signals::MainLoop;
 use crate::server::vault::{self, Vault};
@@ -81,8 +84,7 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
     let mut plan = Plan::new()?;
     (plan.uid, plan.gid) = (config.user_id, config.group_id);
     let slots = ArchiveSlots::hold()?;
-    let mut random = Generator::new(Kernel, Moment::now())
-        .map_err(|_| ServerError::config("the system gives no random bytes (getrandom)"))?;
+    let mut random = generator()?;
 
     let owner = rustix::process::geteuid().is_root().then_some(Owner { uid: plan.uid, gid: plan.gid });
     // Before anything is made: a certificate that cannot be read is the operator's mistake.
@@ -116,11 +118,8 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
     };
     let common = Common {
         shared: Shared::new(config.workers),
-        census: Census::new(
-            connections(config, descriptors_count),
-            config.max_connections_per_address.map(core::num::NonZero::get),
-        ),
-        budget: Budget::new(config.max_memory_bytes),
+        census: Census::new(census_bounds(config, descriptors_count)),
+        budget: Budget::new(memory::budget(config.max_memory_bytes)),
         authenticator: Arc::new(authenticator),
         keeper: Keeper::new(Arc::clone(&publication)),
         recent,
@@ -131,18 +130,16 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
         body_key,
         origins: Arc::new(Origins::new(&config.cors_origins)),
         site: Arc::new(Site::new(&config.allowed_hosts, https_port(&listeners.endpoints))),
-        forwarding: Arc::new(Forwarding::new(
-            config.trusted_proxies.clone(),
-            config.local_proxies,
-            config.forwarded_field,
-        )),
+        forwarding: Arc::new(forwarding(config)),
         tls: certificates.as_ref().map(Certificates::in_force),
     };
     let opened = open_loops(audit, listeners.of_worker, &common, &archivist.office, &mut random);
-    let (workers, mut main) = opened.map_err(|error| ServerError::io("opening the event loops", &error))?;
+    let (mut workers, mut main) =
+        opened.map_err(|error| ServerError::io("opening the event loops", &error))?;
     main.report_to(notifier, manager.watchdog());
     archivist.certificates = certificates;
     let fillers = fill(FD_CONNECTION_FIRST_NUMBER)?;
+    give_reserves(&mut workers);
     Ok(Prepared {
         plan,
         common,
@@ -281,7 +278,7 @@ fn open_loops(
         office.on_news(index, Box::new(move || news.nudge()));
         let ends = listeners.into_iter();
         let (listeners, ways) = ends.map(|end| ((end.socket, end.leaving), end.way)).unzip();
-        workers.push(Worker { index, poll, mailbox, listeners, ways, audit, first_id });
+        workers.push(Worker { index, poll, mailbox, listeners, ways, audit, reserve: None, first_id });
     }
     let (poll, mailbox) = open_loop(workers.len())?;
     common.shared.connect(mailboxes, Arc::clone(&mailbox));
@@ -302,9 +299,33 @@ fn open_loop(index: usize) -> io::Result<(Poll, Arc<Mailbox>)> {
     Ok((poll, Mailbox::new(Box::new(signal))))
 }
 
+fn generator() -> Result<Generator, ServerError> {
+    Generator::new(Kernel, Moment::now())
+        .map_err(|_| ServerError::config("the system gives no random bytes (getrandom)"))
+}
+
+/// Gives each worker a descriptor of its own to let go of when there is no other.
+fn give_reserves(workers: &mut [Worker]) {
+    for worker in workers {
+        // Without one the first connection that finds no descriptor waits.
+        worker.reserve = Stream::unconnected().ok();
+    }
+}
+
+fn census_bounds(config: &Config, descriptors_count: u64) -> census::Bounds {
+    census::Bounds {
+        connections: connections(config, descriptors_count),
+        connections_per_address: config.max_connections_per_address.map(NonZero::get),
+        handshakes: config.max_handshakes,
+        handshakes_per_address: config.max_handshakes_per_address.map(NonZero::get),
+    }
+}
+
 /// As many connections as were asked for, and no more than there are descriptors.
 fn connections(config: &Config, descriptors_count: u64) -> usize {
-    let taken = usize::try_from(FD_CONNECTION_FIRST_NUMBER).unwrap_or(0) + DESCRIPTORS_SPARE_COUNT;
+    // A worker keeps one for refusals; the first few of those are among the spare ones.
+    let spare = DESCRIPTORS_SPARE_COUNT.max(config.workers);
+    let taken = usize::try_from(FD_CONNECTION_FIRST_NUMBER).unwrap_or(0) + spare;
     let left = usize::try_from(descriptors_count).unwrap_or(usize::MAX).saturating_sub(taken);
     if left < config.max_connections {
         console::log(
@@ -326,6 +347,10 @@ fn limits(config: &Config, random: &mut Generator) -> Result<Limits, ServerError
     }
     let addresses = config.address_rate_limit.map(|rate| Addresses::new(rate, key));
     Ok(Limits { rate: config.rate_limit, addresses })
+}
+
+fn forwarding(config: &Config) -> Forwarding {
+    Forwarding::new(config.trusted_proxies.clone(), config.local_proxies, config.forwarded_field)
 }
 
 fn bounds(config: &Config) -> Bounds {

@@ -33,8 +33,8 @@ use crate::reactor::socket;
 use crate::sandbox::{self, descriptors};
 use crate::server::error::ServerError;
 use crate::server::listeners::{bind_unix, refused};
-use crate::server::manager::{FIRST_NUMBER, Manager, PARENT_VARIABLE};
 use crate::server::notify::{Notifier, WAITING};
+use crate::server::parent::{FIRST_NUMBER, Manager, PARENT_VARIABLE};
 use crate::store::Owner;
 
 const SIGNALS: Token = Token(0);

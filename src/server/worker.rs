@@ -38,13 +38,14 @@ use crate::reactor::turn::{Commit, CommitFailed, Ticket};
 use crate::reactor::{Budget, Channel, Pool, TaskId, Transport as _, Turn};
 use crate::sandbox::seccomp::{self, Role};
 use crate::secret::Secret;
-use crate::server::census::{self, Census};
+use crate::server::census::{self, Census, Refused};
 use crate::server::certificates::{InForce, Securing, prepare_thread};
 use crate::server::door::Limits;
 use crate::server::front::{Front, Site};
 use crate::server::refusals::Refusals;
 use crate::server::service::App;
 use crate::server::shared::Shared;
+use crate::server::turned_away::{Reason, TurnedAway};
 use crate::server::wire::Wire;
 
 /// What a client gets whose address has too many connections already.
@@ -52,6 +53,12 @@ const TOO_MANY: Fault<'static> = Fault::new(
     Status::ServiceUnavailable,
     "too_many_connections",
     "This address has as many connections as it may have. Close some, or use them again.",
+);
+/// What a client gets when there is no place for anybody.
+const FULL: Fault<'static> = Fault::new(
+    Status::ServiceUnavailable,
+    "too_many_connections",
+    "The server has as many connections as it may have. Try again shortly.",
 );
 
 /// What every worker shares with the others.
@@ -92,6 +99,8 @@ pub(super) struct Worker {
     /// How the bytes of each listener's connections come.
     pub(super) ways: Vec<Way>,
     pub(super) audit: Outlets,
+    /// The descriptor that is given up when the system has no other.
+    pub(super) reserve: Option<Stream>,
     /// Random for each start of each worker: the first half of its request identifiers.
     pub(super) first_id: u64,
 }
@@ -115,7 +124,7 @@ impl Worker {
     }
 
     fn serve(self, common: &Common, generator: Generator) -> ! {
-        let Self { index, poll, mailbox, listeners, ways, audit, first_id } = self;
+        let Self { index, poll, mailbox, listeners, ways, audit, reserve, first_id } = self;
         let turn = Turn::new(Moment::now());
         let sink = Rc::new(audit);
         let refusals = Rc::new(Refusals::default());
@@ -150,9 +159,10 @@ impl Worker {
             shared: Arc::clone(&common.shared),
             census: Arc::clone(&common.census),
             turn: Rc::clone(&turn),
+            turned_away: TurnedAway::default(),
             broken: false,
         };
-        let mut reactor = Reactor::new(poll, turn, mailbox, listeners, driver, serve);
+        let mut reactor = Reactor::new(poll, turn, mailbox, listeners, reserve, driver, serve);
         let ended = match &mut reactor {
             Ok(reactor) => reactor.run(),
             Err(error) => Err(std::io::Error::from(error.kind())),
@@ -184,6 +194,7 @@ struct WorkerDriver {
     shared: Arc<Shared>,
     census: Arc<Census>,
     turn: Rc<Turn>,
+    turned_away: TurnedAway,
     broken: bool,
 }
 
@@ -192,6 +203,19 @@ impl Driver for WorkerDriver {
 
     fn has_place(&mut self) -> bool {
         self.census.has_place()
+    }
+
+    fn refuse(&mut self, stream: &mut Stream, listener: usize) {
+        self.turned_away.count(Reason::Refused(Refused::Full));
+        match self.ways.get(listener).copied().unwrap_or_default() {
+            // Nothing can be said before the handshake.
+            Way::Secure => stream.end_with(&[]),
+            way => stream.end_with(&self.env.refusal(&FULL, self.turn.wall(), way)),
+        }
+    }
+
+    fn exhausted(&mut self, _: &std::io::Error) {
+        self.turned_away.count(Reason::Exhausted);
     }
 
     fn connect(
@@ -207,20 +231,26 @@ impl Driver for WorkerDriver {
         let mut transport = SocketTransport::new(stream);
         // All processes of this machine have one address, so it bounds none of them.
         let is_uncounted = way == Way::Local || self.env.forwarding.trusts(peer.address);
-        if let Some(ticket) = self.census.admit(peer.address, is_uncounted) {
-            let wire = match way {
-                Way::Secure => Wire::Secure(self.securing.as_ref()?.secure(transport)?),
-                Way::Local => Wire::local(transport),
-                Way::Plain | Way::Redirect => Wire::Plain(transport),
-            };
-            let mut peer = peer;
-            peer.identities = wire.identities();
-            let channel = Channel::new(wire, Rc::clone(turn), task);
-            return Some(Idle::new(channel, peer, Rc::clone(&self.env), ticket));
+        let refused = match self.census.admit(peer.address, is_uncounted, way == Way::Secure) {
+            Ok(ticket) => {
+                let wire = match way {
+                    Way::Secure => Wire::Secure(self.securing.as_ref()?.secure(transport)?),
+                    Way::Local => Wire::local(transport),
+                    Way::Plain | Way::Redirect => Wire::Plain(transport),
+                };
+                let mut peer = peer;
+                peer.identities = wire.identities();
+                let channel = Channel::new(wire, Rc::clone(turn), task);
+                return Some(Idle::new(channel, peer, Rc::clone(&self.env), ticket));
+            }
+            Err(refused) => refused,
+        };
+        self.turned_away.count(Reason::Refused(refused));
+        if way != Way::Secure {
+            let fault = if refused == Refused::Full { &FULL } else { &TOO_MANY };
+            // As much as fits without waiting; the client is told more than by a bare reset.
+            let _ = transport.send(&self.env.refusal(fault, turn.wall(), way));
         }
-        // As much as fits without waiting; the client is told more than by a bare reset.
-        // It leaves in the clear, whatever is spoken there: not a word of TLS has passed.
-        let _ = transport.send(&self.env.refusal(&TOO_MANY, turn.wall(), Way::Plain));
         None
     }
 
@@ -251,6 +281,7 @@ impl Driver for WorkerDriver {
             // A failure leaves its gap record, and the next turn tries again.
             let _ = self.sink.commit(now);
         }
+        self.turned_away.tell(self.turn.now());
         let broken = self.sink.is_broken();
         if broken != self.broken {
             self.broken = broken;
@@ -267,7 +298,7 @@ impl Driver for WorkerDriver {
     }
 
     fn patience(&self) -> Option<Duration> {
-        let wanted = self.broken || self.refusals.pending();
+        let wanted = self.broken || self.refusals.pending() || self.turned_away.pending();
         wanted.then(|| Duration::from_millis(AUDIT_RETRY_MILLIS))
     }
 

@@ -105,20 +105,40 @@ fn an_address_has_so_many_connections_and_no_more() {
 }
 
 #[test]
-fn connections_beyond_the_whole_wait_until_there_is_room() {
-    let Some(server) = Server::start(&["--workers", "1", "--max-connections", "2"]) else { return };
-    let mut first = server.connect();
-    let mut second = server.connect();
-    for client in [&mut first, &mut second] {
-        assert_eq!(client.call(&Request::get("/api/health")).status, 200);
+fn connections_beyond_the_whole_are_refused_until_one_rests_and_gives_way() {
+    let flags = ["--workers", "1", "--max-connections", "2", "--head-timeout-ms", "60000"];
+    let Some(server) = Server::start(&flags) else { return };
+    let request = Request::get("/api/health").bytes();
+    let (begun, rest) = request.split_at(20);
+    let mut held = [server.connect(), server.connect()];
+    for client in &mut held {
+        client.send(begun);
     }
-    let mut waiting = server.connect();
-    waiting.send(&Request::get("/api/health").bytes());
-    assert_eq!(first.call(&Request::get("/api/health")).status, 200);
-    drop(first);
-    assert_eq!(waiting.reply().status, 200, "served once another has left");
-    drop((second, waiting));
-    must_end_well(server);
+    for _ in 0..40 {
+        let mut beyond = server.connect();
+        let refused = beyond.reply();
+        refused.assert_problem(503, "too_many_connections");
+        assert_eq!((refused.closes(), refused.field("Retry-After")), (true, Some("1")));
+        assert!(beyond.ends());
+    }
+    let [mut first, mut second] = held;
+    first.send(rest);
+    assert_eq!(first.reply().status, 200, "who is in is served");
+    // It rests now, and after a while it is the one that gives way: a bounded number of tries.
+    let served = (0..1_000_000).any(|_| {
+        let mut client = server.connect();
+        let sent = client.try_send(&request);
+        sent.is_ok() && client.bare_reply().is_some_and(|reply| reply.status == 200)
+    });
+    assert!(served, "nobody gives way");
+    assert!(first.ends(), "it was the one that rested");
+    second.send(rest);
+    assert_eq!(second.reply().status, 200, "a request in progress is not broken off");
+    drop(second);
+    let ended = server.stop();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let told = ended.stderr.matches("connections without a place").count();
+    assert!((1..1_000).contains(&told), "told, and bounded: {told}");
 }
 
 #[test]
@@ -185,7 +205,8 @@ fn memory_for_requests_is_bounded_and_given_back() {
     // Each takes the largest lease as soon as its body begins; a few of them take all there is.
     let refused = loop {
         let mut client = server.connect();
-        client.send(format!("{head}{{").as_bytes());
+        // More than the class before the largest holds: memory grows with what comes.
+        client.send(format!("{head}{}", "{".repeat(256 * 1024)).as_bytes());
         let mut other = server.connect();
         other.send(&[head.as_bytes(), b"{".repeat(length).as_slice()].concat());
         let reply = other.bare_reply().expect("a reply");

@@ -65,3 +65,23 @@ fn what_follows_a_refused_request_is_not_a_request() {
     }
     must_end_well(server);
 }
+
+#[test]
+fn a_well_formed_request_gets_one_answer_and_what_follows_it_one_more_at_most() {
+    let Some(server) = Server::start(&["--workers", "1"]) else { return };
+    let next = Request::get("/api/health").bytes();
+    for case in corpus::cases().iter().filter(|case| case.status.is_none()) {
+        let bytes = addressed(&case.bytes, server.key());
+        let answers = |bytes: &[u8]| {
+            let mut client = server.connect();
+            let _ = client.try_send(bytes);
+            client.finish();
+            client.statuses()
+        };
+        assert_eq!(answers(&bytes).len(), 1, "{}", case.name);
+        let both = answers(&[&bytes[..], &next].concat());
+        // Whoever speaks HTTP/1.0 is not answered again, nor is one whose body was not read.
+        assert!(matches!(both[..], [_] | [_, 200]), "{}: {both:?}", case.name);
+    }
+    must_end_well(server);
+}

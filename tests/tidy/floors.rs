@@ -71,7 +71,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("lexopt", &["cli", "config"]),
     ("memchr", &["*"]),
     ("mio", &["reactor", "server"]),
-    ("nix", &["sandbox", "server"]),
+    ("nix", &["reactor", "sandbox", "server"]),
     ("poly1305", &["crypto"]),
     ("rustls", &["tls"]),
     ("rustls_graviola", &["tls"]),

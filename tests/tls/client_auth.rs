@@ -77,6 +77,6 @@ fn a_certificate_stands_in_the_place_of_the_secret_of_an_api_key() {
 #[test]
 fn without_authorities_no_certificate_is_asked_for() {
     let Some(of) = Secured::start(&["--workers", "1"]) else { return };
-    let own = secured::Authority::new().client("svc.example");
+    let own = Authority::new().client("svc.example");
     assert!(served(&of, Some(&own)));
 }

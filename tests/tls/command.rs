@@ -96,7 +96,7 @@ fn what_is_wrong_with_the_files_stops_the_start_and_is_named_without_their_conte
     ] {
         let flags = ["--tls-cert", &shown(chain), "--tls-key", &shown(key)];
         let Some(started) = Server::try_start_in(&scratch, &flags) else { return };
-        let ended = started.err().expect("a start that is refused");
+        let ended = started.expect_err("a start that is refused");
         assert_eq!(ended.code, Some(78), "{}", ended.stderr);
         assert!(ended.stderr.contains(&shown(named)), "{}", ended.stderr);
         assert!(ended.stderr.contains(reason), "{reason}: {}", ended.stderr);

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::crypto::SupportedKxGroup;
 use rustls::crypto::aws_lc_rs::{self, kx_group};
 use rustls::{HandshakeKind, NamedGroup, ProtocolVersion};
 
@@ -93,7 +94,7 @@ fn the_key_exchange_is_hybrid_with_ml_kem_where_the_client_can_do_it() {
         let mut stream = of.connect(config);
         assert_eq!(stream.conn.protocol_version(), Some(ProtocolVersion::TLSv1_3));
         assert!(ask(&mut stream, Request::get("/api/health")).starts_with("HTTP/1.1 200 "));
-        stream.conn.negotiated_key_exchange_group().map(|group| group.name())
+        stream.conn.negotiated_key_exchange_group().map(SupportedKxGroup::name)
     };
     assert_eq!(group(&hybrid), Some(NamedGroup::X25519MLKEM768));
     assert_eq!(group(&classic), Some(NamedGroup::X25519));

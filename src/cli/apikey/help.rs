@@ -27,7 +27,7 @@ key is replaced:
 
 Flags of each:
   --server URL             the running server; default: where this configuration has it listen
-  --tls-ca FILE            who signs its certificate; default: exactly the --tls-cert configured here
+  --tls-ca FILE            who signs its certificate; default: the --tls-cert configured here itself
   --api-key-file FILE      the API key to ask it with; default: QUANTONIUM_API_KEY_FILE
   --data-dir DIR           work on the store of a stopped server instead
   --master-key-file FILE, --min-store-revision N, --config FILE   go with --data-dir
@@ -56,7 +56,7 @@ Flags:
   --expires-in TIME        30d, 12h, 15m, 900s or 900; default: never
   --rate N[:BURST]         N requests in a second, BURST (or N) at once; default: the server's
   --network CIDR           from where it may be used; repeat it, or commas; default: anywhere
-  --identity IDENTITY      which peers need no secret: dns:HOST, uri:URI or email:ADDRESS of a client
+  --identity IDENTITY      which peers need no secret: dns:HOST, uri:URI, email:ADDRESS of a client
                            certificate, unix-user:NUMBER or unix-group:NUMBER of a process; repeat it
   --out FILE               write the secret there (mode 0600); the file must not exist
   --json                   show the new key in JSON, with the secret in it unless --out is given

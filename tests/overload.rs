@@ -1,0 +1,99 @@
+//! Hundreds of clients that are slow in every way at once, on a server that may take little memory: each is ended at its
+//! deadline, and a good one is served all the time.
+
+#[path = "support/server.rs"]
+mod server;
+
+use std::process::Command;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use server::client::{Client, Request};
+use server::{Scratch, Server, skip};
+
+const EACH: usize = 300;
+/// What the process may map, in KiB.
+const SPACE_KIB: u64 = 64 * 1024;
+/// Requests whose replies no buffer of the kernel holds together.
+const UNREAD: usize = 1_000;
+const SEAL: &str = "{\"key\":\"orders\",\"plaintext\":\"aGVsbG8=\"}";
+
+/// `serve`, with so little time for everybody and so little room, and with places for all of them.
+fn cramped(scratch: &Scratch) -> Option<Command> {
+    let mut command = Command::new("sh");
+    command.arg("-c").arg(format!("ulimit -v {SPACE_KIB} && exec \"$0\" \"$@\"")).arg(server::binary()?);
+    command.args(["serve", "--dev", "--listen", "127.0.0.1:0", "--workers", "2"]);
+    command.args(["--max-connections", "2000", "--max-connections-per-address", "0"]);
+    for limit in ["head", "body", "body-gap", "write"] {
+        command.args([&format!("--{limit}-timeout-ms"), "4000"]);
+    }
+    command.arg("--data-dir").arg(scratch.data_dir()).env_clear();
+    Some(command)
+}
+
+fn seal(good: &mut Client, key: &str) {
+    assert_eq!(good.call(&Request::post("/api/encrypt", SEAL).key(key)).status, 200);
+}
+
+fn crowd(server: &Server, good: &mut Client, bytes: &[u8]) -> Vec<Client> {
+    (0..EACH)
+        .map(|number| {
+            let mut client = server.connect();
+            client.send(bytes);
+            if number % 10 == 0 {
+                seal(good, server.key());
+            }
+            client
+        })
+        .collect()
+}
+
+/// Every one of them is told that its time is up.
+fn assert_timed_out(clients: Vec<Client>, code: &str) {
+    for mut client in clients {
+        let reply = client.reply();
+        reply.assert_problem(408, code);
+        assert!(reply.closes() && client.ends());
+    }
+}
+
+#[test]
+fn slow_clients_of_every_kind_are_ended_while_a_good_one_is_served_in_little_memory() {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((0, 0));
+    let wanted = 4 * EACH as u64;
+    if hard < 2 * wanted || setrlimit(Resource::RLIMIT_NOFILE, soft.max(wanted), hard).is_err() {
+        return skip("it needs more descriptors than this process may have");
+    }
+    let scratch = Scratch::new();
+    let Some(command) = cramped(&scratch) else { return };
+    let mut server = Server::spawn(command, &scratch, 1);
+    assert_eq!(server.ask(Request::post("/api/keys", "{\"name\":\"orders\"}")).status, 201);
+    let mut good = server.connect();
+    let begun = format!("POST /api/encrypt HTTP/1.1\r\nHost: a\r\nX-API-Key: {}\r\n", server.key());
+    let half = format!("{begun}Content-Length: 1000000\r\n\r\n{{\"key\":");
+    let live = Request::get("/api/health/live").bytes();
+    let readers = crowd(&server, &mut good, &live.repeat(UNREAD));
+    let heads = crowd(&server, &mut good, begun.as_bytes());
+    let bodies = crowd(&server, &mut good, half.as_bytes());
+    assert_timed_out(heads, "head_timeout");
+    assert_timed_out(bodies, "body_timeout");
+    let length = {
+        let mut client = server.connect();
+        client.send(&Request::get("/api/health/live").with("Connection", "close").bytes());
+        client.drain()
+    };
+    for mut reader in readers {
+        // To read would be to help it: what it sends is refused once the server has closed.
+        let gone = (0..1_000_000).any(|_| {
+            seal(&mut good, server.key());
+            reader.try_send(b"G").is_err()
+        });
+        assert!(gone, "a client that reads nothing is served for ever");
+        assert!(reader.drain() < UNREAD * length, "it did not get all of it");
+    }
+    seal(&mut good, server.key());
+    assert!(server.is_alive());
+    let ended = server.stop();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(ended.stderr.contains("the limit of its address space is"), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("ERROR") && !ended.stderr.contains("panic"), "{}", ended.stderr);
+}
