@@ -21,7 +21,7 @@ BIN_AARCH64 = target/$(AARCH64)/release/quantonium
 
 # Cargo builds what has changed; make decides nothing by the age of files.
 .PHONY: help run build build-aarch64 test check check-format check-lint check-tidy check-docs check-shell \
-	check-aarch64 supply-chain fmt bench bench-http bench-peers fuzz fuzz-regress image clean toolchain toolchain-check
+	check-aarch64 check-tls supply-chain fmt bench bench-http bench-tls bench-peers fuzz fuzz-regress image clean toolchain toolchain-check
 
 help: ## list the targets (the default)
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -71,6 +71,9 @@ check-shell:
 check-aarch64: build-aarch64
 	scripts/check-aarch64 $(BIN_AARCH64)
 
+check-tls: build ## scan the server with testssl.sh, sslscan and sslyze
+	scripts/check-tls --binary $(BIN)
+
 supply-chain: toolchain ## licences, sources and known vulnerabilities of every dependency
 	scripts/supply-chain
 
@@ -85,6 +88,10 @@ bench: toolchain ## criterion benches; ARGS=seal runs those whose name contains 
 
 bench-http: build ## CPU per request of the real binary, driven by wrk, beside nginx
 	scripts/bench-http --binary $(BIN) $(ARGS)
+
+bench-tls: build ## what TLS costs: handshakes, requests, idle connections, beside nginx
+	cargo build --locked --profile test --example tls_client
+	scripts/bench-tls --binary $(BIN) $(ARGS)
 
 bench-peers: ## the cipher beside OpenSSL and ring (needs libssl-dev)
 	scripts/bench-peers $(ARGS)
