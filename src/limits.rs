@@ -300,6 +300,8 @@ pub const TLS_HANDSHAKE_READ_BYTES: usize = 4 * 1024;
 pub const TLS_SEND_BUFFER_BYTES: usize = 48 * 1024;
 /// What a TLS 1.3 record adds to its plaintext: header, content type and tag. Those of TLS 1.2 add one byte less, or seven more.
 pub const TLS_RECORD_OVERHEAD_BYTES: usize = 5 + 1 + 16;
+/// Records that bring no byte, empty ones and those of TLS's own, that one session takes in a row. Beyond it: closed.
+pub const TLS_HOLLOW_MAX_BYTES: usize = 4 * 1024;
 /// Session tickets sent after a handshake. Each connection that resumes gets a new one, so that one is enough.
 pub const TLS_TICKETS_COUNT: usize = 1;
 /// Most certificate and key pairs of one server.

@@ -74,8 +74,10 @@ pub struct Idle<T, S, G> {
     expiry: Moment,
     /// Until when a drain waits for its first request: a client that has just come knows of no reason to ask again.
     grace: Moment,
-    /// When the silence has lasted too long.
-    deadline: Moment,
+    /// Since when nothing was asked: the accept, the end of the handshake, or the end of the last request.
+    quiet: Moment,
+    /// Since when a part of what the transport needs to hand out a byte lies there: a head has begun, though none of it is seen.
+    begun: Option<Moment>,
     /// Whatever is to be given back when the connection ends.
     guard: G,
 }
@@ -87,21 +89,25 @@ impl<T: Transport, S, G: Place> Idle<T, S, G> {
         peer.identities =
             peer.identities.filter(|_| !env.forwarding.believes(&Peer { identities: None, ..peer }));
         let now = channel.turn().now();
-        let silence_millis = if channel.transport().is_established() {
-            env.bounds.idle_millis
-        } else {
-            env.bounds.handshake_millis
-        };
-        let (deadline, expiry) =
-            (now.plus_millis(silence_millis), now.plus_millis(CONNECTION_LIFE_MAX_MILLIS));
+        let expiry = now.plus_millis(CONNECTION_LIFE_MAX_MILLIS);
         let grace = now.plus_millis(FIRST_REQUEST_GRACE_MILLIS);
-        Self { channel, env, peer, served: 0, expiry, grace, deadline, guard }
+        Self { channel, env, peer, served: 0, expiry, grace, quiet: now, begun: None, guard }
+    }
+
+    /// Goes back to rest after a busy stretch that began with `served` requests. Bytes that make no request give no more time.
+    fn rest(&mut self, served: u64) {
+        let now = self.channel.turn().now();
+        if self.served != served {
+            (self.quiet, self.begun) = (now, None);
+        }
+        self.begun = self.channel.transport().is_amid().then(|| self.begun.unwrap_or(now));
     }
 
     /// Waits until bytes can pass. Returns whether the connection goes on.
     async fn establish(&mut self) -> bool {
-        match self.channel.establish(self.deadline).await {
+        match self.channel.establish(self.deadline()).await {
             Ok(Established::Ready) => {
+                self.quiet = self.channel.turn().now();
                 let proven = self.channel.transport().identities();
                 self.peer.identities = proven.filter(|_| !self.env.forwarding.believes(&self.peer));
                 self.guard.established();
@@ -125,18 +131,33 @@ impl<T: Transport, S, G: Place> Idle<T, S, G> {
     }
 }
 
+impl<T: Transport, S, G> Idle<T, S, G> {
+    /// When the silence has lasted too long.
+    fn deadline(&self) -> Moment {
+        let bounds = &self.env.bounds;
+        if !self.channel.transport().is_established() {
+            return self.quiet.plus_millis(bounds.handshake_millis);
+        }
+        let head = self.begun.unwrap_or(Moment::NEVER).plus_millis(bounds.head_millis);
+        self.quiet.plus_millis(bounds.idle_millis).min(head)
+    }
+}
+
 impl<T: Transport, S, G> Resting for Idle<T, S, G> {
     fn look(&mut self) -> Look {
-        let grace = if self.served == 0 { self.grace } else { Moment::default() };
-        self.channel.look(self.deadline, grace)
+        let deadline = self.deadline();
+        let grace = match self.begun {
+            // A request is on its way, which a drain waits for.
+            Some(_) => deadline,
+            None if self.served == 0 => self.grace,
+            None => Moment::default(),
+        };
+        self.channel.look(deadline, grace)
     }
 
     fn since(&self) -> Option<Moment> {
         // A handshake has bounds of its own.
-        let silent = Moment::from_nanos(
-            self.deadline.as_nanos().saturating_sub(self.env.bounds.idle_millis.saturating_mul(1_000_000)),
-        );
-        self.channel.transport().is_established().then_some(silent)
+        self.channel.transport().is_established().then_some(self.quiet)
     }
 
     fn give_way(&mut self) {
@@ -149,6 +170,7 @@ pub async fn serve<T: Transport, S: Service, G: Place>(mut idle: Idle<T, S, G>) 
     if !idle.channel.transport().is_established() && !idle.establish().await {
         return None;
     }
+    let served = idle.served;
     let mut ws = idle.env.take_workspace();
     let mut busy = Busy {
         channel: &mut idle.channel,
@@ -161,7 +183,7 @@ pub async fn serve<T: Transport, S: Service, G: Place>(mut idle: Idle<T, S, G>) 
     };
     let end = busy.run().await;
     idle.env.return_workspace(ws);
-    idle.deadline = idle.channel.turn().now().plus_millis(idle.env.bounds.idle_millis);
+    idle.rest(served);
     (end == End::Idle).then_some(idle)
 }
 
@@ -393,3 +415,6 @@ pub(super) fn buffered_length(head: &Head) -> Option<usize> {
         Framing::Chunked => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

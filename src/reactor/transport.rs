@@ -67,6 +67,11 @@ pub trait Transport {
         true
     }
 
+    /// Whether something has come of which no byte can be handed out before more comes.
+    fn is_amid(&self) -> bool {
+        false
+    }
+
     /// Sends what [`send`](Self::send) took and could not send yet.
     ///
     /// # Errors

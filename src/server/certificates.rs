@@ -1,7 +1,8 @@
 //! The certificates of the server: in force from the start, and replaced when their files change.
 //!
 //! Owns [`Certificates`], which the archivist keeps, and [`Securing`], with which a worker begins sessions. Invariants: everything
-//! is built before anything is replaced, and what cannot be built changes nothing; the same bad files are told once; what is done for the first time in
+//! is built before anything is replaced, and what cannot be built changes nothing; what nobody asked for is used only when two looks
+//! have found the same; the same bad files are told once; what is done for the first time in
 //! a thread and needs more than its filter allows is done before.
 
 use std::os::fd::BorrowedFd;
@@ -36,8 +37,7 @@ pub(super) struct Certificates {
     files: Files,
     /// Of what the files held that are in force.
     digest: [u8; 32],
-    /// Of what could not be used when it was looked at last, and whether that was told.
-    refused: Option<([u8; 32], bool)>,
+    sighting: Sighting,
     /// Files are looked at again only by a thread that can reach nothing else.
     confined: bool,
     look_not_before: Moment,
@@ -62,7 +62,7 @@ pub(super) fn open(config: &Config) -> Result<Option<Certificates>, ServerError>
         in_force: Arc::new(in_force),
         digest: contents.digest(),
         files,
-        refused: None,
+        sighting: Sighting::default(),
         confined: false,
         look_not_before: Moment::default(),
         ends_not_before: Moment::now().plus_millis(TLS_EXPIRY_ROUND_MILLIS),
@@ -108,7 +108,7 @@ impl Certificates {
         };
         if let Err(reason) = read {
             let fingerprint = hash::sha256(&[reason.as_bytes()]);
-            self.refused = Some((fingerprint, true));
+            self.sighting.refuse(fingerprint, true);
             console::log(
                 Level::Warn,
                 format_args!(
@@ -142,13 +142,13 @@ impl Certificates {
         };
         let digest = contents.digest();
         if digest == self.digest {
-            self.refused = None;
+            self.sighting = Sighting::default();
             if asked {
                 console::log(Level::Info, format_args!("TLS: the certificates have not changed"));
             }
             return None;
         }
-        if !asked && self.refused == Some((digest, true)) {
+        if !self.sighting.note(digest, asked) {
             return None;
         }
         let built = self.files.materials(&contents);
@@ -156,7 +156,7 @@ impl Certificates {
             built.and_then(|materials| self.in_force.replace(&materials).map_err(|error| error.to_string()));
         match replaced {
             Ok(edition) => {
-                (self.digest, self.refused) = (digest, None);
+                (self.digest, self.sighting) = (digest, Sighting::default());
                 console::log(Level::Info, format_args!("TLS: new certificates are in force"));
                 self.tell_all(&edition);
                 Some(true)
@@ -167,13 +167,7 @@ impl Certificates {
 
     /// Keeps what is in force. What may be half written is told only if it is still so at the next look.
     fn refuse(&mut self, fingerprint: [u8; 32], reason: &str, asked: bool) -> Option<bool> {
-        let (seen, told) = match self.refused {
-            Some((seen, told)) if seen == fingerprint => (true, told),
-            _ => (false, false),
-        };
-        let tell = asked || seen && !told;
-        self.refused = Some((fingerprint, told || tell));
-        if !tell {
+        if !self.sighting.refuse(fingerprint, asked) {
             return None;
         }
         console::log(
@@ -199,6 +193,34 @@ impl Certificates {
                 tell_certificate(path, facts, now);
             }
         }
+    }
+}
+
+/// What the last look found, as long as it is not in force.
+#[derive(Debug, Default)]
+struct Sighting {
+    fingerprint: Option<[u8; 32]>,
+    /// Whether it was told that it cannot be used.
+    told: bool,
+}
+
+impl Sighting {
+    /// Notes what was found. Returns whether it is to be tried now: a look may fall into the middle of a copy, and half a chain or half
+    /// the authorities are good to look at too, so that without being `asked` it must be as the last look found it.
+    fn note(&mut self, fingerprint: [u8; 32], asked: bool) -> bool {
+        let before = self.fingerprint.replace(fingerprint);
+        if before != Some(fingerprint) {
+            self.told = false;
+            return asked;
+        }
+        asked || !self.told
+    }
+
+    /// Notes that what was found cannot be used. Returns whether to tell so.
+    fn refuse(&mut self, fingerprint: [u8; 32], asked: bool) -> bool {
+        let steady = self.fingerprint.replace(fingerprint) == Some(fingerprint);
+        let told = core::mem::replace(&mut self.told, asked || steady);
+        asked || steady && !told
     }
 }
 
@@ -258,6 +280,32 @@ fn name(name: &Name) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_nobody_asked_for_is_tried_when_two_looks_have_found_the_same() {
+        let mut sighting = Sighting::default();
+        let found = [(1, false), (2, false), (1, false), (1, true), (1, true), (2, false), (2, true)];
+        for (number, tried) in found {
+            assert_eq!(sighting.note([number; 32], false), tried);
+        }
+        assert!(sighting.note([3; 32], true), "a signal says that they are complete");
+        assert!(sighting.note([3; 32], false), "and the next look has found the same");
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_told_once_and_whenever_that_was_asked() {
+        let mut sighting = Sighting::default();
+        let bad = [9; 32];
+        assert!(!sighting.note(bad, false));
+        assert!(sighting.note(bad, false) && sighting.refuse(bad, false));
+        assert!(!sighting.note(bad, false), "it was told");
+        assert!(sighting.note(bad, true) && sighting.refuse(bad, true));
+        // What could not be read is never tried.
+        let mut sighting = Sighting::default();
+        let told: Vec<_> = (0..4).map(|_| sighting.refuse(bad, false)).collect();
+        assert_eq!(told, [false, true, false, false]);
+        assert!(!sighting.refuse([8; 32], false) && sighting.refuse([8; 32], false), "another reason");
+    }
 
     #[test]
     fn a_certificate_is_told_of_as_loudly_as_its_end_is_near() {

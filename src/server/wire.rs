@@ -74,6 +74,10 @@ impl Transport for Wire {
         each!(self, transport => transport.is_established())
     }
 
+    fn is_amid(&self) -> bool {
+        each!(self, transport => transport.is_amid())
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         each!(self, transport => transport.flush())
     }

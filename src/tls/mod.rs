@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`provider`] | the one seam to the library of algorithms: groups, suites, tickets, the first random draw |
 //! | [`session`] | a TLS session over any transport, itself a transport |
+//! | `records` | where the records of a stream begin and end |
 //! | [`material`] | certificates and keys from their files' bytes, checked against one another |
 //! | [`server_config`] | what a server offers and demands; the choice of a certificate by name |
 //! | [`current`] | the configuration in force, replaced on reload without losing the tickets |
@@ -25,6 +26,7 @@ pub mod identity;
 pub mod material;
 mod pem;
 pub mod provider;
+mod records;
 pub mod self_signed;
 pub mod server_config;
 pub mod session;

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Owns [`Session`] and [`Scratch`]. Invariants: one receive asks the inner transport for no more than what its target can take, so
-//! that the plaintext that waits in the session is less than one record; what waits to be sent is at most
+//! that the plaintext that waits in the session is less than one record; records that bring nothing are borne up to
+//! [`TLS_HOLLOW_MAX_BYTES`] in a row, whatever is waited for; what waits to be sent is at most
 //! [`TLS_SEND_BUFFER_BYTES`] and what the library says by itself; only encrypted bytes pass through the scratch; a
 //! stream that ends without `close_notify` is an error (RFC 8446, section 6.1), and one that is aborted is never ended by one.
 
@@ -20,12 +21,13 @@ use rustls::{ServerConfig, ServerConnection};
 
 use crate::clock::WallTime;
 use crate::limits::{
-    METHOD_MAX_BYTES, TLS_HANDSHAKE_READ_BYTES, TLS_RECORD_OVERHEAD_BYTES, TLS_SCRATCH_BYTES,
-    TLS_SEND_BUFFER_BYTES,
+    METHOD_MAX_BYTES, TLS_HANDSHAKE_READ_BYTES, TLS_HOLLOW_MAX_BYTES, TLS_RECORD_OVERHEAD_BYTES,
+    TLS_SCRATCH_BYTES, TLS_SEND_BUFFER_BYTES,
 };
 use crate::model::Identities;
 use crate::reactor::{Established, Received, Transport};
 use crate::tls::identity::identities;
+use crate::tls::records::Records;
 
 /// Room that all sessions of one worker share for encrypted bytes on their way.
 pub struct Scratch(RefCell<Box<[u8]>>);
@@ -66,6 +68,9 @@ pub struct Session<T> {
     overheard: (Box<[u8]>, usize),
     identities: Option<Rc<Identities>>,
     aborting: bool,
+    records: Records,
+    /// Length of the whole records since the last byte of plaintext.
+    hollow: usize,
 }
 
 impl<T: Transport> Session<T> {
@@ -77,7 +82,17 @@ impl<T: Transport> Session<T> {
         let mut tls = ServerConnection::new(config).map_err(invalid)?;
         tls.set_buffer_limit(Some(TLS_SEND_BUFFER_BYTES));
         let overheard = (Box::default(), 0);
-        Ok(Self { inner, tls, scratch, phase: Phase::Fresh, overheard, identities: None, aborting: false })
+        Ok(Self {
+            inner,
+            tls,
+            scratch,
+            phase: Phase::Fresh,
+            overheard,
+            identities: None,
+            aborting: false,
+            records: Records::default(),
+            hollow: 0,
+        })
     }
 
     /// The transport below.
@@ -125,8 +140,12 @@ impl<T: Transport> Session<T> {
                 return Ok((received, 0));
             }
         }
+        let before = self.records.pending_bytes();
+        self.records.take(encrypted);
+        let ended = (before + encrypted.len()).saturating_sub(self.records.pending_bytes());
         let decrypted = self.decrypt(encrypted, target);
         drop(bytes);
+        self.hollow = if matches!(decrypted, Ok(0)) { self.hollow.saturating_add(ended) } else { 0 };
         if decrypted.is_err() {
             // The alert that says why, as far as there is room; the error stays the reason.
             let _ = self.push();
@@ -214,6 +233,7 @@ impl<T: Transport> Transport for Session<T> {
         self.refuse_early()?;
         loop {
             if let Some(count) = self.plaintext(target)? {
+                self.hollow = 0;
                 return Ok(Received { count, drained: false });
             }
             let most = target.len().saturating_add(TLS_RECORD_OVERHEAD_BYTES);
@@ -223,6 +243,9 @@ impl<T: Transport> Transport for Session<T> {
                 let state = self.tls.process_new_packets().map_err(invalid)?;
                 let nothing_waits = state.plaintext_bytes_to_read() == 0 && !state.peer_has_closed();
                 return Ok(Received { count, drained: received.drained && nothing_waits });
+            }
+            if self.hollow > TLS_HOLLOW_MAX_BYTES {
+                return Err(invalid("too many records that bring nothing"));
             }
         }
     }
@@ -264,6 +287,7 @@ impl<T: Transport> Transport for Session<T> {
             if !self.tls.is_handshaking() {
                 self.identify()?;
                 self.phase = Phase::Secure;
+                self.hollow = 0;
                 continue;
             }
             // Bytes behind the handshake wait in the session, so that few are taken at once.
@@ -276,6 +300,10 @@ impl<T: Transport> Transport for Session<T> {
 
     fn is_established(&self) -> bool {
         matches!(self.phase, Phase::Secure | Phase::Clear)
+    }
+
+    fn is_amid(&self) -> bool {
+        self.phase == Phase::Secure && self.records.pending_bytes() > 0
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -4,4 +4,5 @@ pub(crate) mod certificates;
 mod client_auth;
 mod exchange;
 mod handshake;
+mod hollow;
 mod wire;
