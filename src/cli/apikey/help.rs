@@ -27,7 +27,7 @@ key is replaced:
 
 Flags of each:
   --server URL             the running server; default: where this configuration has it listen
-  --tls-ca FILE            who signs its certificate; default: exactly the --tls-cert configured here
+  --tls-ca FILE            who signs its certificate; default: the --tls-cert configured here itself
   --api-key-file FILE      the API key to ask it with; default: QUANTONIUM_API_KEY_FILE
   --data-dir DIR           work on the store of a stopped server instead
   --master-key-file FILE, --min-store-revision N, --config FILE   go with --data-dir
