@@ -35,7 +35,7 @@ impl Notifier {
     /// Connects to whom `manager` names.
     pub(super) fn open(manager: &Manager) -> Result<Self, ServerError> {
         let failed = |error: io::Error| ServerError::io("connecting to NOTIFY_SOCKET", &error);
-        let socket = if manager.is_supervised() {
+        let socket = if manager.supervisor().is_some() {
             Some(io::stdin().as_fd().try_clone_to_owned().map_err(failed)?)
         } else {
             manager.notify().map(connect).transpose().map_err(failed)?

@@ -11,7 +11,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixDatagram;
-use std::os::unix::process::ExitStatusExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, Command, ExitStatus};
 
 use mio::unix::SourceFd;
@@ -56,6 +56,8 @@ struct Running {
     told: UnixDatagram,
     state: State,
     token: Token,
+    /// Whether it was told to end.
+    told_to_end: bool,
 }
 
 impl Running {
@@ -63,6 +65,13 @@ impl Running {
         if let Ok(number) = i32::try_from(self.child.id()) {
             // It is ours and was not waited for: the number is its own.
             let _ = kill(Pid::from_raw(number), signal);
+        }
+    }
+
+    /// Tells it to end; a second time only if that is to cut off what it has in hand.
+    fn end(&mut self, at_once: bool) {
+        if at_once || !core::mem::replace(&mut self.told_to_end, true) {
+            self.signal(Signal::SIGTERM);
         }
     }
 
@@ -182,12 +191,14 @@ impl Supervisor {
         for name in ["LISTEN_PID", "NOTIFY_SOCKET", "WATCHDOG_PID"] {
             command.env_remove(name);
         }
+        // A signal for our group (a key pressed at a terminal) comes to it once, through us.
+        command.process_group(0);
         let child = command.spawn()?;
         let token = Token(self.tokens);
         self.tokens += 1;
         self.poll.registry().register(&mut SourceFd(&told.as_raw_fd()), token, Interest::READABLE)?;
         console::log(Level::Info, format_args!("supervise: started server {}", child.id()));
-        Ok(Running { child, told, state: State::Starting, token })
+        Ok(Running { child, told, state: State::Starting, token, told_to_end: false })
     }
 
     fn run(&mut self) -> io::Result<Exit> {
@@ -223,10 +234,11 @@ impl Supervisor {
             let signal = i32::try_from(info.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok());
             match signal {
                 Some(Signal::SIGTERM | Signal::SIGINT) => {
-                    self.ending = true;
+                    // One that a successor had follow it was told before: this is our first signal, not its second.
+                    let at_once = core::mem::replace(&mut self.ending, true);
                     self.restart_at = None;
                     self.notifier.stopping();
-                    self.current.iter().chain(&self.next).for_each(|one| one.signal(Signal::SIGTERM));
+                    self.current.iter_mut().chain(&mut self.next).for_each(|one| one.end(at_once));
                 }
                 Some(Signal::SIGHUP) => {
                     let serving = self.current.iter().filter(|one| one.state == State::Serving);
@@ -287,7 +299,7 @@ impl Supervisor {
                 Level::Info,
                 format_args!("supervise: server {number} waits for the store, the old one ends"),
             );
-            self.current.iter().for_each(|old| old.signal(Signal::SIGTERM));
+            self.current.iter_mut().for_each(|old| old.end(false));
         }
     }
 
