@@ -50,6 +50,9 @@ pub(super) struct MainLoop {
     notifier: Notifier,
     watchdog: Option<Watchdog>,
     hurry: Hurry,
+    /// How many reloads were asked for, and whether the last of them is not over yet.
+    reloads: u64,
+    is_reloading: bool,
 }
 
 /// How the main thread's wait goes on.
@@ -111,7 +114,19 @@ impl MainLoop {
             registry.register(&mut SourceFd(&fd.as_raw_fd()), token, Interest::READABLE)?;
         }
         let notifier = Notifier::default();
-        Ok(Self { poll, signals, timer, ticks, mailbox, office, notifier, watchdog: None, hurry: Hurry::default() })
+        Ok(Self {
+            poll,
+            signals,
+            timer,
+            ticks,
+            mailbox,
+            office,
+            notifier,
+            watchdog: None,
+            hurry: Hurry::default(),
+            reloads: 0,
+            is_reloading: false,
+        })
     }
 
     /// Reports to `manager`, through `notifier`.
@@ -225,7 +240,16 @@ impl MainLoop {
                 _ => {}
             }
         }
+        self.tell_reloaded(shared);
         Ok(course)
+    }
+
+    /// Reports that the reload is over, once the archivist has said so; a server that ends does not say that it is ready.
+    fn tell_reloaded(&mut self, shared: &Shared) {
+        if self.is_reloading && shared.phase() == Phase::Serving && shared.reloaded() >= self.reloads {
+            self.is_reloading = false;
+            self.tell_ready();
+        }
     }
 
     /// Reads the signals that have come; returns whether to leave at once.
@@ -249,10 +273,12 @@ impl MainLoop {
                     console::log(Level::Warn, format_args!("second signal: leaving at once"));
                     return true;
                 }
-                Some(Signal::SIGHUP) => {
+                // A server that ends accepts nothing that new certificates could be for.
+                Some(Signal::SIGHUP) if shared.phase() == Phase::Serving => {
                     self.notifier.reloading();
-                    self.office.reload();
-                    self.notifier.ready("serving");
+                    self.reloads = self.reloads.saturating_add(1);
+                    self.is_reloading = true;
+                    self.office.reload(self.reloads);
                 }
                 _ => {}
             }

@@ -240,7 +240,9 @@ impl Supervisor {
                     self.notifier.stopping();
                     self.current.iter_mut().chain(&mut self.next).for_each(|one| one.end(at_once));
                 }
-                Some(Signal::SIGHUP) => {
+                Some(Signal::SIGHUP) if self.has_served && !self.ending => {
+                    // Over when a server says so: this one, or the next one if this one ends meanwhile.
+                    self.notifier.reloading();
                     let serving = self.current.iter().filter(|one| one.state == State::Serving);
                     serving.for_each(|one| one.signal(Signal::SIGHUP));
                 }
@@ -275,13 +277,13 @@ impl Supervisor {
         let Some(one) = one.as_mut().filter(|one| one.token == token) else { return };
         let before = one.state;
         let mut message = [0; NOTIFY_MESSAGE_MAX_BYTES];
-        let mut is_alive = false;
+        let (mut is_alive, mut is_ready) = (false, false);
         while let Ok(length @ 1..) = one.told.recv(&mut message) {
             let text = message.get(..length).and_then(|bytes| str::from_utf8(bytes).ok());
             for line in text.unwrap_or_default().lines() {
                 match line {
                     WAITING => one.state = one.state.max(State::Waiting),
-                    "READY=1" => one.state = State::Serving,
+                    "READY=1" => (one.state, is_ready) = (State::Serving, true),
                     "WATCHDOG=1" => is_alive = true,
                     _ => {}
                 }
@@ -291,9 +293,12 @@ impl Supervisor {
         if is_alive && !is_next {
             self.notifier.tell("WATCHDOG=1");
         }
-        if state > before && state == State::Serving {
+        if is_ready {
             (self.has_served, self.failures) = (true, 0);
-            self.notifier.ready(&format!("server {number} serves"));
+            // Also when it says so again: then it has read its files anew.
+            if !self.ending {
+                self.notifier.ready(&format!("server {number} serves"));
+            }
         } else if state > before && is_next {
             console::log(
                 Level::Info,
