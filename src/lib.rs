@@ -61,7 +61,7 @@ pub mod store;
 
 pub mod http;
 pub mod reactor;
-#[cfg(any(feature = "tls", feature = "tls-graviola"))]
+#[cfg(feature = "tls")]
 pub mod tls;
 
 pub mod api;

@@ -193,7 +193,12 @@ fn of_many_floods_together_each_turn_has_a_bounded_part() {
     let most = shares.iter().copied().max().unwrap();
     // Before the commit and after it; once it is crowded each of them has the one that it has begun.
     assert!(most <= 2 * (REQUESTS_PER_TURN_COUNT + COUNT), "{shares:?}");
-    const { assert!(COUNT * PIPELINE_MAX_COUNT > REQUESTS_PER_TURN_COUNT + COUNT, "the bound would be met without it") };
+    const {
+        assert!(
+            COUNT * PIPELINE_MAX_COUNT > REQUESTS_PER_TURN_COUNT + COUNT,
+            "the bound would be met without it"
+        )
+    };
     assert!(shares.iter().all(|share| *share >= COUNT), "each is served: {shares:?}");
 }
 

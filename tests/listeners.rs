@@ -12,13 +12,15 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
 use rustix::io::{FdFlags, fcntl_setfd};
 use server::client::{Client, Request};
 use server::{Ended, Scratch, Server, binary};
@@ -272,16 +274,136 @@ fn a_start_waits_for_the_store_if_it_is_told_to() {
 
 /// `supervise` on a free port, which tells `told`.
 fn supervised(scratch: &Arc<Scratch>, flags: &[&str]) -> Option<(Server, Told)> {
+    let (server, told, _) = supervised_by(&binary()?, scratch, flags);
+    Some((server, told))
+}
+
+/// The same with `program` as supervisor, in a process group of its own; with the process that serves.
+fn supervised_by(program: &Path, scratch: &Arc<Scratch>, flags: &[&str]) -> (Server, Told, Pid) {
     let path = scratch.path("notify");
-    let mut command = Command::new(binary()?);
+    let mut command = Command::new(program);
     command
         .args(["supervise", "--", "--dev", "--listen", "127.0.0.1:0", "--data-dir"])
         .arg(scratch.data_dir());
-    command.args(flags).env_clear().env("NOTIFY_SOCKET", &path);
+    command.args(flags).env_clear().env("NOTIFY_SOCKET", &path).process_group(0);
     let told = Told::bind(&path);
     let server = Server::spawn(command, scratch, 1);
+    let said = told.next();
+    let number = said.strip_prefix("READY=1\nSTATUS=server ").and_then(|rest| rest.split(' ').next());
+    let serving = Pid::from_raw(number.unwrap_or_else(|| panic!("{said}")).parse().unwrap());
+    (server, told, serving)
+}
+
+/// A connection with a request in flight whose head the server has taken, and the rest of its body.
+fn half_sent(server: &Server) -> (Client, &'static [u8]) {
+    let body = br#"{"name":"orders"}"#;
+    let mut client = server.connect();
+    let head = format!(
+        "POST /api/keys HTTP/1.1\r\nHost: a\r\n{}Content-Length: {}\r\nExpect: 100-continue\r\n\r\n",
+        with_key(server),
+        body.len()
+    );
+    client.send(head.as_bytes());
+    assert_eq!(client.reply().status, 100);
+    let (first, rest) = body.split_at(body.len() / 2);
+    client.send(first);
+    (client, rest)
+}
+
+#[test]
+fn a_signal_for_every_process_of_a_unit_lets_a_request_in_flight_end() {
+    let scratch = Scratch::new();
+    let Some(binary) = binary() else { return };
+    let flags = ["--workers", "1", "--drain-timeout-ms", "600000"];
+    let (server, told, serving) = supervised_by(&binary, &scratch, &flags);
+    let mut witness = server.connect();
+    assert_eq!(witness.call(&Request::get("/api/health")).status, 200);
+    let (mut busy, rest) = half_sent(&server);
+    // A service manager signals every process that it finds, in any order; a terminal signals the group.
+    kill(serving, Signal::SIGTERM).unwrap();
+    assert!(witness.ends(), "the drain has begun");
+    killpg(Pid::from_raw(server.pid().cast_signed()), Signal::SIGTERM).unwrap();
+    assert!(told.next().starts_with("STOPPING=1\n"));
+    kill(serving, Signal::SIGINT).unwrap();
+    busy.send(rest);
+    assert_eq!(busy.reply().status, 201);
+    let ended = server.wait();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.stderr.contains("drained: every request was answered"), "{ended:?}");
+    assert!(!ended.stderr.contains("second signal"), "{ended:?}");
+}
+
+#[test]
+fn a_supervisors_second_signal_leaves_at_once() {
+    let scratch = Scratch::new();
+    let Some(binary) = binary() else { return };
+    let flags = ["--workers", "1", "--drain-timeout-ms", "600000"];
+    let (server, told, _) = supervised_by(&binary, &scratch, &flags);
+    let mut witness = server.connect();
+    assert_eq!(witness.call(&Request::get("/api/health")).status, 200);
+    let (mut busy, _) = half_sent(&server);
+    server.signal(Signal::SIGTERM);
+    assert!(told.next().starts_with("STOPPING=1\n"));
+    assert!(witness.ends(), "the drain has begun");
+    server.signal(Signal::SIGINT);
+    let ended = server.wait();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.stderr.contains("second signal: leaving at once"), "{ended:?}");
+    assert!(busy.try_reply().is_none(), "nothing was answered");
+}
+
+#[test]
+fn a_reload_is_told_through_the_supervisor_and_not_while_it_ends() {
+    let scratch = Scratch::new();
+    let Some((server, told)) = supervised(&scratch, &["--drain-timeout-ms", "600000"]) else { return };
+    server.signal(Signal::SIGHUP);
+    assert!(told.next().starts_with("RELOADING=1\nMONOTONIC_USEC="));
+    let ready = told.next();
+    assert!(ready.starts_with("READY=1\n") && ready.ends_with(&server.pid().to_string()), "{ready}");
+    let (mut busy, rest) = half_sent(&server);
+    server.signal(Signal::SIGTERM);
+    assert!(told.next().starts_with("STOPPING=1\n"));
+    server.signal(Signal::SIGHUP);
+    busy.send(rest);
+    assert_eq!(busy.reply().status, 201);
+    assert_eq!(server.wait().code, Some(0));
+    told.0.set_nonblocking(true).unwrap();
+    assert!(told.0.recv(&mut [0; 1024]).is_err(), "nothing more was said");
+}
+
+#[test]
+fn a_successor_is_the_program_that_stands_there_now() {
+    let scratch = Scratch::new();
+    let Some(binary) = binary() else { return };
+    let (program, newer) = (scratch.path("quantonium"), scratch.path("newer"));
+    // By another process: a file that this one writes could still be open in a child of another test when it is executed.
+    let copy = |from: &Path, to: &Path| {
+        assert!(Command::new("cp").args([from, to]).status().unwrap().success());
+        fs::set_permissions(to, fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    copy(&binary, &program);
+    let (server, told, _) = supervised_by(&program, &scratch, &["--workers", "1"]);
+
+    let (script, mark) = (scratch.path("script"), scratch.path("mark"));
+    let text = format!("#!/bin/sh\n: > {}\nexec {} \"$@\"\n", mark.display(), binary.display());
+    fs::write(&script, text).unwrap();
+    copy(&script, &newer);
+    fs::rename(&newer, &program).unwrap();
+    server.signal(Signal::SIGUSR2);
     assert!(told.next().starts_with("READY=1\n"));
-    Some((server, told))
+    assert!(mark.exists(), "the old program was started");
+    assert_eq!(server.ask(Request::get("/api/keys")).status, 200);
+
+    // Without any, the one that runs follows itself.
+    fs::remove_file(&program).unwrap();
+    server.signal(Signal::SIGUSR2);
+    assert!(told.next().starts_with("READY=1\n"));
+    assert_eq!(server.ask(Request::get("/api/keys")).status, 200);
+    let ended = server.stop();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(ended.stderr.matches(" is gone: ").count(), 1, "{ended:?}");
+    let named = format!(" is quantonium {} (", env!("CARGO_PKG_VERSION"));
+    assert_eq!(ended.stderr.matches(&named).count(), 3, "{ended:?}");
 }
 
 /// One request on a connection of its own, with the request sent as soon as it is open.

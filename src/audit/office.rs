@@ -64,8 +64,8 @@ pub struct Errands {
     pub tick: bool,
     /// Whether what was to be removed may be, once the keeper has answered.
     pub noted: Option<bool>,
-    /// Whether the certificates are to be looked at now.
-    pub reload: bool,
+    /// The newest wish to have the certificates looked at now.
+    pub reload: Option<u64>,
 }
 
 /// Where both sides meet.
@@ -84,7 +84,7 @@ struct Asked {
     of: Vec<Wish>,
     tick: bool,
     noted: Option<bool>,
-    reload: bool,
+    reload: Option<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -192,9 +192,11 @@ impl Office {
         self.arrived.notify_one();
     }
 
-    /// Has the archivist look at the certificates.
-    pub fn reload(&self) {
-        lock(&self.asked).reload = true;
+    /// Has the archivist look at the certificates. Whoever asks counts its wishes, to know which were granted.
+    pub fn reload(&self, wish: u64) {
+        let mut asked = lock(&self.asked);
+        asked.reload = asked.reload.max(Some(wish));
+        drop(asked);
         self.arrived.notify_one();
     }
 
@@ -282,8 +284,8 @@ impl Asked {
             (retired.is_some() || sync.is_some()).then_some(Errand { stream, retired, sync })
         });
         let (of, tick, noted) = (of.collect(), mem::take(&mut self.tick), self.noted.take());
-        let errands = Errands { of, tick, noted, reload: mem::take(&mut self.reload) };
-        (errands.tick || errands.reload || errands.noted.is_some() || !errands.of.is_empty())
+        let errands = Errands { of, tick, noted, reload: self.reload.take() };
+        (errands.tick || errands.reload.is_some() || errands.noted.is_some() || !errands.of.is_empty())
             .then_some(errands)
     }
 }
@@ -364,9 +366,10 @@ mod tests {
     #[test]
     fn reloads_are_told_once_and_a_log_that_takes_nothing_keeps_the_newest() {
         let office = Office::new(1);
-        office.reload();
-        office.reload();
-        assert!(office.next().reload && office.look().is_none());
+        office.reload(1);
+        office.reload(2);
+        assert_eq!(office.next().reload, Some(2), "one look grants both");
+        assert!(office.look().is_none());
         office.note_reload(true);
         (0..TLS_RELOADS_UNTOLD_MAX_COUNT).for_each(|_| office.note_reload(false));
         assert_eq!(office.take_reloads(), [false; TLS_RELOADS_UNTOLD_MAX_COUNT]);

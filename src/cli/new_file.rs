@@ -28,7 +28,7 @@ impl<'a> NewFile<'a> {
     }
 
     /// Makes an empty one that others may read.
-    #[cfg(any(feature = "tls", feature = "tls-graviola"))]
+    #[cfg(feature = "tls")]
     pub(super) fn create_shown(path: &'a Path, what: &str) -> Result<Self, Failure> {
         Self::create_with(path, what, 0o644)
     }

@@ -20,7 +20,7 @@ pub(super) struct Trusting {
 /// A connection to a server.
 pub(super) enum Connection {
     Plain(TcpStream),
-    #[cfg(any(feature = "tls", feature = "tls-graviola"))]
+    #[cfg(feature = "tls")]
     Secure(Box<crate::tls::client::Tunnel<TcpStream>>),
 }
 
@@ -29,7 +29,7 @@ impl Connection {
     pub(super) fn socket(&self) -> &TcpStream {
         match self {
             Self::Plain(socket) => socket,
-            #[cfg(any(feature = "tls", feature = "tls-graviola"))]
+            #[cfg(feature = "tls")]
             Self::Secure(tunnel) => &tunnel.sock,
         }
     }
@@ -39,7 +39,7 @@ impl Read for Connection {
     fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Plain(socket) => socket.read(target),
-            #[cfg(any(feature = "tls", feature = "tls-graviola"))]
+            #[cfg(feature = "tls")]
             Self::Secure(tunnel) => tunnel.read(target),
         }
     }
@@ -49,7 +49,7 @@ impl Write for Connection {
     fn write(&mut self, source: &[u8]) -> io::Result<usize> {
         match self {
             Self::Plain(socket) => socket.write(source),
-            #[cfg(any(feature = "tls", feature = "tls-graviola"))]
+            #[cfg(feature = "tls")]
             Self::Secure(tunnel) => tunnel.write(source),
         }
     }
@@ -57,19 +57,19 @@ impl Write for Connection {
     fn flush(&mut self) -> io::Result<()> {
         match self {
             Self::Plain(socket) => socket.flush(),
-            #[cfg(any(feature = "tls", feature = "tls-graviola"))]
+            #[cfg(feature = "tls")]
             Self::Secure(tunnel) => tunnel.flush(),
         }
     }
 }
 
-#[cfg(any(feature = "tls", feature = "tls-graviola"))]
+#[cfg(feature = "tls")]
 pub(super) use with_tls::{Trust, secure, trust};
 
-#[cfg(not(any(feature = "tls", feature = "tls-graviola")))]
+#[cfg(not(feature = "tls"))]
 pub(super) use without_tls::{Trust, secure, trust};
 
-#[cfg(any(feature = "tls", feature = "tls-graviola"))]
+#[cfg(feature = "tls")]
 mod with_tls {
     use super::{Connection, OsString, PathBuf, TcpStream, Trusting, io};
     use crate::config;
@@ -106,7 +106,7 @@ mod with_tls {
     }
 }
 
-#[cfg(not(any(feature = "tls", feature = "tls-graviola")))]
+#[cfg(not(feature = "tls"))]
 mod without_tls {
     use super::{Connection, OsString, TcpStream, Trusting, io};
 

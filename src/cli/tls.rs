@@ -112,12 +112,12 @@ pub(super) fn run(command: TlsCommand) -> Exit {
     }
 }
 
-#[cfg(not(any(feature = "tls", feature = "tls-graviola")))]
+#[cfg(not(feature = "tls"))]
 fn carry_out(_command: TlsCommand) -> Result<(), Failure> {
     Err(Failure::config("this build has no TLS: build it with the feature `tls`"))
 }
 
-#[cfg(any(feature = "tls", feature = "tls-graviola"))]
+#[cfg(feature = "tls")]
 fn carry_out(command: TlsCommand) -> Result<(), Failure> {
     use core::fmt::Write as _;
     use std::path::Path;

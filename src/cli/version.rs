@@ -3,13 +3,7 @@
 use crate::build_info;
 
 /// The implementation of TLS that this build holds.
-const TLS_PROVIDER: &str = if cfg!(feature = "tls") {
-    "rustls with aws-lc-rs"
-} else if cfg!(feature = "tls-graviola") {
-    "rustls with graviola"
-} else {
-    "none"
-};
+const TLS_PROVIDER: &str = if cfg!(feature = "tls") { "rustls with aws-lc-rs" } else { "none" };
 
 /// The whole text, ending in a newline.
 pub(super) fn text() -> String {

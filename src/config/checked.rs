@@ -340,7 +340,7 @@ pub(super) fn listen_endpoints(raw: &Raw) -> Result<Vec<Endpoint>, ConfigError> 
 ///
 /// # Errors
 /// [`ConfigError::Value`].
-#[cfg(any(feature = "tls", feature = "tls-graviola"))]
+#[cfg(feature = "tls")]
 pub(super) fn certificates(raw: &Raw) -> Result<Vec<PathBuf>, ConfigError> {
     Reader { raw, machine: Machine::ALONE }.paths(Id::TlsCert)
 }

@@ -81,7 +81,7 @@ pub fn listen_endpoints(
 ///
 /// # Errors
 /// What is wrong with the environment, the file or the paths.
-#[cfg(any(feature = "tls", feature = "tls-graviola"))]
+#[cfg(feature = "tls")]
 pub fn certificates(
     environment: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Vec<PathBuf>, ConfigError> {

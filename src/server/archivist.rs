@@ -116,8 +116,11 @@ impl Desk {
         };
         let Errands { of, tick, noted, reload } = errands;
         of.into_iter().for_each(|errand| self.carry_out(errand));
-        if tick || reload {
-            self.look_at_certificates(Moment::now(), reload);
+        if tick || reload.is_some() {
+            self.look_at_certificates(Moment::now(), reload.is_some());
+        }
+        if let Some(wish) = reload {
+            self.shared.note_reloaded(wish);
         }
         if let Some((may, part)) = noted.and_then(|may| Some((may, self.removing.take()?))) {
             if may {

@@ -7,11 +7,11 @@
 mod archivist;
 mod audit_log;
 mod census;
-#[cfg(any(feature = "tls", feature = "tls-graviola"))]
+#[cfg(feature = "tls")]
 mod certificate_files;
-#[cfg(any(feature = "tls", feature = "tls-graviola"))]
+#[cfg(feature = "tls")]
 mod certificates;
-#[cfg(not(any(feature = "tls", feature = "tls-graviola")))]
+#[cfg(not(feature = "tls"))]
 #[path = "no_certificates.rs"]
 mod certificates;
 mod door;

@@ -14,6 +14,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use rustix::io::ioctl_fionbio;
 
+use crate::build_info;
 use crate::clock::Moment;
 use crate::limits::FD_NOTIFY_NUMBER;
 use crate::sandbox::descriptors;
@@ -22,6 +23,9 @@ use crate::server::parent::Manager;
 
 /// Says to the supervisor that this process waits until another one has left the store.
 pub(crate) const WAITING: &str = "X_QUANTONIUM_WAITING=1";
+
+/// Says to the supervisor which program this is.
+pub(crate) const VERSION_IS: &str = "X_QUANTONIUM_VERSION=";
 
 /// The way to the service manager, if there is one.
 #[derive(Debug, Default)]
@@ -35,7 +39,7 @@ impl Notifier {
     /// Connects to whom `manager` names.
     pub(super) fn open(manager: &Manager) -> Result<Self, ServerError> {
         let failed = |error: io::Error| ServerError::io("connecting to NOTIFY_SOCKET", &error);
-        let socket = if manager.is_supervised() {
+        let socket = if manager.supervisor().is_some() {
             Some(io::stdin().as_fd().try_clone_to_owned().map_err(failed)?)
         } else {
             manager.notify().map(connect).transpose().map_err(failed)?
@@ -44,7 +48,11 @@ impl Notifier {
         let placed = descriptors::place(socket, FD_NOTIFY_NUMBER, FD_NOTIFY_NUMBER).map_err(failed)?;
         // Whoever does not read loses what is said; the server waits for nobody.
         ioctl_fionbio(&placed, true).map_err(|errno| failed(errno.into()))?;
-        Ok(Self { socket: Some(placed), own: std::process::id() })
+        let notifier = Self { socket: Some(placed), own: std::process::id() };
+        if manager.supervisor().is_some() {
+            notifier.tell(&format!("{VERSION_IS}{} ({})", build_info::VERSION, build_info::COMMIT));
+        }
+        Ok(notifier)
     }
 
     /// Sends one message. One that cannot be sent is lost: the manager is gone, or does not read.

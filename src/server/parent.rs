@@ -25,9 +25,9 @@ pub(crate) const FIRST_NUMBER: i32 = 3;
 pub struct Manager {
     /// What each inherited socket is called, in the order of their numbers.
     names: Vec<String>,
-    /// Whether the parent is our own supervisor: standard input is the socket on which it is told, and it has opened
-    /// everything.
-    supervised: bool,
+    /// The process that is our own supervisor, if the parent is: standard input is the socket on which it is told, and it has
+    /// opened everything.
+    supervisor: Option<u32>,
     /// The socket on which somebody else is told.
     notify: Option<OsString>,
     /// The longest silence before the parent ends this process.
@@ -53,7 +53,7 @@ impl Manager {
         let watchdog = micros.and_then(|text| text.parse().ok()).filter(|micros| *micros > 0);
         Ok(Self {
             names,
-            supervised,
+            supervisor: supervised.then_some(parent),
             notify: get("NOTIFY_SOCKET").filter(|_| !supervised).map(OsStr::to_owned),
             watchdog: watchdog.map(Duration::from_micros),
         })
@@ -63,7 +63,7 @@ impl Manager {
     #[must_use]
     pub fn handed_over(&self) -> HandedOver {
         match self.names.len() {
-            count if self.supervised => HandedOver::Everything(count),
+            count if self.supervisor.is_some() => HandedOver::Everything(count),
             0 => HandedOver::Nothing,
             count => HandedOver::Some(count),
         }
@@ -84,8 +84,9 @@ impl Manager {
             .collect()
     }
 
-    pub(super) const fn is_supervised(&self) -> bool {
-        self.supervised
+    /// Our own supervisor, if that is who has started this process.
+    pub(super) const fn supervisor(&self) -> Option<u32> {
+        self.supervisor
     }
 
     pub(super) fn notify(&self) -> Option<&OsStr> {

@@ -27,6 +27,8 @@ pub(super) struct Shared {
     progress: Vec<AtomicU64>,
     /// Workers that have left their loop.
     ended: AtomicUsize,
+    /// The newest wish for a reload that was granted.
+    reloaded: AtomicU64,
     /// Ends the main thread's sleep.
     main: OnceLock<Arc<Mailbox>>,
     gate: Gate,
@@ -58,6 +60,7 @@ impl Shared {
             mailboxes: OnceLock::new(),
             progress: (0..workers).map(|_| AtomicU64::new(0)).collect(),
             ended: AtomicUsize::new(0),
+            reloaded: AtomicU64::new(0),
             main: OnceLock::new(),
             gate: Gate::default(),
         })
@@ -102,6 +105,19 @@ impl Shared {
         if let Some(main) = self.main.get() {
             main.nudge();
         }
+    }
+
+    /// Notes that the reload of this wish is over: in force, refused, or nothing had changed.
+    pub(super) fn note_reloaded(&self, wish: u64) {
+        self.reloaded.fetch_max(wish, Ordering::AcqRel);
+        if let Some(main) = self.main.get() {
+            main.nudge();
+        }
+    }
+
+    /// The newest wish for a reload that was granted.
+    pub(super) fn reloaded(&self) -> u64 {
+        self.reloaded.load(Ordering::Acquire)
     }
 
     /// Notes that a worker's loop has gone round.

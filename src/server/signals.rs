@@ -1,10 +1,11 @@
 //! The main thread after the start: signals, the ticks of keeper and archivist, the drain and the end.
 //!
 //! Owns the signal descriptor, the timers and the decision to leave. Invariants: signals are blocked in every thread
-//! and read here alone; the first SIGTERM or SIGINT drains, the second one leaves at once; after the drain, or at the
+//! and read here alone; the first SIGTERM or SIGINT drains, the second one leaves at once (of a supervised server: its supervisor's second one); after the drain, or at the
 //! end of its time, the keeper writes down what is only in memory, for which it has a bounded time; the process ends by
 //! its exit call alone, so that no descriptor is closed that a filter keeps.
 
+use core::mem;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use std::io;
@@ -29,6 +30,7 @@ use crate::reactor::mailbox::Mailbox;
 use crate::reactor::run::Phase;
 use crate::sandbox::descriptors;
 use crate::server::notify::{Notifier, Watchdog};
+use crate::server::parent::Manager;
 use crate::server::shared::Shared;
 
 const SIGNAL: Token = Token(0);
@@ -47,6 +49,10 @@ pub(super) struct MainLoop {
     office: Arc<Office>,
     notifier: Notifier,
     watchdog: Option<Watchdog>,
+    hurry: Hurry,
+    /// How many reloads were asked for, and whether the last of them is not over yet.
+    reloads: u64,
+    is_reloading: bool,
 }
 
 /// How the main thread's wait goes on.
@@ -58,6 +64,25 @@ enum Course {
     Over,
     /// A second signal: at once.
     Leave,
+}
+
+/// Whose second signal ends the drain.
+///
+/// A service manager that ends a whole control group signals the server and its supervisor, and the supervisor hands its
+/// own on: that is one wish, told twice.
+#[derive(Debug, Default)]
+struct Hurry {
+    /// The only one who is heard, if there is one.
+    supervisor: Option<u32>,
+    /// Whether a first one was seen.
+    first: bool,
+}
+
+impl Hurry {
+    /// Whether a signal to end, sent by the process `sender`, is the second one.
+    fn is_second(&mut self, sender: u32) -> bool {
+        self.supervisor.is_none_or(|supervisor| supervisor == sender) && mem::replace(&mut self.first, true)
+    }
 }
 
 impl MainLoop {
@@ -89,12 +114,26 @@ impl MainLoop {
             registry.register(&mut SourceFd(&fd.as_raw_fd()), token, Interest::READABLE)?;
         }
         let notifier = Notifier::default();
-        Ok(Self { poll, signals, timer, ticks, mailbox, office, notifier, watchdog: None })
+        Ok(Self {
+            poll,
+            signals,
+            timer,
+            ticks,
+            mailbox,
+            office,
+            notifier,
+            watchdog: None,
+            hurry: Hurry::default(),
+            reloads: 0,
+            is_reloading: false,
+        })
     }
 
-    /// Reports to a service manager that bears a silence of `patience`, if it minds.
-    pub(super) fn report_to(&mut self, notifier: Notifier, patience: Option<Duration>) {
+    /// Reports to `manager`, through `notifier`.
+    pub(super) fn report_to(&mut self, notifier: Notifier, manager: &Manager) {
+        let patience = manager.watchdog();
         self.notifier = notifier;
+        self.hurry.supervisor = manager.supervisor();
         self.watchdog = patience.map(|patience| Watchdog::new(patience, Moment::now()));
         if patience.is_some_and(|patience| patience < Duration::from_millis(WATCHDOG_FLOOR_MILLIS)) {
             console::log(
@@ -201,13 +240,24 @@ impl MainLoop {
                 _ => {}
             }
         }
+        self.tell_reloaded(shared);
         Ok(course)
     }
 
+    /// Reports that the reload is over, once the archivist has said so; a server that ends does not say that it is ready.
+    fn tell_reloaded(&mut self, shared: &Shared) {
+        if self.is_reloading && shared.phase() == Phase::Serving && shared.reloaded() >= self.reloads {
+            self.is_reloading = false;
+            self.tell_ready();
+        }
+    }
+
     /// Reads the signals that have come; returns whether to leave at once.
-    fn take_signals(&self, shared: &Shared, drain: Duration) -> bool {
+    fn take_signals(&mut self, shared: &Shared, drain: Duration) -> bool {
         while let Ok(Some(info)) = self.signals.read_signal() {
             let signal = i32::try_from(info.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok());
+            let is_end = matches!(signal, Some(Signal::SIGTERM | Signal::SIGINT));
+            let hurries = is_end && self.hurry.is_second(info.ssi_pid);
             match signal {
                 Some(Signal::SIGTERM | Signal::SIGINT) if shared.phase() == Phase::Serving => {
                     // Acted on before it is told: a log that nobody reads must not hold it up.
@@ -219,14 +269,16 @@ impl MainLoop {
                         format_args!("draining: no new connections, finishing requests in flight"),
                     );
                 }
-                Some(Signal::SIGTERM | Signal::SIGINT) => {
+                Some(Signal::SIGTERM | Signal::SIGINT) if hurries => {
                     console::log(Level::Warn, format_args!("second signal: leaving at once"));
                     return true;
                 }
-                Some(Signal::SIGHUP) => {
+                // A server that ends accepts nothing that new certificates could be for.
+                Some(Signal::SIGHUP) if shared.phase() == Phase::Serving => {
                     self.notifier.reloading();
-                    self.office.reload();
-                    self.notifier.ready("serving");
+                    self.reloads = self.reloads.saturating_add(1);
+                    self.is_reloading = true;
+                    self.office.reload(self.reloads);
                 }
                 _ => {}
             }
@@ -248,4 +300,25 @@ impl MainLoop {
 fn take_expirations(timer: &TimerFd) -> bool {
     let mut count = [0; 8];
     rustix::io::read(timer.as_fd(), &mut count).is_ok_and(|read| read == count.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn anybodys_second_signal_hurries_a_server_of_its_own() {
+        let mut hurry = Hurry::default();
+        assert!(!hurry.is_second(7));
+        assert!(hurry.is_second(8) && hurry.is_second(7));
+    }
+
+    #[test]
+    fn a_supervised_server_is_hurried_by_its_supervisor_alone() {
+        let mut hurry = Hurry { supervisor: Some(7), first: false };
+        assert!(!hurry.is_second(1) && !hurry.is_second(1) && !hurry.is_second(0));
+        assert!(!hurry.is_second(7));
+        assert!(!hurry.is_second(1));
+        assert!(hurry.is_second(7));
+    }
 }

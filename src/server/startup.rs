@@ -136,7 +136,7 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
     let opened = open_loops(audit, listeners.of_worker, &common, &archivist.office, &mut random);
     let (mut workers, mut main) =
         opened.map_err(|error| ServerError::io("opening the event loops", &error))?;
-    main.report_to(notifier, manager.watchdog());
+    main.report_to(notifier, manager);
     archivist.certificates = certificates;
     let fillers = fill(FD_CONNECTION_FIRST_NUMBER)?;
     give_reserves(&mut workers);

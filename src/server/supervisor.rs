@@ -8,10 +8,13 @@
 
 use core::time::Duration;
 use std::ffi::OsString;
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixDatagram;
-use std::os::unix::process::ExitStatusExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 
 use mio::unix::SourceFd;
@@ -33,11 +36,13 @@ use crate::reactor::socket;
 use crate::sandbox::{self, descriptors};
 use crate::server::error::ServerError;
 use crate::server::listeners::{bind_unix, refused};
-use crate::server::notify::{Notifier, WAITING};
+use crate::server::notify::{Notifier, VERSION_IS, WAITING};
 use crate::server::parent::{FIRST_NUMBER, Manager, PARENT_VARIABLE};
-use crate::store::Owner;
+use crate::store::{Owner, quoted};
 
 const SIGNALS: Token = Token(0);
+/// The file that this process executes, whatever has become of its name.
+const OWN_PROGRAM: &str = "/proc/self/exe";
 
 /// How far a child has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,6 +61,8 @@ struct Running {
     told: UnixDatagram,
     state: State,
     token: Token,
+    /// Whether it was told to end.
+    told_to_end: bool,
 }
 
 impl Running {
@@ -63,6 +70,13 @@ impl Running {
         if let Ok(number) = i32::try_from(self.child.id()) {
             // It is ours and was not waited for: the number is its own.
             let _ = kill(Pid::from_raw(number), signal);
+        }
+    }
+
+    /// Tells it to end; a second time only if that is to cut off what it has in hand.
+    fn end(&mut self, at_once: bool) {
+        if at_once || !core::mem::replace(&mut self.told_to_end, true) {
+            self.signal(Signal::SIGTERM);
         }
     }
 
@@ -77,6 +91,7 @@ impl Running {
 struct Supervisor {
     poll: Poll,
     signals: SignalFd,
+    program: PathBuf,
     arguments: Vec<OsString>,
     names: Vec<&'static str>,
     notifier: Notifier,
@@ -99,6 +114,7 @@ struct Supervisor {
 /// What stopped the start.
 pub fn supervise(config: &Config, arguments: Vec<OsString>, manager: &Manager) -> Result<Exit, ServerError> {
     let failed = |error: io::Error| ServerError::io("starting the supervisor", &error);
+    let program = program();
     sandbox::shield()?;
     descriptors::close_inherited(&[]).map_err(failed)?;
     let owner = rustix::process::geteuid().is_root();
@@ -120,6 +136,7 @@ pub fn supervise(config: &Config, arguments: Vec<OsString>, manager: &Manager) -
     let mut supervisor = Supervisor {
         poll,
         signals,
+        program,
         arguments,
         names,
         notifier,
@@ -134,6 +151,20 @@ pub fn supervise(config: &Config, arguments: Vec<OsString>, manager: &Manager) -
     };
     supervisor.current = Some(supervisor.start().map_err(failed)?);
     supervisor.run().map_err(failed)
+}
+
+/// The program that runs now, as a path, in which of its links stay: what stands there later is the newer one.
+fn program() -> PathBuf {
+    let is_own = |path: &PathBuf| {
+        let found = fs::metadata(path).and_then(|found| Ok((found, fs::metadata(OWN_PROGRAM)?)));
+        path.is_absolute()
+            && found.is_ok_and(|(found, own)| (found.dev(), found.ino()) == (own.dev(), own.ino()))
+    };
+    let called =
+        std::env::args_os().next().map(PathBuf::from).filter(|name| name.components().nth(1).is_some());
+    let called = called.and_then(|name| std::path::absolute(name).ok()).filter(is_own);
+    let found = called.or_else(|| std::env::current_exe().ok().filter(is_own));
+    found.unwrap_or_else(|| OWN_PROGRAM.into())
 }
 
 /// Binds every address and leaves the sockets where a child expects them; returns what each is called.
@@ -171,10 +202,27 @@ fn open_sockets(config: &Config, owner: Option<Owner>) -> Result<Vec<&'static st
 impl Supervisor {
     /// Starts a child.
     fn start(&mut self) -> io::Result<Running> {
+        let program = self.program.clone();
+        match self.start_program(&program) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                console::log(
+                    Level::Warn,
+                    format_args!(
+                        "supervise: {} is gone: starting the program that was there before",
+                        quoted(&program)
+                    ),
+                );
+                self.start_program(Path::new(OWN_PROGRAM))
+            }
+            started => started,
+        }
+    }
+
+    fn start_program(&mut self, program: &Path) -> io::Result<Running> {
         let (told, theirs) = UnixDatagram::pair()?;
         told.set_nonblocking(true)?;
         let own = std::process::id().to_string();
-        let mut command = Command::new("/proc/self/exe");
+        let mut command = Command::new(program);
         command.arg("serve").args(&self.arguments).stdin(OwnedFd::from(theirs));
         command.env(PARENT_VARIABLE, own).env("LISTEN_FDS", self.names.len().to_string());
         command.env("LISTEN_FDNAMES", self.names.join(":"));
@@ -182,12 +230,17 @@ impl Supervisor {
         for name in ["LISTEN_PID", "NOTIFY_SOCKET", "WATCHDOG_PID"] {
             command.env_remove(name);
         }
+        // A signal for our group (a key pressed at a terminal) comes to it once, through us.
+        command.process_group(0);
         let child = command.spawn()?;
         let token = Token(self.tokens);
         self.tokens += 1;
         self.poll.registry().register(&mut SourceFd(&told.as_raw_fd()), token, Interest::READABLE)?;
-        console::log(Level::Info, format_args!("supervise: started server {}", child.id()));
-        Ok(Running { child, told, state: State::Starting, token })
+        console::log(
+            Level::Info,
+            format_args!("supervise: started server {} ({})", child.id(), quoted(program)),
+        );
+        Ok(Running { child, told, state: State::Starting, token, told_to_end: false })
     }
 
     fn run(&mut self) -> io::Result<Exit> {
@@ -223,12 +276,15 @@ impl Supervisor {
             let signal = i32::try_from(info.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok());
             match signal {
                 Some(Signal::SIGTERM | Signal::SIGINT) => {
-                    self.ending = true;
+                    // One that a successor had follow it was told before: this is our first signal, not its second.
+                    let at_once = core::mem::replace(&mut self.ending, true);
                     self.restart_at = None;
                     self.notifier.stopping();
-                    self.current.iter().chain(&self.next).for_each(|one| one.signal(Signal::SIGTERM));
+                    self.current.iter_mut().chain(&mut self.next).for_each(|one| one.end(at_once));
                 }
-                Some(Signal::SIGHUP) => {
+                Some(Signal::SIGHUP) if self.has_served && !self.ending => {
+                    // Over when a server says so: this one, or the next one if this one ends meanwhile.
+                    self.notifier.reloading();
                     let serving = self.current.iter().filter(|one| one.state == State::Serving);
                     serving.for_each(|one| one.signal(Signal::SIGHUP));
                 }
@@ -263,15 +319,22 @@ impl Supervisor {
         let Some(one) = one.as_mut().filter(|one| one.token == token) else { return };
         let before = one.state;
         let mut message = [0; NOTIFY_MESSAGE_MAX_BYTES];
-        let mut is_alive = false;
+        let (mut is_alive, mut is_ready) = (false, false);
         while let Ok(length @ 1..) = one.told.recv(&mut message) {
             let text = message.get(..length).and_then(|bytes| str::from_utf8(bytes).ok());
             for line in text.unwrap_or_default().lines() {
                 match line {
                     WAITING => one.state = one.state.max(State::Waiting),
-                    "READY=1" => one.state = State::Serving,
+                    "READY=1" => (one.state, is_ready) = (State::Serving, true),
                     "WATCHDOG=1" => is_alive = true,
-                    _ => {}
+                    _ => {
+                        if let Some(version) = line.strip_prefix(VERSION_IS) {
+                            console::log(
+                                Level::Info,
+                                format_args!("supervise: server {} is quantonium {version}", one.child.id()),
+                            );
+                        }
+                    }
                 }
             }
         }
@@ -279,15 +342,18 @@ impl Supervisor {
         if is_alive && !is_next {
             self.notifier.tell("WATCHDOG=1");
         }
-        if state > before && state == State::Serving {
+        if is_ready {
             (self.has_served, self.failures) = (true, 0);
-            self.notifier.ready(&format!("server {number} serves"));
+            // Also when it says so again: then it has read its files anew.
+            if !self.ending {
+                self.notifier.ready(&format!("server {number} serves"));
+            }
         } else if state > before && is_next {
             console::log(
                 Level::Info,
                 format_args!("supervise: server {number} waits for the store, the old one ends"),
             );
-            self.current.iter().for_each(|old| old.signal(Signal::SIGTERM));
+            self.current.iter_mut().for_each(|old| old.end(false));
         }
     }
 

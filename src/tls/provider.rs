@@ -7,13 +7,8 @@
 use std::sync::{Arc, LazyLock};
 
 use rustls::NamedGroup;
-use rustls::crypto::CryptoProvider;
+use rustls::crypto::{CryptoProvider, aws_lc_rs as library};
 use rustls::server::ProducesTickets;
-
-#[cfg(feature = "tls")]
-use rustls::crypto::aws_lc_rs as library;
-#[cfg(not(feature = "tls"))]
-use rustls_graviola as library;
 
 use crate::tls::TlsError;
 use crate::tls::self_signed::PrivateKey;

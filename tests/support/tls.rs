@@ -14,6 +14,7 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -140,6 +141,23 @@ impl Secured {
         all.extend(flags);
         all.extend(more.iter().map(String::as_str));
         let server = Server::start_in(&scratch, &all)?;
+        Some(Self { server, authority, folder })
+    }
+
+    /// One that tells the service manager whose socket has the path `notify`.
+    pub(crate) fn start_notifying(notify: &Path) -> Option<Self> {
+        let binary = crate::server::binary()?;
+        let scratch = Scratch::new();
+        let folder = scratch.path("tls");
+        fs::create_dir(&folder).unwrap();
+        let authority = Authority::new();
+        let (chain, key) = authority.server(&["localhost"]).write(&folder, "cert");
+        make_readable(&folder);
+        let mut command = Command::new(binary);
+        command.args(["serve", "--dev", "--listen", "127.0.0.1:0", "--workers", "1", "--data-dir"]);
+        command.arg(scratch.data_dir()).arg("--tls-cert").arg(chain).arg("--tls-key").arg(key);
+        command.env_clear().env("NOTIFY_SOCKET", notify);
+        let server = Server::spawn(command, &scratch, 1);
         Some(Self { server, authority, folder })
     }
 

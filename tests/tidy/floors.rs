@@ -74,7 +74,6 @@ const CRATES: &[(&str, &[&str])] = &[
     ("nix", &["reactor", "sandbox", "server"]),
     ("poly1305", &["crypto"]),
     ("rustls", &["tls"]),
-    ("rustls_graviola", &["tls"]),
     ("rustix", &["console", "audit", "store", "sandbox", "keeper", "server", "cli"]),
     ("seccompiler", &["sandbox"]),
     ("serde", &["api", "auth", "config", "cli"]),

@@ -2,12 +2,15 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
 use crate::secured::{Issued, Secured, ask};
+use crate::server::Scratch;
 use crate::server::client::Request;
 
 /// Connects until the certificate is this one. Each connection is a full handshake, since each client is new.
@@ -64,6 +67,36 @@ fn a_signal_and_a_changed_file_bring_new_certificates_into_force_under_load() {
     for line in secret {
         assert!(!told.stderr.contains(&line) && !told.stdout.contains(&line) && !audit.contains(&line));
     }
+}
+
+#[test]
+fn a_reload_is_told_to_be_over_once_the_certificate_is_in_force() {
+    let scratch = Scratch::new();
+    let path = scratch.path("notify");
+    let told = UnixDatagram::bind(&path).unwrap();
+    told.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let next = || {
+        let mut message = [0; 1024];
+        let length = told.recv(&mut message).unwrap();
+        String::from_utf8_lossy(&message[..length]).into_owned()
+    };
+    let Some(of) = Secured::start_notifying(&path) else { return };
+    assert!(next().starts_with("READY=1\n"));
+    for _ in 0..5 {
+        let newer = of.authority.server(&["localhost"]);
+        of.replace(&newer);
+        of.server.signal(Signal::SIGHUP);
+        assert!(next().starts_with("RELOADING=1\n"));
+        assert!(next().starts_with("READY=1\n"));
+        assert_eq!(of.connect(&of.client()).conn.peer_certificates().unwrap()[0], newer.der);
+    }
+    // One that is refused is over too.
+    fs::write(of.folder.join("cert.pem"), "no certificate").unwrap();
+    of.server.signal(Signal::SIGHUP);
+    assert!(next().starts_with("RELOADING=1\n"));
+    assert!(next().starts_with("READY=1\n"));
+    let told = of.server.stop();
+    assert_eq!(told.stderr.matches("those in force stay").count(), 1, "{}", told.stderr);
 }
 
 #[test]
