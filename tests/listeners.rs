@@ -20,6 +20,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::time::TimeValLike as _;
+use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 use rustix::io::{FdFlags, fcntl_setfd};
 use server::client::{Client, Request};
@@ -290,7 +292,7 @@ fn supervised_by(program: &Path, scratch: &Arc<Scratch>, flags: &[&str]) -> (Ser
     let server = Server::spawn(command, scratch, 1);
     let said = told.next();
     let number = said.strip_prefix("READY=1\nSTATUS=server ").and_then(|rest| rest.split(' ').next());
-    let serving = Pid::from_raw(number.unwrap_or_else(|| panic!("{said}")).parse().unwrap());
+    let serving = Pid::from_raw(number.unwrap().parse().unwrap());
     (server, told, serving)
 }
 
@@ -356,8 +358,12 @@ fn a_supervisors_second_signal_leaves_at_once() {
 fn a_reload_is_told_through_the_supervisor_and_not_while_it_ends() {
     let scratch = Scratch::new();
     let Some((server, told)) = supervised(&scratch, &["--drain-timeout-ms", "600000"]) else { return };
+    let micros = || clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap().num_microseconds();
+    let before = micros();
     server.signal(Signal::SIGHUP);
-    assert!(told.next().starts_with("RELOADING=1\nMONOTONIC_USEC="));
+    let said = told.next();
+    let at = said.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap();
+    assert!((before..=micros()).contains(&at.parse().unwrap()), "{said}: on the clock of the system");
     let ready = told.next();
     assert!(ready.starts_with("READY=1\n") && ready.ends_with(&server.pid().to_string()), "{ready}");
     let (mut busy, rest) = half_sent(&server);

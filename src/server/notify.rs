@@ -12,6 +12,8 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
+use nix::sys::time::TimeValLike as _;
+use nix::time::{ClockId, clock_gettime};
 use rustix::io::ioctl_fionbio;
 
 use crate::build_info;
@@ -69,7 +71,9 @@ impl Notifier {
 
     /// It reads its files anew, and says [`ready`](Self::ready) when that is done.
     pub(super) fn reloading(&self) {
-        self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={}", Moment::now().as_nanos() / 1_000));
+        // The manager compares it with its own reading of this clock: a moment, counted from our start, would be too early.
+        let micros = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |now| now.num_microseconds());
+        self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
     }
 
     /// It is about to end.
