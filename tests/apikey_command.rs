@@ -476,7 +476,7 @@ fn what_answers_otherwise_is_told_apart() {
     let url =
         TcpListener::bind("127.0.0.1:0").unwrap().local_addr().map(|it| format!("http://{it}")).unwrap();
     run("list", &url).must_refuse(74, &["refused the connection; is the server running?"]);
-    run("list", "https://127.0.0.1:1").must_refuse(78, &["this build has no TLS"]);
+    run("list", "https://127.0.0.1:1").must_refuse(74, &["https://127.0.0.1:1", "refused the connection"]);
     run("list", "127.0.0.1:8080").must_refuse(78, &["not a URL like http://127.0.0.1:8080"]);
     run("list", "http://127.0.0.1:1/?x=y").must_refuse(78, &["leave the query out"]);
 }

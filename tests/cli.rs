@@ -279,8 +279,8 @@ fn a_closed_port_is_1_with_a_reason() {
 }
 
 #[test]
-fn tls_is_refused_in_words() {
+fn an_address_of_tls_is_asked_through_tls_and_has_its_own_port() {
     let Some(output) = run(&["healthcheck", "--url", "https://127.0.0.1/"], &[]) else { return };
     assert_eq!(output.status.code(), Some(1));
-    assert!(err(&output).contains("this build has no TLS"), "{}", err(&output));
+    assert!(err(&output).contains("https://127.0.0.1/ refused the connection"), "{}", err(&output));
 }

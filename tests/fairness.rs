@@ -197,7 +197,7 @@ fn of_many_floods_together_each_turn_has_a_bounded_part() {
         assert!(
             COUNT * PIPELINE_MAX_COUNT > REQUESTS_PER_TURN_COUNT + COUNT,
             "the bound would be met without it"
-        )
+        );
     };
     assert!(shares.iter().all(|share| *share >= COUNT), "each is served: {shares:?}");
 }

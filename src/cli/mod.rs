@@ -26,6 +26,7 @@ mod tls;
 mod version;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 pub use panic_hook::install as install_panic_hook;
 
@@ -46,7 +47,9 @@ pub fn run(
             serve(raw, environment, |config, manager| server::run(config, manager).map(|()| Exit::Success))
         }
         Ok(Command::Supervise { raw, arguments }) => {
-            serve(raw, environment, |config, manager| server::supervise(config, arguments, manager))
+            let called = [std::env::args_os().next().map(PathBuf::from), std::env::current_exe().ok()];
+            let called: Vec<PathBuf> = called.into_iter().flatten().collect();
+            serve(raw, environment, |config, manager| server::supervise(config, &called, arguments, manager))
         }
         Ok(Command::Init(command)) => init::run(command, environment),
         Ok(Command::Store(command)) => store::run(command, environment),

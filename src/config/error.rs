@@ -118,6 +118,46 @@ pub enum ConfigError {
     SyncedWithoutFile,
 }
 
+impl ConfigError {
+    /// What settings make of one another.
+    fn fmt_conflict(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PlainHttp { address } => write!(
+                f,
+                "--listen: {address} is not a loopback address, and plain HTTP there would show keys and data to \
+                 the network: give --tls-cert and --tls-key, listen on 127.0.0.1, or give --insecure-http if a proxy in front speaks TLS"
+            ),
+            Self::CertificateMissing => f.write_str(
+                "TLS needs a certificate: give --tls-cert FILE and --tls-key FILE; for a trial `quantonium tls \
+                 self-signed` makes both",
+            ),
+            Self::UnpairedCertificates { certs, keys } => write!(
+                f,
+                "--tls-cert names {certs} files and --tls-key {keys}: each certificate has its key, in the same \
+                 order, and --tls-ocsp at most one response for each"
+            ),
+            Self::TooManyListeners { addresses, workers } => write!(
+                f,
+                "--listen: {addresses} addresses for {workers} workers need {} sockets, more than {}: give fewer \
+                 addresses or a smaller --workers",
+                addresses.saturating_mul(*workers),
+                limits::LISTENERS_MAX_COUNT
+            ),
+            Self::GapBeyondTotal { gap, total } => write!(
+                f,
+                "--body-gap-timeout-ms: {gap} is longer than --body-timeout-ms ({total}): lower the one or raise \
+                 the other"
+            ),
+            Self::SyncedWithoutFile => f.write_str(
+                "--audit-durability: nothing is synced with --audit-sink stdout: give --audit-sink both or file, or \
+                 leave it at written",
+            ),
+            // The others are about one setting.
+            _ => Ok(()),
+        }
+    }
+}
+
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -165,36 +205,7 @@ impl fmt::Display for ConfigError {
                 let key = id.setting().key().unwrap_or_default();
                 write!(f, "{place}: {key} takes {expected}, not {found}")
             }
-            Self::PlainHttp { address } => write!(
-                f,
-                "--listen: {address} is not a loopback address, and plain HTTP there would show keys and data to \
-                 the network: give --tls-cert and --tls-key, listen on 127.0.0.1, or give --insecure-http if a proxy in front speaks TLS"
-            ),
-            Self::CertificateMissing => f.write_str(
-                "TLS needs a certificate: give --tls-cert FILE and --tls-key FILE; for a trial `quantonium tls \
-                 self-signed` makes both",
-            ),
-            Self::UnpairedCertificates { certs, keys } => write!(
-                f,
-                "--tls-cert names {certs} files and --tls-key {keys}: each certificate has its key, in the same \
-                 order, and --tls-ocsp at most one response for each"
-            ),
-            Self::TooManyListeners { addresses, workers } => write!(
-                f,
-                "--listen: {addresses} addresses for {workers} workers need {} sockets, more than {}: give fewer \
-                 addresses or a smaller --workers",
-                addresses.saturating_mul(*workers),
-                limits::LISTENERS_MAX_COUNT
-            ),
-            Self::GapBeyondTotal { gap, total } => write!(
-                f,
-                "--body-gap-timeout-ms: {gap} is longer than --body-timeout-ms ({total}): lower the one or raise \
-                 the other"
-            ),
-            Self::SyncedWithoutFile => f.write_str(
-                "--audit-durability: nothing is synced with --audit-sink stdout: give --audit-sink both or file, or \
-                 leave it at written",
-            ),
+            _ => self.fmt_conflict(f),
         }
     }
 }

@@ -108,13 +108,19 @@ struct Supervisor {
     last: Option<ExitStatus>,
 }
 
-/// Binds what `config` names and runs `serve` with `arguments` until a signal ends it.
+/// Binds what `config` names and runs `serve` with `arguments` until a signal ends it. `called` are the paths under which
+/// this program may have been started.
 ///
 /// # Errors
 /// What stopped the start.
-pub fn supervise(config: &Config, arguments: Vec<OsString>, manager: &Manager) -> Result<Exit, ServerError> {
+pub fn supervise(
+    config: &Config,
+    called: &[PathBuf],
+    arguments: Vec<OsString>,
+    manager: &Manager,
+) -> Result<Exit, ServerError> {
     let failed = |error: io::Error| ServerError::io("starting the supervisor", &error);
-    let program = program();
+    let program = program(called);
     sandbox::shield()?;
     descriptors::close_inherited(&[]).map_err(failed)?;
     let owner = rustix::process::geteuid().is_root();
@@ -154,17 +160,16 @@ pub fn supervise(config: &Config, arguments: Vec<OsString>, manager: &Manager) -
 }
 
 /// The program that runs now, as a path, in which of its links stay: what stands there later is the newer one.
-fn program() -> PathBuf {
+fn program(called: &[PathBuf]) -> PathBuf {
     let is_own = |path: &PathBuf| {
         let found = fs::metadata(path).and_then(|found| Ok((found, fs::metadata(OWN_PROGRAM)?)));
         path.is_absolute()
             && found.is_ok_and(|(found, own)| (found.dev(), found.ino()) == (own.dev(), own.ino()))
     };
-    let called =
-        std::env::args_os().next().map(PathBuf::from).filter(|name| name.components().nth(1).is_some());
-    let called = called.and_then(|name| std::path::absolute(name).ok()).filter(is_own);
-    let found = called.or_else(|| std::env::current_exe().ok().filter(is_own));
-    found.unwrap_or_else(|| OWN_PROGRAM.into())
+    // A name without a folder was looked for in `PATH`, and not here.
+    let named = called.iter().filter(|name| name.components().nth(1).is_some());
+    let mut found = named.filter_map(|name| std::path::absolute(name).ok()).filter(is_own);
+    found.next().unwrap_or_else(|| OWN_PROGRAM.into())
 }
 
 /// Binds every address and leaves the sockets where a child expects them; returns what each is called.

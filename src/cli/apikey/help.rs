@@ -57,7 +57,7 @@ Flags:
   --rate N[:BURST]         N requests in a second, BURST (or N) at once; default: the server's
   --network CIDR           from where it may be used; repeat it, or commas; default: anywhere
   --identity IDENTITY      which peers need no secret: dns:HOST, uri:URI, email:ADDRESS of a client
-                           certificate, unix-user:NUMBER or unix-group:NUMBER of a process; repeat it
+                           certificate, unix-user:NUMBER or unix-group:NUMBER of a process
   --out FILE               write the secret there (mode 0600); the file must not exist
   --json                   show the new key in JSON, with the secret in it unless --out is given
 ";
