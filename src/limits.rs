@@ -296,6 +296,8 @@ pub const THREAD_STACK_BYTES: usize = 256 * 1024;
 pub const TLS_SCRATCH_BYTES: usize = 64 * 1024;
 /// Bytes read at once while a handshake goes on: what comes behind it must find room in the session.
 pub const TLS_HANDSHAKE_READ_BYTES: usize = 4 * 1024;
+/// Longest handshake of a client, its certificates included: the session keeps of it what is not yet whole.
+pub const TLS_HANDSHAKE_MAX_BYTES: usize = 32 * 1024;
 /// Bytes that one TLS session keeps for a peer that does not take them: three of the largest records.
 pub const TLS_SEND_BUFFER_BYTES: usize = 48 * 1024;
 /// What a TLS 1.3 record adds to its plaintext: header, content type and tag. Those of TLS 1.2 add one byte less, or seven more.

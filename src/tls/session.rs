@@ -21,8 +21,8 @@ use rustls::{ServerConfig, ServerConnection};
 
 use crate::clock::WallTime;
 use crate::limits::{
-    METHOD_MAX_BYTES, TLS_HANDSHAKE_READ_BYTES, TLS_HOLLOW_MAX_BYTES, TLS_RECORD_OVERHEAD_BYTES,
-    TLS_SCRATCH_BYTES, TLS_SEND_BUFFER_BYTES,
+    METHOD_MAX_BYTES, TLS_HANDSHAKE_MAX_BYTES, TLS_HANDSHAKE_READ_BYTES, TLS_HOLLOW_MAX_BYTES,
+    TLS_RECORD_OVERHEAD_BYTES, TLS_SCRATCH_BYTES, TLS_SEND_BUFFER_BYTES,
 };
 use crate::model::Identities;
 use crate::reactor::{Established, Received, Transport};
@@ -71,6 +71,8 @@ pub struct Session<T> {
     records: Records,
     /// Length of the whole records since the last byte of plaintext.
     hollow: usize,
+    /// What the handshake took.
+    shaken: usize,
 }
 
 impl<T: Transport> Session<T> {
@@ -92,6 +94,7 @@ impl<T: Transport> Session<T> {
             aborting: false,
             records: Records::default(),
             hollow: 0,
+            shaken: 0,
         })
     }
 
@@ -294,6 +297,10 @@ impl<T: Transport> Transport for Session<T> {
             let (received, _) = self.pull(TLS_HANDSHAKE_READ_BYTES, &mut [])?;
             if received.count == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            self.shaken = self.shaken.saturating_add(received.count);
+            if self.shaken > TLS_HANDSHAKE_MAX_BYTES {
+                return Err(invalid("the handshake is too long"));
             }
         }
     }

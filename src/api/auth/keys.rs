@@ -28,8 +28,11 @@ use crate::secret::Secret;
 
 pub(super) const UNKNOWN_API_KEY: Fault<'static> =
     Fault::new(Status::NotFound, "unknown_api_key", "There is no API key of that identifier.");
-const KEY_REQUIRED: Fault<'static> =
-    Fault::new(Status::Forbidden, "api_key_required", "This is done with an API key, not with a token.");
+pub(super) const KEY_REQUIRED: Fault<'static> = Fault::new(
+    Status::Forbidden,
+    "api_key_required",
+    "This is done with an API key, not with a token, and a token is made for its secret alone.",
+);
 const BAD_RATE: Fault<'static> = Fault::new(
     Status::BadRequest,
     "malformed_rate",

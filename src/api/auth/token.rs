@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::api::auth::keys::{manager, scopes};
+use crate::api::auth::keys::{KEY_REQUIRED, manager, scopes};
 use crate::api::body::{Text, present, read};
 use crate::api::keys::require_json;
 use crate::api::{Answer, Call, FORBIDDEN, UNRECOGNISED, reply_json};
@@ -60,6 +60,10 @@ struct Reply<'a> {
 pub fn token(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
     manager(call)?;
     let (authority, principal) = call.authority.zip(call.principal).ok_or(UNRECOGNISED)?;
+    if principal.identity().is_some() {
+        // It would outlive the identity, which is taken away from one request to the next.
+        return Err(KEY_REQUIRED.into());
+    }
     let (key, wall) = (authority.key, call.wall);
     let (scope, wanted) = {
         let body: Body<'_> = if call.body.is_empty() {

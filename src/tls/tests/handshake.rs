@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rustls::{HandshakeKind, NamedGroup, ProtocolVersion};
 
+use crate::limits::TLS_HANDSHAKE_MAX_BYTES;
 use crate::reactor::{Established, Transport as _};
 use crate::tls::session::{Scratch, Session};
 use crate::tls::tests::certificates::{Issued, authority, rsa};
@@ -128,6 +129,27 @@ fn garbage_is_answered_by_an_alert_and_refused() {
         assert_eq!(first, Some(0x15), "{garbage:?} is told by an alert");
         assert!(session.establish().is_err(), "it stays refused");
     }
+}
+
+#[test]
+fn a_hello_that_does_not_end_is_not_kept() {
+    let ca = authority();
+    let current =
+        Current::new(&materials(&[Issued::server(&ca, &["a.example"])]), Options::default()).unwrap();
+    let (half, line) = half(0, usize::MAX);
+    let mut session = Session::new(half, Arc::clone(&current.get().config), Scratch::new()).unwrap();
+    // Records of 1 KiB of one ClientHello that is announced with 60,000 bytes.
+    let mut hello = vec![1, 0, 0xEA, 0x60];
+    let mut kinds = Vec::new();
+    for _ in 0..40 {
+        hello.resize(1_024, 0);
+        line.borrow_mut().to_server.extend([&[0x16, 3, 1, 4, 0][..], &hello].concat());
+        hello.clear();
+        kinds.push(session.establish().map_err(|error| error.kind()).unwrap_err());
+    }
+    let whole = TLS_HANDSHAKE_MAX_BYTES / (1_024 + 5);
+    assert!(kinds.iter().take(whole).all(|kind| *kind == io::ErrorKind::WouldBlock), "{kinds:?}");
+    assert_eq!(kinds.get(whole), Some(&io::ErrorKind::InvalidData), "{kinds:?}");
 }
 
 #[test]
