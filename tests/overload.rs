@@ -97,3 +97,29 @@ fn slow_clients_of_every_kind_are_ended_while_a_good_one_is_served_in_little_mem
     assert!(ended.stderr.contains("the limit of its address space is"), "{}", ended.stderr);
     assert!(!ended.stderr.contains("ERROR") && !ended.stderr.contains("panic"), "{}", ended.stderr);
 }
+
+#[test]
+fn who_was_recognised_is_served_when_strangers_have_used_up_their_share() {
+    // Half of the memory is less than one largest request and its reply, which is the least share.
+    const MOST: usize = 5 * 1024 / 16;
+    let flags = ["--workers", "1", "--max-memory", "8MiB", "--max-connections", "1000"];
+    let more = ["--max-connections-per-address", "0", "--head-timeout-ms", "60000"];
+    let Some(server) = Server::start(&[&flags[..], &more].concat()) else { return };
+    assert_eq!(server.ask(Request::post("/api/keys", "{\"name\":\"orders\"}")).status, 201);
+    let mut good = server.connect();
+    seal(&mut good, server.key());
+    let strangers: Vec<Client> = (0..MOST)
+        .map(|_| {
+            let mut client = server.connect();
+            client.send(b"GET / HTTP/1.1\r\n");
+            client
+        })
+        .collect();
+    // The queue of a worker is served in its order: whoever comes now comes behind all of them.
+    server.connect().call(&Request::get("/api/health/live")).assert_problem(503, "overloaded");
+    for _ in 0..3 {
+        seal(&mut good, server.key());
+    }
+    drop(strangers);
+    assert_eq!(server.stop().code, Some(0));
+}

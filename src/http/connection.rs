@@ -15,6 +15,7 @@
 //! reply, with its end announced first, so that a reset does not destroy the reply (RFC 9112, section 9.6).
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::clock::Moment;
 use crate::http::env::{Current, Env, Workspace};
@@ -34,6 +35,7 @@ use crate::limits::{
     BODY_BUFFERED_MAX_BYTES, CONNECTION_LIFE_MAX_MILLIS, FIRST_REQUEST_GRACE_MILLIS, OUTPUT_FLUSH_BYTES,
     PIPELINE_MAX_COUNT, REPLY_PROBLEM_MAX_BYTES,
 };
+use crate::quota::Tally;
 use crate::reactor::{Channel, Established, Look, Resting, Transport};
 
 /// How a busy stretch of a connection ends.
@@ -78,6 +80,8 @@ pub struct Idle<T, S, G> {
     quiet: Moment,
     /// Since when a part of what the transport needs to hand out a byte lies there: a head has begun, though none of it is seen.
     begun: Option<Moment>,
+    /// On whose account its last request was: so is the beginning of the next one, of which it is not known yet whose it is.
+    account: Option<Arc<Tally>>,
     /// Whatever is to be given back when the connection ends.
     guard: G,
 }
@@ -91,7 +95,7 @@ impl<T: Transport, S, G: Place> Idle<T, S, G> {
         let now = channel.turn().now();
         let expiry = now.plus_millis(CONNECTION_LIFE_MAX_MILLIS);
         let grace = now.plus_millis(FIRST_REQUEST_GRACE_MILLIS);
-        Self { channel, env, peer, served: 0, expiry, grace, quiet: now, begun: None, guard }
+        Self { channel, env, peer, served: 0, expiry, grace, quiet: now, begun: None, account: None, guard }
     }
 
     /// Goes back to rest after a busy stretch that began with `served` requests. Bytes that make no request give no more time.
@@ -172,6 +176,10 @@ pub async fn serve<T: Transport, S: Service, G: Place>(mut idle: Idle<T, S, G>) 
     }
     let served = idle.served;
     let mut ws = idle.env.take_workspace();
+    if let Some(account) = idle.account.take() {
+        // Both are empty: there is nothing for which the account could lack room.
+        let _ = ws.input.charge(&account).and_then(|()| ws.output.charge(&account));
+    }
     let mut busy = Busy {
         channel: &mut idle.channel,
         ws: &mut ws,
@@ -182,6 +190,7 @@ pub async fn serve<T: Transport, S: Service, G: Place>(mut idle: Idle<T, S, G>) 
         admission: None,
     };
     let end = busy.run().await;
+    idle.account = ws.input.account().cloned();
     idle.env.return_workspace(ws);
     idle.rest(served);
     (end == End::Idle).then_some(idle)
@@ -278,6 +287,10 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
             }
         };
         let body = self.read_body(body_max, whole).await?;
+        if self.ws.output.reserve(REPLY_PROBLEM_MAX_BYTES).is_err() {
+            self.give_up().await;
+            return Err(self.send_no_memory().await);
+        }
         let Some(admission) = self.admission.take() else { return Err(End::Lost) };
         // A drain may have begun while the body was on its way.
         self.ws.current.last |= self.channel.turn().draining();
@@ -352,7 +365,8 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
     /// Writes a refusal of this floor, after which the connection ends.
     pub(super) fn refuse(&mut self, fault: &Fault<'_>, fields: &[(&str, &[u8])]) -> End {
         if self.ws.output.reserve(REPLY_PROBLEM_MAX_BYTES).is_err() {
-            return End::Close;
+            // What was admitted is told of, though nobody can be answered.
+            return if self.admission.is_some() { End::Lost } else { End::Close };
         }
         let Workspace { input, output, marks, current, .. } = &mut *self.ws;
         let mut responder = Responder::new(output, terms(current, self.peer, &self.env.origins, true));

@@ -97,6 +97,8 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
         }
         let (head_len, expects_continue) = (head.len, head.expects_continue);
         self.flush().await?;
+        // Whoever is slow to send holds no room for his reply meanwhile.
+        self.ws.output.put_down();
         // Memory comes before the invitation to send what would need it.
         let missing =
             length.map_or(1, |length| (head_len + length).saturating_sub(self.ws.input.filled().len()));

@@ -39,7 +39,7 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
         let sent = self.channel.send_all(self.ws.output.filled(), self.env.bounds.write_millis).await;
         self.ws.marks.clear();
         if self.ws.output.capacity() > LEASE_CLASSES_BYTES[0] {
-            self.ws.output.release();
+            self.ws.output.put_down();
         } else {
             self.ws.output.consume(usize::MAX);
         }

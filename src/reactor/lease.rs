@@ -266,6 +266,18 @@ impl Buffer {
         *self = vacant;
     }
 
+    /// Gives the memory back, and stays on its account.
+    pub fn put_down(&mut self) {
+        let vacant = self.pool.vacant_for(self.account.clone());
+        *self = vacant;
+    }
+
+    /// On whose account it is, if that is known.
+    #[must_use]
+    pub const fn account(&self) -> Option<&Arc<Tally>> {
+        self.account.as_ref()
+    }
+
     /// Moves the memory, and what it takes from here on, to this account.
     ///
     /// # Errors
