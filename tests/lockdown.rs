@@ -142,9 +142,9 @@ fn an_ordinary_user_is_locked_in_too_and_the_log_says_what_was_skipped() {
     let ended = server.stop();
     assert_eq!(ended.code, Some(0), "{ended:?}");
     for said in [
-        "sandbox: capability bounding set: skipped (CAP_SETPCAP is absent)",
+        "sandbox: bounding-set: skipped (CAP_SETPCAP is absent)",
         "sandbox: securebits: skipped (CAP_SETPCAP is absent)",
-        "sandbox: user and group: skipped (not started as root",
+        "sandbox: identity: skipped (not started as root",
         "sandbox: self-check: done",
         "sandbox: every thread is locked in",
     ] {

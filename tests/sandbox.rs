@@ -151,10 +151,10 @@ fn root_gives_up_everything() {
     let stdout = assert_survived("root", &run("root"));
     print!("{stdout}");
     for line in [
-        "sandbox: capability bounding set: done",
+        "sandbox: bounding-set: done",
         "sandbox: securebits: done",
-        "sandbox: user and group: done",
-        "sandbox: no way back: done",
+        "sandbox: identity: done",
+        "sandbox: no-way-back: done",
         "sandbox: self-check: done",
         "CapBnd:\t0000000000000000",
         "Uid:\t1001\t1001\t1001\t1001",
@@ -170,9 +170,9 @@ fn an_ordinary_user_is_locked_down_too() {
     let stdout = assert_survived("ordinary", &run("ordinary"));
     print!("{stdout}");
     for line in [
-        "sandbox: capability bounding set: skipped (CAP_SETPCAP is absent)",
+        "sandbox: bounding-set: skipped (CAP_SETPCAP is absent)",
         "sandbox: securebits: skipped (CAP_SETPCAP is absent)",
-        "sandbox: user and group: skipped (not started as root, stays uid ",
+        "sandbox: identity: skipped (not started as root, stays uid ",
         "sandbox: self-check: done",
     ] {
         assert!(stdout.lines().any(|found| found.starts_with(line)), "no {line:?} in\n{stdout}");

@@ -3,12 +3,14 @@
 //! Owns no behaviour beyond construction and display. Invariant: nothing here holds a secret.
 
 mod identity;
+mod posture;
 mod principal;
 mod scope;
 
 use core::fmt;
 
 pub use identity::{IDENTITY_FORMS, Identities, Identity};
+pub use posture::{Mode, Outcome, Posture, Step};
 pub use principal::{ApiKeyId, Principal, TokenTerms};
 pub use scope::{Grants, KeyGlob, Scope, ScopeError};
 

@@ -4,7 +4,8 @@
 
 use caps::{CapSet, Capability};
 
-use super::{Failure, Outcome};
+use super::Failure;
+use crate::model::Outcome;
 
 const BOUNDING: &str = "capability bounding set";
 const AMBIENT: &str = "ambient capabilities";

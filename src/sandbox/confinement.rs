@@ -13,7 +13,8 @@ use landlock::{
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{Failure, Outcome};
+use super::Failure;
+use crate::model::Outcome;
 
 const STEP: &str = "landlock";
 /// The newest revision whose rights are named here: what later kernels add is not handled.

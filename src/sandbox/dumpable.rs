@@ -4,7 +4,8 @@
 
 use rustix::process::{DumpableBehavior, dumpable_behavior, set_dumpable_behavior};
 
-use super::{Failure, Outcome};
+use super::Failure;
+use crate::model::Outcome;
 
 const STEP: &str = "dumpable";
 

@@ -7,7 +7,8 @@ use caps::Capability;
 use nix::errno::Errno;
 use nix::unistd::{Gid, Uid, getegid, geteuid, setgroups, setresgid, setresuid};
 
-use super::{Failure, Outcome, capabilities};
+use super::{Failure, capabilities};
+use crate::model::Outcome;
 
 const STEP: &str = "user and group";
 

@@ -20,6 +20,7 @@ pub mod seccomp;
 mod securebits;
 pub mod verify;
 
+use crate::model::{Mode, Posture, Step};
 use verify::{Expected, Witness};
 
 /// The user and group that a start as root switches to, unless told otherwise.
@@ -36,6 +37,10 @@ pub struct Plan {
     pub gid: u32,
     /// The kernel's view of this process, kept open because paths may vanish.
     pub witness: Witness,
+    /// How much of the lock-down must be there.
+    pub mode: Mode,
+    /// Steps that may be absent.
+    pub allow_missing: Vec<Step>,
 }
 
 impl Plan {
@@ -44,25 +49,13 @@ impl Plan {
     /// # Errors
     /// If `/proc` does not show this process: a lock-down that cannot be confirmed is none.
     pub fn new() -> Result<Self, Failure> {
-        Ok(Self { uid: UNPRIVILEGED_ID, gid: UNPRIVILEGED_ID, witness: Witness::open()? })
-    }
-}
-
-/// How a step ended that did not fail.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It was taken and took.
-    Done,
-    /// It was not tried, because a privilege was found absent before.
-    Skipped(String),
-}
-
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Done => f.write_str("done"),
-            Self::Skipped(reason) => write!(f, "skipped ({reason})"),
-        }
+        Ok(Self {
+            uid: UNPRIVILEGED_ID,
+            gid: UNPRIVILEGED_ID,
+            witness: Witness::open()?,
+            mode: Mode::default(),
+            allow_missing: Vec::new(),
+        })
     }
 }
 
@@ -84,6 +77,15 @@ pub enum Failure {
         expected: String,
         /// Its value.
         found: String,
+    },
+    /// A step is not whole that this mode does not serve without.
+    Missing {
+        /// The mode.
+        mode: Mode,
+        /// The step.
+        step: Step,
+        /// Why it is not whole.
+        reason: String,
     },
 }
 
@@ -113,34 +115,20 @@ impl fmt::Display for Failure {
             Self::Unconfirmed { what, expected, found } => {
                 write!(f, "sandbox: {what}: the kernel reports {found} instead of {expected}")
             }
+            Self::Missing { step, reason, .. } if step.is_mandatory() => {
+                write!(f, "sandbox: {step}: missing ({reason}), and nothing is served without it")
+            }
+            Self::Missing { mode, step, reason } => write!(
+                f,
+                "sandbox: {step}: missing ({reason}); --sandbox {} does not serve without it: mend that, or accept it \
+                 with --sandbox-allow-missing {step}",
+                mode.name()
+            ),
         }
     }
 }
 
 impl std::error::Error for Failure {}
-
-/// The steps that were gone through, in order. Displays as one line for each.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Report(Vec<(&'static str, Outcome)>);
-
-impl Report {
-    /// Each step's name and outcome, in order.
-    pub fn steps(&self) -> impl Iterator<Item = (&'static str, &Outcome)> {
-        self.0.iter().map(|(step, outcome)| (*step, outcome))
-    }
-
-    fn add(&mut self, step: &'static str, outcome: Outcome) -> bool {
-        let done = outcome == Outcome::Done;
-        self.0.push((step, outcome));
-        done
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|(step, outcome)| writeln!(f, "sandbox: {step}: {outcome}"))
-    }
-}
 
 /// Forbids core files and debuggers. To be called before the first secret is read; [`lock_down`] does it again.
 ///
@@ -168,30 +156,31 @@ pub fn restrict_supervisor() -> Result<(), Failure> {
 ///
 /// # Errors
 /// The step that did not take. The process is then in a state between and must end.
-pub fn lock_down(plan: &Plan) -> Result<Report, Failure> {
-    let mut report = Report::default();
+pub fn lock_down(plan: &Plan) -> Result<Posture, Failure> {
+    let mut posture =
+        Posture { mode: plan.mode, allowed_missing: plan.allow_missing.clone(), ..Posture::default() };
     let before = plan.witness.status()?;
     Failure::unless_equal("number of threads", &1, &before.threads)?;
 
     // Before the first key is read: no core file and no debugger may see it.
-    report.add("resource limits", rlimits::apply()?);
-    report.add("dumpable", dumpable::clear()?);
+    posture.add(Step::ResourceLimits, rlimits::apply()?);
+    posture.add(Step::Dumpable, dumpable::clear()?);
 
     // These need CAP_SETPCAP, which is gone after the change of user.
-    let bounding = report.add("capability bounding set", capabilities::clear_bounding()?);
-    report.add("ambient capabilities", capabilities::clear_ambient()?);
-    report.add("securebits", securebits::lock()?);
+    let bounding = posture.add(Step::BoundingSet, capabilities::clear_bounding()?);
+    posture.add(Step::AmbientSet, capabilities::clear_ambient()?);
+    posture.add(Step::Securebits, securebits::lock()?);
 
     // Groups, then group, then user: each needs what the next gives up.
-    let switched = report.add("user and group", identity::switch(plan.uid, plan.gid)?);
+    let switched = posture.add(Step::Identity, identity::switch(plan.uid, plan.gid)?);
 
     // The locked securebits made the change of user keep the capabilities, so they are cleared by hand.
-    report.add("capability sets", capabilities::clear()?);
-    report.add("no way back", identity::prove_no_way_back()?);
+    posture.add(Step::CapabilitySets, capabilities::clear()?);
+    posture.add(Step::NoWayBack, identity::prove_no_way_back()?);
 
     // The change of user reset it to the system's default.
-    report.add("dumpable again", dumpable::clear()?);
-    report.add("no_new_privs", privileges::forbid_new()?);
+    dumpable::clear()?;
+    posture.add(Step::NoNewPrivs, privileges::forbid_new()?);
 
     let expected = Expected {
         uid: if switched { plan.uid } else { before.uid[0] },
@@ -199,22 +188,25 @@ pub fn lock_down(plan: &Plan) -> Result<Report, Failure> {
         groups_empty: switched,
         bounding_empty: bounding,
     };
-    report.add("self-check", plan.witness.confirm(&expected)?);
-    Ok(report)
+    posture.add(Step::SelfCheck, plan.witness.confirm(&expected)?);
+    judge(&posture)?;
+    Ok(posture)
+}
+
+/// Fails if the posture's mode does not serve without a step that is missing.
+///
+/// # Errors
+/// [`Failure::Missing`]
+pub fn judge(posture: &Posture) -> Result<(), Failure> {
+    posture.missing().map_or(Ok(()), |(step, reason)| {
+        Err(Failure::Missing { mode: posture.mode, step, reason: reason.to_owned() })
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_report_displays_one_line_for_each_step() {
-        let mut report = Report::default();
-        assert!(report.add("dumpable", Outcome::Done));
-        assert!(!report.add("securebits", Outcome::Skipped("CAP_SETPCAP is absent".into())));
-        let shown = report.to_string();
-        assert_eq!(shown, "sandbox: dumpable: done\nsandbox: securebits: skipped (CAP_SETPCAP is absent)\n");
-    }
+    use crate::model::Outcome;
 
     #[test]
     fn a_lock_down_with_other_threads_is_refused_before_its_first_step() {
@@ -222,5 +214,14 @@ mod tests {
         let plan = Plan::new().unwrap();
         let failure = lock_down(&plan).unwrap_err();
         assert!(matches!(failure, Failure::Unconfirmed { what: "number of threads", .. }), "{failure}");
+    }
+
+    #[test]
+    fn a_missing_step_is_told_with_the_flag_that_accepts_it() {
+        let mut posture = Posture { mode: Mode::Strict, ..Posture::default() };
+        posture.add(Step::Landlock, Outcome::Skipped("the kernel has no Landlock".to_owned()));
+        let told = judge(&posture).unwrap_err().to_string();
+        assert!(told.contains("the kernel has no Landlock"), "{told}");
+        assert!(told.contains("--sandbox-allow-missing landlock"), "{told}");
     }
 }

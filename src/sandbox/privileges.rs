@@ -4,7 +4,8 @@
 
 use nix::sys::prctl::{get_no_new_privs, set_no_new_privs};
 
-use super::{Failure, Outcome};
+use super::Failure;
+use crate::model::Outcome;
 
 const STEP: &str = "no_new_privs";
 

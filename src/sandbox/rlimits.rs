@@ -5,8 +5,9 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::{Failure, Outcome};
+use super::Failure;
 use crate::limits::{DESCRIPTORS_CEILING_COUNT, DESCRIPTORS_FLOOR_COUNT, FILE_MAX_BYTES};
+use crate::model::Outcome;
 
 const STEP: &str = "resource limits";
 

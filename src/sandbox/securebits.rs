@@ -5,7 +5,8 @@
 
 use rustix::thread::{CapabilitiesSecureBits, capabilities_secure_bits, set_capabilities_secure_bits};
 
-use super::{Failure, Outcome, capabilities};
+use super::{Failure, capabilities};
+use crate::model::Outcome;
 
 const STEP: &str = "securebits";
 const LOCKED: CapabilitiesSecureBits = CapabilitiesSecureBits::NO_ROOT

@@ -9,8 +9,9 @@ use std::os::unix::fs::FileExt;
 
 use rustix::fs::{Dir, Mode, OFlags, open, openat};
 
-use super::{Failure, Outcome, descriptors, dumpable, rlimits};
+use super::{Failure, descriptors, dumpable, rlimits};
 use crate::limits::{FD_OWN_FIRST_NUMBER, FD_OWN_LAST_NUMBER, PROC_STATUS_MAX_BYTES};
+use crate::model::Outcome;
 
 const STEP: &str = "self-check";
 /// The value of the line `Seccomp:` of a filtered thread: `SECCOMP_MODE_FILTER`.

@@ -19,8 +19,9 @@ use crate::keeper::{Keeper, Removal};
 use crate::limits::{
     AUDIT_LOW_ROOM_BYTES, AUDIT_LOW_ROOM_PERCENT, AUDIT_ROUND_MILLIS, AUDIT_SETTLED_SECONDS,
 };
+use crate::model::Outcome;
 use crate::sandbox::seccomp::{self, Role};
-use crate::sandbox::{Failure, Outcome, confinement};
+use crate::sandbox::{Failure, confinement};
 use crate::server::certificates::{Certificates, prepare_thread};
 use crate::server::shared::Shared;
 use crate::store::{Archive, Compressing, Room, audit_file_name};

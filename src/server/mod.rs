@@ -50,6 +50,7 @@ use crate::crypto::random::{Generator, Kernel};
 use crate::exit::Exit;
 use crate::keeper::{Ledger, Now, Parts};
 use crate::limits::{ARCHIVIST_STACK_BYTES, THREAD_STACK_BYTES};
+use crate::model::Outcome;
 use crate::sandbox;
 use crate::sandbox::seccomp::{self, Role};
 use crate::server::startup::Prepared;
@@ -61,13 +62,13 @@ use crate::server::worker::Common;
 /// What stopped the start.
 pub fn run(config: &Config, manager: &Manager) -> Result<(), ServerError> {
     let mut prepared = startup::prepare(config, manager)?;
-    let report = sandbox::lock_down(&prepared.plan)?;
-    for (step, outcome) in report.steps() {
+    let posture = sandbox::lock_down(&prepared.plan)?;
+    for (step, outcome) in &posture.steps {
         console::log(Level::Info, format_args!("sandbox: {step}: {outcome}"));
     }
     if let Some(parts) = &mut prepared.keeper {
-        let skipped = report.steps().filter(|(_, outcome)| **outcome != sandbox::Outcome::Done);
-        let told = parts.diary.begin(skipped.map(|(step, _)| step), WallTime::now());
+        let skipped = posture.steps.iter().filter(|(_, outcome)| *outcome != Outcome::Done);
+        let told = parts.diary.begin(skipped.map(|(step, _)| step.name()), WallTime::now());
         told.map_err(|_| ServerError::config("the audit log cannot be written: is the disk full?"))?;
     }
     let threads = start_threads(&mut prepared)?;

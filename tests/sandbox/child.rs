@@ -245,7 +245,9 @@ fn become_ordinary() {
 /// Locks down and prints what the kernel says afterwards, read by a way of its own.
 fn report_lock_down() {
     let plan = Plan::new().unwrap();
-    print!("{}", lock_down(&plan).unwrap());
+    for (step, outcome) in lock_down(&plan).unwrap().steps {
+        println!("sandbox: {step}: {outcome}");
+    }
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let told = ["Uid", "Gid", "Groups", "Cap", "NoNewPrivs"];
     for line in status.lines().filter(|line| told.iter().any(|name| line.starts_with(name))) {

@@ -23,7 +23,9 @@ const HOUSE: &[Floor] = &[
     Floor {
         name: "ground",
         modules: &[
+            "integrity",
             "limits",
+            "memory",
             "secret",
             "clock",
             "encoding",
