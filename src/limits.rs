@@ -260,6 +260,10 @@ pub const UNACKNOWLEDGED_MAX_MILLIS: u64 = 30_000;
 pub const LISTEN_BACKLOG_COUNT: i32 = 1024;
 /// Where the kernel says how long it lets such a queue be.
 pub const SOMAXCONN_FILE_TEXT: &str = "/proc/sys/net/core/somaxconn";
+/// Seconds after which the kernel hands over a connection that has sent nothing: at once.
+pub const DEFER_ACCEPT_DEFAULT_SECONDS: u64 = 0;
+/// The same, at most: what is longer holds a place in the kernel's queue that others need.
+pub const DEFER_ACCEPT_CEILING_SECONDS: u64 = 60;
 /// Shortest patience of a service manager: two ticks for a sign of life, and as much again until it is read.
 pub const WATCHDOG_FLOOR_MILLIS: u64 = 4 * KEEPER_TICK_MILLIS;
 /// Longest message of a server to its supervisor that is read.
