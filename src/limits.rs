@@ -510,6 +510,8 @@ pub const RANDOM_SAMPLE_MAX_BYTES: usize = 1024 * 1024;
 pub const ENCODE_PIECE_BYTES: usize = 3 * 1024;
 /// Largest key region. It is locked memory, of which half of what the system allows is taken if that is less.
 pub const KEY_REGION_MAX_BYTES: usize = 1024 * 1024;
+/// The region of a process that may lock nothing: states of the process alone, of which little is ever touched.
+pub const KEY_REGION_UNLOCKED_BYTES: usize = 256 * 1024;
 /// What the key region is counted in, and what its slots are aligned to.
 pub const KEY_REGION_GRANULE_BYTES: usize = 32;
 /// Largest slot of the key region: what is longer lies on the heap.
@@ -836,6 +838,7 @@ const _: () = {
     assert!(PLAINTEXT_MAX_BYTES as u64 <= AEAD_MESSAGE_MAX_BYTES);
     assert!(AEAD_PIECE_BYTES.is_multiple_of(1024), "a piece is whole groups of 16 blocks");
     assert!(KEY_REGION_MAX_BYTES.is_multiple_of(64 * 1024), "the largest page of any kernel");
+    assert!(KEY_REGION_UNLOCKED_BYTES.is_multiple_of(64 * 1024));
     assert!(RANDOM_POOL_BYTES + 64 <= KEY_SLOT_MAX_BYTES && MAC_KEY_MAX_BYTES <= KEY_SLOT_MAX_BYTES);
     assert!(RANDOM_POOL_BYTES.is_multiple_of(256), "the pool is drawn in groups of 4 blocks");
     assert!(RANDOM_DIRECT_MIN_BYTES >= 256 && RANDOM_POOL_BYTES <= RESEED_AFTER_BYTES);

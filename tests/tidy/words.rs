@@ -15,6 +15,7 @@ const UNSAFE: &[&str] = &[
     "src/memory/mod.rs",
     "src/memory/pages.rs",
     "src/secret/locked.rs",
+    "src/secret/pages.rs",
     "src/secret/region.rs",
     "tests/sandbox/calls.rs",
     "tests/allocations.rs",
