@@ -667,6 +667,10 @@ pub const IDENTITY_DEFAULT_NUMBER: u32 = 1001;
 pub const IDENTITY_FLOOR_NUMBER: u32 = 1;
 /// Largest such user or group; the number after it means "unchanged" to the kernel.
 pub const IDENTITY_CEILING_NUMBER: u32 = u32::MAX - 1;
+/// Longest text of a finding in an audit line.
+pub const AUDIT_FINDING_MAX_BYTES: usize = 256;
+/// Most findings that are kept while the audit log takes no line.
+pub const INTEGRITY_FINDINGS_UNTOLD_MAX_COUNT: usize = 64;
 /// Default for how often the process looks at itself.
 pub const INTEGRITY_INTERVAL_DEFAULT_SECONDS: u64 = 60;
 /// Most often that it may.

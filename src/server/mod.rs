@@ -68,7 +68,7 @@ pub fn run(config: &Config, manager: &Manager) -> Result<(), ServerError> {
     }
     if let Some(parts) = &mut prepared.keeper {
         let skipped = posture.steps.iter().filter(|(_, outcome)| *outcome != Outcome::Done);
-        let told = parts.diary.begin(skipped.map(|(step, _)| step.name()), WallTime::now());
+        let told = parts.diary.begin(posture.mode, skipped.map(|(step, _)| step.name()), WallTime::now());
         told.map_err(|_| ServerError::config("the audit log cannot be written: is the disk full?"))?;
     }
     let threads = start_threads(&mut prepared)?;
