@@ -702,12 +702,18 @@ pub const IDENTITY_DEFAULT_NUMBER: u32 = 1001;
 pub const IDENTITY_FLOOR_NUMBER: u32 = 1;
 /// Largest such user or group; the number after it means "unchanged" to the kernel.
 pub const IDENTITY_CEILING_NUMBER: u32 = u32::MAX - 1;
+/// Longest text of a finding in an audit line.
+pub const AUDIT_FINDING_MAX_BYTES: usize = 256;
+/// Most findings that are kept while the audit log takes no line.
+pub const INTEGRITY_FINDINGS_UNTOLD_MAX_COUNT: usize = 64;
 /// Default for how often the process looks at itself.
 pub const INTEGRITY_INTERVAL_DEFAULT_SECONDS: u64 = 60;
 /// Most often that it may.
 pub const INTEGRITY_INTERVAL_FLOOR_SECONDS: u64 = 1;
 /// Least often that it may.
 pub const INTEGRITY_INTERVAL_CEILING_SECONDS: u64 = 86_400;
+/// Threads beside the workers: main, keeper and archivist.
+pub const THREADS_BESIDE_WORKERS_COUNT: usize = 3;
 /// Niceness that leaves the process as it was started.
 pub const NICENESS_FLOOR_NUMBER: u64 = 0;
 /// Most that a process can step back (setpriority(2)).

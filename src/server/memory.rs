@@ -4,9 +4,6 @@
 //! unless that were too little for one largest request; the heap has room for the whole budget and for every
 //! connection beside it, so that requests are refused long before it is spent.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-
 use rustix::process::{Resource, getrlimit};
 
 use crate::console::{self, Level};
@@ -18,11 +15,9 @@ use crate::limits::{
 use crate::memory;
 use crate::server::error::ServerError;
 
-const CGROUPS: &str = "/sys/fs/cgroup";
-
-/// The budget: `wanted`, or what the control group or the limit of the address space leaves of it. Says so if it is less.
-pub(super) fn budget(wanted: usize) -> usize {
-    let of_group = fs::read_to_string("/proc/self/cgroup").ok().and_then(|own| least_of_groups(&own));
+/// The budget: `wanted`, or what `of_group`, the control group's limit, or the limit of the address space leaves of it. Says so if
+/// it is less.
+pub(super) fn budget(wanted: usize, of_group: Option<u64>) -> usize {
     let of_space = getrlimit(Resource::As).current;
     let least = [(of_group, "its control group"), (of_space, "its address space")];
     let least = least.into_iter().filter_map(|(limit, name)| Some((limit?, name))).min();
@@ -82,29 +77,11 @@ pub(super) fn close_heap(needs: &Needs) -> Result<(), ServerError> {
             "{refused}: lower --max-memory or --max-connections, or raise the limit (ulimit -v, vm.overcommit_memory)"
         ))
     })?;
-    console::log(Level::Info, format_args!("memory: the heap is closed; {bytes} bytes of address space are its own"));
+    console::log(
+        Level::Info,
+        format_args!("memory: the heap is closed; {bytes} bytes of address space are its own"),
+    );
     Ok(())
-}
-
-/// The least `memory.max` of the group of which `own` tells (cgroups(7)), and of those above it.
-fn least_of_groups(own: &str) -> Option<u64> {
-    let path = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    let root = Path::new(CGROUPS);
-    // What a container sees of the tree begins with its own group.
-    let mut group: PathBuf = root.join(path);
-    let mut least = None;
-    while group.starts_with(root) {
-        let limit =
-            fs::read_to_string(group.join("memory.max")).ok().and_then(|text| text.trim().parse().ok());
-        least = match (least, limit) {
-            (Some(one), Some(other)) => Some(u64::min(one, other)),
-            (one, other) => one.or(other),
-        };
-        if !group.pop() {
-            break;
-        }
-    }
-    least
 }
 
 #[cfg(test)]
@@ -132,11 +109,5 @@ mod tests {
                 assert!(needs.beside_bytes() > 3 * THREAD_STACK_BYTES + ARCHIVIST_STACK_BYTES);
             }
         }
-    }
-
-    #[test]
-    fn only_the_one_tree_of_groups_is_looked_at() {
-        assert_eq!(least_of_groups("4:memory:/x\n"), None);
-        assert_eq!(least_of_groups(""), None);
     }
 }

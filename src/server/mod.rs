@@ -24,6 +24,7 @@ mod memory;
 mod notify;
 mod parent;
 mod refusals;
+mod resources;
 mod service;
 mod shared;
 mod signals;
@@ -69,7 +70,7 @@ pub fn run(config: &Config, manager: &Manager) -> Result<(), ServerError> {
     }
     if let Some(parts) = &mut prepared.keeper {
         let skipped = posture.steps.iter().filter(|(_, outcome)| *outcome != Outcome::Done);
-        let told = parts.diary.begin(skipped.map(|(step, _)| step.name()), WallTime::now());
+        let told = parts.diary.begin(posture.mode, skipped.map(|(step, _)| step.name()), WallTime::now());
         told.map_err(|_| ServerError::config("the audit log cannot be written: is the disk full?"))?;
     }
     let threads = start_threads(&mut prepared)?;
@@ -87,6 +88,7 @@ pub fn run(config: &Config, manager: &Manager) -> Result<(), ServerError> {
     let admin = prepared.admin.take();
     startup::announce(config, &prepared, admin.as_ref());
     drop(admin);
+    shared.settle(posture);
     shared.open_gate();
     prepared.main.tell_ready();
     let keeper = Arc::clone(&prepared.common.keeper);

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use crate::audit::{Office, Outlets};
 use crate::build_info;
 use crate::clock::Moment;
-use crate::config::{Config, Endpoint, Scheme};
+use crate::config::{Config, ControlGroups, Endpoint, Scheme};
 use crate::console::{self, Level, Output};
 use crate::crypto::random::{Generator, Kernel};
 use crate::crypto::selftest;
@@ -51,6 +51,7 @@ use crate::server::listeners::{self, Entrance, Inherited};
 use crate::server::memory::{self, Needs};
 use crate::server::notify::{Notifier, WAITING};
 use crate::server::parent::Manager;
+use crate::server::resources;
 use crate::server::shared::Shared;
 use crate::server::signals::MainLoop;
 use crate::server::vault::{self, Vault};
@@ -82,6 +83,8 @@ pub(super) struct Prepared {
 /// Tests, opens and places everything.
 pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, ServerError> {
     check_binary()?;
+    let groups = ControlGroups::here();
+    resources::prepare(config, &groups)?;
     let Environs { inherited, notifier, descriptors_count, key_memory } = settle(manager)?;
     // The journal's numbers are kept for it; everything that is opened before it is placed lies above all bands.
     let kept = fill(FD_DATA_DIRECTORY_NUMBER + 1)?;
@@ -125,7 +128,7 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
     };
     let places = census_bounds(config, descriptors_count);
     let needs = Needs {
-        leases_bytes: memory::budget(config.max_memory_bytes),
+        leases_bytes: memory::budget(config.max_memory_bytes, groups.memory_bytes),
         connections: places.connections,
         speaks_tls: certificates.is_some(),
         workers: config.workers,

@@ -26,10 +26,14 @@ use nix::unistd::Pid;
 /// How a reason begins for which a test may be skipped even where skipping is not allowed.
 pub(crate) const NO_MOUNT: &str = "no file system can be mounted here";
 
+/// The same of control groups.
+pub(crate) const NO_CONTROL_GROUP: &str = "no control group can be made here";
+
 /// Says aloud that a test does not run here; fails it where skipping is not allowed.
 pub(crate) fn skip(reason: &str) {
-    // Whether a file system may be mounted is not for this tree to say: it is the one thing that may be missing anywhere.
-    if reason.starts_with(NO_MOUNT) {
+    // Whether a file system may be mounted, or a control group made, is not for this tree to say: that may be missing
+    // anywhere.
+    if reason.starts_with(NO_MOUNT) || reason.starts_with(NO_CONTROL_GROUP) {
         println!("skipped: {reason}");
         return;
     }
