@@ -24,7 +24,7 @@ BIN_AARCH64 = target/$(AARCH64)/release/quantonium
 	check-aarch64 check-tls check-container supply-chain fmt bench bench-http bench-tls bench-peers fuzz fuzz-regress image clean toolchain toolchain-check
 
 help: ## list the targets (the default)
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
 
 run: build ## build, then serve on 127.0.0.1:8080 with ./quantonium-dev as data directory
 	exec $(BIN) serve --dev $(ARGS)
