@@ -77,6 +77,21 @@ fn a_unix_socket_serves_whom_its_mode_lets_in() {
 }
 
 #[test]
+fn a_silent_connection_takes_no_place_while_the_kernel_holds_it_back() {
+    let flags = ["--max-connections-per-address", "1", "--workers", "1", "--defer-accept-seconds"];
+    for (seconds, status) in [("60", "HTTP/1.1 200 "), ("0", "HTTP/1.1 503 ")] {
+        let Some(server) = Server::start(&[&flags[..], &[seconds]].concat()) else { return };
+        let silent = TcpStream::connect(server.address()).unwrap();
+        let speaking = TcpStream::connect(server.address()).unwrap();
+        speaking.set_read_timeout(Some(SILENCE)).unwrap();
+        let reply = ask(speaking, &with_key(&server));
+        assert!(reply.starts_with(status), "{seconds}: {reply}");
+        drop(silent);
+        assert_eq!(server.stop().code, Some(0));
+    }
+}
+
+#[test]
 fn a_local_process_is_known_by_its_user_and_a_proxy_by_what_it_says() {
     let scratch = Scratch::new();
     let path = scratch.path("q.sock");

@@ -48,6 +48,8 @@ pub struct Plan {
     pub allow_missing: Vec<Step>,
     /// How the step ended that is taken before the first key is read: [`namespaces::enter_user`].
     pub user_namespace: Outcome,
+    /// What became of the key region, which was made before the first key was read.
+    pub key_memory: Outcome,
 }
 
 impl Plan {
@@ -63,6 +65,7 @@ impl Plan {
             mode: Mode::default(),
             allow_missing: Vec::new(),
             user_namespace: Outcome::Skipped("not tried".to_owned()),
+            key_memory: Outcome::Skipped("no region was made".to_owned()),
         })
     }
 }
@@ -173,6 +176,7 @@ pub fn lock_down(plan: &Plan) -> Result<Posture, Failure> {
     // Before the first key is read: no core file and no debugger may see it.
     posture.add(Step::ResourceLimits, rlimits::apply()?);
     posture.add(Step::Dumpable, dumpable::clear()?);
+    posture.add(Step::KeyMemory, plan.key_memory.clone());
 
     // These need CAP_SYS_ADMIN. What must be asked of paths is asked before they vanish.
     let hindrance = identity::hindrance(plan.uid, plan.gid)?;

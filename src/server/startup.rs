@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use mio::{Poll, Waker};
 use nix::sys::signal::SigSet;
+use rustix::io::fcntl_dupfd_cloexec;
 use zeroize::Zeroizing;
 
 use crate::audit::{Office, Outlets};
@@ -31,7 +32,7 @@ use crate::limits::{
     FD_EVENT_FIRST_NUMBER, FD_JOURNAL_NEXT_NUMBER, FD_JOURNAL_NUMBER, FD_OWN_FIRST_NUMBER,
     FD_OWN_LAST_NUMBER,
 };
-use crate::model::{Mode, Outcome};
+use crate::model::Outcome;
 use crate::publication::Publication;
 use crate::reactor::Budget;
 use crate::reactor::mailbox::Mailbox;
@@ -39,6 +40,7 @@ use crate::reactor::run::WAKE_TOKEN;
 use crate::reactor::socket::Stream;
 use crate::sandbox::descriptors::{self, Fillers};
 use crate::sandbox::{self, Plan, namespaces, rlimits};
+use crate::secret;
 use crate::server::archivist::Archivist;
 use crate::server::audit_log::{self, ArchiveSlots, OpenedAudit};
 use crate::server::census::{self, Census};
@@ -47,7 +49,7 @@ use crate::server::door::Limits;
 use crate::server::error::ServerError;
 use crate::server::front::Site;
 use crate::server::listeners::{self, Entrance, Inherited};
-use crate::server::memory;
+use crate::server::memory::{self, Needs};
 use crate::server::notify::{Notifier, WAITING};
 use crate::server::parent::Manager;
 use crate::server::shared::Shared;
@@ -61,6 +63,8 @@ use crate::store::{AdminKey, DataDir, Owner, quoted};
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) plan: Plan,
+    /// What memory must be there when the heap is closed.
+    pub(super) needs: Needs,
     pub(super) common: Common,
     pub(super) workers: Vec<Worker>,
     pub(super) main: MainLoop,
@@ -81,11 +85,16 @@ pub(super) struct Prepared {
 /// Tests, opens and places everything.
 pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, ServerError> {
     check_binary()?;
-    let Environs { inherited, notifier, descriptors_count, user_namespace } = settle(config, manager)?;
+    let Environs { inherited, notifier, descriptors_count, user_namespace, key_memory } =
+        settle(config, manager)?;
     // The journal's numbers are kept for it; everything that is opened before it is placed lies above all bands.
     let kept = fill(FD_DATA_DIRECTORY_NUMBER + 1)?;
     let mut plan = Plan::new()?;
-    (plan.uid, plan.gid, plan.user_namespace) = (config.user_id, config.group_id, user_namespace);
+    (plan.uid, plan.gid) = (config.user_id, config.group_id);
+    plan.user_namespace = user_namespace;
+    plan.mode = config.sandbox_mode;
+    plan.allow_missing.clone_from(&config.sandbox_allow_missing);
+    plan.key_memory = key_memory;
     let slots = ArchiveSlots::hold()?;
     let mut random = generator()?;
 
@@ -104,8 +113,9 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
     let mut audit = audit_log::open(&data_dir, slots, config, audit_root, &mut random)?;
     audit.catch_up(&loaded, &unfinished)?;
     let OpenedAudit { workers: audit, diary, mut archivist, start, recent, tips, body_key } = audit;
-    let directory = data_dir.directory().try_clone_to_owned();
-    let directory = directory.map_err(|error| ServerError::io("keeping the data directory", &error))?;
+    let directory = fcntl_dupfd_cloexec(data_dir.directory(), FD_CONNECTION_FIRST_NUMBER);
+    let directory =
+        directory.map_err(|error| ServerError::io("keeping the data directory", &error.into()))?;
     let lock = place_lock(data_dir)?;
 
     let listeners = listeners::open(config, inherited, owner)?;
@@ -122,10 +132,17 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
         // and of a restore without audit files nobody else tells.
         counts_set_back: loaded.rolled_back || config.accept_store_rollback,
     };
+    let places = census_bounds(config, descriptors_count);
+    let needs = Needs {
+        leases_bytes: memory::budget(config.max_memory_bytes),
+        connections: places.connections,
+        speaks_tls: certificates.is_some(),
+        workers: config.workers,
+    };
     let common = Common {
         shared: Shared::new(config.workers),
-        census: Census::new(census_bounds(config, descriptors_count)),
-        budget: Budget::new(memory::budget(config.max_memory_bytes)),
+        census: Census::new(places),
+        budget: Budget::new(needs.leases_bytes),
         authenticator: Arc::new(authenticator),
         keeper: Keeper::new(Arc::clone(&publication)),
         recent,
@@ -148,6 +165,7 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
     give_reserves(&mut workers);
     Ok(Prepared {
         plan,
+        needs,
         common,
         workers,
         main,
@@ -167,6 +185,7 @@ struct Environs {
     notifier: Notifier,
     descriptors_count: u64,
     user_namespace: Outcome,
+    key_memory: Outcome,
 }
 
 /// Makes of what the parent has left what the server needs.
@@ -176,13 +195,16 @@ fn settle(config: &Config, manager: &Manager) -> Result<Environs, ServerError> {
     unblocked.map_err(|errno| ServerError::io("unblocking signals", &errno.into()))?;
     let inherited = manager.take_sockets()?;
     // It has to be dumpable for that, and no key was read yet.
-    let user_namespace = namespaces::enter_user(Mode::default(), listeners::names_peers(config, &inherited))?;
+    let names_peers = listeners::names_peers(config, &inherited);
+    let user_namespace = namespaces::enter_user(config.sandbox_mode, names_peers)?;
     sandbox::shield()?;
+    let key_memory = secret::open_region();
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     close_inherited(&inherited)?;
     let descriptors_count = rlimits::raise_descriptors()?;
     let inherited = listeners::place_inherited(inherited)?;
-    Ok(Environs { inherited, notifier: Notifier::open(manager)?, descriptors_count, user_namespace })
+    let notifier = Notifier::open(manager)?;
+    Ok(Environs { inherited, notifier, descriptors_count, user_namespace, key_memory })
 }
 
 /// Opens the data directory; waits for it as long as the settings allow, and says so.
