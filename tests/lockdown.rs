@@ -278,6 +278,41 @@ fn a_unix_socket_keeps_the_host_s_users_and_accepts_on() {
 }
 
 #[test]
+fn a_strict_start_serves_once_what_is_missing_is_accepted() {
+    if !is_root() {
+        return skip("it needs root, for the steps that a strict start misses else");
+    }
+    let scratch = Scratch::new();
+    let Some(refused) = Server::try_start_in(&scratch, &["--sandbox", "strict"]) else { return };
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.code, Some(78), "{refused:?}");
+    let said = "sandbox: pid-namespace: missing (left to the container runtime or to quantonium supervise)";
+    assert!(refused.stderr.contains(said), "{refused:?}");
+    assert!(refused.stderr.contains("--sandbox-allow-missing pid-namespace"), "{refused:?}");
+    let flags = ["--sandbox", "strict", "--sandbox-allow-missing", "pid-namespace"];
+    let Some(server) = Server::start_in(&scratch, &flags) else { return };
+    assert_apart(&server, &OF_ROOT);
+    assert_serves(&server);
+    assert_eq!(server.stop().code, Some(0));
+}
+
+#[test]
+fn in_a_container_the_namespaces_are_left_alone() {
+    let Some(server) = Server::start(&["--sandbox", "container"]) else { return };
+    if is_root() {
+        for name in OF_ROOT {
+            let of = |proc: &Path| fs::read_link(proc.join("ns").join(name)).unwrap();
+            assert_eq!(of(&server.proc()), of(Path::new("/proc/self")), "{name}");
+        }
+    }
+    assert_serves(&server);
+    let ended = server.stop();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let said = "sandbox: empty-root: not-needed (left to the container runtime)";
+    assert!(ended.stderr.contains(said), "{ended:?}");
+}
+
+#[test]
 fn nothing_is_opened_by_its_path_after_the_lock_down() {
     let Some(binary) = server::binary() else { return };
     let scratch = Scratch::new();

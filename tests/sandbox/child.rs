@@ -12,7 +12,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use quantonium::limits::{self, ARENA_GRAIN_BYTES};
 use quantonium::memory;
-use quantonium::model::Mode;
+use quantonium::model::{Mode, Outcome};
 use quantonium::sandbox::confinement::{Confined, Reach};
 use quantonium::sandbox::seccomp::{Role, enter};
 use quantonium::sandbox::{EXIT_CODE, Plan, confinement, descriptors, lock_down, namespaces, rlimits};
@@ -45,11 +45,19 @@ pub(crate) fn run(task: &str) -> ! {
         ["mode", name] => {
             let mode =
                 [Mode::Auto, Mode::Strict, Mode::Container].into_iter().find(|mode| mode.name() == name);
-            report_lock_down_of(Plan { mode: mode.unwrap(), ..Plan::new().unwrap() });
+            report_lock_down_of(Plan {
+                mode: mode.unwrap(),
+                key_memory: Outcome::Done,
+                ..Plan::new().unwrap()
+            });
         }
         ["container"] => {
             become_ordinary();
-            report_lock_down_of(Plan { mode: Mode::Container, ..Plan::new().unwrap() });
+            report_lock_down_of(Plan {
+                mode: Mode::Container,
+                key_memory: Outcome::Done,
+                ..Plan::new().unwrap()
+            });
         }
         ["regain", layers] => regain(layers == "filtered"),
         ["lead", layers] => lead_out(layers),
@@ -290,7 +298,7 @@ fn report_lock_down_of(plan: Plan) {
         }
         Err(failure) => {
             println!("{failure}");
-            exit(i32::from(EXIT_CODE));
+            std::process::exit(i32::from(EXIT_CODE));
         }
     }
     let mut status = String::new();
