@@ -61,6 +61,8 @@ use crate::server::worker::Common;
 /// # Errors
 /// What stopped the start.
 pub fn run(config: &Config, manager: &Manager) -> Result<(), ServerError> {
+    #[cfg(feature = "pentest")]
+    crate::pentest::begin(&config.data_dir);
     let mut prepared = startup::prepare(config, manager)?;
     let posture = sandbox::lock_down(&prepared.plan)?;
     for (step, outcome) in &posture.steps {

@@ -52,7 +52,11 @@ const HOUSE: &[Floor] = &[
     Floor { name: "http", modules: &["http"], may_import: &["ground", "reactor"] },
     Floor { name: "api", modules: &["api"], may_import: &["ground", "crypto", "second", "http"] },
     Floor { name: "sandbox", modules: &["sandbox"], may_import: &["ground"] },
-    Floor { name: "attic", modules: &["config", "keeper", "server", "cli", LIB, MAIN], may_import: ALL },
+    Floor {
+        name: "attic",
+        modules: &["config", "keeper", "pentest", "server", "cli", LIB, MAIN],
+        may_import: ALL,
+    },
 ];
 
 const LIB: &str = "lib";
@@ -73,7 +77,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("lexopt", &["cli", "config"]),
     ("memchr", &["*"]),
     ("mio", &["reactor", "server"]),
-    ("nix", &["reactor", "sandbox", "server"]),
+    ("nix", &["pentest", "reactor", "sandbox", "server"]),
     ("poly1305", &["crypto"]),
     ("rustls", &["tls"]),
     ("rustix", &["console", "audit", "store", "sandbox", "keeper", "server", "cli"]),
