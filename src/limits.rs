@@ -137,6 +137,29 @@ pub const LEASE_SYSTEM_SHARE_COUNT: u64 = 2;
 pub const LEASE_BUDGET_CEILING_BYTES: usize = 16 * 1024 * 1024 * 1024;
 
 // ---------------------------------------------------------------------------------------------------------
+// The heap once it is closed
+// ---------------------------------------------------------------------------------------------------------
+
+/// What address space is reserved in, and the untouchable piece at each end: a multiple of every size of a page.
+pub const ARENA_GRAIN_BYTES: usize = 64 * 1024;
+/// What is reserved beside the leases and the connections if the system allows it: keys, versions, audit, tables. It is address space,
+/// and becomes memory as it is used.
+pub const ARENA_REST_WANTED_BYTES: usize = 4 * 1024 * 1024 * 1024;
+/// What of it must be there at least.
+pub const ARENA_REST_LEAST_BYTES: usize = 4 * 1024 * 1024;
+/// What must be there at least for each connection that speaks TLS, beside what it leases: its session, and what has come of a record
+/// or of a handshake.
+pub const ARENA_CONNECTION_TLS_BYTES: usize = 40 * 1024;
+/// The same for one that does not.
+pub const ARENA_CONNECTION_BYTES: usize = 1024;
+/// One in so many parts of the leases is reserved beside them at least, for what lies unusable between them.
+pub const ARENA_LEASES_SPARE_COUNT: usize = 8;
+/// What stays free of the address space beside the heap and the stacks of the threads: the main thread's stack, tables of the kernel's.
+pub const ARENA_BESIDE_BYTES: usize = 1024 * 1024;
+/// What a thread maps beside its stack: an untouchable page, its signal stack.
+pub const THREAD_BESIDE_BYTES: usize = 64 * 1024;
+
+// ---------------------------------------------------------------------------------------------------------
 // Time
 // ---------------------------------------------------------------------------------------------------------
 
@@ -237,6 +260,10 @@ pub const UNACKNOWLEDGED_MAX_MILLIS: u64 = 30_000;
 pub const LISTEN_BACKLOG_COUNT: i32 = 1024;
 /// Where the kernel says how long it lets such a queue be.
 pub const SOMAXCONN_FILE_TEXT: &str = "/proc/sys/net/core/somaxconn";
+/// Seconds after which the kernel hands over a connection that has sent nothing: at once.
+pub const DEFER_ACCEPT_DEFAULT_SECONDS: u64 = 0;
+/// The same, at most: what is longer holds a place in the kernel's queue that others need.
+pub const DEFER_ACCEPT_CEILING_SECONDS: u64 = 60;
 /// Shortest patience of a service manager: two ticks for a sign of life, and as much again until it is read.
 pub const WATCHDOG_FLOOR_MILLIS: u64 = 4 * KEEPER_TICK_MILLIS;
 /// Longest message of a server to its supervisor that is read.
@@ -481,6 +508,12 @@ pub const DATA_KEY_MAX_BYTES: usize = 64;
 pub const RANDOM_SAMPLE_MAX_BYTES: usize = 1024 * 1024;
 /// Bytes that are encoded at a time where they stand: they pass through the stack.
 pub const ENCODE_PIECE_BYTES: usize = 3 * 1024;
+/// Largest key region. It is locked memory, of which half of what the system allows is taken if that is less.
+pub const KEY_REGION_MAX_BYTES: usize = 1024 * 1024;
+/// What the key region is counted in, and what its slots are aligned to.
+pub const KEY_REGION_GRANULE_BYTES: usize = 32;
+/// Largest slot of the key region: what is longer lies on the heap.
+pub const KEY_SLOT_MAX_BYTES: usize = 2 * 1024;
 /// Keystream that the generator draws at a time: its next key, and output for small requests.
 pub const RANDOM_POOL_BYTES: usize = 1024;
 /// A request of at least this size gets a keystream of its own instead of passing through the pool.
@@ -667,6 +700,16 @@ pub const IDENTITY_DEFAULT_NUMBER: u32 = 1001;
 pub const IDENTITY_FLOOR_NUMBER: u32 = 1;
 /// Largest such user or group; the number after it means "unchanged" to the kernel.
 pub const IDENTITY_CEILING_NUMBER: u32 = u32::MAX - 1;
+/// Default for how often the process looks at itself.
+pub const INTEGRITY_INTERVAL_DEFAULT_SECONDS: u64 = 60;
+/// Most often that it may.
+pub const INTEGRITY_INTERVAL_FLOOR_SECONDS: u64 = 1;
+/// Least often that it may.
+pub const INTEGRITY_INTERVAL_CEILING_SECONDS: u64 = 86_400;
+/// Niceness that leaves the process as it was started.
+pub const NICENESS_FLOOR_NUMBER: u64 = 0;
+/// Most that a process can step back (setpriority(2)).
+pub const NICENESS_CEILING_NUMBER: u64 = 19;
 /// Largest file that holds a credential.
 pub const CREDENTIAL_FILE_MAX_BYTES: u64 = 4 * 1024;
 /// Room reserved on disk at the end of each audit file when it is opened.
@@ -792,6 +835,8 @@ const _: () = {
     assert!(AUDIT_STREAM_LOOK_MILLIS <= STREAM_RECHECK_MILLIS);
     assert!(PLAINTEXT_MAX_BYTES as u64 <= AEAD_MESSAGE_MAX_BYTES);
     assert!(AEAD_PIECE_BYTES.is_multiple_of(1024), "a piece is whole groups of 16 blocks");
+    assert!(KEY_REGION_MAX_BYTES.is_multiple_of(64 * 1024), "the largest page of any kernel");
+    assert!(RANDOM_POOL_BYTES + 64 <= KEY_SLOT_MAX_BYTES && MAC_KEY_MAX_BYTES <= KEY_SLOT_MAX_BYTES);
     assert!(RANDOM_POOL_BYTES.is_multiple_of(256), "the pool is drawn in groups of 4 blocks");
     assert!(RANDOM_DIRECT_MIN_BYTES >= 256 && RANDOM_POOL_BYTES <= RESEED_AFTER_BYTES);
     assert!(DISCARD_MAX_MILLIS <= WRITE_STALL_MAX_MILLIS);

@@ -64,6 +64,7 @@ pub fn run(config: &Config, manager: &Manager) -> Result<(), ServerError> {
     #[cfg(feature = "pentest")]
     crate::pentest::begin(&config.data_dir);
     let mut prepared = startup::prepare(config, manager)?;
+    memory::close_heap(&prepared.needs)?;
     let posture = sandbox::lock_down(&prepared.plan)?;
     for (step, outcome) in &posture.steps {
         console::log(Level::Info, format_args!("sandbox: {step}: {outcome}"));
