@@ -22,10 +22,10 @@ BIN_AARCH64 = target/$(AARCH64)/release/quantonium
 
 # Cargo builds what has changed; make decides nothing by the age of files.
 .PHONY: help run build build-aarch64 test check check-format check-lint check-tidy check-docs check-shell \
-	check-aarch64 check-tls pentest pentest-write supply-chain fmt bench bench-http bench-tls bench-peers fuzz fuzz-regress image clean toolchain toolchain-check
+	check-aarch64 check-tls check-container pentest pentest-write supply-chain fmt bench bench-http bench-tls bench-peers fuzz fuzz-regress image clean toolchain toolchain-check
 
 help: ## list the targets (the default)
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
 
 run: build ## build, then serve on 127.0.0.1:8080 with ./quantonium-dev as data directory
 	exec $(BIN) serve --dev $(ARGS)
@@ -85,6 +85,9 @@ pentest-write: pentest ## the same, and write what was measured to docs/PENTEST.
 
 check-tls: build ## scan the server with testssl.sh, sslscan and sslyze
 	scripts/check-tls --binary $(BIN)
+
+check-container: build ## start the server in a container that has everything taken away
+	scripts/check-container --binary $(BIN)
 
 supply-chain: toolchain ## licences, sources and known vulnerabilities of every dependency
 	scripts/supply-chain

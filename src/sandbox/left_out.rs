@@ -32,7 +32,12 @@ pub(super) fn unless(
     step: Step,
     take: impl FnOnce() -> Result<Outcome, Failure>,
 ) -> Result<Outcome, Failure> {
-    if is(step) { Ok(Outcome::Skipped("left out by the penetration test".to_owned())) } else { take() }
+    if is(step) { Ok(outcome()) } else { take() }
+}
+
+/// The outcome of a step that is left out.
+pub(super) fn outcome() -> Outcome {
+    Outcome::Skipped("left out by the penetration test".to_owned())
 }
 
 /// What was found about `step`; nothing if it is left out.

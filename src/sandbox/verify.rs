@@ -17,11 +17,13 @@ const STEP: &str = "self-check";
 /// The value of the line `Seccomp:` of a filtered thread: `SECCOMP_MODE_FILTER`.
 const FILTERED: u64 = 2;
 
-/// `/proc/self/status` and `/proc/self/task`, kept open.
+/// `/proc/self/status` and `/proc/self/task`, kept open. To be made by the main thread.
 #[derive(Debug)]
 pub struct Witness {
     status: File,
     tasks: OwnedFd,
+    /// The number of the main thread as `/proc` has it, which in a process that is the first of its namespace is not its own.
+    main: String,
 }
 
 /// What the lock-down reached, for the comparison with what the kernel reports.
@@ -71,7 +73,9 @@ impl Witness {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let tasks = open("/proc/self/task", flags, Mode::empty()).map_err(|error| cause(&error))?;
         let tasks = own(tasks).map_err(|error| cause(&error))?;
-        Ok(Self { status: status.into(), tasks })
+        let link = std::fs::read_link("/proc/thread-self").map_err(|error| cause(&error))?;
+        let main = link.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(Self { status: status.into(), tasks, main })
     }
 
     /// Reads the status of the main thread.
@@ -109,12 +113,11 @@ impl Witness {
     /// The property that does not hold.
     pub fn confirm_threads(&self, others: usize) -> Result<(), Failure> {
         let refused = |error| Failure::refused(STEP, error);
-        let own = rustix::thread::gettid().as_raw_nonzero().get().to_string();
         let mut count = 0;
         for entry in Dir::read_from(&self.tasks).map_err(refused)? {
             let entry = entry.map_err(refused)?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            if name.starts_with('.') || name == own {
+            if name.starts_with('.') || name == self.main {
                 continue;
             }
             let flags = OFlags::RDONLY | OFlags::CLOEXEC;

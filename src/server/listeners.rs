@@ -63,6 +63,14 @@ pub(super) fn place_inherited(sockets: Vec<Inherited>) -> Result<Vec<Inherited>,
     placed.collect::<io::Result<_>>().map_err(|error| unplaced(&error))
 }
 
+/// Whether any socket is one of this host alone, whose clients the kernel names.
+pub(super) fn names_peers(config: &Config, inherited: &[Inherited]) -> bool {
+    config.listen.iter().any(|endpoint| matches!(endpoint, Endpoint::Unix(_)))
+        || inherited
+            .iter()
+            .any(|socket| SockRef::from(&socket.fd).domain().is_ok_and(|of| of == Domain::UNIX))
+}
+
 /// Takes what was handed over, and binds every address.
 pub(super) fn open(
     config: &Config,

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use mio::{Poll, Waker};
 use nix::sys::signal::SigSet;
+use rustix::io::fcntl_dupfd_cloexec;
 use zeroize::Zeroizing;
 
 use crate::audit::{Office, Outlets};
@@ -38,7 +39,7 @@ use crate::reactor::mailbox::Mailbox;
 use crate::reactor::run::WAKE_TOKEN;
 use crate::reactor::socket::Stream;
 use crate::sandbox::descriptors::{self, Fillers};
-use crate::sandbox::{self, Plan, rlimits};
+use crate::sandbox::{self, Plan, namespaces, rlimits};
 use crate::secret;
 use crate::server::archivist::Archivist;
 use crate::server::audit_log::{self, ArchiveSlots, OpenedAudit};
@@ -71,6 +72,8 @@ pub(super) struct Prepared {
     pub(super) keeper: Option<Parts>,
     /// What is moved into the archivist's.
     pub(super) archivist: Option<Archivist>,
+    /// The data directory once more, for the keeper to confine itself to; closed before anything is served.
+    pub(super) directory: Option<OwnedFd>,
     endpoints: Vec<Endpoint>,
     /// The admin key that is kept in a file, if this start made the store. Taken out and wiped once it was shown.
     pub(super) admin: Option<AdminKey>,
@@ -82,18 +85,21 @@ pub(super) struct Prepared {
 /// Tests, opens and places everything.
 pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, ServerError> {
     check_binary()?;
-    let Environs { inherited, notifier, descriptors_count, key_memory } = settle(manager)?;
+    let Environs { inherited, notifier, descriptors_count, user_namespace, key_memory } =
+        settle(config, manager)?;
     // The journal's numbers are kept for it; everything that is opened before it is placed lies above all bands.
     let kept = fill(FD_DATA_DIRECTORY_NUMBER + 1)?;
     let mut plan = Plan::new()?;
     (plan.uid, plan.gid) = (config.user_id, config.group_id);
+    plan.user_namespace = user_namespace;
     plan.mode = config.sandbox_mode;
     plan.allow_missing.clone_from(&config.sandbox_allow_missing);
     plan.key_memory = key_memory;
     let slots = ArchiveSlots::hold()?;
     let mut random = generator()?;
 
-    let owner = rustix::process::geteuid().is_root().then_some(Owner { uid: plan.uid, gid: plan.gid });
+    let owner = sandbox::identity::will_switch(plan.uid, plan.gid);
+    let owner = owner.then_some(Owner { uid: plan.uid, gid: plan.gid });
     // Before anything is made: a certificate that cannot be read is the operator's mistake.
     let certificates = certificates::open(config)?;
     let above = fill(FD_CONNECTION_FIRST_NUMBER)?;
@@ -107,6 +113,9 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
     let mut audit = audit_log::open(&data_dir, slots, config, audit_root, &mut random)?;
     audit.catch_up(&loaded, &unfinished)?;
     let OpenedAudit { workers: audit, diary, mut archivist, start, recent, tips, body_key } = audit;
+    let directory = fcntl_dupfd_cloexec(data_dir.directory(), FD_CONNECTION_FIRST_NUMBER);
+    let directory =
+        directory.map_err(|error| ServerError::io("keeping the data directory", &error.into()))?;
     let lock = place_lock(data_dir)?;
 
     let listeners = listeners::open(config, inherited, owner)?;
@@ -163,6 +172,7 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
         endpoints: listeners.endpoints,
         keeper: Some(parts),
         archivist: Some(archivist),
+        directory: Some(directory),
         admin,
         _lock: lock,
         _fillers: fillers,
@@ -174,22 +184,27 @@ struct Environs {
     inherited: Vec<Inherited>,
     notifier: Notifier,
     descriptors_count: u64,
+    user_namespace: Outcome,
     key_memory: Outcome,
 }
 
 /// Makes of what the parent has left what the server needs.
-fn settle(manager: &Manager) -> Result<Environs, ServerError> {
+fn settle(config: &Config, manager: &Manager) -> Result<Environs, ServerError> {
     // A parent may have blocked signals of its own; a start ends on SIGTERM as any program does.
     let unblocked = SigSet::all().thread_unblock();
     unblocked.map_err(|errno| ServerError::io("unblocking signals", &errno.into()))?;
+    let inherited = manager.take_sockets()?;
+    // It has to be dumpable for that, and no key was read yet.
+    let names_peers = listeners::names_peers(config, &inherited);
+    let user_namespace = namespaces::enter_user(config.sandbox_mode, names_peers)?;
     sandbox::shield()?;
     let key_memory = secret::open_region();
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-    let inherited = manager.take_sockets()?;
     close_inherited(&inherited)?;
     let descriptors_count = rlimits::raise_descriptors()?;
     let inherited = listeners::place_inherited(inherited)?;
-    Ok(Environs { inherited, notifier: Notifier::open(manager)?, descriptors_count, key_memory })
+    let notifier = Notifier::open(manager)?;
+    Ok(Environs { inherited, notifier, descriptors_count, user_namespace, key_memory })
 }
 
 /// Opens the data directory; waits for it as long as the settings allow, and says so.
