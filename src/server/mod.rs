@@ -64,6 +64,8 @@ use crate::server::worker::Common;
 /// # Errors
 /// What stopped the start.
 pub fn run(config: &Config, manager: &Manager) -> Result<(), ServerError> {
+    #[cfg(feature = "pentest")]
+    crate::pentest::begin(&config.data_dir);
     let mut prepared = startup::prepare(config, manager)?;
     memory::close_heap(&prepared.needs)?;
     let mut posture = sandbox::lock_down(&prepared.plan)?;

@@ -13,6 +13,7 @@ pub(crate) mod client;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
@@ -57,7 +58,12 @@ pub(crate) fn command(words: &[&str], data_dir: &Path) -> Option<Ended> {
     command.args(words).arg("--data-dir").arg(data_dir).env_clear().stdin(Stdio::null());
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Some(Ended { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) })
+    Some(Ended {
+        code: output.status.code(),
+        signal: output.status.signal(),
+        stdout: text(output.stdout),
+        stderr: text(output.stderr),
+    })
 }
 
 /// Asserts that `quantonium store verify` finds nothing wrong in a data directory of `--dev`.
@@ -128,6 +134,8 @@ impl Drop for Scratch {
 pub(crate) struct Ended {
     /// Its exit code; nothing if a signal ended it.
     pub(crate) code: Option<i32>,
+    /// The signal that ended it, if one did.
+    pub(crate) signal: Option<i32>,
     /// All of its standard output.
     pub(crate) stdout: String,
     /// All of its standard error.
@@ -330,7 +338,7 @@ impl Server {
         }
         let status = self.child.wait().expect("the process's end");
         let stderr = self.stderr.take().map(|reader| reader.join().expect("the reader of standard error"));
-        Ended { code: status.code(), stdout, stderr: stderr.unwrap_or_default() }
+        Ended { code: status.code(), signal: status.signal(), stdout, stderr: stderr.unwrap_or_default() }
     }
 }
 
