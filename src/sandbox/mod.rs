@@ -16,6 +16,7 @@ mod filters;
 mod identity;
 mod privileges;
 pub mod rlimits;
+pub mod rules;
 pub mod seccomp;
 mod securebits;
 pub mod verify;
