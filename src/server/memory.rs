@@ -1,7 +1,8 @@
-//! How much memory requests may take.
+//! How much memory requests may take, and how much the heap is given before it is closed.
 //!
-//! Owns the look at what the system allows this process. Invariant: the budget is never more than its share of that,
-//! unless that were too little for one largest request.
+//! Owns the look at what the system allows this process. Invariants: the budget is never more than its share of that,
+//! unless that were too little for one largest request; the heap has room for the whole budget and for every
+//! connection beside it, so that requests are refused long before it is spent.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,13 @@ use std::path::{Path, PathBuf};
 use rustix::process::{Resource, getrlimit};
 
 use crate::console::{self, Level};
-use crate::limits::{LEASE_BUDGET_FLOOR_BYTES, LEASE_SYSTEM_SHARE_COUNT};
+use crate::limits::{
+    ARCHIVIST_STACK_BYTES, ARENA_BESIDE_BYTES, ARENA_CONNECTION_BYTES, ARENA_CONNECTION_TLS_BYTES,
+    ARENA_LEASES_SPARE_COUNT, ARENA_REST_LEAST_BYTES, ARENA_REST_WANTED_BYTES, LEASE_BUDGET_FLOOR_BYTES,
+    LEASE_SYSTEM_SHARE_COUNT, THREAD_BESIDE_BYTES, THREAD_STACK_BYTES,
+};
+use crate::memory;
+use crate::server::error::ServerError;
 
 const CGROUPS: &str = "/sys/fs/cgroup";
 
@@ -36,6 +43,50 @@ pub(super) fn budget(wanted: usize) -> usize {
 fn within(wanted: usize, limit: u64) -> usize {
     let share = usize::try_from(limit / LEASE_SYSTEM_SHARE_COUNT).unwrap_or(usize::MAX);
     wanted.min(share.max(LEASE_BUDGET_FLOOR_BYTES))
+}
+
+/// What the heap must hold, and what else will be mapped.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Needs {
+    pub(super) leases_bytes: usize,
+    pub(super) connections: usize,
+    pub(super) speaks_tls: bool,
+    pub(super) workers: usize,
+}
+
+impl Needs {
+    /// With less than this nothing is served.
+    fn least_bytes(&self) -> usize {
+        let each = if self.speaks_tls { ARENA_CONNECTION_TLS_BYTES } else { ARENA_CONNECTION_BYTES };
+        let leases = self.leases_bytes + self.leases_bytes / ARENA_LEASES_SPARE_COUNT;
+        leases.saturating_add(self.connections.saturating_mul(each)).saturating_add(ARENA_REST_LEAST_BYTES)
+    }
+
+    /// What is reserved where nothing is in the way.
+    fn wanted_bytes(&self) -> usize {
+        self.least_bytes().saturating_mul(2).saturating_add(ARENA_REST_WANTED_BYTES)
+    }
+
+    /// What the threads map that are started afterwards.
+    fn beside_bytes(&self) -> usize {
+        let workers_and_keeper = (self.workers + 1) * (THREAD_STACK_BYTES + THREAD_BESIDE_BYTES);
+        workers_and_keeper + ARCHIVIST_STACK_BYTES + THREAD_BESIDE_BYTES + ARENA_BESIDE_BYTES
+    }
+}
+
+/// Closes the heap: from here on the process takes no memory from the kernel but for the stacks of its threads.
+pub(super) fn close_heap(needs: &Needs) -> Result<(), ServerError> {
+    let closed = memory::close(needs.least_bytes(), needs.wanted_bytes(), needs.beside_bytes());
+    let bytes = closed.map_err(|refused| {
+        ServerError::config(format!(
+            "{refused}: lower --max-memory or --max-connections, or raise the limit (ulimit -v, vm.overcommit_memory)"
+        ))
+    })?;
+    console::log(
+        Level::Info,
+        format_args!("memory: the heap is closed; {bytes} bytes of address space are its own"),
+    );
+    Ok(())
 }
 
 /// The least `memory.max` of the group of which `own` tells (cgroups(7)), and of those above it.
@@ -70,6 +121,20 @@ mod tests {
         assert_eq!(within(64 << 20, 64 * MEBIBYTE), 32 << 20);
         assert_eq!(within(64 << 20, 9 * MEBIBYTE), LEASE_BUDGET_FLOOR_BYTES);
         assert_eq!(within(64 << 20, u64::MAX), 64 << 20);
+    }
+
+    #[test]
+    fn the_heap_has_room_for_all_leases_and_all_connections() {
+        for (leases_bytes, connections) in [(8 << 20, 1), (64 << 20, 1_024), (16 << 30, 16_384)] {
+            for speaks_tls in [false, true] {
+                let needs = Needs { leases_bytes, connections, speaks_tls, workers: 2 };
+                let beside_leases = needs.least_bytes() - leases_bytes;
+                assert!(beside_leases >= connections * ARENA_CONNECTION_BYTES + ARENA_REST_LEAST_BYTES);
+                assert!(!speaks_tls || beside_leases >= connections * ARENA_CONNECTION_TLS_BYTES);
+                assert!(needs.wanted_bytes() >= 2 * needs.least_bytes());
+                assert!(needs.beside_bytes() > 3 * THREAD_STACK_BYTES + ARCHIVIST_STACK_BYTES);
+            }
+        }
     }
 
     #[test]

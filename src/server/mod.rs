@@ -62,6 +62,7 @@ use crate::server::worker::Common;
 /// What stopped the start.
 pub fn run(config: &Config, manager: &Manager) -> Result<(), ServerError> {
     let mut prepared = startup::prepare(config, manager)?;
+    memory::close_heap(&prepared.needs)?;
     let posture = sandbox::lock_down(&prepared.plan)?;
     for (step, outcome) in &posture.steps {
         console::log(Level::Info, format_args!("sandbox: {step}: {outcome}"));

@@ -21,15 +21,16 @@ pub(super) const LANDLOCK: &str = "landlock_abi";
 
 /// Locks this process down, tells what came of it, a line for each step, and ends.
 pub(super) fn run(wanted: Wanted) -> Exit {
-    let told = lock_down(wanted).map(|posture| {
+    let told = lock_down(wanted).and_then(|posture| {
         let mut told = format!("{LANDLOCK}\t{}\n", posture.landlock_abi);
         for (step, outcome) in &posture.steps {
             let _ = writeln!(told, "{step}\t{}\t{}", outcome.name(), outcome.reason().unwrap_or_default());
         }
-        // What is freed or closed from here on is what the filter allows to: nothing is, therefore.
+        // Nothing may be freed or closed from here on: the filter has no call for either.
+        core::mem::forget(posture);
         seccomp::enter(Role::Main).map(|()| told)
     });
-    match told.and_then(|told| told) {
+    match told {
         Ok(told) => {
             console::out(&told);
             Exit::Success.leave()
