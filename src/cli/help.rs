@@ -143,7 +143,7 @@ Flags of self-signed:
   --days N        how long it holds: 30 to 825 (90)
 ";
 
-const SANDBOX: &str = "\
+const SANDBOX_COMMANDS: &str = "\
 quantonium sandbox: show the filters, check this host, print the same rules for other programs.
 
   quantonium sandbox show --role worker
@@ -289,7 +289,7 @@ pub(super) fn text(topic: Topic) -> String {
         Topic::Store => STORE,
         Topic::Audit => AUDIT,
         Topic::Tls => TLS,
-        Topic::Sandbox => SANDBOX,
+        Topic::Sandbox => SANDBOX_COMMANDS,
         Topic::OfStore(Action::Verify) => VERIFY,
         Topic::OfStore(Action::Inspect) => INSPECT,
         Topic::OfStore(Action::Compact) => COMPACT,
