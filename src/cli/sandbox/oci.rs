@@ -57,7 +57,7 @@ const USAGE: &str = "Made by `quantonium sandbox profile docker`. Use it beside 
 
 /// Everything that the program calls, in a start, in a command, or as a thread that serves.
 pub(super) fn calls() -> BTreeSet<&'static str> {
-    let listed = startup::CALLS.iter().chain(&startup::ON_AARCH64).map(|(call, _)| *call);
+    let listed = startup::CALLS.iter().chain(&startup::ELSEWHERE).map(|(call, _)| *call);
     listed.chain(rules::union().into_keys()).collect()
 }
 

@@ -13,6 +13,7 @@ use crate::exit::Exit;
 use crate::model::{Outcome, Posture, Step};
 use crate::sandbox::seccomp::{self, Role};
 use crate::sandbox::{self, Failure, Plan, confinement};
+use crate::secret;
 
 /// How the line begins that says why there would be no start.
 pub(super) const FAILURE: &str = "failure";
@@ -47,6 +48,7 @@ fn lock_down(wanted: Wanted) -> Result<Posture, Failure> {
     let mut plan = Plan::new()?;
     plan.mode = wanted.mode;
     plan.allow_missing = wanted.allow_missing;
+    plan.key_memory = secret::open_region();
     let mut posture = sandbox::lock_down(&plan)?;
     if posture.of(Step::Landlock).is_none()
         && let Ok(root) = File::open("/")

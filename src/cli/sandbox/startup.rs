@@ -6,7 +6,7 @@
 //! for a call that is missing here or that nothing makes.
 
 /// What a start and the commands call, and what for.
-pub(super) const CALLS: [(&str, &str); 84] = [
+pub(super) const CALLS: [(&str, &str); 85] = [
     ("arch_prctl", "musl: thread-local storage (x86_64)"),
     ("bind", "listeners"),
     ("brk", "musl: the C heap that TLS uses"),
@@ -52,6 +52,7 @@ pub(super) const CALLS: [(&str, &str); 84] = [
     ("lseek", "files that are read from another place"),
     ("lstat", "a path is made whole (x86_64)"),
     ("madvise", "the C library's heap; a page of the TLS library that no fork sees"),
+    ("memfd_secret", "the key region"),
     ("mkdirat", "data directory and audit directory"),
     ("mmap", "memory"),
     ("mprotect", "memory of threads and of the C heap"),
@@ -93,9 +94,11 @@ pub(super) const CALLS: [(&str, &str); 84] = [
     ("writev", "text of the standard library"),
 ];
 
-/// The same work under the names that 64-bit Arm has for it.
-pub(super) const ON_AARCH64: [(&str, &str); 3] = [
+/// What other kernels and 64-bit Arm make of it.
+pub(super) const ELSEWHERE: [(&str, &str); 5] = [
+    ("mlock", "the key region, where the kernel has neither memfd_secret nor mlock2"),
+    ("mlock2", "the key region, where the kernel has no memfd_secret"),
     ("newfstatat", "paths are looked at (aarch64, and container runtimes)"),
-    ("ppoll", "the same (aarch64)"),
-    ("readlinkat", "the same (aarch64)"),
+    ("ppoll", "standard streams are looked at (aarch64)"),
+    ("readlinkat", "a path is made whole (aarch64)"),
 ];
