@@ -25,7 +25,7 @@ use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 use rustix::io::{FdFlags, fcntl_setfd};
 use server::client::{Client, Request};
-use server::{Ended, Scratch, Server, binary};
+use server::{Ended, Scratch, Server, binary, program};
 
 /// Far longer than anything takes: only silence reaches it.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -259,10 +259,9 @@ impl Told {
 #[test]
 fn a_service_manager_is_told_of_readiness_reload_life_and_end() {
     let scratch = Scratch::new();
-    let Some(binary) = binary() else { return };
+    let Some(mut command) = program() else { return };
     let path = scratch.path("notify");
     let told = Told::bind(&path);
-    let mut command = Command::new(binary);
     command.args(["serve", "--dev", "--listen", "127.0.0.1:0", "--data-dir"]).arg(scratch.data_dir());
     command.env_clear().env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "4000000");
     let server = Server::spawn(command, &scratch, 1);

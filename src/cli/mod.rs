@@ -20,6 +20,7 @@ mod offline;
 mod panic_hook;
 mod report;
 mod rotate_root;
+mod sandbox;
 mod secure;
 mod store;
 mod tls;
@@ -64,6 +65,7 @@ pub fn run(
         Ok(Command::ApiKey(command)) => apikey::run(command, environment),
         Ok(Command::Audit(command)) => audit_arguments::run(command, environment),
         Ok(Command::Tls(command)) => tls::run(command),
+        Ok(Command::Sandbox(command)) => sandbox::run(command),
         Ok(Command::HealthCheck { url, trusting }) => {
             healthcheck::run(url.as_deref(), &trusting, environment)
         }

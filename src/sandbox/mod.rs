@@ -19,6 +19,7 @@ pub mod namespaces;
 mod privileges;
 pub mod rlimits;
 mod root;
+pub mod rules;
 pub mod seccomp;
 mod securebits;
 pub mod verify;

@@ -52,6 +52,18 @@ pub(crate) fn binary() -> Option<PathBuf> {
     path
 }
 
+/// The binary under test, to serve: behind the tracer that `QUANTONIUM_TRACER` names, if it does. That begins with the
+/// whole path of a program, which takes the server's place as our child's name alone (`strace -D`): it stays our child.
+pub(crate) fn program() -> Option<Command> {
+    let binary = binary()?;
+    let tracer = std::env::var("QUANTONIUM_TRACER").unwrap_or_default();
+    let mut words = tracer.split_whitespace();
+    let Some(first) = words.next() else { return Some(Command::new(binary)) };
+    let mut command = Command::new(first);
+    command.args(words).arg(binary);
+    Some(command)
+}
+
 /// Runs `quantonium` with these words and with the data directory of `--dev`; returns what it left.
 pub(crate) fn command(words: &[&str], data_dir: &Path) -> Option<Ended> {
     let mut command = Command::new(binary()?);
@@ -169,7 +181,7 @@ impl Server {
 
     /// The same of a server that may end before it listens.
     pub(crate) fn try_start_in(scratch: &Arc<Scratch>, flags: &[&str]) -> Option<Result<Self, Ended>> {
-        let mut command = Command::new(binary()?);
+        let mut command = program()?;
         command.arg("serve").arg("--data-dir").arg(scratch.data_dir());
         let listens = flags.iter().filter(|flag| flag.starts_with("--listen")).count();
         if listens == 0 {
