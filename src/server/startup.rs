@@ -321,7 +321,7 @@ fn census_bounds(config: &Config, descriptors_count: u64) -> census::Bounds {
     }
 }
 
-/// As many connections as were asked for, and no more than there are descriptors.
+/// As many connections as were asked for, and no more than there are descriptors, and memory where each may take some.
 fn connections(config: &Config, descriptors_count: u64) -> usize {
     // A worker keeps one for refusals; the first few of those are among the spare ones.
     let spare = DESCRIPTORS_SPARE_COUNT.max(config.workers);
@@ -336,7 +336,17 @@ fn connections(config: &Config, descriptors_count: u64) -> usize {
             ),
         );
     }
-    config.max_connections.min(left)
+    let by_memory = config.tls.as_ref().and_then(|_| memory::sessions()).unwrap_or(usize::MAX);
+    if by_memory < config.max_connections.min(left) {
+        console::log(
+            Level::Warn,
+            format_args!(
+                "memory allows {by_memory} connections through TLS of the {} configured",
+                config.max_connections
+            ),
+        );
+    }
+    config.max_connections.min(left).min(by_memory)
 }
 
 fn limits(config: &Config, random: &mut Generator) -> Result<Limits, ServerError> {
