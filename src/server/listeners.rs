@@ -206,13 +206,6 @@ fn name_of(address: &SockAddr) -> std::path::PathBuf {
 
 /// Binds a name in the file system that those may use whom `mode` names, and that belongs to `owner`.
 pub(super) fn bind_unix(path: &Path, mode: u32, owner: Option<Owner>) -> Result<Socket, ServerError> {
-    let bound = match bind_at(path, mode) {
-        Err(error) if error.kind() == ErrorKind::AddrInUse => {
-            remove_stale(path, owner)?;
-            bind_at(path, mode)
-        }
-        bound => bound,
-    };
     let refused = |error: io::Error| {
         let advice = match error.kind() {
             ErrorKind::NotFound => " (its directory does not exist)",
@@ -221,9 +214,19 @@ pub(super) fn bind_unix(path: &Path, mode: u32, owner: Option<Owner>) -> Result<
         };
         ServerError::config(format!("cannot listen on unix:{}: {error}{advice}", path.display()))
     };
+    if let Some(owner) = owner {
+        judge_directory(path, owner).map_err(refused)?;
+    }
+    let bound = match bind_at(path, mode) {
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            remove_stale(path, owner)?;
+            bind_at(path, mode)
+        }
+        bound => bound,
+    };
     let socket = bound.map_err(refused)?;
     if let Some(owner) = owner {
-        judge_directory(path, owner).and_then(|()| give(path, owner)).map_err(refused)?;
+        give(path, owner).map_err(refused)?;
     }
     // Not before it has its owner: until here whoever connects is refused.
     socket.listen(LISTEN_BACKLOG_COUNT).map_err(refused)?;
