@@ -135,7 +135,7 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
         // and of a restore without audit files nobody else tells.
         counts_set_back: loaded.rolled_back || config.accept_store_rollback,
     };
-    let places = census_bounds(config, descriptors_count);
+    let places = census_bounds(config, descriptors_count, &groups);
     let needs = Needs {
         leases_bytes: memory::budget(config.max_memory_bytes, groups.memory_bytes),
         connections: places.connections,
@@ -347,17 +347,17 @@ fn give_reserves(workers: &mut [Worker]) {
     }
 }
 
-fn census_bounds(config: &Config, descriptors_count: u64) -> census::Bounds {
+fn census_bounds(config: &Config, descriptors_count: u64, groups: &ControlGroups) -> census::Bounds {
     census::Bounds {
-        connections: connections(config, descriptors_count),
+        connections: connections(config, descriptors_count, groups),
         connections_per_address: config.max_connections_per_address.map(NonZero::get),
         handshakes: config.max_handshakes,
         handshakes_per_address: config.max_handshakes_per_address.map(NonZero::get),
     }
 }
 
-/// As many connections as were asked for, and no more than there are descriptors.
-fn connections(config: &Config, descriptors_count: u64) -> usize {
+/// As many connections as were asked for, and no more than there are descriptors, and memory where each may take some.
+fn connections(config: &Config, descriptors_count: u64, groups: &ControlGroups) -> usize {
     // A worker keeps one for refusals; the first few of those are among the spare ones.
     let spare = DESCRIPTORS_SPARE_COUNT.max(config.workers);
     let taken = usize::try_from(FD_CONNECTION_FIRST_NUMBER).unwrap_or(0) + spare;
@@ -371,7 +371,17 @@ fn connections(config: &Config, descriptors_count: u64) -> usize {
             ),
         );
     }
-    config.max_connections.min(left)
+    let by_memory = config.tls.as_ref().and_then(|_| memory::sessions(groups.memory_bytes)).unwrap_or(usize::MAX);
+    if by_memory < config.max_connections.min(left) {
+        console::log(
+            Level::Warn,
+            format_args!(
+                "memory allows {by_memory} connections through TLS of the {} configured",
+                config.max_connections
+            ),
+        );
+    }
+    config.max_connections.min(left).min(by_memory)
 }
 
 fn limits(config: &Config, random: &mut Generator) -> Result<Limits, ServerError> {

@@ -332,6 +332,20 @@ impl Server {
         kill(Pid::from_raw(pid), signal).expect("a signal");
     }
 
+    /// Lets it open descriptors up to this number, which its own user may do; says whether that can be done here.
+    pub(crate) fn limit_descriptors(&self, count: u64) -> bool {
+        let mut command = if nix::unistd::geteuid().is_root() {
+            let mut command = Command::new("setpriv");
+            let id = quantonium::limits::IDENTITY_DEFAULT_NUMBER;
+            command.args([&format!("--reuid={id}"), &format!("--regid={id}"), "--clear-groups", "prlimit"]);
+            command
+        } else {
+            Command::new("prlimit")
+        };
+        command.args(["--pid", &self.pid().to_string(), &format!("--nofile={count}:")]);
+        command.status().is_ok_and(|status| status.success())
+    }
+
     /// Ends it with SIGTERM and returns what it left.
     pub(crate) fn stop(mut self) -> Ended {
         self.signal(Signal::SIGTERM);

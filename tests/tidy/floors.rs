@@ -86,7 +86,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("serde", &["api", "auth", "config", "cli"]),
     ("serde_json", &["api", "auth", "cli"]),
     ("sha2", &["crypto"]),
-    ("socket2", &["reactor", "server"]),
+    ("socket2", &["cli", "reactor", "server"]),
     ("subtle", &["*"]),
     ("toml", &["config"]),
     ("zeroize", &["*"]),
