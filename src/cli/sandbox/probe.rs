@@ -4,15 +4,14 @@
 //! need; the process is of no use afterwards and ends.
 
 use core::fmt::Write as _;
-use std::fs::File;
-use std::os::fd::AsFd as _;
 
 use super::Wanted;
 use crate::console;
 use crate::exit::Exit;
 use crate::model::{Outcome, Posture, Step};
+use crate::sandbox::confinement::{self, Reach};
 use crate::sandbox::seccomp::{self, Role};
-use crate::sandbox::{self, Failure, Plan, confinement};
+use crate::sandbox::{self, Failure, Plan};
 use crate::secret;
 
 /// How the line begins that says why there would be no start.
@@ -50,12 +49,10 @@ fn lock_down(wanted: Wanted) -> Result<Posture, Failure> {
     plan.allow_missing = wanted.allow_missing;
     plan.key_memory = secret::open_region();
     let mut posture = sandbox::lock_down(&plan)?;
-    if posture.of(Step::Landlock).is_none()
-        && let Ok(root) = File::open("/")
-    {
-        let (outcome, abi) = confinement::confine(root.as_fd(), &[])?;
-        posture.add(Step::Landlock, outcome);
-        posture.landlock_abi = abi;
+    if posture.of(Step::Landlock).is_none() {
+        let confined = confinement::confine(&Reach::Nothing)?;
+        posture.add(Step::Landlock, confined.outcome);
+        posture.landlock_abi = confined.abi;
         sandbox::judge(&posture)?;
     }
     if posture.of(Step::Seccomp).is_none() {
