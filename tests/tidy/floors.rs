@@ -52,7 +52,11 @@ const HOUSE: &[Floor] = &[
     Floor { name: "http", modules: &["http"], may_import: &["ground", "reactor"] },
     Floor { name: "api", modules: &["api"], may_import: &["ground", "crypto", "second", "http"] },
     Floor { name: "sandbox", modules: &["sandbox"], may_import: &["ground"] },
-    Floor { name: "attic", modules: &["config", "keeper", "server", "cli", LIB, MAIN], may_import: ALL },
+    Floor {
+        name: "attic",
+        modules: &["config", "keeper", "pentest", "server", "cli", "c_heap", LIB, MAIN],
+        may_import: ALL,
+    },
 ];
 
 const LIB: &str = "lib";
@@ -64,7 +68,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("caps", &["sandbox"]),
     // `secret` masks what its region has no room for; it lies below `crypto`.
     ("chacha20", &["crypto", "secret"]),
-    ("dlmalloc", &[MAIN]),
+    ("dlmalloc", &["memory"]),
     ("flate2", &["audit"]),
     ("getrandom", &["crypto", "secret"]),
     ("hkdf", &["crypto"]),
@@ -74,15 +78,15 @@ const CRATES: &[(&str, &[&str])] = &[
     ("lexopt", &["cli", "config"]),
     ("memchr", &["*"]),
     ("mio", &["reactor", "server"]),
-    ("nix", &["reactor", "sandbox", "secret", "server"]),
+    ("nix", &["exit", "pentest", "reactor", "sandbox", "secret", "server"]),
     ("poly1305", &["crypto"]),
     ("rustls", &["tls"]),
-    ("rustix", &["console", "audit", "store", "sandbox", "keeper", "server", "cli"]),
+    ("rustix", &["console", "memory", "audit", "store", "sandbox", "keeper", "server", "cli"]),
     ("seccompiler", &["sandbox"]),
     ("serde", &["api", "auth", "config", "cli"]),
     ("serde_json", &["api", "auth", "cli"]),
     ("sha2", &["crypto"]),
-    ("socket2", &["reactor", "server"]),
+    ("socket2", &["cli", "reactor", "server"]),
     ("subtle", &["*"]),
     ("toml", &["config"]),
     ("zeroize", &["*"]),
