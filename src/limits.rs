@@ -260,6 +260,10 @@ pub const UNACKNOWLEDGED_MAX_MILLIS: u64 = 30_000;
 pub const LISTEN_BACKLOG_COUNT: i32 = 1024;
 /// Where the kernel says how long it lets such a queue be.
 pub const SOMAXCONN_FILE_TEXT: &str = "/proc/sys/net/core/somaxconn";
+/// Seconds after which the kernel hands over a connection that has sent nothing: at once.
+pub const DEFER_ACCEPT_DEFAULT_SECONDS: u64 = 0;
+/// The same, at most: what is longer holds a place in the kernel's queue that others need.
+pub const DEFER_ACCEPT_CEILING_SECONDS: u64 = 60;
 /// Shortest patience of a service manager: two ticks for a sign of life, and as much again until it is read.
 pub const WATCHDOG_FLOOR_MILLIS: u64 = 4 * KEEPER_TICK_MILLIS;
 /// Longest message of a server to its supervisor that is read.
@@ -504,6 +508,12 @@ pub const DATA_KEY_MAX_BYTES: usize = 64;
 pub const RANDOM_SAMPLE_MAX_BYTES: usize = 1024 * 1024;
 /// Bytes that are encoded at a time where they stand: they pass through the stack.
 pub const ENCODE_PIECE_BYTES: usize = 3 * 1024;
+/// Largest key region. It is locked memory, of which half of what the system allows is taken if that is less.
+pub const KEY_REGION_MAX_BYTES: usize = 1024 * 1024;
+/// What the key region is counted in, and what its slots are aligned to.
+pub const KEY_REGION_GRANULE_BYTES: usize = 32;
+/// Largest slot of the key region: what is longer lies on the heap.
+pub const KEY_SLOT_MAX_BYTES: usize = 2 * 1024;
 /// Keystream that the generator draws at a time: its next key, and output for small requests.
 pub const RANDOM_POOL_BYTES: usize = 1024;
 /// A request of at least this size gets a keystream of its own instead of passing through the pool.
@@ -831,6 +841,8 @@ const _: () = {
     assert!(AUDIT_STREAM_LOOK_MILLIS <= STREAM_RECHECK_MILLIS);
     assert!(PLAINTEXT_MAX_BYTES as u64 <= AEAD_MESSAGE_MAX_BYTES);
     assert!(AEAD_PIECE_BYTES.is_multiple_of(1024), "a piece is whole groups of 16 blocks");
+    assert!(KEY_REGION_MAX_BYTES.is_multiple_of(64 * 1024), "the largest page of any kernel");
+    assert!(RANDOM_POOL_BYTES + 64 <= KEY_SLOT_MAX_BYTES && MAC_KEY_MAX_BYTES <= KEY_SLOT_MAX_BYTES);
     assert!(RANDOM_POOL_BYTES.is_multiple_of(256), "the pool is drawn in groups of 4 blocks");
     assert!(RANDOM_DIRECT_MIN_BYTES >= 256 && RANDOM_POOL_BYTES <= RESEED_AFTER_BYTES);
     assert!(DISCARD_MAX_MILLIS <= WRITE_STALL_MAX_MILLIS);

@@ -77,6 +77,29 @@ fn a_unix_socket_serves_whom_its_mode_lets_in() {
 }
 
 #[test]
+fn a_silent_connection_takes_no_place_while_the_kernel_holds_it_back() {
+    let flags = ["--max-connections-per-address", "1", "--workers", "1", "--defer-accept-seconds"];
+    let beside_a_silent_one = |seconds: &str| {
+        let server = Server::start(&[&flags[..], &[seconds]].concat())?;
+        let silent = TcpStream::connect(server.address()).unwrap();
+        let second = TcpStream::connect(server.address()).unwrap();
+        second.set_read_timeout(Some(SILENCE)).unwrap();
+        Some((server, silent, second))
+    };
+    let Some((server, silent, speaking)) = beside_a_silent_one("60") else { return };
+    assert!(ask(speaking, &with_key(&server)).starts_with("HTTP/1.1 200 "));
+    drop(silent);
+    assert_eq!(server.stop().code, Some(0));
+    // Taken at once, the silent one holds the only place, and the next is refused before it has said anything.
+    let Some((server, silent, mut second)) = beside_a_silent_one("0") else { return };
+    let mut told = String::new();
+    second.read_to_string(&mut told).unwrap();
+    assert!(told.starts_with("HTTP/1.1 503 "), "{told}");
+    drop(silent);
+    assert_eq!(server.stop().code, Some(0));
+}
+
+#[test]
 fn a_local_process_is_known_by_its_user_and_a_proxy_by_what_it_says() {
     let scratch = Scratch::new();
     let path = scratch.path("q.sock");

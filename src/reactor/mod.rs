@@ -19,6 +19,7 @@
 //! Invariants: an I/O wait first tries the call and parks only when it would block; a poll without a reason is
 //! harmless; nothing is allocated for a request, only for the growth of the tables.
 
+pub mod defer;
 pub mod executor;
 pub mod lease;
 pub mod mailbox;

@@ -20,7 +20,7 @@ pub mod seccomp;
 mod securebits;
 pub mod verify;
 
-use crate::model::{Mode, Posture, Step};
+use crate::model::{Mode, Outcome, Posture, Step};
 use verify::{Expected, Witness};
 
 /// The user and group that a start as root switches to, unless told otherwise.
@@ -41,6 +41,8 @@ pub struct Plan {
     pub mode: Mode,
     /// Steps that may be absent.
     pub allow_missing: Vec<Step>,
+    /// What became of the key region, which was made before the first key was read.
+    pub key_memory: Outcome,
 }
 
 impl Plan {
@@ -55,6 +57,7 @@ impl Plan {
             witness: Witness::open()?,
             mode: Mode::default(),
             allow_missing: Vec::new(),
+            key_memory: Outcome::Skipped("no region was made".to_owned()),
         })
     }
 }
@@ -165,6 +168,7 @@ pub fn lock_down(plan: &Plan) -> Result<Posture, Failure> {
     // Before the first key is read: no core file and no debugger may see it.
     posture.add(Step::ResourceLimits, rlimits::apply()?);
     posture.add(Step::Dumpable, dumpable::clear()?);
+    posture.add(Step::KeyMemory, plan.key_memory.clone());
 
     // These need CAP_SETPCAP, which is gone after the change of user.
     let bounding = posture.add(Step::BoundingSet, capabilities::clear_bounding()?);
@@ -206,7 +210,6 @@ pub fn judge(posture: &Posture) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Outcome;
 
     #[test]
     fn a_lock_down_with_other_threads_is_refused_before_its_first_step() {

@@ -22,6 +22,7 @@ use crate::http::peer::Way;
 use crate::limits::{
     FD_LISTENER_FIRST_NUMBER, FD_LISTENER_LAST_NUMBER, LISTEN_BACKLOG_COUNT, SOMAXCONN_FILE_TEXT,
 };
+use crate::reactor::defer::defer_accept;
 use crate::reactor::socket::{self, Leaving, Listener};
 use crate::sandbox::descriptors;
 use crate::server::error::ServerError;
@@ -79,7 +80,7 @@ pub(super) fn open(
     }
     for endpoint in &config.listen {
         match endpoint {
-            Endpoint::Tcp(address, scheme) => all.bind_tcp(*address, *scheme)?,
+            Endpoint::Tcp(address, scheme) => all.bind_tcp(*address, *scheme, config.defer_accept_seconds)?,
             Endpoint::Unix(path) => {
                 let bound = bind_unix(path, config.unix_mode, owner)?;
                 all.share(&bound.into(), endpoint.clone(), Leaving::Refuse)?;
@@ -91,11 +92,12 @@ pub(super) fn open(
 
 impl Listeners {
     /// Binds an address once for each worker.
-    fn bind_tcp(&mut self, wanted: SocketAddr, scheme: Scheme) -> Result<(), ServerError> {
+    fn bind_tcp(&mut self, wanted: SocketAddr, scheme: Scheme, seconds: u32) -> Result<(), ServerError> {
         let way = enter(&Endpoint::Tcp(wanted, scheme));
         let bound = socket::bind(wanted, self.of_worker.len()).map_err(|error| refused(wanted, &error))?;
         self.endpoints.push(Endpoint::Tcp(bound.0, scheme));
         for (own, listener) in self.of_worker.iter_mut().zip(bound.1) {
+            defer_accept(&listener, seconds).map_err(|error| refused(wanted, &error))?;
             let socket = place(listener.into(), false)?;
             own.push(Entrance { socket, leaving: Leaving::Refuse, way });
         }
@@ -184,6 +186,7 @@ fn judge(inherited: &Inherited, config: &Config) -> Result<Endpoint, ServerError
         return Ok(Endpoint::Unix(name_of(&address)));
     };
     socket::set_options(&socket).map_err(failed)?;
+    defer_accept(&inherited.fd, config.defer_accept_seconds).map_err(failed)?;
     match scheme {
         Scheme::Http if !internet.ip().to_canonical().is_loopback() && !config.insecure_http => {
             Err(ServerError::config(ConfigError::PlainHttp { address: internet }.to_string()))

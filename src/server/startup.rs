@@ -31,6 +31,7 @@ use crate::limits::{
     FD_EVENT_FIRST_NUMBER, FD_JOURNAL_NEXT_NUMBER, FD_JOURNAL_NUMBER, FD_OWN_FIRST_NUMBER,
     FD_OWN_LAST_NUMBER,
 };
+use crate::model::Outcome;
 use crate::publication::Publication;
 use crate::reactor::Budget;
 use crate::reactor::mailbox::Mailbox;
@@ -38,6 +39,7 @@ use crate::reactor::run::WAKE_TOKEN;
 use crate::reactor::socket::Stream;
 use crate::sandbox::descriptors::{self, Fillers};
 use crate::sandbox::{self, Plan, rlimits};
+use crate::secret;
 use crate::server::archivist::Archivist;
 use crate::server::audit_log::{self, ArchiveSlots, OpenedAudit};
 use crate::server::census::{self, Census};
@@ -81,15 +83,10 @@ pub(super) struct Prepared {
 /// Tests, opens and places everything.
 pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, ServerError> {
     check_binary()?;
-    let groups = ControlGroups::here();
-    resources::prepare(config, &groups)?;
-    let Environs { inherited, notifier, descriptors_count } = settle(manager)?;
+    let Environs { inherited, notifier, descriptors_count, key_memory, groups } = settle(config, manager)?;
     // The journal's numbers are kept for it; everything that is opened before it is placed lies above all bands.
     let kept = fill(FD_DATA_DIRECTORY_NUMBER + 1)?;
-    let mut plan = Plan::new()?;
-    (plan.uid, plan.gid) = (config.user_id, config.group_id);
-    plan.mode = config.sandbox_mode;
-    plan.allow_missing.clone_from(&config.sandbox_allow_missing);
+    let plan = Plan { key_memory, ..plan(config)? };
     let slots = ArchiveSlots::hold()?;
     let mut random = generator()?;
 
@@ -169,25 +166,41 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
     })
 }
 
+/// What the lock-down is to reach.
+fn plan(config: &Config) -> Result<Plan, ServerError> {
+    Ok(Plan {
+        uid: config.user_id,
+        gid: config.group_id,
+        mode: config.sandbox_mode,
+        allow_missing: config.sandbox_allow_missing.clone(),
+        ..Plan::new()?
+    })
+}
+
 /// What the process has around it, before it opens anything of its own.
 struct Environs {
     inherited: Vec<Inherited>,
     notifier: Notifier,
     descriptors_count: u64,
+    key_memory: Outcome,
+    groups: ControlGroups,
 }
 
 /// Makes of what the parent has left what the server needs.
-fn settle(manager: &Manager) -> Result<Environs, ServerError> {
+fn settle(config: &Config, manager: &Manager) -> Result<Environs, ServerError> {
     // A parent may have blocked signals of its own; a start ends on SIGTERM as any program does.
     let unblocked = SigSet::all().thread_unblock();
     unblocked.map_err(|errno| ServerError::io("unblocking signals", &errno.into()))?;
     sandbox::shield()?;
+    let groups = ControlGroups::here();
+    resources::prepare(config, &groups)?;
+    let key_memory = secret::open_region();
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let inherited = manager.take_sockets()?;
     close_inherited(&inherited)?;
     let descriptors_count = rlimits::raise_descriptors()?;
     let inherited = listeners::place_inherited(inherited)?;
-    Ok(Environs { inherited, notifier: Notifier::open(manager)?, descriptors_count })
+    Ok(Environs { inherited, notifier: Notifier::open(manager)?, descriptors_count, key_memory, groups })
 }
 
 /// Opens the data directory; waits for it as long as the settings allow, and says so.
