@@ -86,18 +86,11 @@ pub(super) struct Prepared {
 /// Tests, opens and places everything.
 pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, ServerError> {
     check_binary()?;
-    let groups = ControlGroups::here();
-    resources::prepare(config, &groups)?;
-    let Environs { inherited, notifier, descriptors_count, user_namespace, key_memory } =
+    let Environs { inherited, notifier, descriptors_count, user_namespace, key_memory, groups } =
         settle(config, manager)?;
     // The journal's numbers are kept for it; everything that is opened before it is placed lies above all bands.
     let kept = fill(FD_DATA_DIRECTORY_NUMBER + 1)?;
-    let mut plan = Plan::new()?;
-    (plan.uid, plan.gid) = (config.user_id, config.group_id);
-    plan.user_namespace = user_namespace;
-    plan.mode = config.sandbox_mode;
-    plan.allow_missing.clone_from(&config.sandbox_allow_missing);
-    plan.key_memory = key_memory;
+    let plan = Plan { user_namespace, key_memory, ..plan(config)? };
     let slots = ArchiveSlots::hold()?;
     let mut random = generator()?;
 
@@ -182,6 +175,17 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
     })
 }
 
+/// What the lock-down is to reach.
+fn plan(config: &Config) -> Result<Plan, ServerError> {
+    Ok(Plan {
+        uid: config.user_id,
+        gid: config.group_id,
+        mode: config.sandbox_mode,
+        allow_missing: config.sandbox_allow_missing.clone(),
+        ..Plan::new()?
+    })
+}
+
 /// What the process has around it, before it opens anything of its own.
 struct Environs {
     inherited: Vec<Inherited>,
@@ -189,6 +193,7 @@ struct Environs {
     descriptors_count: u64,
     user_namespace: Outcome,
     key_memory: Outcome,
+    groups: ControlGroups,
 }
 
 /// Makes of what the parent has left what the server needs.
@@ -201,13 +206,15 @@ fn settle(config: &Config, manager: &Manager) -> Result<Environs, ServerError> {
     let names_peers = listeners::names_peers(config, &inherited);
     let user_namespace = namespaces::enter_user(config.sandbox_mode, names_peers)?;
     sandbox::shield()?;
+    let groups = ControlGroups::here();
+    resources::prepare(config, &groups)?;
     let key_memory = secret::open_region();
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     close_inherited(&inherited)?;
     let descriptors_count = rlimits::raise_descriptors()?;
     let inherited = listeners::place_inherited(inherited)?;
     let notifier = Notifier::open(manager)?;
-    Ok(Environs { inherited, notifier, descriptors_count, user_namespace, key_memory })
+    Ok(Environs { inherited, notifier, descriptors_count, user_namespace, key_memory, groups })
 }
 
 /// Opens the data directory; waits for it as long as the settings allow, and says so.
