@@ -53,7 +53,10 @@ fn a_heap_that_is_spent_ends_the_process_with_a_line_and_71() {
     let output = child("spent");
     assert_eq!(output.status.code(), Some(71), "{}", output.status);
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.ends_with('\n') && said.lines().any(|line| line.starts_with("quantonium: memory is spent")), "{said}");
+    assert!(
+        said.ends_with('\n') && said.lines().any(|line| line.starts_with("quantonium: memory is spent")),
+        "{said}"
+    );
 }
 
 #[test]

@@ -17,6 +17,7 @@ use crate::limits::{
 };
 use crate::memory;
 use crate::server::error::ServerError;
+use crate::server::worker::Common;
 
 const CGROUPS: &str = "/sys/fs/cgroup";
 
@@ -48,13 +49,23 @@ fn within(wanted: usize, limit: u64) -> usize {
 /// What the heap must hold, and what else will be mapped.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Needs {
-    pub(super) leases_bytes: usize,
-    pub(super) connections: usize,
-    pub(super) speaks_tls: bool,
-    pub(super) workers: usize,
+    leases_bytes: usize,
+    connections: usize,
+    speaks_tls: bool,
+    workers: usize,
 }
 
 impl Needs {
+    /// What so many workers with this in common need.
+    pub(super) fn of(common: &Common, workers: usize) -> Self {
+        Self {
+            leases_bytes: common.budget.total_bytes(),
+            connections: common.census.places(),
+            speaks_tls: common.tls.is_some(),
+            workers,
+        }
+    }
+
     /// With less than this nothing is served.
     fn least_bytes(&self) -> usize {
         let each = if self.speaks_tls { ARENA_CONNECTION_TLS_BYTES } else { ARENA_CONNECTION_BYTES };
@@ -82,7 +93,10 @@ pub(super) fn close_heap(needs: &Needs) -> Result<(), ServerError> {
             "{refused}: lower --max-memory or --max-connections, or raise the limit (ulimit -v, vm.overcommit_memory)"
         ))
     })?;
-    console::log(Level::Info, format_args!("memory: the heap is closed; {bytes} bytes of address space are its own"));
+    console::log(
+        Level::Info,
+        format_args!("memory: the heap is closed; {bytes} bytes of address space are its own"),
+    );
     Ok(())
 }
 

@@ -53,6 +53,7 @@ use crate::limits::{ARCHIVIST_STACK_BYTES, THREAD_STACK_BYTES};
 use crate::model::Outcome;
 use crate::sandbox;
 use crate::sandbox::seccomp::{self, Role};
+use crate::server::memory::Needs;
 use crate::server::startup::Prepared;
 use crate::server::worker::Common;
 
@@ -62,7 +63,7 @@ use crate::server::worker::Common;
 /// What stopped the start.
 pub fn run(config: &Config, manager: &Manager) -> Result<(), ServerError> {
     let mut prepared = startup::prepare(config, manager)?;
-    memory::close_heap(&prepared.needs)?;
+    memory::close_heap(&Needs::of(&prepared.common, config.workers))?;
     let posture = sandbox::lock_down(&prepared.plan)?;
     for (step, outcome) in &posture.steps {
         console::log(Level::Info, format_args!("sandbox: {step}: {outcome}"));

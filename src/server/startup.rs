@@ -46,7 +46,7 @@ use crate::server::door::Limits;
 use crate::server::error::ServerError;
 use crate::server::front::Site;
 use crate::server::listeners::{self, Entrance, Inherited};
-use crate::server::memory::{self, Needs};
+use crate::server::memory;
 use crate::server::notify::{Notifier, WAITING};
 use crate::server::parent::Manager;
 use crate::server::shared::Shared;
@@ -60,8 +60,6 @@ use crate::store::{AdminKey, DataDir, Owner, quoted};
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) plan: Plan,
-    /// What memory must be there when the heap is closed.
-    pub(super) needs: Needs,
     pub(super) common: Common,
     pub(super) workers: Vec<Worker>,
     pub(super) main: MainLoop,
@@ -118,17 +116,10 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
         // and of a restore without audit files nobody else tells.
         counts_set_back: loaded.rolled_back || config.accept_store_rollback,
     };
-    let places = census_bounds(config, descriptors_count);
-    let needs = Needs {
-        leases_bytes: memory::budget(config.max_memory_bytes),
-        connections: places.connections,
-        speaks_tls: certificates.is_some(),
-        workers: config.workers,
-    };
     let common = Common {
         shared: Shared::new(config.workers),
-        census: Census::new(places),
-        budget: Budget::new(needs.leases_bytes),
+        census: Census::new(census_bounds(config, descriptors_count)),
+        budget: Budget::new(memory::budget(config.max_memory_bytes)),
         authenticator: Arc::new(authenticator),
         keeper: Keeper::new(Arc::clone(&publication)),
         recent,
@@ -151,7 +142,6 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
     give_reserves(&mut workers);
     Ok(Prepared {
         plan,
-        needs,
         common,
         workers,
         main,

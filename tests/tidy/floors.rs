@@ -52,7 +52,11 @@ const HOUSE: &[Floor] = &[
     Floor { name: "http", modules: &["http"], may_import: &["ground", "reactor"] },
     Floor { name: "api", modules: &["api"], may_import: &["ground", "crypto", "second", "http"] },
     Floor { name: "sandbox", modules: &["sandbox"], may_import: &["ground"] },
-    Floor { name: "attic", modules: &["config", "keeper", "server", "cli", "c_heap", LIB, MAIN], may_import: ALL },
+    Floor {
+        name: "attic",
+        modules: &["config", "keeper", "server", "cli", "c_heap", LIB, MAIN],
+        may_import: ALL,
+    },
 ];
 
 const LIB: &str = "lib";
