@@ -10,6 +10,7 @@ use super::arguments::Action;
 use crate::build_info::VERSION;
 use crate::config::{Fallback, Group, Kind, MASTER_KEY_CREDENTIAL, SETTINGS, Setting, Unit};
 use crate::exit::Exit;
+use crate::model::Step;
 
 const HEAD: &str = "\
 Cryptography as a service: named keys that never leave the server, used over HTTP.
@@ -27,6 +28,7 @@ Commands:
   quantonium apikey COMMAND [FLAG ...]   create, list, rotate, revoke ... API keys
   quantonium audit COMMAND [FLAG ...]    verify, tail, search the audit log
   quantonium tls COMMAND [FLAG ...]      make a certificate for development; show one
+  quantonium sandbox COMMAND [FLAG ...]  show the filters, check this host, print profiles
   quantonium healthcheck [--url URL]     ask a server (default: the one configured here) how it is
   quantonium version                     show version, commit, target, features, CPU flavour
   quantonium help [COMMAND]              show this; more on init, store, apikey, store rekey ...
@@ -34,6 +36,16 @@ Commands:
 Settings of serve. Each is a flag, an environment variable or a key in the TOML file, in this
 order of strength; the default comes last. An empty variable counts as not set. Secrets are not
 taken from the environment by value.
+";
+
+const SANDBOX: &str = "
+The lock-down, before the first byte of a client is read. --sandbox says how much of it must be:
+  auto       every step that the kernel and the rights of the start allow; the others are told
+             in the log, in the audit log and at /api/integrity
+  strict     every step: what is missing stops the start, with exit code 78 and the step's name
+  container  the namespaces and the root are those of the container runtime; otherwise as strict,
+             but the runtime may have taken steps itself where the kernel confirms what they reach
+In strict and container --sandbox-allow-missing STEP does without a step. Steps:
 ";
 
 const FILES: &str = "
@@ -129,6 +141,29 @@ Flags of self-signed:
   --out-dir DIR   where the files are made; the directory must exist
   --name NAME     a further host name or address; may be given more than once
   --days N        how long it holds: 30 to 825 (90)
+";
+
+const SANDBOX_COMMANDS: &str = "\
+quantonium sandbox: show the filters, check this host, print the same rules for other programs.
+
+  quantonium sandbox show --role worker
+  quantonium sandbox check --sandbox strict
+  quantonium sandbox profile docker > seccomp.json
+
+show lists which system calls each kind of thread may make, with which arguments, and why.
+
+check says what this host offers and, for each step of the lock-down, what a start here would reach:
+a child takes the steps; nothing outside of it changes. Exit code 0: a start in this mode would
+serve. 1: it would not; the report says why.
+
+profile prints docker (a seccomp profile), oci (a part of config.json), apparmor, selinux (CIL),
+systemd, systemd-socket or kubernetes. Each says how to use it.
+
+Flags:
+  --role ROLE       show: worker, keeper, archivist, main, or union for the calls of all of them
+  --format FORMAT   show: text, json or markdown (text)
+  --sandbox MODE    check: auto, strict or container (auto)
+  --sandbox-allow-missing STEP   check: accept that this step is missing; may be given more than once
 ";
 
 const VERIFY: &str = "\
@@ -231,6 +266,8 @@ pub(super) enum Topic {
     Audit,
     /// `quantonium tls`.
     Tls,
+    /// `quantonium sandbox`.
+    Sandbox,
     /// One of its commands.
     OfStore(Action),
     /// `quantonium apikey`.
@@ -241,6 +278,8 @@ pub(super) enum Topic {
 
 /// Where the text of a setting begins.
 const INDENT: &str = "      ";
+/// Where a list of words goes on in the next line.
+const LINE_MAX_CHARS: usize = 96;
 
 /// The help on `topic`, ending in a newline.
 pub(super) fn text(topic: Topic) -> String {
@@ -250,6 +289,7 @@ pub(super) fn text(topic: Topic) -> String {
         Topic::Store => STORE,
         Topic::Audit => AUDIT,
         Topic::Tls => TLS,
+        Topic::Sandbox => SANDBOX_COMMANDS,
         Topic::OfStore(Action::Verify) => VERIFY,
         Topic::OfStore(Action::Inspect) => INSPECT,
         Topic::OfStore(Action::Compact) => COMPACT,
@@ -273,9 +313,35 @@ fn program() -> String {
             let _ = writeln!(out, "{INDENT}[{}; {}]", setting.variable(), default(setting));
         }
     }
+    sandbox(&mut out);
     exit_codes(&mut out);
     out.push_str(FILES);
     out
+}
+
+fn sandbox(out: &mut String) {
+    out.push_str(SANDBOX);
+    let names = |mandatory: bool| Step::ALL.into_iter().filter(move |step| step.is_mandatory() == mandatory);
+    list(out, names(false).map(Step::name));
+    out.push_str("Without these nothing is ever served:\n");
+    list(out, names(true).map(Step::name));
+}
+
+/// Appends words, separated by commas, in lines of a bounded width.
+fn list(out: &mut String, words: impl Iterator<Item = &'static str>) {
+    let mut width = 0;
+    for word in words {
+        if width == 0 || width + 2 + word.len() > LINE_MAX_CHARS {
+            out.push_str(if width == 0 { "  " } else { ",\n  " });
+            width = 2;
+        } else {
+            out.push_str(", ");
+            width += 2;
+        }
+        out.push_str(word);
+        width += word.len();
+    }
+    out.push('\n');
 }
 
 fn exit_codes(out: &mut String) {
@@ -291,6 +357,7 @@ const fn placeholder(kind: Kind) -> &'static str {
         Kind::Path | Kind::Paths => " PATH",
         Kind::Hosts => " HOST",
         Kind::Origins => " ORIGIN",
+        Kind::Steps => " STEP",
         Kind::Mode => " MODE",
         Kind::Addresses => " ADDR:PORT",
         Kind::Networks => " CIDR",
@@ -333,6 +400,7 @@ fn amount(kind: Kind, number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Mode;
 
     #[test]
     fn every_setting_is_shown_with_flag_variable_and_text() {
@@ -348,6 +416,21 @@ mod tests {
     }
 
     #[test]
+    fn every_mode_and_every_step_of_the_lock_down_is_shown() {
+        let text = text(Topic::Program);
+        for mode in Mode::NAMES {
+            assert!(text.contains(&format!("\n  {mode:<9}  ")), "{mode}");
+        }
+        let (free, firm) = text.split_once("\nWithout these nothing is ever served:\n").unwrap();
+        let named = |part: &str, step: Step| part.split([' ', ',', '\n']).any(|word| word == step.name());
+        let free = free.rsplit_once("Steps:\n").unwrap().1;
+        let firm = firm.split_once("\n\n").unwrap().0;
+        for step in Step::ALL {
+            assert_eq!((named(free, step), named(firm, step)), (!step.is_mandatory(), step.is_mandatory()));
+        }
+    }
+
+    #[test]
     fn every_exit_code_is_shown() {
         let text = text(Topic::Program);
         for (exit, meaning) in Exit::MEANINGS {
@@ -357,10 +440,16 @@ mod tests {
 
     fn topics() -> impl Iterator<Item = Topic> {
         let of_store = Action::ALL.map(Topic::OfStore).into_iter();
-        let all = [Topic::Program, Topic::Init, Topic::Store, Topic::ApiKey, Topic::Audit, Topic::Tls]
-            .into_iter()
-            .chain(of_store);
-        all.chain(Verb::ALL.map(Topic::OfApiKey))
+        let all = [
+            Topic::Program,
+            Topic::Init,
+            Topic::Store,
+            Topic::ApiKey,
+            Topic::Audit,
+            Topic::Tls,
+            Topic::Sandbox,
+        ];
+        all.into_iter().chain(of_store).chain(Verb::ALL.map(Topic::OfApiKey))
     }
 
     #[test]
@@ -380,6 +469,7 @@ mod tests {
                 Topic::Store => "\n  quantonium store verify ".to_owned(),
                 Topic::Audit => "\n  quantonium audit verify ".to_owned(),
                 Topic::Tls => "\n  quantonium tls self-signed ".to_owned(),
+                Topic::Sandbox => "\n  quantonium sandbox check ".to_owned(),
                 Topic::OfStore(action) => format!("\n  quantonium store {} --data-dir ", action.name()),
                 Topic::ApiKey => "\n  quantonium apikey create --name ".to_owned(),
                 Topic::OfApiKey(verb) => format!("\n  quantonium apikey {} ", verb.name()),

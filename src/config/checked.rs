@@ -6,6 +6,7 @@
 use core::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
+use super::cgroup::ControlGroups;
 use super::endpoint::{Endpoint, Scheme};
 use super::error::ConfigError;
 use super::master_key;
@@ -15,13 +16,14 @@ use super::settings::Id;
 use super::value;
 use crate::http::forwarded::Field;
 use crate::limits;
+use crate::model::{Mode, Step};
 use crate::network::Network;
 use crate::quota::Rate;
 
 /// What a default may depend on.
 #[derive(Clone, Copy, Debug)]
 pub struct Machine {
-    /// Processors that this process may use.
+    /// Processors that this process may use, by its affinity and by its control groups; at least one.
     pub processors: usize,
     /// Sockets that it was given.
     pub handed_over: HandedOver,
@@ -47,6 +49,8 @@ impl Machine {
     #[must_use]
     pub fn here() -> Self {
         let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let allowed = ControlGroups::here().processors.and_then(|count| usize::try_from(count).ok());
+        let processors = allowed.map_or(processors, |allowed| processors.min(allowed));
         Self { processors, handed_over: HandedOver::Nothing }
     }
 }
@@ -84,6 +88,8 @@ pub struct Config {
     pub listen: Vec<Endpoint>,
     /// Access mode of the Unix sockets among them.
     pub unix_mode: u32,
+    /// After how many seconds the kernel hands a silent TCP connection over; 0: at once.
+    pub defer_accept_seconds: u32,
     /// Certificates and how TLS is spoken; none without certificates.
     pub tls: Option<Tls>,
     /// Names under which the server is asked; empty: under any.
@@ -144,6 +150,32 @@ pub struct Config {
     pub token_issuer: String,
     /// For whom they are.
     pub token_audience: String,
+    /// How much of the lock-down must be there.
+    pub sandbox_mode: Mode,
+    /// Steps of it that may be missing nonetheless; none of them mandatory, none twice.
+    pub sandbox_allow_missing: Vec<Step>,
+    /// How the process watches itself.
+    pub integrity: IntegrityPolicy,
+    /// How far other processes go first on the processors, 0 to 19; 0: as the process was started.
+    pub niceness: u8,
+}
+
+/// How the process watches itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IntegrityPolicy {
+    /// What it does about what it finds.
+    pub action: IntegrityAction,
+    /// How often it looks.
+    pub interval_seconds: u64,
+}
+
+/// What the process does when it finds itself altered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IntegrityAction {
+    /// It says so and goes on.
+    Report,
+    /// It says so and ends at once.
+    Stop,
 }
 
 /// How TLS is spoken.
@@ -225,6 +257,7 @@ pub(super) fn check(raw: &Raw, machine: Machine, credentials: Option<&Path>) -> 
         audit_compress: read.switch(Id::AuditCompress)?,
         listen: read.endpoints()?,
         unix_mode: read.mode()?,
+        defer_accept_seconds: u32::try_from(read.number(Id::DeferAccept)?).unwrap_or(u32::MAX),
         tls: read.tls()?,
         allowed_hosts: read.list(Id::AllowedHost, "the name of a host", value::host)?,
         cors_origins: read.list(Id::CorsOrigin, "an origin like https://app.example.net", value::origin)?,
@@ -259,6 +292,10 @@ pub(super) fn check(raw: &Raw, machine: Machine, credentials: Option<&Path>) -> 
         audit_body: read.word(Id::AuditBody)? == "hmac",
         token_issuer: read.text(Id::TokenIssuer)?,
         token_audience: read.text(Id::TokenAudience)?,
+        sandbox_mode: Mode::from_name(read.word(Id::Sandbox)?).unwrap_or_default(),
+        sandbox_allow_missing: read.steps(Id::SandboxAllowMissing)?,
+        integrity: read.integrity()?,
+        niceness: u8::try_from(read.number(Id::Niceness)?).unwrap_or_default(),
     };
     if config.audit_synced && !config.audit_sink.has_file() {
         return Err(ConfigError::SyncedWithoutFile);

@@ -5,6 +5,7 @@
 //! arguments and environment come in as parameters, so that nothing here reads the process; a message names
 //! the source of the value it refuses; no secret is taken from the environment by value.
 
+mod cgroup;
 mod checked;
 mod endpoint;
 mod environment;
@@ -23,7 +24,10 @@ use std::path::PathBuf;
 
 use environment::Surroundings;
 
-pub use checked::{AuditSink, CertificateFiles, Config, HandedOver, Machine, Offline, Tls};
+pub use cgroup::ControlGroups;
+pub use checked::{
+    AuditSink, CertificateFiles, Config, HandedOver, IntegrityAction, IntegrityPolicy, Machine, Offline, Tls,
+};
 pub use endpoint::{Endpoint, Scheme};
 pub use error::{ConfigError, Place, shown, shown_path};
 pub use master_key::MASTER_KEY_CREDENTIAL;

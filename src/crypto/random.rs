@@ -24,6 +24,7 @@ use zeroize::zeroize_bytes;
 use super::{Error, hash};
 use crate::clock::Moment;
 use crate::limits;
+use crate::secret::Locked;
 
 /// Length of a seed and of a key.
 pub const SEED_BYTES: usize = 32;
@@ -58,8 +59,8 @@ impl SeedSource for Kernel {
 /// A generator of random bytes for one thread.
 pub struct Generator<S = Kernel> {
     source: S,
-    /// On the heap, so that moving the generator leaves no copy behind.
-    state: Box<State>,
+    /// In key memory, where moving the generator leaves no copy behind.
+    state: Locked<State>,
     seeded_at: Moment,
     /// Bytes handed out since the last seed.
     served: usize,
@@ -71,7 +72,7 @@ impl<S: SeedSource> Generator<S> {
     /// # Errors
     /// [`Error::Entropy`] if the source has no seed.
     pub fn new(source: S, now: Moment) -> Result<Self, Error> {
-        let mut generator = Self { source, state: Box::new(State::ZERO), seeded_at: now, served: 0 };
+        let mut generator = Self { source, state: Locked::new(State::ZERO), seeded_at: now, served: 0 };
         generator.reseed(now)?;
         Ok(generator)
     }

@@ -14,6 +14,10 @@ const UNSAFE: &[&str] = &[
     "src/memory/arena.rs",
     "src/memory/mod.rs",
     "src/memory/pages.rs",
+    "src/pentest/raw.rs",
+    "src/secret/locked.rs",
+    "src/secret/pages.rs",
+    "src/secret/region.rs",
     "tests/sandbox/calls.rs",
     "tests/allocations.rs",
 ];
