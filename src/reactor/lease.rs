@@ -55,6 +55,12 @@ impl Budget {
         })
     }
 
+    /// How many bytes there may be.
+    #[must_use]
+    pub const fn total_bytes(&self) -> usize {
+        self.total
+    }
+
     /// Bytes on lease now.
     #[must_use]
     pub fn leased_bytes(&self) -> usize {

@@ -49,7 +49,7 @@ use crate::server::door::Limits;
 use crate::server::error::ServerError;
 use crate::server::front::Site;
 use crate::server::listeners::{self, Entrance, Inherited};
-use crate::server::memory::{self, Needs};
+use crate::server::memory;
 use crate::server::notify::{Notifier, WAITING};
 use crate::server::parent::Manager;
 use crate::server::resources;
@@ -64,8 +64,6 @@ use crate::store::{AdminKey, DataDir, Owner, quoted};
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) plan: Plan,
-    /// What memory must be there when the heap is closed.
-    pub(super) needs: Needs,
     pub(super) common: Common,
     pub(super) workers: Vec<Worker>,
     pub(super) main: MainLoop,
@@ -128,17 +126,10 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
         // and of a restore without audit files nobody else tells.
         counts_set_back: loaded.rolled_back || config.accept_store_rollback,
     };
-    let places = census_bounds(config, descriptors_count, &groups);
-    let needs = Needs {
-        leases_bytes: memory::budget(config.max_memory_bytes, groups.memory_bytes),
-        connections: places.connections,
-        speaks_tls: certificates.is_some(),
-        workers: config.workers,
-    };
     let common = Common {
         shared: Shared::new(config.workers),
-        census: Census::new(places),
-        budget: Budget::new(needs.leases_bytes),
+        census: Census::new(census_bounds(config, descriptors_count, &groups)),
+        budget: Budget::new(memory::budget(config.max_memory_bytes, groups.memory_bytes)),
         authenticator: Arc::new(authenticator),
         keeper: Keeper::new(Arc::clone(&publication)),
         recent,
@@ -161,7 +152,6 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
     give_reserves(&mut workers);
     Ok(Prepared {
         plan,
-        needs,
         common,
         workers,
         main,
@@ -378,7 +368,8 @@ fn connections(config: &Config, descriptors_count: u64, groups: &ControlGroups) 
             ),
         );
     }
-    let by_memory = config.tls.as_ref().and_then(|_| memory::sessions(groups.memory_bytes)).unwrap_or(usize::MAX);
+    let by_memory =
+        config.tls.as_ref().and_then(|_| memory::sessions(groups.memory_bytes)).unwrap_or(usize::MAX);
     if by_memory < config.max_connections.min(left) {
         console::log(
             Level::Warn,
