@@ -100,6 +100,30 @@ fn a_silent_connection_takes_no_place_while_the_kernel_holds_it_back() {
 }
 
 #[test]
+fn commands_ask_at_a_unix_socket_as_they_do_at_an_address() {
+    let scratch = Scratch::new();
+    let path = scratch.path("q.sock");
+    let listen = format!("127.0.0.1:0,unix:{}", path.display());
+    let Some(server) = Server::start_in(&scratch, &["--listen", &listen, "--unix-mode", "666"]) else {
+        return;
+    };
+    let url = format!("unix:{}", path.display());
+    let run = |words: &[&str]| {
+        let output = Command::new(binary().unwrap()).args(words).env_clear().output().unwrap();
+        (output.status.code(), [output.stdout, output.stderr].concat())
+    };
+    assert_eq!(run(&["healthcheck", "--url", &url]), (Some(0), Vec::new()));
+    let key = server.data_dir().join("admin.key");
+    let (code, said) = run(&["apikey", "list", "--server", &url, "--api-key-file", key.to_str().unwrap()]);
+    let said = String::from_utf8(said).unwrap();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("admin") && !said.contains("warning"), "{said}");
+    let (code, said) = run(&["healthcheck", "--url", &format!("{url}.none")]);
+    assert!(code == Some(1) && String::from_utf8(said).unwrap().contains("q.sock.none"), "nobody is there");
+    assert_eq!(server.stop().code, Some(0));
+}
+
+#[test]
 fn a_local_process_is_known_by_its_user_and_a_proxy_by_what_it_says() {
     let scratch = Scratch::new();
     let path = scratch.path("q.sock");

@@ -43,6 +43,14 @@ pub fn run(
     arguments: impl IntoIterator<Item = OsString>,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Exit {
+    #[cfg(feature = "pentest")]
+    let arguments = match crate::pentest::take_switches(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            console::err(&error);
+            return Exit::Usage;
+        }
+    };
     match arguments::parse(arguments) {
         Ok(Command::Serve(raw)) => {
             serve(raw, environment, |config, manager| server::run(config, manager).map(|()| Exit::Success))

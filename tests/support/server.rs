@@ -13,6 +13,7 @@ pub(crate) mod client;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
@@ -26,10 +27,14 @@ use nix::unistd::Pid;
 /// How a reason begins for which a test may be skipped even where skipping is not allowed.
 pub(crate) const NO_MOUNT: &str = "no file system can be mounted here";
 
+/// The same of control groups.
+pub(crate) const NO_CONTROL_GROUP: &str = "no control group can be made here";
+
 /// Says aloud that a test does not run here; fails it where skipping is not allowed.
 pub(crate) fn skip(reason: &str) {
-    // Whether a file system may be mounted is not for this tree to say: it is the one thing that may be missing anywhere.
-    if reason.starts_with(NO_MOUNT) {
+    // Whether a file system may be mounted, or a control group made, is not for this tree to say: that may be missing
+    // anywhere.
+    if reason.starts_with(NO_MOUNT) || reason.starts_with(NO_CONTROL_GROUP) {
         println!("skipped: {reason}");
         return;
     }
@@ -65,7 +70,12 @@ pub(crate) fn command(words: &[&str], data_dir: &Path) -> Option<Ended> {
     command.args(words).arg("--data-dir").arg(data_dir).env_clear().stdin(Stdio::null());
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Some(Ended { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) })
+    Some(Ended {
+        code: output.status.code(),
+        signal: output.status.signal(),
+        stdout: text(output.stdout),
+        stderr: text(output.stderr),
+    })
 }
 
 /// Asserts that `quantonium store verify` finds nothing wrong in a data directory of `--dev`.
@@ -136,6 +146,8 @@ impl Drop for Scratch {
 pub(crate) struct Ended {
     /// Its exit code; nothing if a signal ended it.
     pub(crate) code: Option<i32>,
+    /// The signal that ended it, if one did.
+    pub(crate) signal: Option<i32>,
     /// All of its standard output.
     pub(crate) stdout: String,
     /// All of its standard error.
@@ -320,6 +332,20 @@ impl Server {
         kill(Pid::from_raw(pid), signal).expect("a signal");
     }
 
+    /// Lets it open descriptors up to this number, which its own user may do; says whether that can be done here.
+    pub(crate) fn limit_descriptors(&self, count: u64) -> bool {
+        let mut command = if nix::unistd::geteuid().is_root() {
+            let mut command = Command::new("setpriv");
+            let id = quantonium::limits::IDENTITY_DEFAULT_NUMBER;
+            command.args([&format!("--reuid={id}"), &format!("--regid={id}"), "--clear-groups", "prlimit"]);
+            command
+        } else {
+            Command::new("prlimit")
+        };
+        command.args(["--pid", &self.pid().to_string(), &format!("--nofile={count}:")]);
+        command.status().is_ok_and(|status| status.success())
+    }
+
     /// Ends it with SIGTERM and returns what it left.
     pub(crate) fn stop(mut self) -> Ended {
         self.signal(Signal::SIGTERM);
@@ -338,7 +364,7 @@ impl Server {
         }
         let status = self.child.wait().expect("the process's end");
         let stderr = self.stderr.take().map(|reader| reader.join().expect("the reader of standard error"));
-        Ended { code: status.code(), stdout, stderr: stderr.unwrap_or_default() }
+        Ended { code: status.code(), signal: status.signal(), stdout, stderr: stderr.unwrap_or_default() }
     }
 }
 
