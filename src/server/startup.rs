@@ -371,7 +371,8 @@ fn connections(config: &Config, descriptors_count: u64, groups: &ControlGroups) 
             ),
         );
     }
-    let by_memory = config.tls.as_ref().and_then(|_| memory::sessions(groups.memory_bytes)).unwrap_or(usize::MAX);
+    let by_memory =
+        config.tls.as_ref().and_then(|_| memory::sessions(groups.memory_bytes)).unwrap_or(usize::MAX);
     if by_memory < config.max_connections.min(left) {
         console::log(
             Level::Warn,
