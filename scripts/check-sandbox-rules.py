@@ -20,7 +20,6 @@ UNUSED = [
     ("*", "futex", "wait, untimed", "which of the two forms of waiting is used is the standard library's business"),
     ("*", "exit_group", "panic hook", "the process ends from this thread after a defect only"),
     ("*", "write", "log lines and the panic message", "a thread that had nothing to say"),
-    ("*", "read", "mio::Waker empties a full counter", "a full counter needs 2^64 wakes that nobody looked at"),
 ]
 
 COMPARE = {

@@ -62,7 +62,7 @@ pub(super) fn never_by_archivist() -> Vec<Call> {
     all.extend(outside("fsync", libc::SYS_fsync, &[AUDIT_DIRECTORY, TARGET]));
     all.extend(outside("fstatfs", libc::SYS_fstatfs, &[AUDIT_DIRECTORY]));
     all.extend(outside("close", libc::SYS_close, &[(connection, i32::MAX)]));
-    all.extend(outside("read", libc::SYS_read, &[SOURCE, TLS_FILE, EVENTS]));
+    all.extend(outside("read", libc::SYS_read, &[SOURCE, TLS_FILE]));
     all.extend(outside("write", libc::SYS_write, &[(2, 2), TARGET, EVENTS]));
     all
 }

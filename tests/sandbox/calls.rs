@@ -259,7 +259,7 @@ fn never_by_worker() -> Vec<Call> {
     all.extend(never_but_by_keeper());
     all.extend(never_but_by_archivist());
     all.extend(outside("close", libc::SYS_close, &[(connection, i32::MAX)]));
-    all.extend(outside("read", libc::SYS_read, &[EVENTS]));
+    all.extend(outside("read", libc::SYS_read, &[]));
     all.extend(outside("write", libc::SYS_write, &[(1, 2), AUDITS, EVENTS]));
     all
 }
@@ -295,7 +295,7 @@ fn never_by_keeper() -> Vec<Call> {
     all.extend(outside("fsync", libc::SYS_fsync, &[JOURNALS, DIRECTORY]));
     all.extend(outside("ftruncate", libc::SYS_ftruncate, &[JOURNALS]));
     all.extend(outside("pread64", libc::SYS_pread64, &[JOURNALS]));
-    all.extend(outside("read", libc::SYS_read, &[EVENTS]));
+    all.extend(outside("read", libc::SYS_read, &[]));
     all.extend(outside("write", libc::SYS_write, &[(1, 2), JOURNALS, AUDITS, EVENTS]));
     all
 }
@@ -350,7 +350,7 @@ fn never_by_main() -> Vec<Call> {
     let signal = (limits::FD_SIGNAL_NUMBER, limits::FD_SIGNAL_NUMBER);
     all.extend(outside("pread64", libc::SYS_pread64, &[OWN]));
     all.extend(outside("timerfd_settime", libc::SYS_timerfd_settime, &[OWN]));
-    all.extend(outside("read", libc::SYS_read, &[signal, OWN, EVENTS]));
+    all.extend(outside("read", libc::SYS_read, &[signal, OWN]));
     all.extend(outside("write", libc::SYS_write, &[(1, 2), EVENTS]));
     all
 }
@@ -422,7 +422,6 @@ pub(crate) fn allowed(role: Role) -> Vec<Call> {
     ];
     let first = if role == Role::Archivist { 2 } else { 1 };
     all.extend(within("write", libc::SYS_write, (first, 2), &[0, 0]));
-    all.extend(within("read", libc::SYS_read, EVENTS, &[0, 0]));
     all.extend(within("write", libc::SYS_write, EVENTS, &[0, 0]));
     match role {
         Role::Worker => {
