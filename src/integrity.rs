@@ -6,7 +6,7 @@
 //! load, since every health probe asks.
 
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::clock::WallTime;
 
@@ -162,8 +162,8 @@ pub struct KernelView {
     pub seccomp: u64,
     /// Number of threads of the process.
     pub threads: u64,
-    /// Whether a debugger traces the process.
-    pub traced: bool,
+    /// The process that traces this one; 0 for none.
+    pub tracer: u64,
 }
 
 /// The capability sets of a process (capabilities(7)), a bit for each capability.
@@ -188,6 +188,7 @@ pub struct Board {
     /// A bit for each check that has failed: one load tells that all is well.
     failed: AtomicU64,
     kernel: Mutex<Option<Arc<KernelView>>>,
+    binary: OnceLock<[u8; 32]>,
 }
 
 impl Board {
@@ -221,6 +222,17 @@ impl Board {
     #[must_use]
     pub fn failed(&self) -> Failed {
         Failed(self.failed.load(Ordering::Acquire))
+    }
+
+    /// Keeps the SHA-256 of the program's file, as it was at the start. What is kept first stays.
+    pub fn store_binary(&self, sum: [u8; 32]) {
+        let _ = self.binary.set(sum);
+    }
+
+    /// The SHA-256 of the program's file, as it was at the start; nothing before it was taken.
+    #[must_use]
+    pub fn binary(&self) -> Option<[u8; 32]> {
+        self.binary.get().copied()
     }
 
     /// Keeps what the kernel said of the process.
@@ -339,6 +351,15 @@ mod tests {
     }
 
     #[test]
+    fn the_programs_sum_is_that_of_the_start() {
+        let board = Board::default();
+        assert_eq!(board.binary(), None);
+        board.store_binary([7; 32]);
+        board.store_binary([8; 32]);
+        assert_eq!(board.binary(), Some([7; 32]));
+    }
+
+    #[test]
     fn the_kernels_view_is_that_of_the_last_look() {
         let board = Board::default();
         let view = |threads| KernelView {
@@ -350,7 +371,7 @@ mod tests {
             no_new_privs: true,
             seccomp: 2,
             threads,
-            traced: false,
+            tracer: 0,
         };
         board.store_kernel(view(4));
         board.store_kernel(view(5));

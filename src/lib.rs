@@ -73,4 +73,6 @@ pub mod sandbox;
 pub mod cli;
 pub mod config;
 pub mod keeper;
+#[cfg(feature = "pentest")]
+pub mod pentest;
 pub mod server;

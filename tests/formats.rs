@@ -7,6 +7,8 @@
 
 #[path = "formats/chain.rs"]
 mod chain;
+#[path = "formats/own.rs"]
+mod own;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -15,7 +17,7 @@ use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 use quantonium::api::route::TABLE;
 use quantonium::audit::StreamName;
 use quantonium::audit::chain::Root;
-use quantonium::audit::line::{self, Bytes, Detail, Event, Items, Outcome, Request, StoreMark};
+use quantonium::audit::line::{self, Bytes, Detail, Event, Items, Outcome, Own, Request, StoreMark};
 use quantonium::auth::api_key;
 use quantonium::clock::WallTime;
 use quantonium::crypto::aead::{self, Algorithm, TAG_BYTES};
@@ -369,7 +371,7 @@ fn the_example_audit_line_is_what_is_written() {
             outcome: Outcome::Failure,
             code,
             count: None,
-            file: None,
+            own: None,
             store: None,
             request: Some(request),
         };
@@ -418,12 +420,15 @@ fn every_member_of_an_audit_line_is_documented_in_its_order() {
         outcome: Outcome::Failure,
         code,
         count: Some(2),
-        file: StreamName::parse("6b0320c6-32268f1d-w0-0001"),
+        own: Some(Own::Removed(StreamName::parse("6b0320c6-32268f1d-w0-0001").unwrap())),
         store: Some(StoreMark { revision: 1, tag: [0; 16] }),
         request: Some(request),
     };
     let mut chain = Root::new(Secret::take(&mut [7; 32])).chain("s").unwrap();
     let mut wanted = members(&text(|target| line::write(target, "s", 1, &event, &mut chain)));
+    // What is told of the server itself is not told of a request, and each line tells one of these.
+    let place = wanted.iter().position(|name| name == "file").unwrap() + 1;
+    wanted.splice(place..place, own::told());
     let chained = wanted.split_off(wanted.len() - 2);
     wanted.extend(["first".to_owned(), "last".to_owned()]);
     wanted.extend(chained);

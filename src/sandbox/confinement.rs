@@ -13,7 +13,7 @@ use landlock::{
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::Failure;
+use super::{Failure, left_out};
 use crate::model::{Outcome, Step};
 
 const STEP: &str = Step::Landlock.name();
@@ -59,6 +59,9 @@ pub struct Confined {
 /// # Errors
 /// If the kernel refuses, or does not hold what it accepted.
 pub fn confine(reach: &Reach<'_>) -> Result<Confined, Failure> {
+    if left_out::is(Step::Landlock) {
+        return Ok(Confined { outcome: left_out::outcome(), abi: 0 });
+    }
     let status = restrict(reach).map_err(|error| Failure::refused(STEP, error))?;
     let LandlockStatus::Available { effective_abi: known, kernel_abi } = status.landlock else {
         return Ok(Confined { outcome: absent(), abi: 0 });

@@ -14,10 +14,12 @@ pub mod descriptors;
 mod dumpable;
 mod filters;
 pub mod identity;
+pub mod left_out;
 pub mod namespaces;
 mod privileges;
 pub mod rlimits;
 mod root;
+pub mod rules;
 pub mod seccomp;
 mod securebits;
 pub mod verify;
@@ -174,7 +176,7 @@ pub fn lock_down(plan: &Plan) -> Result<Posture, Failure> {
     Failure::unless_equal("number of threads", &1, &before.threads)?;
 
     // Before the first key is read: no core file and no debugger may see it.
-    posture.add(Step::ResourceLimits, rlimits::apply()?);
+    posture.add(Step::ResourceLimits, left_out::unless(Step::ResourceLimits, rlimits::apply)?);
     posture.add(Step::Dumpable, dumpable::clear()?);
     posture.add(Step::KeyMemory, plan.key_memory.clone());
 
@@ -187,26 +189,35 @@ pub fn lock_down(plan: &Plan) -> Result<Posture, Failure> {
         posture.add(*step, outcome.clone());
     }
     let own_mounts = left.has(Step::MountNamespace);
-    let is_empty = posture.add(Step::EmptyRoot, root::replace(manner, own_mounts)?);
+    let is_empty = posture
+        .add(Step::EmptyRoot, left_out::unless(Step::EmptyRoot, || root::replace(manner, own_mounts))?);
 
     // These need CAP_SETPCAP, which is gone after the change of user.
-    let bounding = of_runtime(plan.mode, &before, capabilities::clear_bounding()?);
+    let bounding =
+        of_runtime(plan.mode, &before, left_out::unless(Step::BoundingSet, capabilities::clear_bounding)?);
     let bounding = posture.add(Step::BoundingSet, bounding);
     posture.add(Step::AmbientSet, capabilities::clear_ambient()?);
-    posture.add(Step::Securebits, of_runtime(plan.mode, &before, securebits::lock()?));
+    posture.add(
+        Step::Securebits,
+        of_runtime(plan.mode, &before, left_out::unless(Step::Securebits, securebits::lock)?),
+    );
 
     // Groups, then group, then user: each needs what the next gives up.
-    let switched = hindrance.map_or_else(|| identity::switch(plan.uid, plan.gid), Ok)?;
+    let switched = left_out::unless(Step::Identity, || {
+        hindrance.map_or_else(|| identity::switch(plan.uid, plan.gid), Ok)
+    })?;
     let switched = posture.add(Step::Identity, switched);
 
     // The locked securebits made the change of user keep the capabilities, so they are cleared by hand.
-    posture.add(Step::CapabilitySets, capabilities::clear()?);
-    posture.add(Step::NoWayBack, identity::prove_no_way_back()?);
+    posture.add(Step::CapabilitySets, left_out::unless(Step::CapabilitySets, capabilities::clear)?);
+    if !left_out::is(Step::CapabilitySets) {
+        posture.add(Step::NoWayBack, identity::prove_no_way_back()?);
+    }
 
     // The change of user reset it to the system's default.
     dumpable::clear()?;
-    posture.add(Step::NoNewPrivs, privileges::forbid_new()?);
-    posture.add(Step::Landlock, confinement::foresee());
+    posture.add(Step::NoNewPrivs, left_out::unless(Step::NoNewPrivs, privileges::forbid_new)?);
+    posture.add(Step::Landlock, left_out::unless(Step::Landlock, || Ok(confinement::foresee()))?);
 
     let expected = Expected {
         uid: if switched { plan.uid } else { before.uid[0] },
@@ -267,7 +278,8 @@ pub fn lock_confined(posture: &Posture, role: Role, confined: Confined) -> Resul
 /// [`Failure::Missing`]
 pub fn judge(posture: &Posture) -> Result<(), Failure> {
     posture.missing().map_or(Ok(()), |(step, reason)| {
-        Err(Failure::Missing { mode: posture.mode, step, reason: reason.to_owned() })
+        let missing = Failure::Missing { mode: posture.mode, step, reason: reason.to_owned() };
+        left_out::tolerate(step, Err(missing))
     })
 }
 

@@ -18,7 +18,7 @@ use nix::unistd::{getegid, geteuid, getpid};
 use rustix::fs::{AtFlags, CWD, Mode as FileMode, OFlags, openat, statat};
 use rustix::process::{DumpableBehavior, dumpable_behavior, set_dumpable_behavior};
 
-use super::{Failure, root};
+use super::{Failure, left_out, root};
 use crate::model::{Mode, Outcome, Step};
 
 /// Why a step is not taken that somebody else takes.
@@ -138,7 +138,9 @@ pub(super) fn leave(mode: Mode) -> Result<Left, Failure> {
     let is_first = of_processes == Outcome::Done;
     left.outcomes.push((Step::PidNamespace, of_processes));
     for kind in KINDS {
-        let outcome = if mode == Mode::Container {
+        let outcome = if left_out::is(kind.step) {
+            left_out::outcome()
+        } else if mode == Mode::Container {
             let apart = kind.host.is_some_and(|host| number(&left.own, kind).is_ok_and(|own| own != host));
             if apart { Outcome::Done } else { not_needed(OF_THE_RUNTIME) }
         } else if let Some(reason) = hindrance(kind)? {

@@ -13,6 +13,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 mod locked;
 mod masked;
+mod pages;
 mod region;
 mod slots;
 

@@ -1,7 +1,7 @@
 //! Which granules of the key region are taken.
 //!
 //! Owns a bitmap, and no memory: a slot is a run of 1 to 64 granules inside one word of it. Invariants: no granule is given
-//! to two; the last quarter is kept for [`Share::Process`], so that a large key ring leaves room for what every request needs.
+//! to two; some are kept for [`Share::Process`], so that a large key ring leaves room for what every request needs.
 
 use crate::limits::{KEY_REGION_GRANULE_BYTES, KEY_SLOT_MAX_BYTES};
 
@@ -31,10 +31,17 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    /// A map of `bytes`, of which none is taken; what is no whole word is left out.
+    /// A map of `bytes`, of which none is taken; what is no whole word is left out. A quarter is kept for the process, more of
+    /// it if that is little.
     pub(super) fn new(bytes: usize) -> Self {
         let words = bytes / WORD_BYTES;
-        Self { taken: vec![0; words].into_boxed_slice(), open: words - words / 4, full_below: 0 }
+        let kept = (words / 4).max(8).min(words / 2);
+        Self { taken: vec![0; words].into_boxed_slice(), open: words - kept, full_below: 0 }
+    }
+
+    /// The same, all of it kept for the process.
+    pub(super) fn of_process(bytes: usize) -> Self {
+        Self { open: 0, ..Self::new(bytes) }
     }
 
     /// Takes `len` bytes and returns where they begin; nothing if there is no room, or for no byte at all.
@@ -124,14 +131,21 @@ mod tests {
     }
 
     #[test]
-    fn many_secrets_leave_the_last_quarter() {
-        let mut slots = Slots::new(4 * WORD_BYTES);
-        let taken = (0..).take_while(|_| slots.take(32, Share::Many).is_some()).count();
-        assert_eq!(taken, 3 * 64);
-        assert_eq!(slots.take(KEY_SLOT_MAX_BYTES, Share::Process), Some(3 * WORD_BYTES));
-        assert_eq!(slots.take(1, Share::Process), None);
-        slots.give_back(WORD_BYTES + 64, 32);
-        assert_eq!(slots.take(32, Share::Many), Some(WORD_BYTES + 64));
+    fn many_secrets_leave_what_is_kept() {
+        for (words, open) in [(2, 1), (4, 2), (16, 8), (64, 48)] {
+            let mut slots = Slots::new(words * WORD_BYTES);
+            let taken = (0..).take_while(|_| slots.take(32, Share::Many).is_some()).count();
+            assert_eq!(taken, open * 64, "{words}");
+            for word in (open..words).rev() {
+                assert_eq!(slots.take(KEY_SLOT_MAX_BYTES, Share::Process), Some(word * WORD_BYTES));
+            }
+            assert_eq!(slots.take(1, Share::Process), None);
+            slots.give_back(64, 32);
+            assert_eq!(slots.take(32, Share::Many), Some(64));
+        }
+        let mut slots = Slots::of_process(4 * WORD_BYTES);
+        assert_eq!(slots.take(32, Share::Many), None);
+        assert_eq!(slots.take(32, Share::Process), Some(3 * WORD_BYTES));
     }
 
     #[test]

@@ -125,6 +125,8 @@ impl Desk {
             Some(_) => self.archivist.office.look().unwrap_or_default(),
             None => self.archivist.office.next(),
         };
+        #[cfg(feature = "pentest")]
+        crate::pentest::serve(Role::Archivist);
         let Errands { of, tick, noted, reload } = errands;
         of.into_iter().for_each(|errand| self.carry_out(errand));
         if tick || reload.is_some() {

@@ -1,32 +1,26 @@
-//! How much memory requests may take, and how much the heap is given before it is closed.
+//! How much memory requests and TLS sessions may take, and how much the heap is given before it is closed.
 //!
 //! Owns the look at what the system allows this process. Invariants: the budget is never more than its share of that,
-//! unless that were too little for one largest request; the heap has room for the whole budget and for every
-//! connection beside it, so that requests are refused long before it is spent.
-
-use std::fs;
-use std::path::{Path, PathBuf};
+//! unless that were too little for one largest request; sessions that rest never take more than theirs; the heap has room
+//! for the whole budget and for every connection beside it, so that requests are refused long before it is spent.
 
 use rustix::process::{Resource, getrlimit};
 
 use crate::console::{self, Level};
 use crate::limits::{
     ARCHIVIST_STACK_BYTES, ARENA_BESIDE_BYTES, ARENA_CONNECTION_BYTES, ARENA_CONNECTION_TLS_BYTES,
-    ARENA_LEASES_SPARE_COUNT, ARENA_REST_LEAST_BYTES, ARENA_REST_WANTED_BYTES, LEASE_BUDGET_FLOOR_BYTES,
-    LEASE_SYSTEM_SHARE_COUNT, THREAD_BESIDE_BYTES, THREAD_STACK_BYTES,
+    ARENA_LEASES_SPARE_COUNT, ARENA_REST_LEAST_BYTES, ARENA_REST_WANTED_BYTES, CONNECTIONS_FLOOR_COUNT,
+    LEASE_BUDGET_FLOOR_BYTES, LEASE_SYSTEM_SHARE_COUNT, THREAD_BESIDE_BYTES, THREAD_STACK_BYTES,
+    TLS_SESSION_BYTES, TLS_SESSIONS_SHARE_COUNT,
 };
 use crate::memory;
 use crate::server::error::ServerError;
+use crate::server::worker::Common;
 
-const CGROUPS: &str = "/sys/fs/cgroup";
-
-/// The budget: `wanted`, or what the control group or the limit of the address space leaves of it. Says so if it is less.
-pub(super) fn budget(wanted: usize) -> usize {
-    let of_group = fs::read_to_string("/proc/self/cgroup").ok().and_then(|own| least_of_groups(&own));
-    let of_space = getrlimit(Resource::As).current;
-    let least = [(of_group, "its control group"), (of_space, "its address space")];
-    let least = least.into_iter().filter_map(|(limit, name)| Some((limit?, name))).min();
-    let Some((limit, name)) = least else { return wanted };
+/// The budget: `wanted`, or what `of_group`, the control group's limit, or the limit of the address space leaves of it. Says so if
+/// it is less.
+pub(super) fn budget(wanted: usize, of_group: Option<u64>) -> usize {
+    let Some((limit, name)) = allowed(of_group) else { return wanted };
     let budget = within(wanted, limit);
     if budget < wanted {
         console::log(
@@ -40,6 +34,23 @@ pub(super) fn budget(wanted: usize) -> usize {
     budget
 }
 
+/// How many TLS sessions have room; nothing: any number.
+pub(super) fn sessions(of_group: Option<u64>) -> Option<usize> {
+    allowed(of_group).map(|(limit, _)| sessions_within(limit))
+}
+
+fn sessions_within(limit: u64) -> usize {
+    let room = usize::try_from(limit).unwrap_or(usize::MAX) / TLS_SESSIONS_SHARE_COUNT;
+    (room / TLS_SESSION_BYTES).max(CONNECTIONS_FLOOR_COUNT)
+}
+
+/// What the system allows this process at most, and by what.
+fn allowed(of_group: Option<u64>) -> Option<(u64, &'static str)> {
+    let of_space = getrlimit(Resource::As).current;
+    let all = [(of_group, "its control group"), (of_space, "its address space")];
+    all.into_iter().filter_map(|(limit, name)| Some((limit?, name))).min()
+}
+
 fn within(wanted: usize, limit: u64) -> usize {
     let share = usize::try_from(limit / LEASE_SYSTEM_SHARE_COUNT).unwrap_or(usize::MAX);
     wanted.min(share.max(LEASE_BUDGET_FLOOR_BYTES))
@@ -48,13 +59,23 @@ fn within(wanted: usize, limit: u64) -> usize {
 /// What the heap must hold, and what else will be mapped.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Needs {
-    pub(super) leases_bytes: usize,
-    pub(super) connections: usize,
-    pub(super) speaks_tls: bool,
-    pub(super) workers: usize,
+    leases_bytes: usize,
+    connections: usize,
+    speaks_tls: bool,
+    workers: usize,
 }
 
 impl Needs {
+    /// What so many workers with this in common need.
+    pub(super) fn of(common: &Common, workers: usize) -> Self {
+        Self {
+            leases_bytes: common.budget.total_bytes(),
+            connections: common.census.places(),
+            speaks_tls: common.tls.is_some(),
+            workers,
+        }
+    }
+
     /// With less than this nothing is served.
     fn least_bytes(&self) -> usize {
         let each = if self.speaks_tls { ARENA_CONNECTION_TLS_BYTES } else { ARENA_CONNECTION_BYTES };
@@ -89,27 +110,6 @@ pub(super) fn close_heap(needs: &Needs) -> Result<(), ServerError> {
     Ok(())
 }
 
-/// The least `memory.max` of the group of which `own` tells (cgroups(7)), and of those above it.
-fn least_of_groups(own: &str) -> Option<u64> {
-    let path = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    let root = Path::new(CGROUPS);
-    // What a container sees of the tree begins with its own group.
-    let mut group: PathBuf = root.join(path);
-    let mut least = None;
-    while group.starts_with(root) {
-        let limit =
-            fs::read_to_string(group.join("memory.max")).ok().and_then(|text| text.trim().parse().ok());
-        least = match (least, limit) {
-            (Some(one), Some(other)) => Some(u64::min(one, other)),
-            (one, other) => one.or(other),
-        };
-        if !group.pop() {
-            break;
-        }
-    }
-    least
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,6 +124,12 @@ mod tests {
     }
 
     #[test]
+    fn sessions_that_rest_take_a_quarter_of_what_there_is_at_most() {
+        assert_eq!(sessions_within(64 << 20), 1_820);
+        assert_eq!(sessions_within(1), CONNECTIONS_FLOOR_COUNT);
+    }
+
+    #[test]
     fn the_heap_has_room_for_all_leases_and_all_connections() {
         for (leases_bytes, connections) in [(8 << 20, 1), (64 << 20, 1_024), (16 << 30, 16_384)] {
             for speaks_tls in [false, true] {
@@ -135,11 +141,5 @@ mod tests {
                 assert!(needs.beside_bytes() > 3 * THREAD_STACK_BYTES + ARCHIVIST_STACK_BYTES);
             }
         }
-    }
-
-    #[test]
-    fn only_the_one_tree_of_groups_is_looked_at() {
-        assert_eq!(least_of_groups("4:memory:/x\n"), None);
-        assert_eq!(least_of_groups(""), None);
     }
 }

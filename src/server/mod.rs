@@ -24,6 +24,7 @@ mod memory;
 mod notify;
 mod parent;
 mod refusals;
+mod resources;
 mod service;
 mod shared;
 mod signals;
@@ -55,6 +56,7 @@ use crate::model::{Outcome, Posture, Step};
 use crate::sandbox;
 use crate::sandbox::confinement::{self, Reach};
 use crate::sandbox::seccomp::Role;
+use crate::server::memory::Needs;
 use crate::server::startup::Prepared;
 use crate::server::worker::Common;
 
@@ -63,15 +65,17 @@ use crate::server::worker::Common;
 /// # Errors
 /// What stopped the start.
 pub fn run(config: &Config, manager: &Manager) -> Result<(), ServerError> {
+    #[cfg(feature = "pentest")]
+    crate::pentest::begin(&config.data_dir);
     let mut prepared = startup::prepare(config, manager)?;
-    memory::close_heap(&prepared.needs)?;
+    memory::close_heap(&Needs::of(&prepared.common, config.workers))?;
     let mut posture = sandbox::lock_down(&prepared.plan)?;
     for (step, outcome) in &posture.steps {
         console::log(Level::Info, format_args!("sandbox: {step}: {outcome}"));
     }
     if let Some(parts) = &mut prepared.keeper {
         let skipped = posture.steps.iter().filter(|(_, outcome)| !outcome.is_whole());
-        let told = parts.diary.begin(skipped.map(|(step, _)| step.name()), WallTime::now());
+        let told = parts.diary.begin(posture.mode, skipped.map(|(step, _)| step.name()), WallTime::now());
         told.map_err(|_| ServerError::config("the audit log cannot be written: is the disk full?"))?;
     }
     let foreseen = Arc::new(posture.clone());
@@ -95,6 +99,7 @@ pub fn run(config: &Config, manager: &Manager) -> Result<(), ServerError> {
     let admin = prepared.admin.take();
     startup::announce(config, &prepared, admin.as_ref());
     drop(admin);
+    shared.settle(posture);
     shared.open_gate();
     prepared.main.tell_ready();
     let keeper = Arc::clone(&prepared.common.keeper);

@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use crate::audit::{Office, Outlets};
 use crate::build_info;
 use crate::clock::Moment;
-use crate::config::{Config, Endpoint, Scheme};
+use crate::config::{Config, ControlGroups, Endpoint, Scheme};
 use crate::console::{self, Level, Output};
 use crate::crypto::random::{Generator, Kernel};
 use crate::crypto::selftest;
@@ -49,9 +49,10 @@ use crate::server::door::Limits;
 use crate::server::error::ServerError;
 use crate::server::front::Site;
 use crate::server::listeners::{self, Entrance, Inherited};
-use crate::server::memory::{self, Needs};
+use crate::server::memory;
 use crate::server::notify::{Notifier, WAITING};
 use crate::server::parent::Manager;
+use crate::server::resources;
 use crate::server::shared::Shared;
 use crate::server::signals::MainLoop;
 use crate::server::vault::{self, Vault};
@@ -63,8 +64,6 @@ use crate::store::{AdminKey, DataDir, Owner, quoted};
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) plan: Plan,
-    /// What memory must be there when the heap is closed.
-    pub(super) needs: Needs,
     pub(super) common: Common,
     pub(super) workers: Vec<Worker>,
     pub(super) main: MainLoop,
@@ -85,16 +84,11 @@ pub(super) struct Prepared {
 /// Tests, opens and places everything.
 pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, ServerError> {
     check_binary()?;
-    let Environs { inherited, notifier, descriptors_count, user_namespace, key_memory } =
+    let Environs { inherited, notifier, descriptors_count, user_namespace, key_memory, groups } =
         settle(config, manager)?;
     // The journal's numbers are kept for it; everything that is opened before it is placed lies above all bands.
     let kept = fill(FD_DATA_DIRECTORY_NUMBER + 1)?;
-    let mut plan = Plan::new()?;
-    (plan.uid, plan.gid) = (config.user_id, config.group_id);
-    plan.user_namespace = user_namespace;
-    plan.mode = config.sandbox_mode;
-    plan.allow_missing.clone_from(&config.sandbox_allow_missing);
-    plan.key_memory = key_memory;
+    let plan = Plan { user_namespace, key_memory, ..plan(config)? };
     let slots = ArchiveSlots::hold()?;
     let mut random = generator()?;
 
@@ -132,17 +126,10 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
         // and of a restore without audit files nobody else tells.
         counts_set_back: loaded.rolled_back || config.accept_store_rollback,
     };
-    let places = census_bounds(config, descriptors_count);
-    let needs = Needs {
-        leases_bytes: memory::budget(config.max_memory_bytes),
-        connections: places.connections,
-        speaks_tls: certificates.is_some(),
-        workers: config.workers,
-    };
     let common = Common {
         shared: Shared::new(config.workers),
-        census: Census::new(places),
-        budget: Budget::new(needs.leases_bytes),
+        census: Census::new(census_bounds(config, descriptors_count, &groups)),
+        budget: Budget::new(memory::budget(config.max_memory_bytes, groups.memory_bytes)),
         authenticator: Arc::new(authenticator),
         keeper: Keeper::new(Arc::clone(&publication)),
         recent,
@@ -165,7 +152,6 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
     give_reserves(&mut workers);
     Ok(Prepared {
         plan,
-        needs,
         common,
         workers,
         main,
@@ -179,6 +165,17 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
     })
 }
 
+/// What the lock-down is to reach.
+fn plan(config: &Config) -> Result<Plan, ServerError> {
+    Ok(Plan {
+        uid: config.user_id,
+        gid: config.group_id,
+        mode: config.sandbox_mode,
+        allow_missing: config.sandbox_allow_missing.clone(),
+        ..Plan::new()?
+    })
+}
+
 /// What the process has around it, before it opens anything of its own.
 struct Environs {
     inherited: Vec<Inherited>,
@@ -186,6 +183,7 @@ struct Environs {
     descriptors_count: u64,
     user_namespace: Outcome,
     key_memory: Outcome,
+    groups: ControlGroups,
 }
 
 /// Makes of what the parent has left what the server needs.
@@ -198,13 +196,15 @@ fn settle(config: &Config, manager: &Manager) -> Result<Environs, ServerError> {
     let names_peers = listeners::names_peers(config, &inherited);
     let user_namespace = namespaces::enter_user(config.sandbox_mode, names_peers)?;
     sandbox::shield()?;
+    let groups = ControlGroups::here();
+    resources::prepare(config, &groups)?;
     let key_memory = secret::open_region();
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     close_inherited(&inherited)?;
     let descriptors_count = rlimits::raise_descriptors()?;
     let inherited = listeners::place_inherited(inherited)?;
     let notifier = Notifier::open(manager)?;
-    Ok(Environs { inherited, notifier, descriptors_count, user_namespace, key_memory })
+    Ok(Environs { inherited, notifier, descriptors_count, user_namespace, key_memory, groups })
 }
 
 /// Opens the data directory; waits for it as long as the settings allow, and says so.
@@ -344,17 +344,17 @@ fn give_reserves(workers: &mut [Worker]) {
     }
 }
 
-fn census_bounds(config: &Config, descriptors_count: u64) -> census::Bounds {
+fn census_bounds(config: &Config, descriptors_count: u64, groups: &ControlGroups) -> census::Bounds {
     census::Bounds {
-        connections: connections(config, descriptors_count),
+        connections: connections(config, descriptors_count, groups),
         connections_per_address: config.max_connections_per_address.map(NonZero::get),
         handshakes: config.max_handshakes,
         handshakes_per_address: config.max_handshakes_per_address.map(NonZero::get),
     }
 }
 
-/// As many connections as were asked for, and no more than there are descriptors.
-fn connections(config: &Config, descriptors_count: u64) -> usize {
+/// As many connections as were asked for, and no more than there are descriptors, and memory where each may take some.
+fn connections(config: &Config, descriptors_count: u64, groups: &ControlGroups) -> usize {
     // A worker keeps one for refusals; the first few of those are among the spare ones.
     let spare = DESCRIPTORS_SPARE_COUNT.max(config.workers);
     let taken = usize::try_from(FD_CONNECTION_FIRST_NUMBER).unwrap_or(0) + spare;
@@ -368,7 +368,18 @@ fn connections(config: &Config, descriptors_count: u64) -> usize {
             ),
         );
     }
-    config.max_connections.min(left)
+    let by_memory =
+        config.tls.as_ref().and_then(|_| memory::sessions(groups.memory_bytes)).unwrap_or(usize::MAX);
+    if by_memory < config.max_connections.min(left) {
+        console::log(
+            Level::Warn,
+            format_args!(
+                "memory allows {by_memory} connections through TLS of the {} configured",
+                config.max_connections
+            ),
+        );
+    }
+    config.max_connections.min(left).min(by_memory)
 }
 
 fn limits(config: &Config, random: &mut Generator) -> Result<Limits, ServerError> {

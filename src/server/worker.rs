@@ -156,7 +156,7 @@ impl Worker {
         let driver = WorkerDriver {
             index,
             ways,
-            securing: common.tls.clone().map(Securing::new),
+            securing: common.tls.clone().map(|tls| Securing::new(tls, &common.budget)),
             env,
             refusals,
             sink,
@@ -207,6 +207,16 @@ impl Driver for WorkerDriver {
 
     fn has_place(&mut self) -> bool {
         self.census.has_place()
+    }
+
+    fn is_crowded(&mut self, peer: Option<IpAddr>, listener: usize) -> bool {
+        let way = self.ways.get(listener).copied().unwrap_or_default();
+        let address = Peer::new(peer, way).address;
+        way == Way::Secure && self.census.lacks_handshake(address, self.env.forwarding.trusts(address))
+    }
+
+    fn displaced(&mut self) {
+        self.turned_away.count(Reason::Refused(Refused::Handshakes));
     }
 
     fn refuse(&mut self, stream: &mut Stream, listener: usize) {

@@ -54,7 +54,7 @@ const HOUSE: &[Floor] = &[
     Floor { name: "sandbox", modules: &["sandbox"], may_import: &["ground"] },
     Floor {
         name: "attic",
-        modules: &["config", "keeper", "server", "cli", "c_heap", LIB, MAIN],
+        modules: &["config", "keeper", "pentest", "server", "cli", "c_heap", LIB, MAIN],
         may_import: ALL,
     },
 ];
@@ -78,7 +78,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("lexopt", &["cli", "config"]),
     ("memchr", &["*"]),
     ("mio", &["reactor", "server"]),
-    ("nix", &["exit", "reactor", "sandbox", "secret", "server"]),
+    ("nix", &["exit", "pentest", "reactor", "sandbox", "secret", "server"]),
     ("poly1305", &["crypto"]),
     ("rustls", &["tls"]),
     ("rustix", &["console", "memory", "audit", "store", "sandbox", "keeper", "server", "cli"]),
@@ -86,7 +86,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("serde", &["api", "auth", "config", "cli"]),
     ("serde_json", &["api", "auth", "cli"]),
     ("sha2", &["crypto"]),
-    ("socket2", &["reactor", "server"]),
+    ("socket2", &["cli", "reactor", "server"]),
     ("subtle", &["*"]),
     ("toml", &["config"]),
     ("zeroize", &["*"]),

@@ -1,0 +1,59 @@
+//! `quantonium sandbox probe`: the lock-down as a start would do it, in a process that does nothing else.
+//!
+//! Owns the lines by which it tells `check`, which starts it. Invariant: it is the real lock-down, not a list of what it would
+//! need; the process is of no use afterwards and ends.
+
+use core::fmt::Write as _;
+
+use super::Wanted;
+use crate::console;
+use crate::exit::Exit;
+use crate::model::{Outcome, Step};
+use crate::sandbox::confinement::{self, Reach};
+use crate::sandbox::seccomp::Role;
+use crate::sandbox::{self, Failure, Plan, namespaces};
+use crate::secret;
+
+/// How the line begins that says why there would be no start.
+pub(super) const FAILURE: &str = "failure";
+/// How the line begins that says which revision of Landlock there is.
+pub(super) const LANDLOCK: &str = "landlock_abi";
+
+/// Locks this process down, tells what came of it, a line for each step, and ends.
+pub(super) fn run(wanted: Wanted) -> Exit {
+    match lock_down(wanted) {
+        Ok(told) => {
+            console::out(&told);
+            Exit::Success.leave()
+        }
+        Err(failure) => {
+            console::out(&format!("{FAILURE}\t{failure}\n"));
+            Exit::Config
+        }
+    }
+}
+
+/// The steps in the order of a start, of which this is the main thread, with no other beside it.
+fn lock_down(wanted: Wanted) -> Result<String, Failure> {
+    let user_namespace = namespaces::enter_user(wanted.mode, false)?;
+    sandbox::shield()?;
+    let mut plan = Plan::new()?;
+    plan.mode = wanted.mode;
+    plan.allow_missing = wanted.allow_missing;
+    plan.user_namespace = user_namespace;
+    plan.key_memory = secret::open_region();
+    let mut posture = sandbox::lock_down(&plan)?;
+    let confined = confinement::confine(&Reach::Nothing)?;
+    if posture.of(Step::Seccomp).is_none() {
+        posture.add(Step::Seccomp, Outcome::Done);
+    }
+    posture.steps.sort_by_key(|(step, _)| *step);
+    let mut told = format!("{LANDLOCK}\t{}\n", confined.abi);
+    for (step, outcome) in &posture.steps {
+        let _ = writeln!(told, "{step}\t{}\t{}", outcome.name(), outcome.reason().unwrap_or_default());
+    }
+    let confined = sandbox::lock_confined(&posture, Role::Main, confined)?;
+    // Nothing may be freed or closed from here on: the filter has no call for either.
+    core::mem::forget((plan, posture, confined));
+    Ok(told)
+}
