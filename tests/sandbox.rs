@@ -303,7 +303,10 @@ fn a_directory_that_is_open_leads_nowhere() {
         let output = child.wait_with_output().unwrap();
         let _ = std::fs::remove_dir_all(&folder);
         match expected {
-            Some(expected) => assert_eq!(assert_survived(&task, &output), expected, "{task}"),
+            Some(expected) => {
+                assert_survived(&task, &output);
+                assert_eq!(String::from_utf8_lossy(&output.stderr), expected, "{task}");
+            }
             None => assert_eq!(output.status.signal(), Some(SIGSYS), "{task}: {}", output.status),
         }
     }

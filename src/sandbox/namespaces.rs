@@ -53,6 +53,15 @@ const KINDS: [Kind; 5] = [
 /// The number of the host's own process numbers.
 const HOST_PROCESSES: u64 = 0xEFFF_FFFC;
 
+/// How namespaces and the root are gone about: in mode `auto` the first process of a container leaves them to the runtime as well, whose
+/// health checks and other commands enter those of the first process, and would find neither its files nor its sockets.
+pub(super) fn manner(mode: Mode) -> Mode {
+    let is_first = getpid().as_raw() == 1
+        && statat(CWD, "/proc/self/ns/pid", AtFlags::empty())
+            .is_ok_and(|found| found.st_ino != HOST_PROCESSES);
+    if mode == Mode::Auto && is_first { Mode::Container } else { mode }
+}
+
 /// The namespaces that were left, for the question afterwards whether they were.
 #[derive(Debug)]
 pub(super) struct Left {
@@ -87,7 +96,7 @@ impl Left {
 /// # Errors
 /// If the system begins and does not end it.
 pub fn enter_user(mode: Mode, names_peers: bool) -> Result<Outcome, Failure> {
-    if mode == Mode::Container {
+    if manner(mode) == Mode::Container {
         return Ok(not_needed(OF_THE_RUNTIME));
     }
     if holds(Capability::CAP_SYS_ADMIN)? {
@@ -132,7 +141,8 @@ pub(super) fn leave(mode: Mode) -> Result<Left, Failure> {
         let outcome = if left_out::is(kind.step) {
             left_out::outcome()
         } else if mode == Mode::Container {
-            not_needed(OF_THE_RUNTIME)
+            let apart = kind.host.is_some_and(|host| number(&left.own, kind).is_ok_and(|own| own != host));
+            if apart { Outcome::Done } else { not_needed(OF_THE_RUNTIME) }
         } else if let Some(reason) = hindrance(kind)? {
             let of_host = kind.host.is_none_or(|host| number(&left.own, kind).is_ok_and(|own| own == host));
             match of_host {
