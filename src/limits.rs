@@ -489,6 +489,12 @@ pub const RANDOM_DIRECT_MIN_BYTES: usize = 1024;
 pub const RESEED_AFTER_BYTES: usize = 1024 * 1024;
 /// The generator draws a fresh seed after this time.
 pub const RESEED_AFTER_MILLIS: u64 = 1_000;
+/// Equal bytes in a row for which a seed is refused: SP 800-90B 4.4.1 with H = 8 and alpha = 2^-64.
+pub const ENTROPY_REPETITION_MAX_COUNT: usize = 9;
+/// Samples of a window of the adaptive proportion test: SP 800-90B 4.4.2, samples that are not binary.
+pub const ENTROPY_PROPORTION_WINDOW_COUNT: usize = 512;
+/// Bytes like the first one of a window for which a seed is refused: the same H and alpha.
+pub const ENTROPY_PROPORTION_MAX_COUNT: usize = 26;
 
 // ---------------------------------------------------------------------------------------------------------
 // Tokens
