@@ -78,7 +78,7 @@ def time_starts(binary, folder, times):
     taken = []
     for _ in range(times):
         shutil.rmtree(folder, ignore_errors=True)
-        command = [binary, "serve", "--data-dir", folder, "--listen", "127.0.0.1:0", "--workers", "1"]
+        command = [binary, "serve", "--dev", "--data-dir", folder, "--listen", "127.0.0.1:0", "--workers", "1"]
         begin = time.perf_counter()
         server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         try:

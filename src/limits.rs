@@ -673,6 +673,16 @@ pub const IDENTITY_DEFAULT_NUMBER: u32 = 1001;
 pub const IDENTITY_FLOOR_NUMBER: u32 = 1;
 /// Largest such user or group; the number after it means "unchanged" to the kernel.
 pub const IDENTITY_CEILING_NUMBER: u32 = u32::MAX - 1;
+/// Default for how often the process looks at itself.
+pub const INTEGRITY_INTERVAL_DEFAULT_SECONDS: u64 = 60;
+/// Most often that it may.
+pub const INTEGRITY_INTERVAL_FLOOR_SECONDS: u64 = 1;
+/// Least often that it may.
+pub const INTEGRITY_INTERVAL_CEILING_SECONDS: u64 = 86_400;
+/// Niceness that leaves the process as it was started.
+pub const NICENESS_FLOOR_NUMBER: u64 = 0;
+/// Most that a process can step back (setpriority(2)).
+pub const NICENESS_CEILING_NUMBER: u64 = 19;
 /// Largest file that holds a credential.
 pub const CREDENTIAL_FILE_MAX_BYTES: u64 = 4 * 1024;
 /// Room reserved on disk at the end of each audit file when it is opened.

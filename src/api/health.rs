@@ -3,7 +3,8 @@
 //! Owns the form of the report. Invariants: it tells nothing of the host and nothing secret; 200 means that requests
 //! will be served, 503 that they will not, and the report says which part is the reason. A store that takes no changes
 //! is told as `degraded` with 200: what exists can be used, and a probe that takes the server out of service for it
-//! would make a full disk an outage.
+//! would make a full disk an outage. So is a process that found itself altered: whoever can alter it must not be able to
+//! take it out of service thereby. `--integrity-action stop` is for those who want it to end.
 
 use serde::Serialize;
 
@@ -13,6 +14,7 @@ use crate::build_info;
 use crate::http::media::ReplyForm;
 use crate::http::responder::Responder;
 use crate::http::status::Status;
+use crate::integrity::Check;
 use crate::model::{Health, StoreHealth};
 
 const WELL_BEFORE: &str =
@@ -56,7 +58,8 @@ struct Short {
 pub fn health(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
     call.query(&[])?;
     let health = call.health;
-    if health.is_good() && health.store == StoreHealth::Good && !health.audit_low {
+    let all_good = health.is_good() && health.store == StoreHealth::Good;
+    if all_good && !health.audit_low && health.integrity.is_empty() {
         return all_is_well(health.uptime_seconds, responder);
     }
     let report = report(health);
@@ -65,21 +68,46 @@ pub fn health(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
 
 fn report(health: &Health) -> Report {
     Report {
-        status: match health.store {
-            StoreHealth::Full | StoreHealth::Failing | StoreHealth::Poisoned if health.is_good() => {
-                "degraded"
-            }
-            _ => word(health.is_good()),
+        status: match health.is_good() {
+            true if health.store != StoreHealth::Good || !health.integrity.is_empty() => "degraded",
+            good => word(good),
         },
         version: build_info::VERSION,
         uptime_seconds: health.uptime_seconds,
         components: Components {
-            store: component(health.store == StoreHealth::Good, health.store.detail()),
+            store: store(health),
             audit: audit(health),
-            entropy: component(health.entropy, "The system gives no random bytes: nothing can be encrypted."),
-            sandbox: component(health.sandbox, "The lock-down is not complete."),
+            entropy: entropy(health),
+            sandbox: sandbox(health),
         },
     }
+}
+
+fn store(health: &Health) -> Component {
+    const ALTERED: &str = "The end of the journal is not what was written: see /api/integrity.";
+    match health.store {
+        StoreHealth::Good => component(!health.integrity.has(Check::Journal), ALTERED),
+        worse => component(false, worse.detail()),
+    }
+}
+
+fn entropy(health: &Health) -> Component {
+    const NONE: &str = "The system gives no random bytes: nothing can be encrypted.";
+    const SUSPECT: &str = "The system's random bytes failed a health test: see /api/integrity.";
+    if health.entropy {
+        component(!health.integrity.has(Check::Entropy), SUSPECT)
+    } else {
+        component(false, NONE)
+    }
+}
+
+/// What is found in the process itself is told of what locks it in.
+fn sandbox(health: &Health) -> Component {
+    const INCOMPLETE: &str = "The lock-down is not complete.";
+    const ALTERED: &str = "The process is not as it was when it was locked in: see /api/integrity.";
+    let elsewhere = |check: &Check| matches!(check, Check::Entropy | Check::Journal);
+    let found = Check::ALL.iter().any(|check| !elsewhere(check) && health.integrity.has(*check));
+    if health.sandbox { component(!found, ALTERED) } else { component(false, INCOMPLETE) }
 }
 
 /// An audit log that is low on space takes lines: the detail is a warning.
@@ -139,6 +167,7 @@ fn component(good: bool, reason: &'static str) -> Component {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::integrity::Failed;
 
     #[test]
     fn the_usual_report_is_the_one_that_is_made_from_its_members() {
@@ -149,6 +178,7 @@ mod tests {
             audit_low: false,
             entropy: true,
             sandbox: true,
+            integrity: Failed::default(),
             draining: false,
         };
         let made = serde_json::to_string(&report(&health)).unwrap();
@@ -166,6 +196,22 @@ mod tests {
                 told.contains(&format!(r#""store":{{"status":"failing","detail":"{}"}}"#, store.detail()))
             );
             assert!(Health { store, ..health }.is_good(), "what exists can be used");
+        }
+        for check in Check::ALL {
+            let found = Health { integrity: Failed::from_iter([check]), ..health };
+            assert!(found.is_good(), "a probe does not end a server that found itself altered");
+            let told = serde_json::to_string(&report(&found)).unwrap();
+            assert!(told.starts_with(r#"{"status":"degraded","version""#), "{told}");
+            let component = match check {
+                Check::Entropy => "entropy",
+                Check::Journal => "store",
+                _ => "sandbox",
+            };
+            assert!(told.contains(&format!(r#""{component}":{{"status":"failing","detail":""#)), "{told}");
+            assert_eq!(told.matches("failing").count(), 1, "{told}");
+            assert!(told.contains("see /api/integrity"), "{told}");
+            let worse = report(&Health { entropy: false, ..found });
+            assert_eq!(worse.status, "failing", "what is not served at all is worse");
         }
         let bad = serde_json::to_string(&report(&Health { audit: false, ..health })).unwrap();
         assert!(

@@ -198,8 +198,9 @@ mod tests {
     use crate::http::head::Head;
     use crate::http::peer::{Peer, Way};
     use crate::http::service::Arrival;
+    use crate::integrity::{Board, Failed};
     use crate::keyring::Ring;
-    use crate::model::{Health, RequestId, StoreHealth};
+    use crate::model::{Health, Posture, RequestId, StoreHealth};
     use crate::secret::Secret;
 
     /// The code with which a caller without any right is refused who sends `body` to `target`, where no key exists.
@@ -222,6 +223,7 @@ mod tests {
             audit_low: false,
             entropy: true,
             sandbox: true,
+            integrity: Failed::default(),
             draining: false,
         };
         let mut call = Call {
@@ -239,6 +241,8 @@ mod tests {
             tools: &mut tools,
             recent: &Recent::new("s"),
             health: &health,
+            posture: &Posture::default(),
+            board: &Board::default(),
             now,
             wall: WallTime::default(),
             committed: None,

@@ -19,6 +19,7 @@ pub mod escapes;
 pub mod form;
 pub mod hash;
 pub mod health;
+pub mod integrity;
 pub mod keys;
 pub mod keystream;
 pub mod made;
@@ -53,9 +54,10 @@ use crate::http::refusal::Refusal;
 use crate::http::responder::{Exhausted, Fault, OVERLOADED, Responder};
 use crate::http::service::Arrival;
 use crate::http::status::Status;
+use crate::integrity::Board;
 use crate::keyring::{self, Key, Ring};
 use crate::limits::{ASSOCIATED_DATA_MAX_BYTES, CONTEXT_MAX_BYTES, KEY_BYTES};
-use crate::model::{ApiKeyId, Health, KeyName, Permission, Principal};
+use crate::model::{ApiKeyId, Health, KeyName, Permission, Posture, Principal};
 use crate::quota::Rate;
 use crate::secret::Secret;
 
@@ -180,6 +182,10 @@ pub struct Call<'a> {
     pub recent: &'a Recent,
     /// The state of the server.
     pub health: &'a Health,
+    /// What the lock-down reached.
+    pub posture: &'a Posture,
+    /// What the process finds when it looks at itself.
+    pub board: &'a Board,
     /// This turn's time.
     pub now: Moment,
     /// This turn's civil time.

@@ -7,7 +7,8 @@ use crate::api::auth::{keys as auth, profile, token};
 use crate::api::keys::{backup, configure, create, lifecycle, material, read};
 use crate::api::stream::Direction;
 use crate::api::{
-    Handler, audit, datakey, decrypt, encrypt, entropy, hash, health, keystream, rewrap, sign, verify,
+    Handler, audit, datakey, decrypt, encrypt, entropy, hash, health, integrity, keystream, rewrap, sign,
+    verify,
 };
 use crate::http::service::Taking;
 use crate::http::target::Method;
@@ -233,6 +234,7 @@ pub static TABLE: &[Route] = &[
         cost: cost_of(Permission::AuditRead),
         event: Some("audit.stream"),
     },
+    row(Method::Get, "/api/integrity", integrity::integrity, Permission::MetricsRead, "integrity.read", 0),
 ];
 
 /// What the table says of a request.

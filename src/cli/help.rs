@@ -10,6 +10,7 @@ use super::arguments::Action;
 use crate::build_info::VERSION;
 use crate::config::{Fallback, Group, Kind, MASTER_KEY_CREDENTIAL, SETTINGS, Setting, Unit};
 use crate::exit::Exit;
+use crate::model::Step;
 
 const HEAD: &str = "\
 Cryptography as a service: named keys that never leave the server, used over HTTP.
@@ -34,6 +35,16 @@ Commands:
 Settings of serve. Each is a flag, an environment variable or a key in the TOML file, in this
 order of strength; the default comes last. An empty variable counts as not set. Secrets are not
 taken from the environment by value.
+";
+
+const SANDBOX: &str = "
+The lock-down, before the first byte of a client is read. --sandbox says how much of it must be:
+  auto       every step that the kernel and the rights of the start allow; the others are told
+             in the log, in the audit log and at /api/integrity
+  strict     every step: what is missing stops the start, with exit code 78 and the step's name
+  container  the namespaces and the root are those of the container runtime; otherwise as strict,
+             but the runtime may have taken steps itself where the kernel confirms what they reach
+In strict and container --sandbox-allow-missing STEP does without a step. Steps:
 ";
 
 const FILES: &str = "
@@ -241,6 +252,8 @@ pub(super) enum Topic {
 
 /// Where the text of a setting begins.
 const INDENT: &str = "      ";
+/// Where a list of words goes on in the next line.
+const LINE_MAX_CHARS: usize = 96;
 
 /// The help on `topic`, ending in a newline.
 pub(super) fn text(topic: Topic) -> String {
@@ -273,9 +286,35 @@ fn program() -> String {
             let _ = writeln!(out, "{INDENT}[{}; {}]", setting.variable(), default(setting));
         }
     }
+    sandbox(&mut out);
     exit_codes(&mut out);
     out.push_str(FILES);
     out
+}
+
+fn sandbox(out: &mut String) {
+    out.push_str(SANDBOX);
+    let names = |mandatory: bool| Step::ALL.into_iter().filter(move |step| step.is_mandatory() == mandatory);
+    list(out, names(false).map(Step::name));
+    out.push_str("Without these nothing is ever served:\n");
+    list(out, names(true).map(Step::name));
+}
+
+/// Appends words, separated by commas, in lines of a bounded width.
+fn list(out: &mut String, words: impl Iterator<Item = &'static str>) {
+    let mut width = 0;
+    for word in words {
+        if width == 0 || width + 2 + word.len() > LINE_MAX_CHARS {
+            out.push_str(if width == 0 { "  " } else { ",\n  " });
+            width = 2;
+        } else {
+            out.push_str(", ");
+            width += 2;
+        }
+        out.push_str(word);
+        width += word.len();
+    }
+    out.push('\n');
 }
 
 fn exit_codes(out: &mut String) {
@@ -291,6 +330,7 @@ const fn placeholder(kind: Kind) -> &'static str {
         Kind::Path | Kind::Paths => " PATH",
         Kind::Hosts => " HOST",
         Kind::Origins => " ORIGIN",
+        Kind::Steps => " STEP",
         Kind::Mode => " MODE",
         Kind::Addresses => " ADDR:PORT",
         Kind::Networks => " CIDR",
@@ -333,6 +373,7 @@ fn amount(kind: Kind, number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Mode;
 
     #[test]
     fn every_setting_is_shown_with_flag_variable_and_text() {
@@ -345,6 +386,21 @@ mod tests {
         assert!(text.contains("--max-memory BYTES"));
         assert!(text.contains("default 64MiB, 8MiB to 16GiB]"));
         assert!(text.contains("QUANTONIUM_DATA_DIR; required; with --dev ./quantonium-dev]"));
+    }
+
+    #[test]
+    fn every_mode_and_every_step_of_the_lock_down_is_shown() {
+        let text = text(Topic::Program);
+        for mode in Mode::NAMES {
+            assert!(text.contains(&format!("\n  {mode:<9}  ")), "{mode}");
+        }
+        let (free, firm) = text.split_once("\nWithout these nothing is ever served:\n").unwrap();
+        let named = |part: &str, step: Step| part.split([' ', ',', '\n']).any(|word| word == step.name());
+        let free = free.rsplit_once("Steps:\n").unwrap().1;
+        let firm = firm.split_once("\n\n").unwrap().0;
+        for step in Step::ALL {
+            assert_eq!((named(free, step), named(firm, step)), (!step.is_mandatory(), step.is_mandatory()));
+        }
     }
 
     #[test]

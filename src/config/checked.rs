@@ -15,6 +15,7 @@ use super::settings::Id;
 use super::value;
 use crate::http::forwarded::Field;
 use crate::limits;
+use crate::model::{Mode, Step};
 use crate::network::Network;
 use crate::quota::Rate;
 
@@ -144,6 +145,32 @@ pub struct Config {
     pub token_issuer: String,
     /// For whom they are.
     pub token_audience: String,
+    /// How much of the lock-down must be there.
+    pub sandbox_mode: Mode,
+    /// Steps of it that may be missing nonetheless; none of them mandatory, none twice.
+    pub sandbox_allow_missing: Vec<Step>,
+    /// How the process watches itself.
+    pub integrity: IntegrityPolicy,
+    /// How far other processes go first on the processors, 0 to 19; 0: as the process was started.
+    pub niceness: u8,
+}
+
+/// How the process watches itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IntegrityPolicy {
+    /// What it does about what it finds.
+    pub action: IntegrityAction,
+    /// How often it looks.
+    pub interval_seconds: u64,
+}
+
+/// What the process does when it finds itself altered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IntegrityAction {
+    /// It says so and goes on.
+    Report,
+    /// It says so and ends at once.
+    Stop,
 }
 
 /// How TLS is spoken.
@@ -259,6 +286,10 @@ pub(super) fn check(raw: &Raw, machine: Machine, credentials: Option<&Path>) -> 
         audit_body: read.word(Id::AuditBody)? == "hmac",
         token_issuer: read.text(Id::TokenIssuer)?,
         token_audience: read.text(Id::TokenAudience)?,
+        sandbox_mode: Mode::from_name(read.word(Id::Sandbox)?).unwrap_or_default(),
+        sandbox_allow_missing: read.steps(Id::SandboxAllowMissing)?,
+        integrity: read.integrity()?,
+        niceness: u8::try_from(read.number(Id::Niceness)?).unwrap_or_default(),
     };
     if config.audit_synced && !config.audit_sink.has_file() {
         return Err(ConfigError::SyncedWithoutFile);

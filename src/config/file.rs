@@ -86,6 +86,7 @@ fn texts(setting: &Setting, value: &DeValue<'_>) -> Result<Vec<OsString>, &'stat
             | Kind::Paths
             | Kind::Hosts
             | Kind::Origins
+            | Kind::Steps
             | Kind::Mode
             | Kind::Rate
             | Kind::Choice(_)
@@ -100,7 +101,7 @@ fn texts(setting: &Setting, value: &DeValue<'_>) -> Result<Vec<OsString>, &'stat
                 .map_or_else(|_| digits.to_owned(), |number| number.to_string()))
         }
         (
-            Kind::Addresses | Kind::Networks | Kind::Paths | Kind::Hosts | Kind::Origins,
+            Kind::Addresses | Kind::Networks | Kind::Paths | Kind::Hosts | Kind::Origins | Kind::Steps,
             DeValue::Array(items),
         ) => items
             .iter()
@@ -118,7 +119,7 @@ const fn expected(kind: Kind) -> &'static str {
         Kind::Switch => "true or false",
         Kind::Path | Kind::Choice(_) | Kind::Text | Kind::Mode => "a string",
         Kind::Rate => "an integer or a string like \"100:1000\"",
-        Kind::Addresses | Kind::Networks | Kind::Paths | Kind::Hosts | Kind::Origins => {
+        Kind::Addresses | Kind::Networks | Kind::Paths | Kind::Hosts | Kind::Origins | Kind::Steps => {
             "a string or an array of strings"
         }
         Kind::Number(Unit::Bytes) => "an integer or a string like \"64MiB\"",

@@ -23,7 +23,9 @@ use std::path::PathBuf;
 
 use environment::Surroundings;
 
-pub use checked::{AuditSink, CertificateFiles, Config, HandedOver, Machine, Offline, Tls};
+pub use checked::{
+    AuditSink, CertificateFiles, Config, HandedOver, IntegrityAction, IntegrityPolicy, Machine, Offline, Tls,
+};
 pub use endpoint::{Endpoint, Scheme};
 pub use error::{ConfigError, Place, shown, shown_path};
 pub use master_key::MASTER_KEY_CREDENTIAL;

@@ -5,7 +5,7 @@
 use std::ffi::OsStr;
 use std::path::PathBuf;
 
-use super::checked::{CertificateFiles, HandedOver, Machine, Tls};
+use super::checked::{CertificateFiles, HandedOver, IntegrityAction, IntegrityPolicy, Machine, Tls};
 use super::endpoint::{Endpoint, Scheme};
 use super::error::ConfigError;
 use super::raw::{Raw, Source};
@@ -13,6 +13,7 @@ use super::settings::{Fallback, Id, Kind, Unit};
 use super::value;
 use crate::http::forwarded::Field;
 use crate::limits;
+use crate::model::Step;
 use crate::network::Network;
 use crate::quota::Rate;
 
@@ -118,6 +119,19 @@ impl Reader<'_> {
     pub(super) fn networks(&self, id: Id) -> Result<(Vec<Network>, bool), ConfigError> {
         let Some(given) = self.raw.get(id) else { return Ok((Vec::new(), false)) };
         value::networks(&given.texts).map_err(|reason| refused(id, &given.source, reason))
+    }
+
+    pub(super) fn steps(&self, id: Id) -> Result<Vec<Step>, ConfigError> {
+        let Some(given) = self.raw.get(id) else { return Ok(Vec::new()) };
+        value::steps(&given.texts).map_err(|reason| refused(id, &given.source, reason))
+    }
+
+    pub(super) fn integrity(&self) -> Result<IntegrityPolicy, ConfigError> {
+        let action = match self.word(Id::IntegrityAction)? {
+            "stop" => IntegrityAction::Stop,
+            _ => IntegrityAction::Report,
+        };
+        Ok(IntegrityPolicy { action, interval_seconds: self.number(Id::IntegrityInterval)? })
     }
 
     pub(super) fn rate(&self, id: Id) -> Result<Option<Rate>, ConfigError> {

@@ -64,6 +64,11 @@ pub enum Id {
     DrainTimeout,
     TokenIssuer,
     TokenAudience,
+    Sandbox,
+    SandboxAllowMissing,
+    IntegrityAction,
+    IntegrityInterval,
+    Niceness,
 }
 
 impl Id {
@@ -92,6 +97,8 @@ pub enum Kind {
     Hosts,
     /// Origins: a scheme, a host and perhaps a port; may be repeated.
     Origins,
+    /// Steps of the lock-down; may be repeated.
+    Steps,
     /// Who may use a file: three octal digits.
     Mode,
     /// Requests in a second and at once; zero: no limit.
@@ -145,6 +152,8 @@ pub enum Fallback {
 pub enum Group {
     /// How the server starts.
     Start,
+    /// What the process is kept from, and how it watches itself.
+    Sandbox,
     /// What keeps the keys.
     Store,
     /// What is told, and how long it is kept.
@@ -161,14 +170,23 @@ pub enum Group {
 
 impl Group {
     /// All groups, in the order of the help.
-    pub const ALL: [Self; 7] =
-        [Self::Start, Self::Store, Self::Audit, Self::Network, Self::Tls, Self::Capacity, Self::Time];
+    pub const ALL: [Self; 8] = [
+        Self::Start,
+        Self::Sandbox,
+        Self::Store,
+        Self::Audit,
+        Self::Network,
+        Self::Tls,
+        Self::Capacity,
+        Self::Time,
+    ];
 
     /// The heading's text.
     #[must_use]
     pub const fn heading(self) -> &'static str {
         match self {
             Self::Start => "Start",
+            Self::Sandbox => "Sandbox",
             Self::Store => "Store",
             Self::Audit => "Audit",
             Self::Network => "Network",
@@ -222,7 +240,10 @@ impl Setting {
     /// Whether the flag may stand more than once.
     #[must_use]
     pub fn repeats(&self) -> bool {
-        matches!(self.kind, Kind::Addresses | Kind::Networks | Kind::Paths | Kind::Hosts | Kind::Origins)
+        matches!(
+            self.kind,
+            Kind::Addresses | Kind::Networks | Kind::Paths | Kind::Hosts | Kind::Origins | Kind::Steps
+        )
     }
 
     pub(super) const fn bounded(mut self, floor: u64, ceiling: u64) -> Self {
@@ -239,7 +260,7 @@ const _: () = {
         assert!(SETTINGS[number].id as usize == number, "rows stand in the order of Id");
         number += 1;
     }
-    assert!(Id::TokenAudience as usize + 1 == SETTINGS.len(), "every Id has a row");
+    assert!(Id::Niceness as usize + 1 == SETTINGS.len(), "every Id has a row");
 };
 
 /// The setting of this name (`data-dir`), if there is one.

@@ -5,6 +5,7 @@
 use super::settings::{Fallback, Group, Id, Kind, Setting, Unit};
 use crate::http::forwarded::Field;
 use crate::limits;
+use crate::model::Mode;
 
 /// What `--audit-sink` may be.
 pub(super) const AUDIT_SINKS: [&str; 3] = ["file", "stdout", "both"];
@@ -16,6 +17,9 @@ pub(super) const TLS_CLIENT_AUTHS: [&str; 2] = ["required", "optional"];
 pub(super) const TLS_MIN_VERSIONS: [&str; 2] = ["1.3", "1.2"];
 /// What `--audit-durability` may be.
 pub(super) const AUDIT_DURABILITIES: [&str; 2] = ["written", "synced"];
+
+/// What `--integrity-action` may be.
+pub(super) const INTEGRITY_ACTIONS: [&str; 2] = ["report", "stop"];
 
 const fn row(
     id: Id,
@@ -44,7 +48,7 @@ const fn capacity(id: Id, name: &'static str, unit: Unit, default: u64, help: &'
 }
 
 /// Every setting, in the order of [`Id`].
-pub const SETTINGS: [Setting; 51] = [
+pub const SETTINGS: [Setting; 56] = [
     row(
         Id::Dev,
         "dev",
@@ -433,4 +437,45 @@ pub const SETTINGS: [Setting; 51] = [
         Group::Start,
         "For whom the tokens are, as their claim aud says: tells servers apart that share an issuer",
     ),
+    row(
+        Id::Sandbox,
+        "sandbox",
+        Kind::Choice(&Mode::NAMES),
+        Fallback::Text("auto"),
+        Group::Sandbox,
+        "auto: all that can be had here; strict: all, or no start; container: see `serve --help`",
+    ),
+    row(
+        Id::SandboxAllowMissing,
+        "sandbox-allow-missing",
+        Kind::Steps,
+        Fallback::Nothing,
+        Group::Sandbox,
+        "Steps of the lock-down that strict and container may do without, like landlock",
+    ),
+    row(
+        Id::IntegrityAction,
+        "integrity-action",
+        Kind::Choice(&INTEGRITY_ACTIONS),
+        Fallback::Text("report"),
+        Group::Sandbox,
+        "When the process finds itself altered: report it, or stop at once with exit code 70",
+    ),
+    row(
+        Id::IntegrityInterval,
+        "integrity-interval-seconds",
+        Kind::Number(Unit::Seconds),
+        Fallback::Number(limits::INTEGRITY_INTERVAL_DEFAULT_SECONDS),
+        Group::Sandbox,
+        "How often the process looks at itself, give or take a quarter",
+    )
+    .bounded(limits::INTEGRITY_INTERVAL_FLOOR_SECONDS, limits::INTEGRITY_INTERVAL_CEILING_SECONDS),
+    capacity(
+        Id::Niceness,
+        "niceness",
+        Unit::Count,
+        limits::NICENESS_FLOOR_NUMBER,
+        "How far other processes go first on the processors; 0: as it was started",
+    )
+    .bounded(limits::NICENESS_FLOOR_NUMBER, limits::NICENESS_CEILING_NUMBER),
 ];

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::*;
 use crate::http::forwarded::Field;
 use crate::limits;
+use crate::model::{Mode, Step};
 use crate::network::Network;
 use crate::quota::Rate;
 
@@ -99,6 +100,10 @@ fn defaults_are_those_of_limits() {
         audit_body: true,
         token_issuer: "quantonium".into(),
         token_audience: "quantonium".into(),
+        sandbox_mode: Mode::Auto,
+        sandbox_allow_missing: Vec::new(),
+        integrity: IntegrityPolicy { action: IntegrityAction::Report, interval_seconds: 60 },
+        niceness: 0,
     };
     assert_eq!(found, expected);
 }
@@ -313,6 +318,41 @@ fn limits_and_proxies_are_taken_from_every_source() {
         (Id::RateLimit, "fast", "--rate-limit: fast is not PER_SECOND or PER_SECOND:BURST"),
         (Id::TrustedProxy, "10.0.0.1/8", "--trusted-proxy: \"10.0.0.1/8\" has bits set behind its prefix"),
         (Id::ForwardedHeader, "via", "--forwarded-header: via is not x-forwarded-for or forwarded (set on"),
+    ] {
+        let found = config(&[DEV, (id, text)], &[]).unwrap_err();
+        assert!(found.starts_with(refusal), "{found}");
+    }
+}
+
+#[test]
+fn the_lock_down_is_said_in_every_source() {
+    let file = ConfigFile::new(
+        "lock-down",
+        "dev = true\nsandbox = 'container'\nsandbox_allow_missing = ['landlock', 'securebits']\nniceness = 19\n",
+    );
+    let in_file = ("QUANTONIUM_CONFIG", file.path());
+    let found = config(&[], &[in_file]).unwrap();
+    assert_eq!((found.sandbox_mode, found.niceness), (Mode::Container, 19));
+    assert_eq!(found.sandbox_allow_missing, [Step::Landlock, Step::Securebits]);
+    let flags = [
+        (Id::Sandbox, "strict"),
+        (Id::SandboxAllowMissing, "empty-root"),
+        (Id::SandboxAllowMissing, "key-memory,pid-namespace"),
+        (Id::IntegrityAction, "stop"),
+    ];
+    let found = config(&flags, &[in_file, ("QUANTONIUM_INTEGRITY_INTERVAL_SECONDS", "5")]).unwrap();
+    assert_eq!(found.sandbox_mode, Mode::Strict);
+    assert_eq!(found.sandbox_allow_missing, [Step::EmptyRoot, Step::KeyMemory, Step::PidNamespace]);
+    assert_eq!(found.integrity, IntegrityPolicy { action: IntegrityAction::Stop, interval_seconds: 5 });
+    for (id, text, refusal) in [
+        (Id::Sandbox, "off", "--sandbox: off is not auto or strict or container (set on the command line)"),
+        (Id::SandboxAllowMissing, "landlok", "--sandbox-allow-missing: \"landlok\" is none of key-memory, "),
+        (
+            Id::SandboxAllowMissing,
+            "seccomp",
+            "--sandbox-allow-missing: seccomp cannot be missing: nothing is",
+        ),
+        (Id::IntegrityAction, "ignore", "--integrity-action: ignore is not report or stop"),
     ] {
         let found = config(&[DEV, (id, text)], &[]).unwrap_err();
         assert!(found.starts_with(refusal), "{found}");

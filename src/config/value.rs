@@ -13,6 +13,7 @@ use crate::limits::{
     HOST_MAX_BYTES, LISTENERS_MAX_COUNT, ORIGIN_MAX_BYTES, RATE_BURST_CEILING_COUNT, RATE_CEILING_COUNT,
     SETTING_LIST_MAX_COUNT, SETTING_TEXT_MAX_BYTES, TRUSTED_PROXIES_MAX_COUNT,
 };
+use crate::model::Step;
 use crate::network::Network;
 use crate::quota::Rate;
 
@@ -206,6 +207,30 @@ pub(super) fn mode(text: &OsStr) -> Result<u32, String> {
     found.ok_or_else(|| format!("{} is not an access mode like 660", shown(text)))
 }
 
+/// Steps of the lock-down that may be missing, from texts that may each hold several, separated by commas.
+///
+/// # Errors
+/// The half sentence for the message.
+pub(super) fn steps(texts: &[OsString]) -> Result<Vec<Step>, String> {
+    let mut all = Vec::new();
+    for text in texts {
+        for part in text.to_string_lossy().split(',').map(str::trim) {
+            let step = Step::from_name(part).ok_or_else(|| {
+                let known: Vec<_> =
+                    Step::ALL.into_iter().filter(|step| !step.is_mandatory()).map(Step::name).collect();
+                format!("\"{}\" is none of {}", shown(OsStr::new(part)), known.join(", "))
+            })?;
+            if step.is_mandatory() {
+                return Err(format!("{step} cannot be missing: nothing is served without it"));
+            }
+            if !all.contains(&step) {
+                all.push(step);
+            }
+        }
+    }
+    Ok(all)
+}
+
 /// A rate: `PER_SECOND` or `PER_SECOND:BURST`; none for zero.
 ///
 /// # Errors
@@ -379,6 +404,26 @@ mod tests {
             let refusal = read(text).unwrap_err();
             assert!(refusal.contains("is not PER_SECOND or PER_SECOND:BURST"), "{text}: {refusal}");
         }
+    }
+
+    #[test]
+    fn steps_are_those_that_may_be_missing() {
+        let read = |texts: &[&str]| steps(&texts.iter().map(OsString::from).collect::<Vec<_>>());
+        let expected = vec![Step::Landlock, Step::EmptyRoot, Step::KeyMemory];
+        assert_eq!(read(&["landlock, empty-root", "key-memory", "landlock"]), Ok(expected));
+        let unknown = read(&["landlok"]).unwrap_err();
+        assert!(unknown.starts_with("\"landlok\" is none of key-memory, user-namespace, "), "{unknown}");
+        for step in Step::ALL {
+            let refusal = format!("{step} cannot be missing: nothing is served without it");
+            let found = read(&[step.name()]);
+            assert_eq!(found, if step.is_mandatory() { Err(refusal) } else { Ok(vec![step]) });
+            assert_eq!(
+                unknown.split([' ', ',']).any(|word| word == step.name()),
+                !step.is_mandatory(),
+                "{step}"
+            );
+        }
+        assert!(read(&[""]).is_err() && read(&["landlock,"]).is_err());
     }
 
     #[test]

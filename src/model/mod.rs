@@ -14,6 +14,7 @@ pub use posture::{Mode, Outcome, Posture, Step};
 pub use principal::{ApiKeyId, Principal, TokenTerms};
 pub use scope::{Grants, KeyGlob, Scope, ScopeError};
 
+use crate::integrity::Failed;
 use crate::limits::KEY_NAME_MAX_BYTES;
 
 /// What a caller must be allowed to do before a route serves it.
@@ -403,13 +404,15 @@ pub struct Health {
     pub entropy: bool,
     /// Whether every step of the lock-down took.
     pub sandbox: bool,
+    /// What the process found when it looked at itself.
+    pub integrity: Failed,
     /// Whether the server is ending.
     pub draining: bool,
 }
 
 impl Health {
     /// Whether requests will be served as they should. A store that takes no changes does not count: what exists can be
-    /// used.
+    /// used. Nor does what the process found when it looked at itself: that is for people to judge.
     #[must_use]
     pub const fn is_good(&self) -> bool {
         self.audit && self.entropy && self.sandbox

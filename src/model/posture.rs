@@ -21,6 +21,12 @@ impl Mode {
     /// The names of all modes, the default first.
     pub const NAMES: [&'static str; 3] = ["auto", "strict", "container"];
 
+    /// The mode of this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Auto, Self::Strict, Self::Container].into_iter().find(|mode| mode.name() == name)
+    }
+
     /// The mode's name.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -250,6 +256,13 @@ mod tests {
         posture.add(Step::ResourceLimits, Outcome::Done);
         posture.add(step, outcome);
         posture
+    }
+
+    #[test]
+    fn every_name_is_that_of_one_mode() {
+        let named = Mode::NAMES.map(|name| Mode::from_name(name).unwrap());
+        assert_eq!(named, [Mode::Auto, Mode::Strict, Mode::Container]);
+        assert_eq!(Mode::from_name("none"), None);
     }
 
     #[test]

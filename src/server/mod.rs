@@ -86,6 +86,7 @@ pub fn run(config: &Config, manager: &Manager) -> Result<(), ServerError> {
     let admin = prepared.admin.take();
     startup::announce(config, &prepared, admin.as_ref());
     drop(admin);
+    shared.settle(posture);
     shared.open_gate();
     prepared.main.tell_ready();
     let keeper = Arc::clone(&prepared.common.keeper);

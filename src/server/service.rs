@@ -321,6 +321,8 @@ impl App {
             tools: &mut self.tools.borrow_mut(),
             recent: &self.recent,
             health: &health,
+            posture: self.shared.posture(),
+            board: self.shared.board(),
             now,
             wall: self.turn.wall(),
             committed,

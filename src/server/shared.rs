@@ -1,13 +1,15 @@
 //! What the threads of the server know of one another.
 //!
-//! Owns the phase, the health flags and the gate. Invariants: the phase only moves forward; a worker serves nothing
+//! Owns the phase, the health flags, what the lock-down reached, what the process finds when it looks at itself, and the
+//! gate. Invariants: the phase only moves forward; a worker serves nothing
 //! before the gate is opened, and the gate is opened only after every thread was seen to be locked in.
 
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 
 use crate::clock::Moment;
-use crate::model::{Health, StoreHealth};
+use crate::integrity::Board;
+use crate::model::{Health, Mode, Posture, StoreHealth};
 use crate::reactor::mailbox::Mailbox;
 use crate::reactor::run::Phase;
 use crate::server::notify::DONE;
@@ -31,8 +33,15 @@ pub(super) struct Shared {
     reloaded: AtomicU64,
     /// Ends the main thread's sleep.
     main: OnceLock<Arc<Mailbox>>,
+    /// What the lock-down reached, once every thread is locked in.
+    posture: OnceLock<Posture>,
+    board: Arc<Board>,
     gate: Gate,
 }
+
+/// Before the lock-down.
+static NOT_LOCKED_DOWN: Posture =
+    Posture { mode: Mode::Auto, allowed_missing: Vec::new(), steps: Vec::new(), landlock_abi: 0 };
 
 /// Where threads wait until all are ready.
 #[derive(Debug, Default)]
@@ -62,6 +71,8 @@ impl Shared {
             ended: AtomicUsize::new(0),
             reloaded: AtomicU64::new(0),
             main: OnceLock::new(),
+            posture: OnceLock::new(),
+            board: Arc::default(),
             gate: Gate::default(),
         })
     }
@@ -159,8 +170,24 @@ impl Shared {
             entropy: all(&self.entropy),
             // A thread that is not locked in ends the start: whoever can ask is answered by locked-in threads.
             sandbox: self.ready.get().is_some(),
+            integrity: self.board.failed(),
             draining: self.phase() != Phase::Serving,
         }
+    }
+
+    /// Notes what the lock-down reached. Once, when every thread is locked in and before the gate is opened.
+    pub(super) fn settle(&self, posture: Posture) {
+        let _ = self.posture.set(posture);
+    }
+
+    /// What the lock-down reached.
+    pub(super) fn posture(&self) -> &Posture {
+        self.posture.get().unwrap_or(&NOT_LOCKED_DOWN)
+    }
+
+    /// What the process finds when it looks at itself.
+    pub(super) const fn board(&self) -> &Arc<Board> {
+        &self.board
     }
 
     /// A thread is locked in, or failed to be; it waits until the gate opens.

@@ -83,6 +83,8 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
     let kept = fill(FD_DATA_DIRECTORY_NUMBER + 1)?;
     let mut plan = Plan::new()?;
     (plan.uid, plan.gid) = (config.user_id, config.group_id);
+    plan.mode = config.sandbox_mode;
+    plan.allow_missing.clone_from(&config.sandbox_allow_missing);
     let slots = ArchiveSlots::hold()?;
     let mut random = generator()?;
 
