@@ -9,16 +9,20 @@
 use core::fmt;
 
 mod capabilities;
+pub mod census;
 pub mod confinement;
 pub mod descriptors;
 mod dumpable;
 mod filters;
 mod identity;
+pub mod mappings;
 mod privileges;
+pub mod probe;
 pub mod rlimits;
 pub mod seccomp;
 mod securebits;
 pub mod verify;
+pub mod watch;
 
 use crate::model::{Mode, Posture, Step};
 use verify::{Expected, Witness};
