@@ -39,7 +39,7 @@ fn lines(criterion: &mut Criterion) {
     let at = WallTime::from_millis(1_795_367_111_715);
     let (name, outcome) = ("encrypt", Outcome::Success);
     let event =
-        Event { at, name, outcome, code: None, count: None, file: None, store: None, request: Some(request) };
+        Event { at, name, outcome, code: None, count: None, own: None, store: None, request: Some(request) };
     let mut target = [0; AUDIT_LINE_MAX_BYTES];
     let mut sequence = 0;
     let mut group = criterion.benchmark_group("audit");

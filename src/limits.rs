@@ -137,6 +137,29 @@ pub const LEASE_SYSTEM_SHARE_COUNT: u64 = 2;
 pub const LEASE_BUDGET_CEILING_BYTES: usize = 16 * 1024 * 1024 * 1024;
 
 // ---------------------------------------------------------------------------------------------------------
+// The heap once it is closed
+// ---------------------------------------------------------------------------------------------------------
+
+/// What address space is reserved in, and the untouchable piece at each end: a multiple of every size of a page.
+pub const ARENA_GRAIN_BYTES: usize = 64 * 1024;
+/// What is reserved beside the leases and the connections if the system allows it: keys, versions, audit, tables. It is address space,
+/// and becomes memory as it is used.
+pub const ARENA_REST_WANTED_BYTES: usize = 4 * 1024 * 1024 * 1024;
+/// What of it must be there at least.
+pub const ARENA_REST_LEAST_BYTES: usize = 4 * 1024 * 1024;
+/// What must be there at least for each connection that speaks TLS, beside what it leases: its session, and what has come of a record
+/// or of a handshake.
+pub const ARENA_CONNECTION_TLS_BYTES: usize = 40 * 1024;
+/// The same for one that does not.
+pub const ARENA_CONNECTION_BYTES: usize = 1024;
+/// One in so many parts of the leases is reserved beside them at least, for what lies unusable between them.
+pub const ARENA_LEASES_SPARE_COUNT: usize = 8;
+/// What stays free of the address space beside the heap and the stacks of the threads: the main thread's stack, tables of the kernel's.
+pub const ARENA_BESIDE_BYTES: usize = 1024 * 1024;
+/// What a thread maps beside its stack: an untouchable page, its signal stack.
+pub const THREAD_BESIDE_BYTES: usize = 64 * 1024;
+
+// ---------------------------------------------------------------------------------------------------------
 // Time
 // ---------------------------------------------------------------------------------------------------------
 
@@ -691,12 +714,18 @@ pub const IDENTITY_DEFAULT_NUMBER: u32 = 1001;
 pub const IDENTITY_FLOOR_NUMBER: u32 = 1;
 /// Largest such user or group; the number after it means "unchanged" to the kernel.
 pub const IDENTITY_CEILING_NUMBER: u32 = u32::MAX - 1;
+/// Longest text of a finding in an audit line.
+pub const AUDIT_FINDING_MAX_BYTES: usize = 256;
+/// Most findings that are kept while the audit log takes no line.
+pub const INTEGRITY_FINDINGS_UNTOLD_MAX_COUNT: usize = 64;
 /// Default for how often the process looks at itself.
 pub const INTEGRITY_INTERVAL_DEFAULT_SECONDS: u64 = 60;
 /// Most often that it may.
 pub const INTEGRITY_INTERVAL_FLOOR_SECONDS: u64 = 1;
 /// Least often that it may.
 pub const INTEGRITY_INTERVAL_CEILING_SECONDS: u64 = 86_400;
+/// Threads beside the workers: main, keeper and archivist.
+pub const THREADS_BESIDE_WORKERS_COUNT: usize = 3;
 /// Niceness that leaves the process as it was started.
 pub const NICENESS_FLOOR_NUMBER: u64 = 0;
 /// Most that a process can step back (setpriority(2)).

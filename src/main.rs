@@ -3,10 +3,13 @@
 use std::process::ExitCode;
 
 use quantonium::cli;
+use quantonium::memory::ProcessHeap;
 
-/// Pure Rust and quick across threads, where musl's own allocator is slow.
+mod c_heap;
+
+/// Pure Rust and quick across threads, where musl's own allocator is slow; and closed by the lock-down.
 #[global_allocator]
-static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+static ALLOCATOR: ProcessHeap = ProcessHeap;
 
 fn main() -> ExitCode {
     cli::install_panic_hook();

@@ -15,7 +15,7 @@ use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 use quantonium::api::route::TABLE;
 use quantonium::audit::StreamName;
 use quantonium::audit::chain::Root;
-use quantonium::audit::line::{self, Bytes, Detail, Event, Items, Outcome, Request, StoreMark};
+use quantonium::audit::line::{self, Bytes, Detail, Event, Items, Outcome, Own, Request, StoreMark};
 use quantonium::auth::api_key;
 use quantonium::clock::WallTime;
 use quantonium::crypto::aead::{self, Algorithm, TAG_BYTES};
@@ -24,11 +24,12 @@ use quantonium::crypto::mac::MacKey;
 use quantonium::crypto::stream::{self, Binding, Opener, Sealer};
 use quantonium::crypto::{hash, kdf, keystream, signature};
 use quantonium::encoding::base64_decode_to_vec;
+use quantonium::integrity::Check;
 use quantonium::keyring::{
     decode_key, decode_uses, encode_key, encode_uses, open_backup, read_plain_backup, seal_backup,
     write_plain_backup,
 };
-use quantonium::model::{KeyOptions, KeyType, Policy, RequestId, VersionState};
+use quantonium::model::{KeyOptions, KeyType, Mode, Policy, RequestId, VersionState};
 use quantonium::secret::Secret;
 
 const FORMATS: &str = include_str!("../docs/FORMATS.md");
@@ -369,7 +370,7 @@ fn the_example_audit_line_is_what_is_written() {
             outcome: Outcome::Failure,
             code,
             count: None,
-            file: None,
+            own: None,
             store: None,
             request: Some(request),
         };
@@ -418,12 +419,23 @@ fn every_member_of_an_audit_line_is_documented_in_its_order() {
         outcome: Outcome::Failure,
         code,
         count: Some(2),
-        file: StreamName::parse("6b0320c6-32268f1d-w0-0001"),
+        own: Some(Own::Removed(StreamName::parse("6b0320c6-32268f1d-w0-0001").unwrap())),
         store: Some(StoreMark { revision: 1, tag: [0; 16] }),
         request: Some(request),
     };
     let mut chain = Root::new(Secret::take(&mut [7; 32])).chain("s").unwrap();
     let mut wanted = members(&text(|target| line::write(target, "s", 1, &event, &mut chain)));
+    // What is told of the server itself is not told of a request, and each line tells one of these.
+    let own = |own: Own<'_>| {
+        let event = Event { own: Some(own), store: None, request: None, code: None, count: None, ..event };
+        let mut chain = Root::new(Secret::take(&mut [7; 32])).chain("s").unwrap();
+        let all = members(&text(|target| line::write(target, "s", 1, &event, &mut chain)));
+        all.into_iter().skip(5).take_while(|name| name != "prev").collect::<Vec<_>>()
+    };
+    assert_eq!(own(Own::Cleared(Check::Tracer)), ["check"]);
+    let place = wanted.iter().position(|name| name == "file").unwrap() + 1;
+    let told = [own(Own::Mode(Mode::Strict)), own(Own::Finding(Check::Tracer, "traced"))].concat();
+    wanted.splice(place..place, told);
     let chained = wanted.split_off(wanted.len() - 2);
     wanted.extend(["first".to_owned(), "last".to_owned()]);
     wanted.extend(chained);

@@ -17,6 +17,7 @@ use std::net::{Shutdown, TcpStream};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, ExitCode, Output, Stdio};
 
+use quantonium::memory::ProcessHeap;
 use quantonium::sandbox::seccomp::Role;
 
 #[path = "sandbox/calls.rs"]
@@ -24,9 +25,9 @@ mod calls;
 #[path = "sandbox/child.rs"]
 mod child;
 
-/// As in the program itself: the filters allow what this allocator needs.
+/// As in the program itself: the filters allow no other.
 #[global_allocator]
-static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+static ALLOCATOR: ProcessHeap = ProcessHeap;
 
 /// Names what a child is to do.
 const TASK: &str = "QUANTONIUM_SANDBOX_TASK";

@@ -218,7 +218,7 @@ mod tests {
             outcome: Outcome::Success,
             code: None,
             count: None,
-            file: None,
+            own: None,
             store: None,
             request: None,
         }

@@ -11,8 +11,9 @@ use crate::audit::name::StreamName;
 use crate::clock::WallTime;
 use crate::cursor::Cursor;
 use crate::encoding::hex_encode;
-use crate::limits::AUDIT_IDENTIFIER_MAX_BYTES;
-use crate::model::{KeyName, RequestId};
+use crate::integrity::Check;
+use crate::limits::{AUDIT_FINDING_MAX_BYTES, AUDIT_IDENTIFIER_MAX_BYTES};
+use crate::model::{KeyName, Mode, RequestId};
 
 /// What came of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +42,10 @@ pub const SERVER_STOP: &str = "server.stop";
 pub const SANDBOX_SKIPPED: &str = "sandbox.skipped";
 /// The event of certificates that were read again because their files had changed, or because of a signal.
 pub const TLS_RELOAD: &str = "tls.reload";
+/// The event of a process that looked at itself and found something.
+pub const INTEGRITY_FINDING: &str = "integrity.finding";
+/// The event of a check that had found something, and found nothing any more.
+pub const INTEGRITY_CLEARED: &str = "integrity.cleared";
 
 /// The event that names numbers without a line.
 pub const GAP: &str = "audit.gap";
@@ -75,12 +80,26 @@ pub struct Event<'a> {
     pub code: Option<&'static str>,
     /// How many such events the line stands for, if it is not one.
     pub count: Option<u64>,
-    /// The audit file that the line tells of.
-    pub file: Option<StreamName>,
+    /// What the line tells of the server itself.
+    pub own: Option<Own<'a>>,
     /// Where the store stood after the change that the line tells of.
     pub store: Option<StoreMark>,
     /// The request, if it was one.
     pub request: Option<Request<'a>>,
+}
+
+/// What a line tells of the server itself.
+#[derive(Clone, Copy, Debug)]
+pub enum Own<'a> {
+    /// The audit file that was removed.
+    Removed(StreamName),
+    /// How much of the lock-down had to be there.
+    Mode(Mode),
+    /// What was found in a check of the process. What of it would need escaping is written as `?`, and what is
+    /// longer than `limits::AUDIT_FINDING_MAX_BYTES` is cut.
+    Finding(Check, &'a str),
+    /// A check that had found something, and found nothing any more.
+    Cleared(Check),
 }
 
 /// What the event and its outcome leave open, in one word. What came to nothing has none.
@@ -192,8 +211,8 @@ pub fn write(
     if let Some(count) = event.count {
         put_number(&mut cursor, b",\"count\":", count)?;
     }
-    if let Some(file) = event.file {
-        write!(Text(&mut cursor), ",\"file\":\"{file}\"").ok()?;
+    if let Some(own) = event.own {
+        put_own(&mut cursor, own)?;
     }
     if let Some(request) = &event.request {
         put_request(&mut cursor, request)?;
@@ -230,6 +249,23 @@ fn put_start(cursor: &mut Cursor<'_>, stream: &str, sequence: u64, at: WallTime)
     cursor.put(b",\"ts\":\"")?;
     put_time(cursor, at)?;
     put_text(cursor, b"\",\"stream\":\"", stream)
+}
+
+fn put_own(cursor: &mut Cursor<'_>, own: Own<'_>) -> Option<()> {
+    match own {
+        Own::Removed(file) => write!(Text(cursor), ",\"file\":\"{file}\"").ok(),
+        Own::Mode(mode) => put_text(cursor, b",\"mode\":\"", mode.name()),
+        Own::Cleared(check) => put_text(cursor, b",\"check\":\"", check.name()),
+        Own::Finding(check, text) => {
+            put_text(cursor, b",\"check\":\"", check.name())?;
+            cursor.put(b",\"finding\":\"")?;
+            let harmless = |byte: u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
+            for byte in text.bytes().take(AUDIT_FINDING_MAX_BYTES) {
+                cursor.put(&[if harmless(byte) { byte } else { b'?' }])?;
+            }
+            cursor.put(b"\"")
+        }
+    }
 }
 
 fn put_request(cursor: &mut Cursor<'_>, request: &Request<'_>) -> Option<()> {
@@ -386,7 +422,7 @@ mod tests {
             outcome: Outcome::Success,
             code: None,
             count: None,
-            file: None,
+            own: None,
             store: Some(StoreMark { revision: 9, tag: [0xA5; 16] }),
             request: Some(Request {
                 id: &id,
@@ -421,6 +457,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_told_of_the_server_itself_has_members_of_its_own() {
+        fn told(own: Own<'_>) -> String {
+            let (at, outcome) = (WallTime::from_millis(0), Outcome::Failure);
+            let own = Some(own);
+            let event =
+                Event { at, name: "n", outcome, code: None, count: None, own, store: None, request: None };
+            let line = String::from_utf8(written("s-k", 1, &event)).unwrap();
+            serde_json::from_str::<serde_json::Value>(&line).unwrap();
+            let rest = line.split_once(r#""outcome":"failure""#).unwrap().1;
+            rest.split_once(",\"prev\"").unwrap().0.to_owned()
+        }
+        assert_eq!(told(Own::Mode(Mode::Strict)), r#","mode":"strict""#);
+        assert_eq!(told(Own::Cleared(Check::KnownAnswers)), r#","check":"known-answers""#);
+        let hostile = "a \"b\\c\n\u{7f}d";
+        assert_eq!(told(Own::Finding(Check::Tracer, hostile)), r#","check":"tracer","finding":"a ?b?c??d""#);
+        let long = "x".repeat(AUDIT_FINDING_MAX_BYTES + 1);
+        let cut = told(Own::Finding(Check::Tracer, &long));
+        assert_eq!(cut.matches('x').count(), AUDIT_FINDING_MAX_BYTES);
+        assert!(!told(Own::Finding(Check::Tracer, "\u{e9}")).contains('\u{e9}'));
+    }
+
+    #[test]
     fn the_longest_line_fits_its_bound_and_a_hostile_key_is_left_out() {
         let id = RequestId::new(u64::MAX, u64::MAX);
         let token = "t".repeat(64);
@@ -431,7 +489,7 @@ mod tests {
             outcome: Outcome::Failure,
             code: Some("a_code_that_is_as_long_as_codes_get"),
             count: Some(u64::MAX),
-            file: None,
+            own: None,
             store: Some(StoreMark { revision: u64::MAX, tag: [0xFF; 16] }),
             request: Some(Request {
                 id: &id,

@@ -31,7 +31,7 @@ pub use checkpoint::{Checkpoint, StreamMark};
 pub use filter::Filter;
 pub use line::{Event, Outcome, StoreMark};
 pub use name::{Start, Stream, StreamName, Who};
-pub use office::Office;
+pub use office::{Finding, Office};
 pub use outlets::{Committed, Outlets, Syncing};
 pub use pipe::{Pipe, Piped};
 pub use recent::{Place, Recent};

@@ -11,11 +11,13 @@
 use core::fmt;
 use core::mem;
 use core::sync::atomic::{AtomicU64, Ordering};
+use std::collections::VecDeque;
 use std::fs::File;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::audit::name::StreamName;
-use crate::limits::TLS_RELOADS_UNTOLD_MAX_COUNT;
+use crate::integrity::Check;
+use crate::limits::{INTEGRITY_FINDINGS_UNTOLD_MAX_COUNT, TLS_RELOADS_UNTOLD_MAX_COUNT};
 
 /// Ends the sleep of whoever owns a stream.
 pub type News = Box<dyn Fn() + Send + Sync>;
@@ -76,6 +78,25 @@ pub struct Office {
     arrived: Condvar,
     removed: Mutex<Vec<StreamName>>,
     reloads: Mutex<Vec<bool>>,
+    findings: Mutex<Findings>,
+}
+
+/// What the process has found in itself, or does not find any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Counts all of them, from 1.
+    pub number: u64,
+    /// The check.
+    pub check: Check,
+    /// What was found; nothing if nothing is any more.
+    pub found: Option<String>,
+}
+
+#[derive(Debug, Default)]
+struct Findings {
+    noted: u64,
+    told: u64,
+    untold: VecDeque<Finding>,
 }
 
 #[derive(Debug, Default)]
@@ -113,6 +134,7 @@ impl Office {
             arrived: Condvar::new(),
             removed: Mutex::default(),
             reloads: Mutex::default(),
+            findings: Mutex::default(),
         }
     }
 
@@ -213,6 +235,37 @@ impl Office {
     #[must_use]
     pub fn take_reloads(&self) -> Vec<bool> {
         mem::take(&mut *lock(&self.reloads))
+    }
+
+    /// Notes what `check` found, or that it finds nothing any more, for the keeper to tell; returns its number.
+    pub fn note_finding(&self, check: Check, found: Option<&str>) -> u64 {
+        let mut findings = lock(&self.findings);
+        findings.noted += 1;
+        if findings.untold.len() >= INTEGRITY_FINDINGS_UNTOLD_MAX_COUNT {
+            findings.untold.pop_front();
+        }
+        let number = findings.noted;
+        findings.untold.push_back(Finding { number, check, found: found.map(str::to_owned) });
+        number
+    }
+
+    /// What was noted and is not in the audit log.
+    #[must_use]
+    pub fn untold_findings(&self) -> Vec<Finding> {
+        lock(&self.findings).untold.iter().cloned().collect()
+    }
+
+    /// Answers that every finding up to the one of this number is in the audit log.
+    pub fn tell_findings(&self, through: u64) {
+        let mut findings = lock(&self.findings);
+        findings.told = findings.told.max(through);
+        findings.untold.retain(|finding| finding.number > through);
+    }
+
+    /// The number of the finding up to which all are in the audit log, as far as they were kept; 0 before the first.
+    #[must_use]
+    pub fn findings_told(&self) -> u64 {
+        lock(&self.findings).told
     }
 
     /// Answers whether what is to be removed may be: the store has taken it, or has not.
@@ -374,6 +427,32 @@ mod tests {
         (0..TLS_RELOADS_UNTOLD_MAX_COUNT).for_each(|_| office.note_reload(false));
         assert_eq!(office.take_reloads(), [false; TLS_RELOADS_UNTOLD_MAX_COUNT]);
         assert!(office.take_reloads().is_empty());
+    }
+
+    #[test]
+    fn findings_are_told_until_they_stand_and_a_log_that_takes_nothing_keeps_the_newest() {
+        let office = Office::new(1);
+        assert_eq!(office.note_finding(Check::Tracer, Some("traced")), 1);
+        assert_eq!(office.note_finding(Check::Tracer, None), 2);
+        let finding = |number, found: Option<&str>| Finding {
+            number,
+            check: Check::Tracer,
+            found: found.map(str::to_owned),
+        };
+        let all = [finding(1, Some("traced")), finding(2, None)];
+        assert_eq!(office.untold_findings(), all);
+        assert_eq!(office.untold_findings(), all, "to look is not to tell");
+        assert_eq!(office.findings_told(), 0);
+        office.tell_findings(1);
+        assert_eq!((office.untold_findings(), office.findings_told()), (vec![finding(2, None)], 1));
+        for _ in 0..=INTEGRITY_FINDINGS_UNTOLD_MAX_COUNT {
+            office.note_finding(Check::Binary, None);
+        }
+        let untold = office.untold_findings();
+        assert_eq!(untold.len(), INTEGRITY_FINDINGS_UNTOLD_MAX_COUNT);
+        assert!(untold.iter().all(|finding| finding.check == Check::Binary), "the oldest went");
+        office.tell_findings(untold.last().unwrap().number);
+        assert!(office.untold_findings().is_empty());
     }
 
     #[test]

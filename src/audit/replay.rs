@@ -274,7 +274,7 @@ mod tests {
                 outcome,
                 code,
                 count: None,
-                file: None,
+                own: None,
                 store,
                 request: Some(request),
             };
@@ -294,7 +294,7 @@ mod tests {
                 outcome,
                 code: None,
                 count: None,
-                file: None,
+                own: None,
                 store,
                 request: None,
             };

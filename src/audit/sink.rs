@@ -150,7 +150,7 @@ mod tests {
             outcome: Outcome::Success,
             code: None,
             count: None,
-            file: None,
+            own: None,
             store: None,
             request: None,
         }

@@ -359,7 +359,7 @@ mod tests {
                     outcome,
                     code: None,
                     count: None,
-                    file: None,
+                    own: None,
                     store: None,
                     request: None,
                 };

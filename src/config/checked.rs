@@ -6,6 +6,7 @@
 use core::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
+use super::cgroup::ControlGroups;
 use super::endpoint::{Endpoint, Scheme};
 use super::error::ConfigError;
 use super::master_key;
@@ -22,7 +23,7 @@ use crate::quota::Rate;
 /// What a default may depend on.
 #[derive(Clone, Copy, Debug)]
 pub struct Machine {
-    /// Processors that this process may use.
+    /// Processors that this process may use, by its affinity and by its control groups; at least one.
     pub processors: usize,
     /// Sockets that it was given.
     pub handed_over: HandedOver,
@@ -48,6 +49,8 @@ impl Machine {
     #[must_use]
     pub fn here() -> Self {
         let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let allowed = ControlGroups::here().processors.and_then(|count| usize::try_from(count).ok());
+        let processors = allowed.map_or(processors, |allowed| processors.min(allowed));
         Self { processors, handed_over: HandedOver::Nothing }
     }
 }

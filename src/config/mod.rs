@@ -5,6 +5,7 @@
 //! arguments and environment come in as parameters, so that nothing here reads the process; a message names
 //! the source of the value it refuses; no secret is taken from the environment by value.
 
+mod cgroup;
 mod checked;
 mod endpoint;
 mod environment;
@@ -23,6 +24,7 @@ use std::path::PathBuf;
 
 use environment::Surroundings;
 
+pub use cgroup::ControlGroups;
 pub use checked::{
     AuditSink, CertificateFiles, Config, HandedOver, IntegrityAction, IntegrityPolicy, Machine, Offline, Tls,
 };

@@ -10,13 +10,14 @@ use std::sync::Arc;
 use crate::api::Rejection;
 use crate::api::change::{Change, ChangeError, Outcome as Made};
 use crate::audit::line::{
-    AUDIT_REMOVED, Event, Outcome, Request, SANDBOX_SKIPPED, SERVER_START, STORE_HEAD, TLS_RELOAD,
+    AUDIT_REMOVED, Event, INTEGRITY_CLEARED, INTEGRITY_FINDING, Outcome, Own, Request, SANDBOX_SKIPPED,
+    SERVER_START, STORE_HEAD, TLS_RELOAD,
 };
 use crate::audit::replay::Unfinished;
-use crate::audit::{Office, Outlets, StoreMark, StreamName, WriteFailed};
+use crate::audit::{Finding, Office, Outlets, StoreMark, StreamName, WriteFailed};
 use crate::clock::WallTime;
 use crate::limits::{REMOVALS_PER_COMMIT_COUNT, STORE_ORIGINS_MAX_COUNT};
-use crate::model::RequestId;
+use crate::model::{Mode, RequestId};
 use crate::store::{Head, Origin};
 
 /// The stream, and the identifiers of what it tells of.
@@ -57,32 +58,34 @@ impl Diary {
         code: Option<&'static str>,
         at: WallTime,
     ) -> Result<(), WriteFailed> {
+        self.tell_own((name, outcome), code, None, at)
+    }
+
+    fn tell_own(
+        &mut self,
+        (name, outcome): (&str, Outcome),
+        code: Option<&'static str>,
+        own: Option<Own<'_>>,
+        at: WallTime,
+    ) -> Result<(), WriteFailed> {
         if !self.sink.has_room() {
             self.sink.commit_now(at)?;
         }
-        self.sink.append(&Event {
-            at,
-            name,
-            outcome,
-            code,
-            count: None,
-            file: None,
-            store: None,
-            request: None,
-        });
+        self.sink.append(&Event { at, name, outcome, code, count: None, own, store: None, request: None });
         Ok(())
     }
 
-    /// Tells that the server is locked in, and which steps were not taken.
+    /// Tells that the server is locked in, how much of it had to be, and which steps were not taken.
     ///
     /// # Errors
     /// [`WriteFailed`] if the log takes nothing.
     pub fn begin(
         &mut self,
+        mode: Mode,
         skipped: impl IntoIterator<Item = &'static str>,
         at: WallTime,
     ) -> Result<(), WriteFailed> {
-        self.tell(SERVER_START, Outcome::Success, None, at)?;
+        self.tell_own((SERVER_START, Outcome::Success), None, Some(Own::Mode(mode)), at)?;
         for step in skipped {
             self.tell(SANDBOX_SKIPPED, Outcome::Failure, Some(step), at)?;
         }
@@ -118,9 +121,9 @@ impl Diary {
             let some = self.removed.len().min(REMOVALS_PER_COMMIT_COUNT);
             let (name, outcome) = (AUDIT_REMOVED, Outcome::Success);
             for part in self.removed.iter().take(some) {
-                let file = Some(*part);
+                let own = Some(Own::Removed(*part));
                 let event =
-                    Event { at, name, outcome, code: None, count: None, file, store: None, request: None };
+                    Event { at, name, outcome, code: None, count: None, own, store: None, request: None };
                 self.sink.append(&event);
             }
             if self.sink.commit_now(at).is_err() {
@@ -145,13 +148,31 @@ impl Diary {
         }
     }
 
+    /// Tells what the process found in itself, or does not find any more, as far as it is not told.
+    pub(super) fn tell_findings(&mut self, at: WallTime) {
+        let Some(office) = self.office.clone() else { return };
+        let findings = office.untold_findings();
+        let Some(last) = findings.last().map(|finding| finding.number) else { return };
+        for Finding { check, found, .. } in &findings {
+            let (about, own) = match found {
+                Some(text) => ((INTEGRITY_FINDING, Outcome::Failure), Own::Finding(*check, text)),
+                None => ((INTEGRITY_CLEARED, Outcome::Success), Own::Cleared(*check)),
+            };
+            let _ = self.tell_own(about, None, Some(own), at);
+        }
+        // What could not be written is told again with the next tick; a gap names the numbers.
+        if self.sink.commit_now(at).is_ok() {
+            office.tell_findings(last);
+        }
+    }
+
     fn tell_standing(&mut self, at: WallTime) -> Result<(), WriteFailed> {
         let store = self.untold.map(mark);
         if !self.sink.has_room() {
             self.sink.commit_now(at)?;
         }
         let (name, outcome) = (STORE_HEAD, Outcome::Success);
-        let event = Event { at, name, outcome, code: None, count: None, file: None, store, request: None };
+        let event = Event { at, name, outcome, code: None, count: None, own: None, store, request: None };
         self.sink.append(&event);
         self.sink.commit_now(at)?;
         self.untold = None;
@@ -242,7 +263,7 @@ impl Diary {
         }
         let store = head.map(mark);
         let request = Some(about);
-        self.sink.append(&Event { at, name, outcome, code, count: None, file: None, store, request });
+        self.sink.append(&Event { at, name, outcome, code, count: None, own: None, store, request });
         Ok(())
     }
 }

@@ -57,6 +57,7 @@ impl Ledger {
         self.diary.mend(now.wall);
         self.diary.tell_removed(now.wall);
         self.diary.tell_reloads(now.wall);
+        self.diary.tell_findings(now.wall);
         let persist = USES_PERSIST_SECONDS * 1_000;
         let figures = *self.rounds.figures_not_before.get_or_insert(now.moment.plus_millis(persist));
         if self.rounds.figures_left.is_empty() && figures <= now.moment {
@@ -77,6 +78,7 @@ impl Ledger {
         while !self.rounds.figures_left.is_empty() && self.write_figures(now).is_ok() {}
         self.diary.tell_removed(now.wall);
         self.diary.tell_reloads(now.wall);
+        self.diary.tell_findings(now.wall);
         if !core::mem::replace(&mut self.rounds.stopped, true) {
             let _ = self.diary.tell(SERVER_STOP, Outcome::Success, None, now.wall);
         }

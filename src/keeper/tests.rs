@@ -1,6 +1,7 @@
 //! The keeper over a store in memory: groups, failures, others who write, ticks.
 
 pub(super) mod callers;
+mod findings;
 
 use core::pin::pin;
 use core::task::{Context, Poll, Waker};

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use crate::limits::{
     LEASE_CLASSES_BYTES, LEASE_KEPT_COUNT, LEASE_KEPT_SHARE_COUNT, LEASE_SHARE_COUNT, LEASE_SHARE_FLOOR_BYTES,
 };
+use crate::memory;
 use crate::quota::Tally;
 
 /// The budget or somebody's share of it is spent, or the size is beyond the largest class: the work must be refused,
@@ -129,7 +130,12 @@ impl Pool {
         while !self.budget.made.take(size, self.budget.total) {
             self.drop_kept()?;
         }
-        Some(vec![0; size].into_boxed_slice())
+        // The budget is far below what the heap has; should it be in too many pieces all the same, work is refused.
+        let made = memory::zeroed(size);
+        if made.is_none() {
+            self.budget.made.give_back(size);
+        }
+        made
     }
 
     /// Gives one of the largest kept buffers back to the allocator; nothing if there is none.

@@ -1,21 +1,23 @@
-//! How much memory requests may take.
+//! How much memory requests may take, and how much the heap is given before it is closed.
 //!
-//! Owns the look at what the system allows this process. Invariant: the budget is never more than its share of that,
-//! unless that were too little for one largest request.
-
-use std::fs;
-use std::path::{Path, PathBuf};
+//! Owns the look at what the system allows this process. Invariants: the budget is never more than its share of that,
+//! unless that were too little for one largest request; the heap has room for the whole budget and for every
+//! connection beside it, so that requests are refused long before it is spent.
 
 use rustix::process::{Resource, getrlimit};
 
 use crate::console::{self, Level};
-use crate::limits::{LEASE_BUDGET_FLOOR_BYTES, LEASE_SYSTEM_SHARE_COUNT};
+use crate::limits::{
+    ARCHIVIST_STACK_BYTES, ARENA_BESIDE_BYTES, ARENA_CONNECTION_BYTES, ARENA_CONNECTION_TLS_BYTES,
+    ARENA_LEASES_SPARE_COUNT, ARENA_REST_LEAST_BYTES, ARENA_REST_WANTED_BYTES, LEASE_BUDGET_FLOOR_BYTES,
+    LEASE_SYSTEM_SHARE_COUNT, THREAD_BESIDE_BYTES, THREAD_STACK_BYTES,
+};
+use crate::memory;
+use crate::server::error::ServerError;
 
-const CGROUPS: &str = "/sys/fs/cgroup";
-
-/// The budget: `wanted`, or what the control group or the limit of the address space leaves of it. Says so if it is less.
-pub(super) fn budget(wanted: usize) -> usize {
-    let of_group = fs::read_to_string("/proc/self/cgroup").ok().and_then(|own| least_of_groups(&own));
+/// The budget: `wanted`, or what `of_group`, the control group's limit, or the limit of the address space leaves of it. Says so if
+/// it is less.
+pub(super) fn budget(wanted: usize, of_group: Option<u64>) -> usize {
     let of_space = getrlimit(Resource::As).current;
     let least = [(of_group, "its control group"), (of_space, "its address space")];
     let least = least.into_iter().filter_map(|(limit, name)| Some((limit?, name))).min();
@@ -38,25 +40,48 @@ fn within(wanted: usize, limit: u64) -> usize {
     wanted.min(share.max(LEASE_BUDGET_FLOOR_BYTES))
 }
 
-/// The least `memory.max` of the group of which `own` tells (cgroups(7)), and of those above it.
-fn least_of_groups(own: &str) -> Option<u64> {
-    let path = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    let root = Path::new(CGROUPS);
-    // What a container sees of the tree begins with its own group.
-    let mut group: PathBuf = root.join(path);
-    let mut least = None;
-    while group.starts_with(root) {
-        let limit =
-            fs::read_to_string(group.join("memory.max")).ok().and_then(|text| text.trim().parse().ok());
-        least = match (least, limit) {
-            (Some(one), Some(other)) => Some(u64::min(one, other)),
-            (one, other) => one.or(other),
-        };
-        if !group.pop() {
-            break;
-        }
+/// What the heap must hold, and what else will be mapped.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Needs {
+    pub(super) leases_bytes: usize,
+    pub(super) connections: usize,
+    pub(super) speaks_tls: bool,
+    pub(super) workers: usize,
+}
+
+impl Needs {
+    /// With less than this nothing is served.
+    fn least_bytes(&self) -> usize {
+        let each = if self.speaks_tls { ARENA_CONNECTION_TLS_BYTES } else { ARENA_CONNECTION_BYTES };
+        let leases = self.leases_bytes + self.leases_bytes / ARENA_LEASES_SPARE_COUNT;
+        leases.saturating_add(self.connections.saturating_mul(each)).saturating_add(ARENA_REST_LEAST_BYTES)
     }
-    least
+
+    /// What is reserved where nothing is in the way.
+    fn wanted_bytes(&self) -> usize {
+        self.least_bytes().saturating_mul(2).saturating_add(ARENA_REST_WANTED_BYTES)
+    }
+
+    /// What the threads map that are started afterwards.
+    fn beside_bytes(&self) -> usize {
+        let workers_and_keeper = (self.workers + 1) * (THREAD_STACK_BYTES + THREAD_BESIDE_BYTES);
+        workers_and_keeper + ARCHIVIST_STACK_BYTES + THREAD_BESIDE_BYTES + ARENA_BESIDE_BYTES
+    }
+}
+
+/// Closes the heap: from here on the process takes no memory from the kernel but for the stacks of its threads.
+pub(super) fn close_heap(needs: &Needs) -> Result<(), ServerError> {
+    let closed = memory::close(needs.least_bytes(), needs.wanted_bytes(), needs.beside_bytes());
+    let bytes = closed.map_err(|refused| {
+        ServerError::config(format!(
+            "{refused}: lower --max-memory or --max-connections, or raise the limit (ulimit -v, vm.overcommit_memory)"
+        ))
+    })?;
+    console::log(
+        Level::Info,
+        format_args!("memory: the heap is closed; {bytes} bytes of address space are its own"),
+    );
+    Ok(())
 }
 
 #[cfg(test)]
@@ -73,8 +98,16 @@ mod tests {
     }
 
     #[test]
-    fn only_the_one_tree_of_groups_is_looked_at() {
-        assert_eq!(least_of_groups("4:memory:/x\n"), None);
-        assert_eq!(least_of_groups(""), None);
+    fn the_heap_has_room_for_all_leases_and_all_connections() {
+        for (leases_bytes, connections) in [(8 << 20, 1), (64 << 20, 1_024), (16 << 30, 16_384)] {
+            for speaks_tls in [false, true] {
+                let needs = Needs { leases_bytes, connections, speaks_tls, workers: 2 };
+                let beside_leases = needs.least_bytes() - leases_bytes;
+                assert!(beside_leases >= connections * ARENA_CONNECTION_BYTES + ARENA_REST_LEAST_BYTES);
+                assert!(!speaks_tls || beside_leases >= connections * ARENA_CONNECTION_TLS_BYTES);
+                assert!(needs.wanted_bytes() >= 2 * needs.least_bytes());
+                assert!(needs.beside_bytes() > 3 * THREAD_STACK_BYTES + ARCHIVIST_STACK_BYTES);
+            }
+        }
     }
 }

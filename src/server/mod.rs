@@ -24,6 +24,7 @@ mod memory;
 mod notify;
 mod parent;
 mod refusals;
+mod resources;
 mod service;
 mod shared;
 mod signals;
@@ -62,13 +63,14 @@ use crate::server::worker::Common;
 /// What stopped the start.
 pub fn run(config: &Config, manager: &Manager) -> Result<(), ServerError> {
     let mut prepared = startup::prepare(config, manager)?;
+    memory::close_heap(&prepared.needs)?;
     let posture = sandbox::lock_down(&prepared.plan)?;
     for (step, outcome) in &posture.steps {
         console::log(Level::Info, format_args!("sandbox: {step}: {outcome}"));
     }
     if let Some(parts) = &mut prepared.keeper {
         let skipped = posture.steps.iter().filter(|(_, outcome)| *outcome != Outcome::Done);
-        let told = parts.diary.begin(skipped.map(|(step, _)| step.name()), WallTime::now());
+        let told = parts.diary.begin(posture.mode, skipped.map(|(step, _)| step.name()), WallTime::now());
         told.map_err(|_| ServerError::config("the audit log cannot be written: is the disk full?"))?;
     }
     let threads = start_threads(&mut prepared)?;

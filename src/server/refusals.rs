@@ -50,7 +50,7 @@ impl Refusals {
             outcome: Outcome::Failure,
             code,
             count,
-            file: None,
+            own: None,
             store: None,
             request: None,
         })

@@ -496,7 +496,7 @@ impl App {
             outcome,
             code,
             count: None,
-            file: None,
+            own: None,
             store,
             request: Some(about),
         });

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use crate::audit::{Office, Outlets};
 use crate::build_info;
 use crate::clock::Moment;
-use crate::config::{Config, Endpoint, Scheme};
+use crate::config::{Config, ControlGroups, Endpoint, Scheme};
 use crate::console::{self, Level, Output};
 use crate::crypto::random::{Generator, Kernel};
 use crate::crypto::selftest;
@@ -46,9 +46,10 @@ use crate::server::door::Limits;
 use crate::server::error::ServerError;
 use crate::server::front::Site;
 use crate::server::listeners::{self, Entrance, Inherited};
-use crate::server::memory;
+use crate::server::memory::{self, Needs};
 use crate::server::notify::{Notifier, WAITING};
 use crate::server::parent::Manager;
+use crate::server::resources;
 use crate::server::shared::Shared;
 use crate::server::signals::MainLoop;
 use crate::server::vault::{self, Vault};
@@ -60,6 +61,8 @@ use crate::store::{AdminKey, DataDir, Owner, quoted};
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) plan: Plan,
+    /// What memory must be there when the heap is closed.
+    pub(super) needs: Needs,
     pub(super) common: Common,
     pub(super) workers: Vec<Worker>,
     pub(super) main: MainLoop,
@@ -78,6 +81,8 @@ pub(super) struct Prepared {
 /// Tests, opens and places everything.
 pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, ServerError> {
     check_binary()?;
+    let groups = ControlGroups::here();
+    resources::prepare(config, &groups)?;
     let Environs { inherited, notifier, descriptors_count } = settle(manager)?;
     // The journal's numbers are kept for it; everything that is opened before it is placed lies above all bands.
     let kept = fill(FD_DATA_DIRECTORY_NUMBER + 1)?;
@@ -118,10 +123,17 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
         // and of a restore without audit files nobody else tells.
         counts_set_back: loaded.rolled_back || config.accept_store_rollback,
     };
+    let places = census_bounds(config, descriptors_count);
+    let needs = Needs {
+        leases_bytes: memory::budget(config.max_memory_bytes, groups.memory_bytes),
+        connections: places.connections,
+        speaks_tls: certificates.is_some(),
+        workers: config.workers,
+    };
     let common = Common {
         shared: Shared::new(config.workers),
-        census: Census::new(census_bounds(config, descriptors_count)),
-        budget: Budget::new(memory::budget(config.max_memory_bytes)),
+        census: Census::new(places),
+        budget: Budget::new(needs.leases_bytes),
         authenticator: Arc::new(authenticator),
         keeper: Keeper::new(Arc::clone(&publication)),
         recent,
@@ -144,6 +156,7 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
     give_reserves(&mut workers);
     Ok(Prepared {
         plan,
+        needs,
         common,
         workers,
         main,

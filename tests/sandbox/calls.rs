@@ -76,9 +76,6 @@ const PRIVATE_WAIT_BITSET: i64 = (libc::FUTEX_WAIT_BITSET | libc::FUTEX_PRIVATE_
 pub(crate) fn forbidden(role: Role) -> Vec<Call> {
     let mut all = never();
     all.extend(never_on_memory());
-    if !matches!(role, Role::Worker | Role::Archivist) {
-        all.extend(c_heap());
-    }
     all.extend(match role {
         Role::Worker => never_by_worker(),
         Role::Keeper => never_by_keeper(),
@@ -180,6 +177,7 @@ fn never_on_privileges() -> Vec<Call> {
         call("restart_syscall", libc::SYS_restart_syscall, &[]),
         call("clock_settime", libc::SYS_clock_settime, &[-1, 0]),
         call("clock_gettime of the processor", libc::SYS_clock_gettime, &[2, buffer()]),
+        call("sigaltstack", libc::SYS_sigaltstack, &[0, 0]),
         call("sigaltstack that asks for the old one", libc::SYS_sigaltstack, &[0, buffer()]),
         call("reboot", libc::SYS_reboot, &[0, 0, 0, 0]),
         call("a number that is no call", 4_095, &[]),
@@ -191,6 +189,13 @@ fn never_on_memory() -> Vec<Call> {
     let (executable, fixed) = (i64::from(libc::PROT_EXEC), i64::from(libc::MAP_FIXED));
     let shared = i64::from(libc::MAP_SHARED | libc::MAP_ANONYMOUS);
     vec![
+        call("mmap", libc::SYS_mmap, &[0, page, READ_WRITE, ANONYMOUS, -1, 0]),
+        call("mmap unreadable", libc::SYS_mmap, &[0, page, 0, ANONYMOUS, -1, 0]),
+        call("mremap", libc::SYS_mremap, &[0, 0, 0, 0, 0]),
+        call("mremap that may move", libc::SYS_mremap, &[0, 0, 0, i64::from(libc::MREMAP_MAYMOVE), 0]),
+        call("munmap", libc::SYS_munmap, &[0, 0]),
+        call("brk", libc::SYS_brk, &[0]),
+        call("mprotect", libc::SYS_mprotect, &[0, 0, READ_WRITE]),
         call("mprotect to executable", libc::SYS_mprotect, &[0, 0, READ_WRITE | executable]),
         call("mprotect to nothing", libc::SYS_mprotect, &[0, 0, 0]),
         call("mmap executable alone", libc::SYS_mmap, &[0, page, executable, ANONYMOUS, -1, 0]),
@@ -202,22 +207,14 @@ fn never_on_memory() -> Vec<Call> {
         call("mremap to an address", libc::SYS_mremap, &[0, 0, 0, i64::from(libc::MREMAP_FIXED), page]),
         call("madvise", libc::SYS_madvise, &[0, 0, 0]),
         call("madvise that drops", libc::SYS_madvise, &[0, 0, i64::from(libc::MADV_DONTNEED)]),
+        call("madvise of free pages", libc::SYS_madvise, &[0, 0, i64::from(libc::MADV_FREE)]),
         call("mlock", libc::SYS_mlock, &[0, 0]),
         call("futex timed", libc::SYS_futex, &[buffer(), PRIVATE_WAIT, 1, buffer()]),
         call("futex timed bitset", libc::SYS_futex, &[buffer(), PRIVATE_WAIT_BITSET, 1, buffer(), 0, -1]),
         call("futex shared", libc::SYS_futex, &[buffer(), i64::from(libc::FUTEX_WAKE), 1]),
         call("futex requeue", libc::SYS_futex, &[buffer(), i64::from(libc::FUTEX_REQUEUE), 0, 0, 0]),
         call("getrandom insecure", libc::SYS_getrandom, &[buffer(), 1, 4]),
-    ]
-}
-
-/// What the heap of the C library asks for: threads that shake hands have it.
-fn c_heap() -> Vec<Call> {
-    vec![
-        call("mprotect", libc::SYS_mprotect, &[0, 0, READ_WRITE]),
-        call("mmap unreadable", libc::SYS_mmap, &[0, 4_096, 0, ANONYMOUS, -1, 0]),
-        call("brk", libc::SYS_brk, &[0]),
-        call("madvise of free pages", libc::SYS_madvise, &[0, 0, i64::from(libc::MADV_FREE)]),
+        call("getrandom without waiting", libc::SYS_getrandom, &[buffer(), 1, 1]),
     ]
 }
 
@@ -420,16 +417,7 @@ pub(crate) fn allowed(role: Role) -> Vec<Call> {
         call("futex wait bitset", libc::SYS_futex, &[buffer(), PRIVATE_WAIT_BITSET, 1, 0, 0, -1]),
         call("clock_gettime real", libc::SYS_clock_gettime, &[0, buffer()]),
         call("clock_gettime monotonic", libc::SYS_clock_gettime, &[1, buffer()]),
-        call("mmap", libc::SYS_mmap, &[0, 4_096, READ_WRITE, ANONYMOUS, -1, 0]),
-        call("mremap", libc::SYS_mremap, &[0, 0, 0, 0, 0]),
-        call("mremap that may move", libc::SYS_mremap, &[0, 0, 0, i64::from(libc::MREMAP_MAYMOVE), 0]),
-        call("munmap", libc::SYS_munmap, &[0, 0]),
-        call("sigaltstack", libc::SYS_sigaltstack, &[0, 0]),
-        call("getrandom without waiting", libc::SYS_getrandom, &[buffer(), 1, 1]),
     ];
-    if matches!(role, Role::Worker | Role::Archivist) {
-        all.extend(c_heap());
-    }
     let first = if role == Role::Archivist { 2 } else { 1 };
     all.extend(within("write", libc::SYS_write, (first, 2), &[0, 0]));
     all.extend(within("read", libc::SYS_read, EVENTS, &[0, 0]));

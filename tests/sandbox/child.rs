@@ -4,13 +4,13 @@ use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::fd::{AsFd as _, AsRawFd as _, IntoRawFd as _, OwnedFd};
-use std::process::exit;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
 use mio::{Events, Interest, Poll, Token, Waker};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
-use quantonium::limits;
+use quantonium::limits::{self, ARENA_GRAIN_BYTES};
+use quantonium::memory;
 use quantonium::sandbox::seccomp::{Role, enter};
 use quantonium::sandbox::{Plan, confinement, descriptors, lock_down, rlimits};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -36,7 +36,7 @@ pub(crate) fn run(task: &str) -> ! {
         ["landlock"] => check_landlock(),
         _ => panic!("no task {task:?}"),
     }
-    exit(SURVIVED)
+    calls::exit_at_once(SURVIVED)
 }
 
 fn role_named(name: &str) -> Role {
@@ -55,6 +55,7 @@ fn make_forbidden(role: Role, name: &str, filtered: bool) -> ! {
 
 fn make_allowed(role: Role) {
     let calls = calls::allowed(role);
+    close_heap();
     enter(role).unwrap();
     for call in &calls {
         // What the kernel answers does not matter, most descriptors are closed: it must be asked.
@@ -63,6 +64,11 @@ fn make_allowed(role: Role) {
     if role == Role::Main {
         println!("{}: {} allowed calls passed", role.name(), calls.len());
     }
+}
+
+/// As in the program: what is allocated from here on makes no system call.
+fn close_heap() {
+    memory::close(64 * ARENA_GRAIN_BYTES, 0, 0).unwrap();
 }
 
 /// Counts the threads that are under their filter.
@@ -100,6 +106,7 @@ fn serve() -> ! {
     let audit = scratch_file(limits::FD_AUDIT_FIRST_NUMBER);
     let journal = scratch_file(limits::FD_JOURNAL_NUMBER);
     let _fillers = descriptors::fill_below(limits::FD_CONNECTION_FIRST_NUMBER).unwrap();
+    close_heap();
     lock_down(&plan).unwrap();
 
     let filtered = Arc::new(Filtered::default());
@@ -177,7 +184,7 @@ fn watch(mut poll: Poll, mut plan: Plan, port: u16) -> ! {
     plan.witness.confirm_main().unwrap();
     println!("{port}");
     poll.poll(&mut events, None).unwrap();
-    exit(SURVIVED)
+    calls::exit_at_once(SURVIVED)
 }
 
 /// Confines itself to a directory and tries what is inside and what is outside.

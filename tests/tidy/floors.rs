@@ -52,7 +52,11 @@ const HOUSE: &[Floor] = &[
     Floor { name: "http", modules: &["http"], may_import: &["ground", "reactor"] },
     Floor { name: "api", modules: &["api"], may_import: &["ground", "crypto", "second", "http"] },
     Floor { name: "sandbox", modules: &["sandbox"], may_import: &["ground"] },
-    Floor { name: "attic", modules: &["config", "keeper", "server", "cli", LIB, MAIN], may_import: ALL },
+    Floor {
+        name: "attic",
+        modules: &["config", "keeper", "server", "cli", "c_heap", LIB, MAIN],
+        may_import: ALL,
+    },
 ];
 
 const LIB: &str = "lib";
@@ -63,7 +67,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("base64_simd", &["encoding"]),
     ("caps", &["sandbox"]),
     ("chacha20", &["crypto"]),
-    ("dlmalloc", &[MAIN]),
+    ("dlmalloc", &["memory"]),
     ("flate2", &["audit"]),
     ("getrandom", &["crypto"]),
     ("hkdf", &["crypto"]),
@@ -73,10 +77,10 @@ const CRATES: &[(&str, &[&str])] = &[
     ("lexopt", &["cli", "config"]),
     ("memchr", &["*"]),
     ("mio", &["reactor", "server"]),
-    ("nix", &["reactor", "sandbox", "server"]),
+    ("nix", &["exit", "reactor", "sandbox", "server"]),
     ("poly1305", &["crypto"]),
     ("rustls", &["tls"]),
-    ("rustix", &["console", "audit", "store", "sandbox", "keeper", "server", "cli"]),
+    ("rustix", &["console", "memory", "audit", "store", "sandbox", "keeper", "server", "cli"]),
     ("seccompiler", &["sandbox"]),
     ("serde", &["api", "auth", "config", "cli"]),
     ("serde_json", &["api", "auth", "cli"]),

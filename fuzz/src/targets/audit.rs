@@ -82,7 +82,7 @@ fn changed(plan: &[u8]) {
                 outcome,
                 code: None,
                 count: Some(seq),
-                file: None,
+                own: None,
                 store: None,
                 request: None,
             };

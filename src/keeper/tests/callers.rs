@@ -260,7 +260,7 @@ fn an_attempt_to_change_an_api_key_is_found_and_gets_the_outcome_it_had() {
             outcome: Told::Attempt,
             code: None,
             count: None,
-            file: None,
+            own: None,
             store: None,
             request: Some(about),
         };

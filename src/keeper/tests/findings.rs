@@ -1,0 +1,31 @@
+//! What the process finds in itself is told in the audit log once, as soon as that takes it.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use super::super::shelf::Shelf;
+use super::{Desk, diary_in};
+use crate::audit::Office;
+use crate::integrity::Check;
+
+#[test]
+fn findings_are_told_once_and_kept_as_long_as_the_log_takes_nothing() {
+    let mut desk = Desk::on(Shelf::default());
+    let office = Arc::new(Office::new(1));
+    let into = |file: File| diary_in(file).with_office(Arc::clone(&office));
+    desk.ledger.diary = into(File::options().write(true).open("/dev/full").unwrap());
+    office.note_finding(Check::Mappings, Some("a page is \"writable\" and executable"));
+    let last = office.note_finding(Check::Mappings, None);
+    desk.tick_after(1_000);
+    assert_eq!((desk.told().len(), office.findings_told()), (0, 0));
+    assert_eq!(office.untold_findings().len(), 2);
+    desk.ledger.diary = into(File::options().append(true).open(&desk.diary).unwrap());
+    desk.tick_after(1_000);
+    assert_eq!(office.findings_told(), last);
+    desk.tick_after(1_000);
+    let told = desk.told();
+    assert_eq!(told.len(), 2, "{told:?}");
+    let found = r#""event":"integrity.finding","outcome":"failure","check":"mappings","finding":"a page is ?writable? and executable""#;
+    assert!(told[0].contains(found), "{told:?}");
+    assert!(told[1].contains(r#""event":"integrity.cleared","outcome":"success","check":"mappings","prev""#));
+}
