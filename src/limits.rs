@@ -245,9 +245,11 @@ pub const EXECUTABLE_MAPPINGS_MAX_COUNT: usize = 16;
 /// How long the main thread looks at the process at a time, before it looks after signals again.
 pub const MONITOR_SLICE_MAX_MILLIS: u64 = 5;
 /// How much of the program's file is hashed before it looks at the time.
-pub const MONITOR_PIECE_BYTES: usize = 64 * 1024;
+pub const MONITOR_PIECE_BYTES: usize = 16 * 1024;
 /// How many descriptors are looked at before it looks at the time.
 pub const MONITOR_DESCRIPTORS_COUNT: i32 = 512;
+/// Descriptors that are looked at twice before they are a finding; of more of them, the first ones.
+pub const MONITOR_SUSPECTS_MAX_COUNT: usize = 64;
 /// Connections accepted in one turn of a worker's loop before others are served.
 pub const ACCEPTS_PER_TURN_COUNT: usize = 64;
 /// How long a loop waits before it tries again to accept when descriptors or places had run out.
@@ -590,6 +592,8 @@ pub const JOURNAL_MAX_BYTES: u64 = 16 * 1024 * 1024 * 1024;
 pub const JOURNAL_RESERVED_BYTES: u64 = 256 * 1024;
 /// The journal is read in pieces of at least this size.
 pub const JOURNAL_PIECE_BYTES: usize = 1024 * 1024;
+/// How much of its end is looked at again while the server runs, at least, and at most twice as much and a frame.
+pub const JOURNAL_TAIL_BYTES: u64 = 64 * 1024;
 /// A journal up to this length is not compacted while it is in use.
 pub const JOURNAL_COMPACTION_FLOOR_BYTES: u64 = 1024 * 1024;
 /// At a start, or where the last change found no room, this much is enough.

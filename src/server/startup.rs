@@ -37,6 +37,7 @@ use crate::reactor::mailbox::Mailbox;
 use crate::reactor::run::WAKE_TOKEN;
 use crate::reactor::socket::Stream;
 use crate::sandbox::descriptors::{self, Fillers};
+use crate::sandbox::watch::Watch;
 use crate::sandbox::{self, Plan, rlimits};
 use crate::server::archivist::Archivist;
 use crate::server::audit_log::{self, ArchiveSlots, OpenedAudit};
@@ -61,6 +62,10 @@ use crate::store::{AdminKey, DataDir, Owner, quoted};
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) plan: Plan,
+    /// What the main thread looks at again and again, and a random number that says when.
+    pub(super) watch: Watch,
+    pub(super) jitter: u64,
+    pub(super) office: Arc<Office>,
     /// What memory must be there when the heap is closed.
     pub(super) needs: Needs,
     pub(super) common: Common,
@@ -87,6 +92,7 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
     // The journal's numbers are kept for it; everything that is opened before it is placed lies above all bands.
     let kept = fill(FD_DATA_DIRECTORY_NUMBER + 1)?;
     let mut plan = Plan::new()?;
+    let watch = Watch::open()?;
     (plan.uid, plan.gid) = (config.user_id, config.group_id);
     plan.mode = config.sandbox_mode;
     plan.allow_missing.clone_from(&config.sandbox_allow_missing);
@@ -152,10 +158,14 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
         opened.map_err(|error| ServerError::io("opening the event loops", &error))?;
     main.report_to(notifier, manager);
     archivist.certificates = certificates;
+    let jitter = random.array(Moment::now()).map_err(|error| ServerError::config(error.to_string()))?;
     let fillers = fill(FD_CONNECTION_FIRST_NUMBER)?;
     give_reserves(&mut workers);
     Ok(Prepared {
         plan,
+        watch,
+        jitter: u64::from_be_bytes(jitter),
+        office: Arc::clone(&archivist.office),
         needs,
         common,
         workers,

@@ -14,6 +14,7 @@ const UNSAFE: &[&str] = &[
     "src/memory/arena.rs",
     "src/memory/mod.rs",
     "src/memory/pages.rs",
+    "src/sandbox/probe.rs",
     "tests/sandbox/calls.rs",
     "tests/allocations.rs",
 ];
