@@ -1,4 +1,4 @@
-//! The process looks at itself: what it was when it was locked in, it still is.
+//! The process looks at itself: whether it still is what it was when it was locked in.
 //!
 //! Owns the order of a round and what is done about a finding. It runs on the main thread, with its ticks, in slices of
 //! [`MONITOR_SLICE_MAX_MILLIS`], so that a signal waits no longer than that; the end of the journal is looked at by the
@@ -147,7 +147,7 @@ impl<'a> Monitor<'a> {
             }
             Stage::Mappings => {
                 let found = self.means.watch.confirm_mappings(&self.baseline);
-                self.settle(Check::Mappings, found.map_err(|failure| failure.to_string()));
+                self.settle(Check::Mappings, found.map_err(text));
                 Stage::Descriptors(FD_JOURNAL_NUMBER)
             }
             Stage::Descriptors(from) => self.count_descriptors(from),
@@ -202,7 +202,6 @@ impl<'a> Monitor<'a> {
 
     /// Privileges and tracer, which stand in the same files.
     fn look_at_kernel(&mut self) {
-        let text = |failure: Failure| failure.to_string();
         match self.means.witness.status() {
             Ok(status) => {
                 self.descriptors_end = i32::try_from(status.descriptors).unwrap_or(i32::MAX);
@@ -213,8 +212,9 @@ impl<'a> Monitor<'a> {
                 self.settle(Check::Tracer, tracer.map_err(text).and_then(traced));
             }
             Err(failure) => {
-                self.settle(Check::Privileges, Err(failure.to_string()));
-                self.settle(Check::Tracer, Err(text(failure)));
+                let unread = text(failure);
+                self.settle(Check::Privileges, Err(unread.clone()));
+                self.settle(Check::Tracer, Err(unread));
             }
         }
     }
@@ -327,7 +327,7 @@ impl<'a> Monitor<'a> {
             }
             Err(failure) => {
                 self.program = Sha256Pieces::default();
-                self.settle(Check::Binary, Err(failure.to_string()));
+                self.settle(Check::Binary, Err(text(failure)));
                 None
             }
         }
@@ -338,6 +338,15 @@ impl<'a> Monitor<'a> {
 fn pause_millis(interval_seconds: u64, random: u64) -> u64 {
     let interval = interval_seconds.saturating_mul(1_000);
     interval - interval / 4 + random % (interval / 2 + 1)
+}
+
+/// A failure as a finding tells it: what is wrong, and no step of the start.
+fn text(failure: Failure) -> String {
+    match failure {
+        Failure::Refused { cause, .. } => cause,
+        Failure::Unconfirmed { what, expected, found } => format!("{what}: {found} instead of {expected}"),
+        missing @ Failure::Missing { .. } => missing.to_string(),
+    }
 }
 
 fn traced(tracer: u64) -> Result<(), String> {
@@ -380,6 +389,14 @@ mod tests {
         }
         assert_eq!((pause_millis(60, 0), pause_millis(60, 30_000)), (45_000, 75_000));
         assert!(pause_millis(1, 0) >= 750);
+    }
+
+    #[test]
+    fn a_finding_says_what_is_wrong_and_instead_of_what() {
+        let what = Failure::Unconfirmed { what: "seccomp mode", expected: "2".into(), found: "0".into() };
+        assert_eq!(text(what), "seccomp mode: 0 instead of 2");
+        let refused = Failure::Refused { step: "mappings", cause: "memory is executable".into() };
+        assert_eq!(text(refused), "memory is executable");
     }
 
     #[test]
