@@ -17,14 +17,15 @@ ARGS =
 IMAGE = localhost/quantonium:latest
 
 BIN = target/$(TARGET)/release/quantonium
+BIN_PENTEST = target/$(TARGET)/pentest/quantonium
 BIN_AARCH64 = target/$(AARCH64)/release/quantonium
 
 # Cargo builds what has changed; make decides nothing by the age of files.
 .PHONY: help run build build-aarch64 test check check-format check-lint check-tidy check-docs check-shell \
-	check-aarch64 check-tls supply-chain fmt bench bench-http bench-tls bench-peers fuzz fuzz-regress image clean toolchain toolchain-check
+	check-aarch64 check-container check-deploy check-sandbox-rules check-tls deploy-profiles pentest pentest-write sandbox-tables supply-chain fmt bench bench-http bench-tls bench-peers fuzz fuzz-regress image clean toolchain toolchain-check
 
 help: ## list the targets (the default)
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' Makefile
 
 run: build ## build, then serve on 127.0.0.1:8080 with ./quantonium-dev as data directory
 	exec $(BIN) serve --dev $(ARGS)
@@ -46,7 +47,7 @@ test: build ## run every test against the release binary
 	if [ -x $(BIN_AARCH64) ]; then export QUANTONIUM_BIN_AARCH64="$$PWD/$(BIN_AARCH64)"; fi; \
 		QUANTONIUM_BIN="$$PWD/$(BIN)" cargo test --locked --no-fail-fast
 
-check: check-format check-lint check-tidy check-docs check-shell check-aarch64 supply-chain ## run every check that is not a test
+check: check-format check-lint check-tidy check-docs check-shell check-aarch64 check-deploy pentest supply-chain ## run every check that is not a test
 	@echo "make check: all passed"
 
 check-format: toolchain-check
@@ -58,6 +59,7 @@ check-lint: toolchain-check
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --target $(AARCH64) --lib --bins -- -D warnings
 	cargo clippy --locked --no-default-features --lib --bins -- -D warnings
+	cargo clippy --locked --features pentest --lib --bins -- -D warnings
 
 check-tidy: toolchain
 	cargo test --locked --test tidy
@@ -71,8 +73,32 @@ check-shell:
 check-aarch64: build-aarch64
 	scripts/check-aarch64 $(BIN_AARCH64)
 
+# A profile, and so a folder, of its own: what attacks itself must never be taken for the release.
+pentest: toolchain ## attack the sandbox from inside and from outside, with and without each layer
+	flags=$$(scripts/rustflags $(TARGET) portable) && CARGO_ENCODED_RUSTFLAGS="$$flags" \
+		cargo build --locked --profile pentest --features pentest --target $(TARGET)
+	QUANTONIUM_BIN_PENTEST="$$PWD/$(BIN_PENTEST)" QUANTONIUM_PENTEST_CYCLES=300 \
+		cargo test --locked --test pentest -- --nocapture
+
+pentest-write: export QUANTONIUM_PENTEST_WRITE = 1
+pentest-write: pentest ## the same, and write what was measured to docs/PENTEST.md
+sandbox-tables: build ## write the tables of the filters into docs/SANDBOX.md
+	scripts/sandbox-generated --binary $(BIN) tables
+
+deploy-profiles: build ## write deploy/: profiles for Docker, OCI, AppArmor, SELinux, systemd, Kubernetes
+	scripts/sandbox-generated --binary $(BIN) deploy
+
+check-sandbox-rules: build ## hold what traced servers call against the rules: none unused, no call beside them
+	scripts/check-sandbox-rules --binary $(BIN)
+
+check-deploy: ## read deploy/ with the programs that it is for
+	scripts/check-deploy
+
 check-tls: build ## scan the server with testssl.sh, sslscan and sslyze
 	scripts/check-tls --binary $(BIN)
+
+check-container: build ## start the server in a container that has everything taken away
+	scripts/check-container --binary $(BIN)
 
 supply-chain: toolchain ## licences, sources and known vulnerabilities of every dependency
 	scripts/supply-chain

@@ -1,7 +1,7 @@
 //! The build script: compiles the seccomp filters and records what the binary was built from and how.
 //!
-//! It writes `filters.rs` (one `static` array of BPF instructions for each role) into `OUT_DIR`, and hands
-//! version facts to `src/build_info.rs` as compile-time environment variables. A release build whose compiler
+//! It writes `filters.rs` (one `static` array of BPF instructions for each role) and `rules.txt` (the same rules for
+//! people, as `src/sandbox/rules.rs` reads them) into `OUT_DIR`, and hands version facts to `src/build_info.rs` as compile-time environment variables. A release build whose compiler
 //! flags would make the cryptography slow is refused here; `docs/BUILD.md` says why.
 
 use std::env;
@@ -11,6 +11,8 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use serde_json::Value;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -73,7 +75,39 @@ fn compile_filters(root: &Path, arch: &str) -> Outcome<()> {
         }
         writeln!(source, "];")?;
     }
-    Ok(fs::write(Path::new(&env::var("OUT_DIR")?).join("filters.rs"), source)?)
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    fs::write(out.join("filters.rs"), source)?;
+    Ok(fs::write(out.join("rules.txt"), listed(&serde_json::from_slice(&json)?)?)?)
+}
+
+/// The rules as text: a line each, of fields between tabs: role, call, comment, then for each condition on an argument
+/// its index, operator, value and meaning. A third of what static arrays of the same would take.
+fn listed(filters: &Value) -> Outcome<String> {
+    let text = |value: &Value, member: &str| -> Outcome<String> {
+        let found =
+            value.get(member).and_then(Value::as_str).ok_or_else(|| format!("no {member} in {value}"))?;
+        if found.contains(['\t', '\n']) {
+            return Err(format!("a tab or a line break in {found:?}").into());
+        }
+        Ok(found.to_owned())
+    };
+    let number = |value: &Value, member: &str| -> Outcome<u64> {
+        Ok(value.get(member).and_then(Value::as_u64).ok_or_else(|| format!("no {member} in {value}"))?)
+    };
+    let mut lines = String::new();
+    for role in ROLES {
+        let rules = filters.get(role).and_then(|filter| filter.get("filter")).and_then(Value::as_array);
+        for rule in rules.ok_or_else(|| format!("no rules of {role}"))? {
+            write!(lines, "{role}\t{}\t{}", text(rule, "syscall")?, text(rule, "comment")?)?;
+            for condition in rule.get("args").and_then(Value::as_array).into_iter().flatten() {
+                let (index, value) = (number(condition, "index")?, number(condition, "val")?);
+                let (operator, meaning) = (text(condition, "op")?, text(condition, "comment")?);
+                write!(lines, "\t{index}\t{operator}\t{value}\t{meaning}")?;
+            }
+            lines.push('\n');
+        }
+    }
+    Ok(lines)
 }
 
 /// The compiler flags that decide how the cryptography is compiled.

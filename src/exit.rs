@@ -12,7 +12,7 @@ pub enum Exit {
     /// Done.
     Success = 0,
     /// The health check found the server unhealthy or did not find it; what was asked for was refused; the audit log is
-    /// not all there.
+    /// not all there; a start would not serve here.
     Failure = 1,
     /// The command line was wrong (`EX_USAGE`).
     Usage = 64,
@@ -34,7 +34,7 @@ impl Exit {
         (Self::Success, "done; healthcheck: healthy"),
         (
             Self::Failure,
-            "healthcheck: not healthy, or no answer; apikey: refused; audit verify: cut off, or not proved",
+            "healthcheck: unhealthy; apikey: refused; audit verify: cut off or unproved; sandbox check: no start",
         ),
         (Self::Usage, "wrong command line"),
         (Self::Damaged, "the store is damaged, or is none; the audit log was changed"),

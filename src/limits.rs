@@ -93,7 +93,7 @@ pub const BODY_PAYLOAD_MAX_BYTES: usize =
 /// Longest body of a reply that is made in memory: what the largest lease holds behind replies that wait in it and
 /// the reply's own head. Beyond it: 413.
 pub const REPLY_BODY_MAX_BYTES: usize =
-    LEASE_CLASSES_BYTES[3] - OUTPUT_FLUSH_BYTES - REPLY_PROBLEM_MAX_BYTES - REPLY_HEAD_MAX_BYTES;
+    LEASE_LARGEST_BYTES - OUTPUT_FLUSH_BYTES - REPLY_PROBLEM_MAX_BYTES - REPLY_HEAD_MAX_BYTES;
 /// Body limit of every other route. Beyond it: 413.
 pub const BODY_SMALL_MAX_BYTES: usize = 64 * 1024;
 /// Longest associated data, decoded.
@@ -111,13 +111,23 @@ pub const DISCARD_MAX_BYTES: usize = 256 * 1024;
 // Leases
 // ---------------------------------------------------------------------------------------------------------
 
-/// Sizes of the leased buffers, smallest first.
-pub const LEASE_CLASSES_BYTES: [usize; 4] = [16 * 1024, 64 * 1024, 256 * 1024, 2 * 1024 * 1024];
+/// The buffer with which a request begins: a head, and most requests whole.
+pub const LEASE_USUAL_BYTES: usize = 16 * 1024;
+/// The largest buffer through which a stream passes.
+pub const LEASE_WINDOW_BYTES: usize = 256 * 1024;
+/// The largest buffer.
+pub const LEASE_LARGEST_BYTES: usize = 2 * 1024 * 1024;
+/// Sizes of the leased buffers, smallest first. Those below the usual one are for an account that is short of room.
+pub const LEASE_CLASSES_BYTES: [usize; 6] =
+    [2 * 1024, 4 * 1024, LEASE_USUAL_BYTES, 64 * 1024, LEASE_WINDOW_BYTES, LEASE_LARGEST_BYTES];
 /// How many returned buffers of each class a worker keeps for the next lease.
-pub const LEASE_KEPT_COUNT: [usize; 4] = [256, 32, 8, 2];
+pub const LEASE_KEPT_COUNT: [usize; 6] = [256, 256, 256, 32, 8, 2];
+/// An account that holds more than one in so many parts of its share is short of room: what it leases from then on is as
+/// small as will do.
+pub const LEASE_SHORT_SHARE_COUNT: usize = 4;
 /// Largest body that is held as a whole, and the limit of the route that takes backups: what the largest lease holds
 /// behind a head. Beyond it: 413.
-pub const BODY_BUFFERED_MAX_BYTES: usize = LEASE_CLASSES_BYTES[3] - HEAD_MAX_BYTES;
+pub const BODY_BUFFERED_MAX_BYTES: usize = LEASE_LARGEST_BYTES - HEAD_MAX_BYTES;
 /// Longest backup of a key that is given out: it can be taken again.
 pub const BACKUP_IN_BODY_MAX_BYTES: usize = BODY_BUFFERED_MAX_BYTES - BODY_MEMBERS_MAX_BYTES;
 /// Default for the budget of all leases of all workers together.
@@ -131,6 +141,8 @@ pub const LEASE_KEPT_SHARE_COUNT: usize = 4;
 pub const LEASE_SHARE_COUNT: usize = 2;
 /// A share is at least this: one largest request, with its reply, and both while they grow.
 pub const LEASE_SHARE_FLOOR_BYTES: usize = 5 * 1024 * 1024;
+/// One in so many parts of the budget is as much as TLS sessions may hold of it, for what they keep now and then.
+pub const LEASE_BESIDE_SHARE_COUNT: usize = 4;
 /// One in so many parts of the memory that the system allows is as much as the budget may be.
 pub const LEASE_SYSTEM_SHARE_COUNT: u64 = 2;
 /// Largest budget that a configuration may ask for.
@@ -147,11 +159,10 @@ pub const ARENA_GRAIN_BYTES: usize = 64 * 1024;
 pub const ARENA_REST_WANTED_BYTES: usize = 4 * 1024 * 1024 * 1024;
 /// What of it must be there at least.
 pub const ARENA_REST_LEAST_BYTES: usize = 4 * 1024 * 1024;
-/// What must be there at least for each connection that speaks TLS, beside what it leases: its session, and what has come of a record
-/// or of a handshake.
-pub const ARENA_CONNECTION_TLS_BYTES: usize = 40 * 1024;
-/// The same for one that does not.
+/// What must be there at least for each connection, beside what it leases.
 pub const ARENA_CONNECTION_BYTES: usize = 1024;
+/// The same for one that speaks TLS: what its session keeps for a time is charged to the leases.
+pub const ARENA_CONNECTION_TLS_BYTES: usize = ARENA_CONNECTION_BYTES + TLS_SESSION_BYTES;
 /// One in so many parts of the leases is reserved beside them at least, for what lies unusable between them.
 pub const ARENA_LEASES_SPARE_COUNT: usize = 8;
 /// What stays free of the address space beside the heap and the stacks of the threads: the main thread's stack, tables of the kernel's.
@@ -272,6 +283,10 @@ pub const UNACKNOWLEDGED_MAX_MILLIS: u64 = 30_000;
 pub const LISTEN_BACKLOG_COUNT: i32 = 1024;
 /// Where the kernel says how long it lets such a queue be.
 pub const SOMAXCONN_FILE_TEXT: &str = "/proc/sys/net/core/somaxconn";
+/// Seconds after which the kernel hands over a connection that has sent nothing: at once.
+pub const DEFER_ACCEPT_DEFAULT_SECONDS: u64 = 0;
+/// The same, at most: what is longer holds a place in the kernel's queue that others need.
+pub const DEFER_ACCEPT_CEILING_SECONDS: u64 = 60;
 /// Shortest patience of a service manager: two ticks for a sign of life, and as much again until it is read.
 pub const WATCHDOG_FLOOR_MILLIS: u64 = 4 * KEEPER_TICK_MILLIS;
 /// Longest message of a server to its supervisor that is read.
@@ -314,6 +329,8 @@ pub const EXPOSED_WARNING_MILLIS: u64 = 60 * 1000;
 pub const PREFLIGHT_CACHE_SECONDS: u32 = 600;
 /// Longest origin: a scheme and a host.
 pub const ORIGIN_MAX_BYTES: usize = 8 + HOST_MAX_BYTES;
+/// How many handshakes a worker remembers in their order before it forgets those that are over.
+pub const BEGINNINGS_SWEEP_COUNT: usize = 1024;
 /// Default for the TLS handshakes at a time, all workers together.
 pub const HANDSHAKES_DEFAULT_COUNT: usize = 256;
 /// Default for the TLS handshakes at a time of one client address (IPv6: one /64).
@@ -333,8 +350,18 @@ pub const TLS_SCRATCH_BYTES: usize = 64 * 1024;
 pub const TLS_HANDSHAKE_READ_BYTES: usize = 4 * 1024;
 /// Longest handshake of a client, its certificates included: the session keeps of it what is not yet whole.
 pub const TLS_HANDSHAKE_MAX_BYTES: usize = 32 * 1024;
+/// Of a handshake so much is free, so that whoever says what a client has to say is let in however much others hold: their
+/// number is bounded.
+pub const TLS_HANDSHAKE_USUAL_BYTES: usize = 8 * 1024;
 /// Bytes that one TLS session keeps for a peer that does not take them: three of the largest records.
 pub const TLS_SEND_BUFFER_BYTES: usize = 48 * 1024;
+/// What one TLS session keeps of a record of which more must come, or that was not wholly taken: the library's buffer,
+/// which it takes and gives back as a whole.
+pub const TLS_RECORD_KEPT_BYTES: usize = 20 * 1024;
+/// What one TLS session keeps all the time (8.4 KiB measured), and its socket's task.
+pub const TLS_SESSION_BYTES: usize = 9 * 1024;
+/// One in so many parts of the memory that the system allows is as much as sessions may take that rest.
+pub const TLS_SESSIONS_SHARE_COUNT: usize = 4;
 /// What a TLS 1.3 record adds to its plaintext: header, content type and tag. Those of TLS 1.2 add one byte less, or seven more.
 pub const TLS_RECORD_OVERHEAD_BYTES: usize = 5 + 1 + 16;
 /// Records that bring no byte, empty ones and those of TLS's own, that one session takes in a row. Beyond it: closed.
@@ -524,6 +551,14 @@ pub const DATA_KEY_MAX_BYTES: usize = 64;
 pub const RANDOM_SAMPLE_MAX_BYTES: usize = 1024 * 1024;
 /// Bytes that are encoded at a time where they stand: they pass through the stack.
 pub const ENCODE_PIECE_BYTES: usize = 3 * 1024;
+/// Largest key region. It is locked memory, of which half of what the system allows is taken if that is less.
+pub const KEY_REGION_MAX_BYTES: usize = 1024 * 1024;
+/// The region of a process that may lock nothing: states of the process alone, of which little is ever touched.
+pub const KEY_REGION_UNLOCKED_BYTES: usize = 256 * 1024;
+/// What the key region is counted in, and what its slots are aligned to.
+pub const KEY_REGION_GRANULE_BYTES: usize = 32;
+/// Largest slot of the key region: what is longer lies on the heap.
+pub const KEY_SLOT_MAX_BYTES: usize = 2 * 1024;
 /// Keystream that the generator draws at a time: its next key, and output for small requests.
 pub const RANDOM_POOL_BYTES: usize = 1024;
 /// A request of at least this size gets a keystream of its own instead of passing through the pool.
@@ -785,9 +820,10 @@ pub const CLIENT_PAGE_MAX_COUNT: usize = 64;
     reason = "small constants, compared at compile time"
 )]
 const _: () = {
-    assert!(HEAD_MAX_BYTES < LEASE_CLASSES_BYTES[0]);
+    assert!(HEAD_MAX_BYTES < LEASE_USUAL_BYTES);
+    assert!(REPLY_PROBLEM_MAX_BYTES <= LEASE_CLASSES_BYTES[1], "a refusal has room where room is short");
     assert!(REPLY_HEAD_MAX_BYTES < REPLY_PROBLEM_MAX_BYTES);
-    assert!(OUTPUT_FLUSH_BYTES + REPLY_PROBLEM_MAX_BYTES <= LEASE_CLASSES_BYTES[0]);
+    assert!(OUTPUT_FLUSH_BYTES + REPLY_PROBLEM_MAX_BYTES <= LEASE_USUAL_BYTES);
     assert!(TARGET_MAX_BYTES < HEAD_MAX_BYTES);
     assert!(HEAD_MAX_BYTES <= u16::MAX as usize, "a head's spans are kept as u16");
     assert!(METHOD_MAX_BYTES + TARGET_MAX_BYTES + 64 < HEAD_MAX_BYTES, "414 comes before 431");
@@ -795,8 +831,8 @@ const _: () = {
     assert!(CHUNK_SIZE_MAX_DIGITS as u32 * 4 <= u64::BITS, "a chunk size fits its u64");
     assert!(CHUNK_LINE_MAX_BYTES < u16::MAX as usize, "chunk lines are counted in a u16");
     assert!(TRAILERS_MAX_BYTES < u16::MAX as usize, "trailers are counted in a u16");
-    assert!(HEAD_MAX_BYTES + BODY_PAYLOAD_MAX_BYTES <= LEASE_CLASSES_BYTES[3]);
-    assert!(HEAD_MAX_BYTES + BODY_SMALL_MAX_BYTES <= LEASE_CLASSES_BYTES[2]);
+    assert!(HEAD_MAX_BYTES + BODY_PAYLOAD_MAX_BYTES <= LEASE_LARGEST_BYTES);
+    assert!(HEAD_MAX_BYTES + BODY_SMALL_MAX_BYTES <= LEASE_WINDOW_BYTES);
     assert!(BODY_PAYLOAD_MAX_BYTES <= REPLY_BODY_MAX_BYTES, "the largest plaintext has room as a ciphertext");
     assert!(RANDOM_SAMPLE_MAX_BYTES.div_ceil(3) * 4 + BODY_MEMBERS_MAX_BYTES <= REPLY_BODY_MAX_BYTES);
     assert!(KEYSTREAM_MAX_BYTES.div_ceil(3) * 4 + BODY_MEMBERS_MAX_BYTES <= REPLY_BODY_MAX_BYTES);
@@ -805,13 +841,13 @@ const _: () = {
             < BODY_MEMBERS_MAX_BYTES
     );
     assert!(
-        LEASE_CLASSES_BYTES[3] as u64 / 4 <= SEALS_BLOCK_COUNT / 2,
+        LEASE_LARGEST_BYTES as u64 / 4 <= SEALS_BLOCK_COUNT / 2,
         "half a block is enough for the seals of any one request"
     );
     assert!(ENCODE_PIECE_BYTES.is_multiple_of(3), "pieces of base64 join without padding");
-    assert!(LEASE_BUDGET_FLOOR_BYTES >= 2 * LEASE_CLASSES_BYTES[3]);
+    assert!(LEASE_BUDGET_FLOOR_BYTES >= 2 * LEASE_LARGEST_BYTES);
     assert!(LEASE_BUDGET_FLOOR_BYTES <= LEASE_BUDGET_DEFAULT_BYTES);
-    assert!(LEASE_SHARE_FLOOR_BYTES >= 2 * (LEASE_CLASSES_BYTES[3] + LEASE_CLASSES_BYTES[2]));
+    assert!(LEASE_SHARE_FLOOR_BYTES >= 2 * (LEASE_LARGEST_BYTES + LEASE_WINDOW_BYTES));
     assert!(
         LEASE_SHARE_FLOOR_BYTES + LEASE_BUDGET_FLOOR_BYTES / LEASE_KEPT_SHARE_COUNT
             < LEASE_BUDGET_FLOOR_BYTES
@@ -857,10 +893,13 @@ const _: () = {
     assert!(AUDIT_RECENT_BYTES >= 2 * AUDIT_RECENT_BLOCK_BYTES, "the newest lines outlive the oldest");
     assert!((AUDIT_LINE_MAX_BYTES + 1) * LIST_PAGE_MAX_COUNT + 1024 <= REPLY_BODY_MAX_BYTES, "any page fits");
     assert!(2 * (AUDIT_LINE_MAX_BYTES + AUDIT_EVENT_FRAME_MAX_BYTES) <= PUSH_WINDOW_BYTES);
-    assert!(REPLY_PROBLEM_MAX_BYTES + PUSH_WINDOW_BYTES <= LEASE_CLASSES_BYTES[0]);
+    assert!(REPLY_PROBLEM_MAX_BYTES + PUSH_WINDOW_BYTES <= LEASE_USUAL_BYTES);
     assert!(AUDIT_STREAM_LOOK_MILLIS <= STREAM_RECHECK_MILLIS);
     assert!(PLAINTEXT_MAX_BYTES as u64 <= AEAD_MESSAGE_MAX_BYTES);
     assert!(AEAD_PIECE_BYTES.is_multiple_of(1024), "a piece is whole groups of 16 blocks");
+    assert!(KEY_REGION_MAX_BYTES.is_multiple_of(64 * 1024), "the largest page of any kernel");
+    assert!(KEY_REGION_UNLOCKED_BYTES.is_multiple_of(64 * 1024));
+    assert!(RANDOM_POOL_BYTES + 64 <= KEY_SLOT_MAX_BYTES && MAC_KEY_MAX_BYTES <= KEY_SLOT_MAX_BYTES);
     assert!(RANDOM_POOL_BYTES.is_multiple_of(256), "the pool is drawn in groups of 4 blocks");
     assert!(RANDOM_DIRECT_MIN_BYTES >= 256 && RANDOM_POOL_BYTES <= RESEED_AFTER_BYTES);
     assert!(DISCARD_MAX_MILLIS <= WRITE_STALL_MAX_MILLIS);
@@ -922,5 +961,6 @@ const _: () = {
         "what a session keeps leaves in one send"
     );
     assert!(TLS_HANDSHAKE_READ_BYTES <= TLS_SCRATCH_BYTES);
+    assert!(TLS_HANDSHAKE_USUAL_BYTES < TLS_HANDSHAKE_MAX_BYTES);
     assert!(DEVELOPMENT_CERTIFICATE_FLOOR_DAYS <= DEVELOPMENT_CERTIFICATE_CEILING_DAYS);
 };

@@ -188,7 +188,12 @@ fn an_identity_is_not_the_clients_for_whom_a_proxy_asks_nor_that_of_a_web_page()
     for origin in ["https://evil.example", "null"] {
         assert_eq!(asked.refused(&format!("Origin: {origin}\r\n")), "credential_missing");
     }
-    assert_eq!(asked.profile("").0, 200);
+    for site in ["cross-site", "same-site", "CROSS-SITE", "", "none\r\nSec-Fetch-Site: cross-site"] {
+        assert_eq!(asked.refused(&format!("Sec-Fetch-Site: {site}\r\n")), "credential_missing", "{site}");
+    }
+    for site in ["none", "same-origin"] {
+        assert_eq!(asked.profile(&format!("Sec-Fetch-Site: {site}\r\n")).0, 200, "{site}");
+    }
 }
 
 #[test]

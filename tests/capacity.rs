@@ -111,7 +111,7 @@ fn large_announced(server: &Server) -> Client {
     );
     client.send(head.as_bytes());
     // One that was refused already need not take it.
-    let _ = client.try_send(&vec![b' '; limits::LEASE_CLASSES_BYTES[2]]);
+    let _ = client.try_send(&vec![b' '; limits::LEASE_WINDOW_BYTES]);
     client
 }
 
@@ -158,20 +158,6 @@ fn a_body_that_is_only_announced_takes_no_memory() {
     assert_eq!(server.stop().code, Some(0));
 }
 
-/// Lets the server open descriptors up to this number, which its own user may do; says whether that can be done here.
-fn limit_descriptors(server: &Server, count: u64) -> bool {
-    let mut command = if nix::unistd::geteuid().is_root() {
-        let mut command = Command::new("setpriv");
-        let id = limits::IDENTITY_DEFAULT_NUMBER;
-        command.args([&format!("--reuid={id}"), &format!("--regid={id}"), "--clear-groups", "prlimit"]);
-        command
-    } else {
-        Command::new("prlimit")
-    };
-    command.args(["--pid", &server.pid().to_string(), &format!("--nofile={count}:")]);
-    command.status().is_ok_and(|status| status.success())
-}
-
 #[test]
 fn a_client_for_which_the_system_has_no_descriptor_is_told_and_the_server_goes_on() {
     let Some(server) = Server::start(&["--workers", "1"]) else { return };
@@ -179,7 +165,7 @@ fn a_client_for_which_the_system_has_no_descriptor_is_told_and_the_server_goes_o
     assert_eq!(inside.call(&Request::get("/api/health")).status, 200);
     // The one of the reserve, that of this client, and no more.
     let count = u64::try_from(limits::FD_CONNECTION_FIRST_NUMBER).unwrap() + 2;
-    if !limit_descriptors(&server, count) {
+    if !server.limit_descriptors(count) {
         return server::skip(
             "it needs prlimit and setpriv, to take descriptors away from a process that runs",
         );
@@ -190,7 +176,7 @@ fn a_client_for_which_the_system_has_no_descriptor_is_told_and_the_server_goes_o
         assert!(client.ends());
     }
     assert_eq!(inside.call(&Request::get("/api/health")).status, 200, "who is in is served on");
-    assert!(limit_descriptors(&server, limits::DESCRIPTORS_FLOOR_COUNT));
+    assert!(server.limit_descriptors(limits::DESCRIPTORS_FLOOR_COUNT));
     let served = (0..1_000_000).any(|_| {
         let mut client = server.connect();
         client.try_send(&Request::get("/api/health").bytes()).is_ok()

@@ -108,6 +108,22 @@ fn the_binary_is_a_hardened_static_pie_of_the_promised_size() {
 }
 
 #[test]
+fn the_binary_holds_nothing_of_the_penetration_test() {
+    let Some(path) = binary("QUANTONIUM_BIN") else { return };
+    let bytes = std::fs::read(&path).unwrap();
+    for word in ["pentest", "PENETRATION", "penetration", "no-such-system"] {
+        let found = bytes.windows(word.len()).any(|part| part == word.as_bytes());
+        assert!(!found, "{}: holds {word:?}", path.display());
+    }
+    // What is looked for is there in the build that is attacked: else the words above would prove nothing.
+    let Some(path) = std::env::var_os("QUANTONIUM_BIN_PENTEST") else { return };
+    let bytes = std::fs::read(path).unwrap();
+    for word in ["--pentest-without", "PENETRATION TEST BUILD", "penetration test", "no-such-system"] {
+        assert!(bytes.windows(word.len()).any(|part| part == word.as_bytes()), "no {word:?}");
+    }
+}
+
+#[test]
 fn the_binary_for_aarch64_is_a_hardened_static_pie() {
     let Some(path) = binary("QUANTONIUM_BIN_AARCH64") else { return };
     assert_hardened(&path, "AArch64");

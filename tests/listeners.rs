@@ -25,7 +25,7 @@ use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 use rustix::io::{FdFlags, fcntl_setfd};
 use server::client::{Client, Request};
-use server::{Ended, Scratch, Server, binary};
+use server::{Ended, Scratch, Server, binary, program};
 
 /// Far longer than anything takes: only silence reaches it.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -73,6 +73,53 @@ fn a_unix_socket_serves_whom_its_mode_lets_in() {
         assert!(ask_unix(&path, &with_key(&server)).starts_with("HTTP/1.1 200 "));
     }
     assert!(ask_unix(&path, "").starts_with("HTTP/1.1 401 "));
+    assert_eq!(server.stop().code, Some(0));
+}
+
+#[test]
+fn a_silent_connection_takes_no_place_while_the_kernel_holds_it_back() {
+    let flags = ["--max-connections-per-address", "1", "--workers", "1", "--defer-accept-seconds"];
+    let beside_a_silent_one = |seconds: &str| {
+        let server = Server::start(&[&flags[..], &[seconds]].concat())?;
+        let silent = TcpStream::connect(server.address()).unwrap();
+        let second = TcpStream::connect(server.address()).unwrap();
+        second.set_read_timeout(Some(SILENCE)).unwrap();
+        Some((server, silent, second))
+    };
+    let Some((server, silent, speaking)) = beside_a_silent_one("60") else { return };
+    assert!(ask(speaking, &with_key(&server)).starts_with("HTTP/1.1 200 "));
+    drop(silent);
+    assert_eq!(server.stop().code, Some(0));
+    // Taken at once, the silent one holds the only place, and the next is refused before it has said anything.
+    let Some((server, silent, mut second)) = beside_a_silent_one("0") else { return };
+    let mut told = String::new();
+    second.read_to_string(&mut told).unwrap();
+    assert!(told.starts_with("HTTP/1.1 503 "), "{told}");
+    drop(silent);
+    assert_eq!(server.stop().code, Some(0));
+}
+
+#[test]
+fn commands_ask_at_a_unix_socket_as_they_do_at_an_address() {
+    let scratch = Scratch::new();
+    let path = scratch.path("q.sock");
+    let listen = format!("127.0.0.1:0,unix:{}", path.display());
+    let Some(server) = Server::start_in(&scratch, &["--listen", &listen, "--unix-mode", "666"]) else {
+        return;
+    };
+    let url = format!("unix:{}", path.display());
+    let run = |words: &[&str]| {
+        let output = Command::new(binary().unwrap()).args(words).env_clear().output().unwrap();
+        (output.status.code(), [output.stdout, output.stderr].concat())
+    };
+    assert_eq!(run(&["healthcheck", "--url", &url]), (Some(0), Vec::new()));
+    let key = server.data_dir().join("admin.key");
+    let (code, said) = run(&["apikey", "list", "--server", &url, "--api-key-file", key.to_str().unwrap()]);
+    let said = String::from_utf8(said).unwrap();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("admin") && !said.contains("warning"), "{said}");
+    let (code, said) = run(&["healthcheck", "--url", &format!("{url}.none")]);
+    assert!(code == Some(1) && String::from_utf8(said).unwrap().contains("q.sock.none"), "nobody is there");
     assert_eq!(server.stop().code, Some(0));
 }
 
@@ -236,10 +283,9 @@ impl Told {
 #[test]
 fn a_service_manager_is_told_of_readiness_reload_life_and_end() {
     let scratch = Scratch::new();
-    let Some(binary) = binary() else { return };
+    let Some(mut command) = program() else { return };
     let path = scratch.path("notify");
     let told = Told::bind(&path);
-    let mut command = Command::new(binary);
     command.args(["serve", "--dev", "--listen", "127.0.0.1:0", "--data-dir"]).arg(scratch.data_dir());
     command.env_clear().env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "4000000");
     let server = Server::spawn(command, &scratch, 1);

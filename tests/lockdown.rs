@@ -1,12 +1,18 @@
 //! The live process as the kernel shows it: privileges, filters, limits, descriptors; and that it lives on through
 //! starts, stops and signals.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic, its helping functions too")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by a panic, its helping functions too"
+)]
 
 #[path = "support/server.rs"]
 mod server;
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -141,14 +147,200 @@ fn an_ordinary_user_is_locked_in_too_and_the_log_says_what_was_skipped() {
     assert_serves(&server);
     let ended = server.stop();
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    for said in [
-        "sandbox: bounding-set: skipped (CAP_SETPCAP is absent)",
-        "sandbox: securebits: skipped (CAP_SETPCAP is absent)",
-        "sandbox: identity: skipped (not started as root",
+    // Where the system lets it have a user namespace, it may do in there what root may.
+    let set = if ended.stderr.contains("sandbox: user-namespace: done") {
+        ["sandbox: bounding-set: done", "sandbox: securebits: done"]
+    } else {
+        [
+            "sandbox: bounding-set: skipped (CAP_SETPCAP is absent)",
+            "sandbox: securebits: skipped (CAP_SETPCAP is absent)",
+        ]
+    };
+    for said in set.into_iter().chain([
+        "sandbox: identity: not-needed (not started as root",
         "sandbox: self-check: done",
         "sandbox: every thread is locked in",
-    ] {
+    ]) {
         assert!(ended.stderr.contains(said), "no {said:?} in {}", ended.stderr);
+    }
+}
+
+/// Fails unless the server is in other namespaces than this process, and has an empty root that it cannot write.
+fn assert_apart(server: &Server, namespaces: &[&str]) {
+    for name in namespaces {
+        let of = |proc: &Path| fs::read_link(proc.join("ns").join(name)).unwrap();
+        assert_ne!(of(&server.proc()), of(Path::new("/proc/self")), "{name}");
+    }
+    let root: Vec<_> = fs::read_dir(server.proc().join("root")).unwrap().collect();
+    assert!(root.is_empty(), "{root:?}");
+    let above: Vec<_> = fs::read_dir(server.proc().join("root/..")).unwrap().collect();
+    assert!(above.is_empty(), "{above:?}");
+    let mounts = fs::read_to_string(server.proc().join("mountinfo")).unwrap();
+    let mounts: Vec<&str> = mounts.lines().collect();
+    let [mount] = mounts[..] else { panic!("{mounts:?}") };
+    let words: Vec<&str> = mount.split(' ').collect();
+    assert_eq!(words[4], "/", "{mount}");
+    assert_eq!(words[5], "ro,nosuid,nodev,noexec,relatime", "{mount}");
+    assert!(mount.contains(" - tmpfs ") && mount.contains(" ro,size=4k,nr_inodes=1,mode=555"), "{mount}");
+    let made = fs::write(server.proc().join("root/made"), "").unwrap_err();
+    assert_eq!(made.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+}
+
+/// What a start leaves that has CAP_SYS_ADMIN.
+const OF_ROOT: [&str; 5] = ["mnt", "ipc", "uts", "net", "cgroup"];
+
+#[test]
+fn a_start_as_root_leaves_the_host() {
+    if !is_root() {
+        return skip("it needs root, to look at the root directory of another process");
+    }
+    let Some(server) = Server::start(&["--workers", "2"]) else { return };
+    assert_apart(&server, &OF_ROOT);
+    assert_serves(&server);
+    let ended = server.stop();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.stderr.contains("drained: every request was answered"), "{ended:?}");
+    for said in
+        ["sandbox: user-namespace: not-needed (CAP_SYS_ADMIN is there without it)", "sandbox: landlock: "]
+    {
+        assert!(ended.stderr.contains(said), "no {said:?} in {}", ended.stderr);
+    }
+}
+
+#[test]
+fn an_ordinary_user_leaves_the_host_by_a_namespace_of_its_own() {
+    if !is_root() {
+        return skip("it needs root, to look at the root directory of another process");
+    }
+    let Some(server) = start_as_ordinary_user() else { return };
+    let map = fs::read_to_string(server.proc().join("uid_map")).unwrap();
+    if map.split_whitespace().eq(["0", "0", "4294967295"]) {
+        return skip(&format!("ordinary users have no user namespaces here: {}", server.stop().stderr));
+    }
+    assert_eq!(map.split_whitespace().collect::<Vec<_>>(), ["1001", "1001", "1"]);
+    assert_eq!(fs::read_to_string(server.proc().join("setgroups")).unwrap(), "deny\n");
+    assert_apart(&server, &OF_ROOT);
+    assert_apart(&server, &["user"]);
+    assert_locked_in(&server, ORDINARY, ORDINARY, true);
+    assert_serves(&server);
+    let ended = server.stop();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+}
+
+#[test]
+fn a_start_as_root_of_a_namespace_without_privileges_leaves_it_too() {
+    if !is_root() {
+        return skip("it needs root, to become an ordinary user first");
+    }
+    let (Some(binary), scratch) = (server::binary(), Scratch::new()) else { return };
+    let copy = scratch.path("quantonium");
+    fs::copy(binary, &copy).unwrap();
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+    chown(scratch.path(""), Some(ORDINARY), Some(ORDINARY)).unwrap();
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--user", "--map-root-user"]).uid(ORDINARY).gid(ORDINARY).current_dir("/");
+    if !unshare.arg("true").status().is_ok_and(|status| status.success()) {
+        return skip("ordinary users have no user namespaces here");
+    }
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user"]).arg(copy);
+    command.args(["serve", "--dev", "--listen", "127.0.0.1:0", "--data-dir"]).arg(scratch.data_dir());
+    command.current_dir("/").uid(ORDINARY).gid(ORDINARY);
+    let server = Server::spawn(command, &scratch, 1);
+    assert_apart(&server, &OF_ROOT);
+    assert_apart(&server, &["user"]);
+    // Only user 0 is there, which is the ordinary one outside.
+    assert_locked_in(&server, ORDINARY, ORDINARY, true);
+    assert_serves(&server);
+    let ended = server.stop();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let said = "sandbox: identity: skipped (this user namespace has no id 1001, stays uid 0)";
+    assert!(ended.stderr.contains(said), "no {said:?} in {}", ended.stderr);
+}
+
+#[test]
+fn a_unix_socket_keeps_the_host_s_users_and_accepts_on() {
+    if !is_root() {
+        return skip("it needs root, to look at the root directory of another process");
+    }
+    let scratch = Scratch::new();
+    let socket = scratch.path("socket");
+    let listen = format!("127.0.0.1:0,unix:{}", socket.display());
+    let Some(server) = Server::start_in(&scratch, &["--workers", "2", "--listen", &listen]) else { return };
+    assert_apart(&server, &OF_ROOT);
+    let mut stream = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+    stream.write_all(b"GET /api/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).unwrap();
+    assert!(reply.starts_with("HTTP/1.1 200 "), "{reply}");
+    assert_serves(&server);
+    assert_eq!(server.stop().code, Some(0));
+}
+
+#[test]
+fn a_strict_start_serves_once_what_is_missing_is_accepted() {
+    if !is_root() {
+        return skip("it needs root, for the steps that a strict start misses else");
+    }
+    let scratch = Scratch::new();
+    let Some(refused) = Server::try_start_in(&scratch, &["--sandbox", "strict"]) else { return };
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.code, Some(78), "{refused:?}");
+    let said = "sandbox: pid-namespace: missing (left to the container runtime or to quantonium supervise)";
+    assert!(refused.stderr.contains(said), "{refused:?}");
+    assert!(refused.stderr.contains("--sandbox-allow-missing pid-namespace"), "{refused:?}");
+    let flags = ["--sandbox", "strict", "--sandbox-allow-missing", "pid-namespace"];
+    let Some(server) = Server::start_in(&scratch, &flags) else { return };
+    assert_apart(&server, &OF_ROOT);
+    assert_serves(&server);
+    assert_eq!(server.stop().code, Some(0));
+}
+
+#[test]
+fn in_a_container_the_namespaces_are_left_alone() {
+    let Some(server) = Server::start(&["--sandbox", "container"]) else { return };
+    if is_root() {
+        for name in OF_ROOT {
+            let of = |proc: &Path| fs::read_link(proc.join("ns").join(name)).unwrap();
+            assert_eq!(of(&server.proc()), of(Path::new("/proc/self")), "{name}");
+        }
+    }
+    assert_serves(&server);
+    let ended = server.stop();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let said = "sandbox: empty-root: not-needed (left to the container runtime)";
+    assert!(ended.stderr.contains(said), "{ended:?}");
+}
+
+#[test]
+fn nothing_is_opened_by_its_path_after_the_lock_down() {
+    let Some(binary) = server::binary() else { return };
+    let scratch = Scratch::new();
+    let log = scratch.path("calls");
+    let mut command = Command::new("strace");
+    command.args(["-f", "-y", "-e", "trace=file,pivot_root", "-o"]).arg(&log).arg(binary);
+    command
+        .args(["serve", "--dev", "--listen", "127.0.0.1:0", "--data-dir"])
+        .arg(scratch.data_dir())
+        .env_clear();
+    if !is_root() || Command::new("strace").arg("-V").output().is_err() {
+        return skip("it needs strace, and root for what is given up");
+    }
+    let server = Server::spawn(command, &scratch, 1);
+    assert_serves(&server);
+    let served = nix::unistd::Pid::from_raw(i32::try_from(server.pid()).unwrap());
+    // The tracer passes the end on to what it traces when its own comes from outside: the child is asked instead.
+    let children = fs::read_to_string(format!("/proc/{served}/task/{served}/children")).unwrap();
+    let child = children.split_whitespace().next().unwrap().parse().unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child), Signal::SIGTERM).unwrap();
+    let ended = server.wait();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let calls = fs::read_to_string(log).unwrap();
+    let (_, after) = calls.split_once("umount2(\".\", MNT_DETACH)").unwrap();
+    // The self-check looks at the root itself, and Landlock is proved by being refused it.
+    let may = |line: &str| ["\"/\"", "\"/..\"", "\"/probe\""].iter().any(|path| line.contains(path));
+    for line in after.lines().filter(|line| line.contains("(AT_FDCWD") || line.contains("(\"/")) {
+        assert!(may(line) || line.contains(" ENOENT "), "{line}");
     }
 }
 

@@ -36,7 +36,7 @@ const SURVIVED: i32 = 42;
 /// The signal of a forbidden call.
 const SIGSYS: i32 = 31;
 
-const TESTS: [(&str, fn()); 9] = [
+const TESTS: [(&str, fn()); 13] = [
     ("a_forbidden_call_kills_the_process", a_forbidden_call_kills_the_process),
     ("without_a_filter_no_probe_kills", without_a_filter_no_probe_kills),
     ("an_allowed_call_passes", an_allowed_call_passes),
@@ -44,6 +44,16 @@ const TESTS: [(&str, fn()); 9] = [
     ("root_gives_up_everything", root_gives_up_everything),
     ("an_ordinary_user_is_locked_down_too", an_ordinary_user_is_locked_down_too),
     ("a_confined_thread_reaches_one_directory_alone", a_confined_thread_reaches_one_directory_alone),
+    (
+        "an_ordinary_user_in_its_own_namespace_leaves_the_host",
+        an_ordinary_user_in_its_own_namespace_leaves_the_host,
+    ),
+    ("a_mode_serves_without_what_it_may_do_without", a_mode_serves_without_what_it_may_do_without),
+    (
+        "only_the_filter_keeps_capabilities_from_coming_back",
+        only_the_filter_keeps_capabilities_from_coming_back,
+    ),
+    ("a_directory_that_is_open_leads_nowhere", a_directory_that_is_open_leads_nowhere),
     ("descriptors_get_their_numbers", descriptors_get_their_numbers),
     ("inherited_descriptors_are_closed", inherited_descriptors_are_closed),
 ];
@@ -152,6 +162,13 @@ fn root_gives_up_everything() {
     let stdout = assert_survived("root", &run("root"));
     print!("{stdout}");
     for line in [
+        "sandbox: user-namespace: skipped (not tried)",
+        "sandbox: mount-namespace: done",
+        "sandbox: ipc-namespace: done",
+        "sandbox: uts-namespace: done",
+        "sandbox: network-namespace: done",
+        "sandbox: cgroup-namespace: done",
+        "sandbox: empty-root: done",
         "sandbox: bounding-set: done",
         "sandbox: securebits: done",
         "sandbox: identity: done",
@@ -173,7 +190,7 @@ fn an_ordinary_user_is_locked_down_too() {
     for line in [
         "sandbox: bounding-set: skipped (CAP_SETPCAP is absent)",
         "sandbox: securebits: skipped (CAP_SETPCAP is absent)",
-        "sandbox: identity: skipped (not started as root, stays uid ",
+        "sandbox: identity: not-needed (not started as root, stays uid ",
         "sandbox: self-check: done",
     ] {
         assert!(stdout.lines().any(|found| found.starts_with(line)), "no {line:?} in\n{stdout}");
@@ -220,6 +237,76 @@ fn a_confined_thread_reaches_one_directory_alone() {
         assert_eq!(found, expected, "{what}\n{stdout}");
     }
     assert_eq!(secret.unwrap(), "not yours");
+}
+
+fn an_ordinary_user_in_its_own_namespace_leaves_the_host() {
+    let stdout = assert_survived("namespace", &run("namespace"));
+    print!("{stdout}");
+    if let Some(reason) = stdout.lines().find(|line| line.starts_with("sandbox: entered: skipped")) {
+        return skip("an_ordinary_user_in_its_own_namespace_leaves_the_host", reason);
+    }
+    for step in [
+        "user-namespace",
+        "mount-namespace",
+        "network-namespace",
+        "empty-root",
+        "bounding-set",
+        "no-way-back",
+    ] {
+        let line = format!("sandbox: {step}: done");
+        assert!(stdout.lines().any(|found| found == line), "no {line:?} in\n{stdout}");
+    }
+    assert_nothing_left(&stdout);
+}
+
+fn a_mode_serves_without_what_it_may_do_without() {
+    let refused = run("mode strict");
+    let said = String::from_utf8_lossy(&refused.stdout).into_owned();
+    assert_eq!(refused.status.code(), Some(78), "{said}");
+    assert!(said.contains("--sandbox-allow-missing user-namespace"), "{said}");
+    let stdout = assert_survived("container", &run("container"));
+    for line in [
+        "sandbox: mount-namespace: not-needed (left to the container runtime)",
+        "sandbox: empty-root: not-needed (left to the container runtime)",
+        "sandbox: bounding-set: not-needed (CAP_SETPCAP is absent, and the runtime has ",
+        "sandbox: self-check: done",
+    ] {
+        assert!(stdout.lines().any(|found| found.starts_with(line)), "no {line:?} in\n{stdout}");
+    }
+    assert_nothing_left(&stdout);
+}
+
+fn only_the_filter_keeps_capabilities_from_coming_back() {
+    let stdout = assert_survived("regain open", &run("regain open"));
+    if !stdout.contains("entered Ok") {
+        return skip("only_the_filter_keeps_capabilities_from_coming_back", &stdout);
+    }
+    assert_eq!(stdout.trim_end(), "entered Ok(()), holds true", "without a filter the hole is there");
+    let filtered = run("regain filtered");
+    assert_eq!(filtered.status.signal(), Some(SIGSYS), "{}", filtered.status);
+}
+
+/// What the layers make of `../secret` under the number of the audit directory.
+fn a_directory_that_is_open_leads_nowhere() {
+    for (layers, expected) in [
+        ("nothing", Some("opened")),
+        ("landlock", Some("refused")),
+        ("worker", None),
+        ("keeper", None),
+        ("main", None),
+        // The archivist opens files there: of its two layers Landlock alone sees where a name leads.
+        ("archivist", Some("opened")),
+    ] {
+        let task = format!("lead {layers}");
+        let child = command(&task).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let folder = std::env::temp_dir().join(format!("quantonium-landlock-{}", child.id()));
+        let output = child.wait_with_output().unwrap();
+        let _ = std::fs::remove_dir_all(&folder);
+        match expected {
+            Some(expected) => assert_eq!(assert_survived(&task, &output), expected, "{task}"),
+            None => assert_eq!(output.status.signal(), Some(SIGSYS), "{task}: {}", output.status),
+        }
+    }
 }
 
 fn descriptors_get_their_numbers() {

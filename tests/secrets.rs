@@ -6,6 +6,8 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic, its functions too")]
 #![expect(clippy::indexing_slicing, reason = "a member that is missing fails the test")]
 
+#[path = "support/needles.rs"]
+mod needles;
 #[path = "support/server.rs"]
 mod server;
 
@@ -14,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use memchr::memmem;
+use needles::{Needle, base64, find, needles};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use server::client::{Reply, Request};
@@ -24,43 +26,6 @@ const IMPORTED: &[u8; 32] = b"\x01imported-material-of-the-tests.";
 const PLAINTEXT: &[u8] = b"a plaintext that nobody else shall read";
 const CONTEXT: &[u8] = b"a context from which a key is derived";
 const ASSOCIATED: &[u8] = b"associated data that nobody shall keep";
-
-/// A secret in one of the forms that it may be found in.
-#[derive(Clone, Debug)]
-struct Needle {
-    name: String,
-    bytes: Vec<u8>,
-}
-
-fn base64(bytes: &[u8], url: bool) -> Vec<u8> {
-    let mut digits = vec![0; quantonium::encoding::base64_len(bytes.len())];
-    assert!(quantonium::encoding::base64_encode(bytes, &mut digits).is_some());
-    let swap = |digit: u8| match digit {
-        b'+' if url => b'-',
-        b'/' if url => b'_',
-        other => other,
-    };
-    digits.into_iter().filter(|digit| *digit != b'=').map(swap).collect()
-}
-
-/// Every form of a secret.
-fn needles(name: &str, secret: &[u8]) -> Vec<Needle> {
-    assert!(secret.len() >= 16, "{name} is found by chance");
-    let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
-    let mut forms = vec![secret.to_vec(), hex.to_uppercase().into_bytes(), hex.into_bytes()];
-    for (shift, url) in [(0, false), (1, false), (2, false), (0, true), (1, true), (2, true)] {
-        let digits = base64(&[&[0; 2][..shift], secret].concat(), url);
-        // Digits at either end that belong to other bytes, too, are left out.
-        let before = (shift * 8).div_ceil(6);
-        let whole = (shift + secret.len()) * 8 / 6;
-        forms.push(digits[before..whole].to_vec());
-    }
-    forms.into_iter().map(|bytes| Needle { name: name.to_owned(), bytes }).collect()
-}
-
-fn find<'a>(needles: &'a [Needle], hay: &[u8]) -> Option<&'a Needle> {
-    needles.iter().find(|needle| memmem::find(hay, &needle.bytes).is_some())
-}
 
 fn assert_free(needles: &[Needle], hay: &[u8], place: &str) {
     if let Some(found) = find(needles, hay) {

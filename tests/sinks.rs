@@ -21,7 +21,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use server::client::{Client, Reply, Request};
-use server::{Scratch, binary};
+use server::{Scratch, binary, program};
 
 const ORDERS: &str = "{\"name\":\"orders\"}";
 const SEAL: &str = "{\"key\":\"orders\",\"plaintext\":\"aGVsbG8=\"}";
@@ -38,7 +38,7 @@ struct Told {
 impl Told {
     fn start(sink: &str, flags: &[&str], stdout: Stdio) -> Option<Self> {
         let scratch = Scratch::new();
-        let mut command = Command::new(binary()?);
+        let mut command = program()?;
         command.args(["serve", "--dev", "--listen", "127.0.0.1:0", "--audit-sink", sink, "--data-dir"]);
         command.arg(scratch.data_dir()).args(flags).env_clear();
         command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped());

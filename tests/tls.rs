@@ -16,6 +16,8 @@
 mod client_auth;
 #[path = "tls/command.rs"]
 mod command;
+#[path = "tls/crowd.rs"]
+mod crowd;
 #[path = "tls/handshake.rs"]
 mod handshake;
 #[path = "tls/reload.rs"]

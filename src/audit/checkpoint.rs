@@ -143,7 +143,7 @@ pub fn decode_roots(bytes: &[u8]) -> Result<Vec<Root>, Malformed> {
     if [kind, format] != [ROOTS_KIND, FORMAT] || !fits {
         return Err(Malformed);
     }
-    Ok(keys.iter().map(|key| Root::new(Secret::take(&mut Zeroizing::new(*key)))).collect())
+    Ok(keys.iter().map(|key| Root::new(Secret::copy_of(key))).collect())
 }
 
 /// What is left to read.

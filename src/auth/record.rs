@@ -188,8 +188,9 @@ impl<'a> Reader<'a> {
 
     fn generation(&mut self) -> Option<Generation> {
         let (number, digest) = (self.number()?, self.take::<DIGEST_BYTES>()?);
-        let mut secret = Zeroizing::new(self.take::<TOKEN_SECRET_BYTES>()?);
-        let token_secret = Secret::take(&mut secret);
+        let (secret, rest) = self.0.split_first_chunk::<TOKEN_SECRET_BYTES>()?;
+        self.0 = rest;
+        let token_secret = Secret::copy_of(secret);
         let created = self.time()?.unwrap_or_default();
         (number > 0).then_some(Generation { number, digest, token_secret, created })
     }

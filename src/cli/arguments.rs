@@ -14,12 +14,24 @@ use lexopt::{Arg, Parser};
 use super::apikey::{self, ApiKeyCommand, Verb};
 use super::audit_arguments::{self, AuditCommand};
 use super::help::{self, Topic};
+use super::sandbox::{self, SandboxCommand};
 use super::secure::Trusting;
 use super::tls::{self, TlsCommand};
 use crate::config::{Id, Kind, Raw, SETTINGS, by_name, nearest, shown};
 
-const COMMANDS: [&str; 10] =
-    ["serve", "supervise", "init", "store", "apikey", "audit", "tls", "healthcheck", "version", "help"];
+const COMMANDS: [&str; 11] = [
+    "serve",
+    "supervise",
+    "init",
+    "store",
+    "apikey",
+    "audit",
+    "tls",
+    "sandbox",
+    "healthcheck",
+    "version",
+    "help",
+];
 
 /// What to do.
 #[derive(Debug)]
@@ -43,6 +55,8 @@ pub(super) enum Command {
     Audit(AuditCommand),
     /// Make and look at certificates.
     Tls(TlsCommand),
+    /// Show the filters, try the lock-down, print profiles.
+    Sandbox(SandboxCommand),
     /// Ask a server how it is.
     HealthCheck {
         /// Where; by default as the configuration says.
@@ -205,6 +219,7 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
             Some("apikey") => apikey::arguments::parse(parser),
             Some("audit") => audit_arguments::parse(parser),
             Some("tls") => tls::parse(parser),
+            Some("sandbox") => sandbox::parse(parser),
             Some("healthcheck") => healthcheck(parser),
             Some("version") => alone(parser, Command::Version),
             Some("help") => help(parser),
@@ -245,6 +260,7 @@ fn help(mut parser: Parser) -> Result<Command, UsageError> {
                     (1, _, Some("apikey")) => Topic::ApiKey,
                     (1, _, Some("audit")) => Topic::Audit,
                     (1, _, Some("tls")) => Topic::Tls,
+                    (1, _, Some("sandbox")) => Topic::Sandbox,
                     (1, _, Some(name)) if COMMANDS.contains(&name) => Topic::Program,
                     (2, Topic::Store, _) => {
                         Topic::OfStore(Action::named(&word).ok_or_else(|| unknown_action(&word))?)

@@ -9,15 +9,19 @@ use core::time::Duration;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
+use socket2::{Domain, SockAddr, Socket, Type};
 use zeroize::Zeroizing;
 
 use super::secure::{Connection, Trust, secure};
 use crate::clock::Moment;
 use crate::config::{self, Endpoint, Scheme, shown};
 use crate::http::chunked::ChunkedDecoder;
-use crate::limits::{CLIENT_REPLY_MAX_BYTES, CLIENT_URL_MAX_BYTES};
+use crate::limits::{CLIENT_REPLY_MAX_BYTES, CLIENT_URL_MAX_BYTES, UNIX_PATH_MAX_BYTES};
 
 /// Where to ask.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,19 +35,28 @@ pub(super) struct Target {
     authority: String,
     /// Path and query.
     pub(super) path: String,
+    /// The socket of this machine, if it is asked there.
+    local: Option<PathBuf>,
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(socket) = &self.local {
+            return write!(f, "unix:{}", shown(socket.as_os_str()));
+        }
         let scheme = if self.secure { "https" } else { "http" };
         write!(f, "{scheme}://{}{}", self.authority, self.path)
     }
 }
 
 impl Target {
-    /// Where `url` leads, whose form `example` shows.
-    pub(super) fn from_url(url: &OsStr, example: &str) -> Result<Self, String> {
+    /// Where `url` leads, whose form `example` shows. A socket of this machine has no path of its own: there it is `path`.
+    pub(super) fn from_url(url: &OsStr, example: &str, path: &str) -> Result<Self, String> {
         let form = || format!("{}: not a URL like {example}", shown(url));
+        if let Some(socket) = url.as_bytes().strip_prefix(b"unix:") {
+            let is_path = socket.starts_with(b"/") && socket.len() <= UNIX_PATH_MAX_BYTES;
+            return is_path.then(|| Self::local(OsStr::from_bytes(socket).into(), path)).ok_or_else(form);
+        }
         let text = url.to_str().ok_or_else(form)?;
         // Nothing that could end the request line or a field may get into them.
         if text.len() > CLIENT_URL_MAX_BYTES || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -63,7 +76,21 @@ impl Target {
             secure,
             authority: authority.to_owned(),
             path: format!("{slash}{path}"),
+            local: None,
         })
+    }
+
+    /// The way to a server at the socket of this name.
+    fn local(socket: PathBuf, path: &str) -> Self {
+        let host = "localhost".to_owned();
+        Self {
+            authority: host.clone(),
+            host,
+            port: 0,
+            secure: false,
+            path: path.to_owned(),
+            local: Some(socket),
+        }
     }
 
     /// The way to a server on this machine that listens on `address`.
@@ -77,7 +104,14 @@ impl Target {
             ip => ip,
         };
         let authority = SocketAddr::new(ip, address.port()).to_string();
-        Ok(Self { host: ip.to_string(), port: address.port(), secure, authority, path: path.to_owned() })
+        Ok(Self {
+            host: ip.to_string(),
+            port: address.port(),
+            secure,
+            authority,
+            path: path.to_owned(),
+            local: None,
+        })
     }
 }
 
@@ -107,9 +141,15 @@ pub(super) fn configured(
         Endpoint::Tcp(address, Scheme::Https) => Some((*address, true)),
         Endpoint::Tcp(_, Scheme::Redirect) | Endpoint::Unix(_) => None,
     });
-    let (address, secure) =
-        found.ok_or("no address is configured where HTTP is spoken, but by sockets with a name")?;
-    Target::from_listen(address, secure, path)
+    if let Some((address, secure)) = found {
+        return Target::from_listen(address, secure, path);
+    }
+    let local = endpoints.into_iter().find_map(|endpoint| match endpoint {
+        Endpoint::Unix(socket) => Some(socket),
+        Endpoint::Tcp(..) => None,
+    });
+    let socket = local.ok_or("no address is configured where HTTP is spoken")?;
+    Ok(Target::local(socket, path))
 }
 
 fn host_and_port(authority: &str, usual: u16) -> Option<(&str, u16)> {
@@ -169,7 +209,7 @@ pub(super) fn send(
     asked: &Request<'_>,
     deadline: Moment,
 ) -> io::Result<()> {
-    stream.socket().set_write_timeout(Some(left(deadline)?))?;
+    stream.set_write_timeout(Some(left(deadline)?))?;
     let length = asked.body.map(|body| format!("Content-Length: {}\r\n", body.len())).unwrap_or_default();
     let head = Zeroizing::new(format!(
         "{} {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: quantonium\r\nAccept: */*\r\nConnection: close\r\n{}{length}\r\n",
@@ -190,7 +230,7 @@ pub(super) fn read_until(
     let mut reply = Zeroizing::new(Vec::new());
     let mut buffer = Zeroizing::new([0u8; 4096]);
     while reply.len() < most_bytes && !is_done(&reply) {
-        stream.socket().set_read_timeout(Some(left(deadline)?))?;
+        stream.set_read_timeout(Some(left(deadline)?))?;
         match stream.read(&mut *buffer) {
             Ok(0) => break,
             Ok(read) => reply.extend_from_slice(buffer.get(..read).unwrap_or_default()),
@@ -213,6 +253,11 @@ pub(super) fn connect(
     trust: impl FnOnce() -> Result<Trust, String>,
     deadline: Moment,
 ) -> io::Result<Connection> {
+    if let Some(path) = &target.local {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.connect_timeout(&SockAddr::unix(path)?, left(deadline)?)?;
+        return Ok(Connection::Local(OwnedFd::from(socket).into()));
+    }
     let socket = reach(target, deadline)?;
     if !target.secure {
         return Ok(Connection::Plain(socket));
@@ -330,7 +375,7 @@ mod tests {
     use super::*;
 
     fn target(url: &str) -> Result<Target, String> {
-        Target::from_url(OsStr::new(url), "http://127.0.0.1:8080/api/health")
+        Target::from_url(OsStr::new(url), "http://127.0.0.1:8080/api/health", "/default")
     }
 
     #[test]
@@ -345,14 +390,25 @@ mod tests {
         ] {
             let (host, authority, path) = (host.to_owned(), authority.to_owned(), path.to_owned());
             let secure = url.starts_with("https");
-            assert_eq!(target(url), Ok(Target { host, port, secure, authority, path }));
+            assert_eq!(target(url), Ok(Target { host, port, secure, authority, path, local: None }));
         }
+    }
+
+    #[test]
+    fn a_socket_of_this_machine_is_named_by_its_path() {
+        let local = target("unix:/run/q.sock").unwrap();
+        assert_eq!((local.to_string().as_str(), local.path.as_str()), ("unix:/run/q.sock", "/default"));
+        assert_eq!(local.authority, "localhost");
+        let listens = |value: &str| configured([("QUANTONIUM_LISTEN".into(), value.into())], "/x");
+        assert_eq!(listens("unix:/run/q.sock").unwrap().to_string(), "unix:/run/q.sock");
     }
 
     #[test]
     fn what_is_no_url_is_refused() {
         for url in [
             "",
+            "unix:",
+            "unix:q.sock",
             "http",
             "http://",
             "http:///x",

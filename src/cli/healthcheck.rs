@@ -25,7 +25,7 @@ pub(super) fn run(
     let environment: Vec<_> = environment.into_iter().collect();
     let deadline = Moment::now().plus_millis(HEALTHCHECK_MAX_MILLIS);
     let target = match url {
-        Some(url) => Target::from_url(url, EXAMPLE),
+        Some(url) => Target::from_url(url, EXAMPLE, PATH),
         None => client::configured(environment.iter().cloned(), PATH)
             .map_err(|reason| format!("{reason}; give --url")),
     };
@@ -61,7 +61,7 @@ mod tests {
 
     #[test]
     fn a_deadline_that_has_passed_is_a_timeout() {
-        let target = Target::from_url(OsStr::new("http://127.0.0.1:1/"), EXAMPLE).unwrap();
+        let target = Target::from_url(OsStr::new("http://127.0.0.1:1/"), EXAMPLE, PATH).unwrap();
         let refusal = ask(&target, || Err(String::new()), Moment::default()).unwrap_err();
         assert!(refusal.contains("did not answer within"), "{refusal}");
     }

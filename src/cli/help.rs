@@ -28,6 +28,7 @@ Commands:
   quantonium apikey COMMAND [FLAG ...]   create, list, rotate, revoke ... API keys
   quantonium audit COMMAND [FLAG ...]    verify, tail, search the audit log
   quantonium tls COMMAND [FLAG ...]      make a certificate for development; show one
+  quantonium sandbox COMMAND [FLAG ...]  show the filters, check this host, print profiles
   quantonium healthcheck [--url URL]     ask a server (default: the one configured here) how it is
   quantonium version                     show version, commit, target, features, CPU flavour
   quantonium help [COMMAND]              show this; more on init, store, apikey, store rekey ...
@@ -142,6 +143,29 @@ Flags of self-signed:
   --days N        how long it holds: 30 to 825 (90)
 ";
 
+const SANDBOX_COMMANDS: &str = "\
+quantonium sandbox: show the filters, check this host, print the same rules for other programs.
+
+  quantonium sandbox show --role worker
+  quantonium sandbox check --sandbox strict
+  quantonium sandbox profile docker > seccomp.json
+
+show lists which system calls each kind of thread may make, with which arguments, and why.
+
+check says what this host offers and, for each step of the lock-down, what a start here would reach:
+a child takes the steps; nothing outside of it changes. Exit code 0: a start in this mode would
+serve. 1: it would not; the report says why.
+
+profile prints docker (a seccomp profile), oci (a part of config.json), apparmor, selinux (CIL),
+systemd, systemd-socket or kubernetes. Each says how to use it.
+
+Flags:
+  --role ROLE       show: worker, keeper, archivist, main, or union for the calls of all of them
+  --format FORMAT   show: text, json or markdown (text)
+  --sandbox MODE    check: auto, strict or container (auto)
+  --sandbox-allow-missing STEP   check: accept that this step is missing; may be given more than once
+";
+
 const VERIFY: &str = "\
 quantonium store verify: read and check every byte of the store, every record and every key.
 
@@ -242,6 +266,8 @@ pub(super) enum Topic {
     Audit,
     /// `quantonium tls`.
     Tls,
+    /// `quantonium sandbox`.
+    Sandbox,
     /// One of its commands.
     OfStore(Action),
     /// `quantonium apikey`.
@@ -263,6 +289,7 @@ pub(super) fn text(topic: Topic) -> String {
         Topic::Store => STORE,
         Topic::Audit => AUDIT,
         Topic::Tls => TLS,
+        Topic::Sandbox => SANDBOX_COMMANDS,
         Topic::OfStore(Action::Verify) => VERIFY,
         Topic::OfStore(Action::Inspect) => INSPECT,
         Topic::OfStore(Action::Compact) => COMPACT,
@@ -413,10 +440,16 @@ mod tests {
 
     fn topics() -> impl Iterator<Item = Topic> {
         let of_store = Action::ALL.map(Topic::OfStore).into_iter();
-        let all = [Topic::Program, Topic::Init, Topic::Store, Topic::ApiKey, Topic::Audit, Topic::Tls]
-            .into_iter()
-            .chain(of_store);
-        all.chain(Verb::ALL.map(Topic::OfApiKey))
+        let all = [
+            Topic::Program,
+            Topic::Init,
+            Topic::Store,
+            Topic::ApiKey,
+            Topic::Audit,
+            Topic::Tls,
+            Topic::Sandbox,
+        ];
+        all.into_iter().chain(of_store).chain(Verb::ALL.map(Topic::OfApiKey))
     }
 
     #[test]
@@ -436,6 +469,7 @@ mod tests {
                 Topic::Store => "\n  quantonium store verify ".to_owned(),
                 Topic::Audit => "\n  quantonium audit verify ".to_owned(),
                 Topic::Tls => "\n  quantonium tls self-signed ".to_owned(),
+                Topic::Sandbox => "\n  quantonium sandbox check ".to_owned(),
                 Topic::OfStore(action) => format!("\n  quantonium store {} --data-dir ", action.name()),
                 Topic::ApiKey => "\n  quantonium apikey create --name ".to_owned(),
                 Topic::OfApiKey(verb) => format!("\n  quantonium apikey {} ", verb.name()),

@@ -20,6 +20,7 @@ mod offline;
 mod panic_hook;
 mod report;
 mod rotate_root;
+mod sandbox;
 mod secure;
 mod store;
 mod tls;
@@ -42,6 +43,14 @@ pub fn run(
     arguments: impl IntoIterator<Item = OsString>,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Exit {
+    #[cfg(feature = "pentest")]
+    let arguments = match crate::pentest::take_switches(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            console::err(&error);
+            return Exit::Usage;
+        }
+    };
     match arguments::parse(arguments) {
         Ok(Command::Serve(raw)) => {
             serve(raw, environment, |config, manager| server::run(config, manager).map(|()| Exit::Success))
@@ -56,6 +65,7 @@ pub fn run(
         Ok(Command::ApiKey(command)) => apikey::run(command, environment),
         Ok(Command::Audit(command)) => audit_arguments::run(command, environment),
         Ok(Command::Tls(command)) => tls::run(command),
+        Ok(Command::Sandbox(command)) => sandbox::run(command),
         Ok(Command::HealthCheck { url, trusting }) => {
             healthcheck::run(url.as_deref(), &trusting, environment)
         }

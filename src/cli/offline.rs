@@ -13,6 +13,7 @@ use super::failure::Failure;
 use crate::build_info;
 use crate::config::Offline;
 use crate::sandbox;
+use crate::secret;
 use crate::server;
 use crate::store::{DataDir, Head, Owner, StoreError, Witness, quoted};
 
@@ -24,6 +25,8 @@ pub(super) fn prepare() -> Result<(), Failure> {
         ))
     })?;
     sandbox::shield()?;
+    // Without a region they lie on the heap, for the short time that a command runs.
+    let _ = secret::open_region();
     rustix::process::umask(Mode::from_raw_mode(0o077));
     Ok(())
 }

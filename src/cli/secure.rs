@@ -3,9 +3,11 @@
 //! Owns [`Trusting`] and [`Connection`]. Invariant: without being told whom to trust, a command trusts the configured certificate of
 //! this machine alone; no authority of the system is asked.
 
+use core::time::Duration;
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 /// What a command was told of whom to trust.
@@ -20,17 +22,30 @@ pub(super) struct Trusting {
 /// A connection to a server.
 pub(super) enum Connection {
     Plain(TcpStream),
+    /// A socket of this machine.
+    Local(UnixStream),
     #[cfg(feature = "tls")]
     Secure(Box<crate::tls::client::Tunnel<TcpStream>>),
 }
 
 impl Connection {
-    /// The socket below.
-    pub(super) fn socket(&self) -> &TcpStream {
+    /// Bounds the next read.
+    pub(super) fn set_read_timeout(&self, most: Option<Duration>) -> io::Result<()> {
         match self {
-            Self::Plain(socket) => socket,
+            Self::Plain(socket) => socket.set_read_timeout(most),
+            Self::Local(socket) => socket.set_read_timeout(most),
             #[cfg(feature = "tls")]
-            Self::Secure(tunnel) => &tunnel.sock,
+            Self::Secure(tunnel) => tunnel.sock.set_read_timeout(most),
+        }
+    }
+
+    /// Bounds the next write.
+    pub(super) fn set_write_timeout(&self, most: Option<Duration>) -> io::Result<()> {
+        match self {
+            Self::Plain(socket) => socket.set_write_timeout(most),
+            Self::Local(socket) => socket.set_write_timeout(most),
+            #[cfg(feature = "tls")]
+            Self::Secure(tunnel) => tunnel.sock.set_write_timeout(most),
         }
     }
 }
@@ -39,6 +54,7 @@ impl Read for Connection {
     fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Plain(socket) => socket.read(target),
+            Self::Local(socket) => socket.read(target),
             #[cfg(feature = "tls")]
             Self::Secure(tunnel) => tunnel.read(target),
         }
@@ -49,6 +65,7 @@ impl Write for Connection {
     fn write(&mut self, source: &[u8]) -> io::Result<usize> {
         match self {
             Self::Plain(socket) => socket.write(source),
+            Self::Local(socket) => socket.write(source),
             #[cfg(feature = "tls")]
             Self::Secure(tunnel) => tunnel.write(source),
         }
@@ -57,6 +74,7 @@ impl Write for Connection {
     fn flush(&mut self) -> io::Result<()> {
         match self {
             Self::Plain(socket) => socket.flush(),
+            Self::Local(socket) => socket.flush(),
             #[cfg(feature = "tls")]
             Self::Secure(tunnel) => tunnel.flush(),
         }

@@ -88,6 +88,8 @@ pub struct Config {
     pub listen: Vec<Endpoint>,
     /// Access mode of the Unix sockets among them.
     pub unix_mode: u32,
+    /// After how many seconds the kernel hands a silent TCP connection over; 0: at once.
+    pub defer_accept_seconds: u32,
     /// Certificates and how TLS is spoken; none without certificates.
     pub tls: Option<Tls>,
     /// Names under which the server is asked; empty: under any.
@@ -255,6 +257,7 @@ pub(super) fn check(raw: &Raw, machine: Machine, credentials: Option<&Path>) -> 
         audit_compress: read.switch(Id::AuditCompress)?,
         listen: read.endpoints()?,
         unix_mode: read.mode()?,
+        defer_accept_seconds: u32::try_from(read.number(Id::DeferAccept)?).unwrap_or(u32::MAX),
         tls: read.tls()?,
         allowed_hosts: read.list(Id::AllowedHost, "the name of a host", value::host)?,
         cors_origins: read.list(Id::CorsOrigin, "an origin like https://app.example.net", value::origin)?,

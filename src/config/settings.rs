@@ -35,6 +35,7 @@ pub enum Id {
     AuditBody,
     Listen,
     UnixMode,
+    DeferAccept,
     RedirectListen,
     InsecureHttp,
     TlsCert,

@@ -48,7 +48,7 @@ const fn capacity(id: Id, name: &'static str, unit: Unit, default: u64, help: &'
 }
 
 /// Every setting, in the order of [`Id`].
-pub const SETTINGS: [Setting; 56] = [
+pub const SETTINGS: [Setting; 57] = [
     row(
         Id::Dev,
         "dev",
@@ -218,6 +218,15 @@ pub const SETTINGS: [Setting; 56] = [
         Group::Network,
         "Who may connect to Unix sockets, as octal digits of a file mode",
     ),
+    row(
+        Id::DeferAccept,
+        "defer-accept-seconds",
+        Kind::Number(Unit::Seconds),
+        Fallback::Number(limits::DEFER_ACCEPT_DEFAULT_SECONDS),
+        Group::Network,
+        "Take a TCP connection with its first bytes, a silent one after about so long; 0: at once",
+    )
+    .bounded(limits::DEFER_ACCEPT_DEFAULT_SECONDS, limits::DEFER_ACCEPT_CEILING_SECONDS),
     row(
         Id::RedirectListen,
         "redirect-listen",

@@ -70,6 +70,7 @@ fn defaults_are_those_of_limits() {
         audit_compress: true,
         listen: vec![plain("127.0.0.1:8080")],
         unix_mode: 0o660,
+        defer_accept_seconds: 0,
         tls: None,
         allowed_hosts: Vec::new(),
         cors_origins: Vec::new(),

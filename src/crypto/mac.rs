@@ -1,7 +1,7 @@
 //! HMAC (RFC 2104, FIPS 198-1) over the SHA-2 family.
 //!
 //! Owns [`MacKey`], a key whose two padded blocks are hashed once, so that a message costs no more than itself
-//! and one last block, and [`Tag`]. Invariants: a key lives in one heap allocation that is wiped when dropped;
+//! and one last block, and [`Tag`]. Invariants: a key lives in key memory, in one place that is wiped when dropped;
 //! a message allocates nothing; tags are compared in time that does not depend on their bytes; a tag is
 //! accepted at its full length only.
 
@@ -15,11 +15,12 @@ use zeroize::{zeroize_bytes, zeroize_stack};
 use super::Error;
 use super::hash::Algorithm;
 use crate::limits::DIGEST_MAX_BYTES;
+use crate::secret::Locked;
 
 /// An HMAC key, ready for use.
 pub struct MacKey {
     algorithm: Algorithm,
-    keyed: Box<Keyed>,
+    keyed: Locked<Keyed>,
 }
 
 /// Both hash states after their first block. Their `Drop` wipes them.
@@ -132,7 +133,7 @@ fn once<M: Mac + Clone + hmac::KeyInit>(key: &[u8], parts: &[&[u8]], target: &mu
 
 #[inline(never)]
 fn prepare(algorithm: Algorithm, key: &[u8]) -> MacKey {
-    MacKey { algorithm, keyed: Box::new(states(algorithm, key)) }
+    MacKey { algorithm, keyed: Locked::new(states(algorithm, key)) }
 }
 
 #[inline(never)]

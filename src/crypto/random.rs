@@ -25,6 +25,7 @@ use super::health::Health;
 use super::{Error, hash};
 use crate::clock::Moment;
 use crate::limits;
+use crate::secret::Locked;
 
 /// Length of a seed and of a key.
 pub const SEED_BYTES: usize = 32;
@@ -60,8 +61,8 @@ impl SeedSource for Kernel {
 pub struct Generator<S = Kernel> {
     source: S,
     health: Health,
-    /// On the heap, so that moving the generator leaves no copy behind.
-    state: Box<State>,
+    /// In key memory, where moving the generator leaves no copy behind.
+    state: Locked<State>,
     seeded_at: Moment,
     /// Bytes handed out since the last seed.
     served: usize,
@@ -76,7 +77,7 @@ impl<S: SeedSource> Generator<S> {
         let mut generator = Self {
             source,
             health: Health::default(),
-            state: Box::new(State::ZERO),
+            state: Locked::new(State::ZERO),
             seeded_at: now,
             served: 0,
         };

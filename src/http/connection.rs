@@ -36,7 +36,7 @@ use crate::limits::{
     PIPELINE_MAX_COUNT, REPLY_PROBLEM_MAX_BYTES,
 };
 use crate::quota::Tally;
-use crate::reactor::{Channel, Established, Look, Resting, Transport};
+use crate::reactor::{Beginning, Channel, Established, Look, Resting, Transport};
 
 /// How a busy stretch of a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,17 +107,18 @@ impl<T: Transport, S, G: Place> Idle<T, S, G> {
         self.begun = self.channel.transport().is_amid().then(|| self.begun.unwrap_or(now));
     }
 
-    /// Waits until bytes can pass. Returns whether the connection goes on.
-    async fn establish(&mut self) -> bool {
-        match self.channel.establish(self.deadline()).await {
-            Ok(Established::Ready) => {
+    /// Goes on until bytes can pass. Returns how the connection goes on: [`Look::Rest`] until more has come for that.
+    async fn establish(&mut self) -> Look {
+        match self.channel.try_establish() {
+            Ok(None) => Look::Rest,
+            Ok(Some(Established::Ready)) => {
                 self.quiet = self.channel.turn().now();
                 let proven = self.channel.transport().identities();
                 self.peer.identities = proven.filter(|_| !self.env.forwarding.believes(&self.peer));
                 self.guard.established();
-                true
+                Look::Run
             }
-            Ok(Established::Clear) => {
+            Ok(Some(Established::Clear)) => {
                 self.peer.way = Way::Plain;
                 self.guard.established();
                 let refusal =
@@ -128,9 +129,9 @@ impl<T: Transport, S, G: Place> Idle<T, S, G> {
                     linger(&mut self.channel, &mut ws.input).await;
                     self.env.return_workspace(ws);
                 }
-                false
+                Look::End
             }
-            Err(_) => false,
+            Err(_) => Look::End,
         }
     }
 }
@@ -151,8 +152,11 @@ impl<T: Transport, S, G> Resting for Idle<T, S, G> {
     fn look(&mut self) -> Look {
         let deadline = self.deadline();
         let grace = match self.begun {
-            // A request is on its way, which a drain waits for.
+            // A request is on its way, which a drain waits for, or what comes before it.
             Some(_) => deadline,
+            None if !self.channel.transport().is_established() && self.channel.transport().has_begun() => {
+                deadline
+            }
             None if self.served == 0 => self.grace,
             None => Moment::default(),
         };
@@ -164,6 +168,12 @@ impl<T: Transport, S, G> Resting for Idle<T, S, G> {
         self.channel.transport().is_established().then_some(self.quiet)
     }
 
+    fn beginning(&self) -> Option<Beginning> {
+        let transport = self.channel.transport();
+        let is_silent = !transport.has_begun();
+        (!transport.is_established()).then_some(Beginning { since: self.quiet, is_silent })
+    }
+
     fn give_way(&mut self) {
         self.channel.conclude();
     }
@@ -171,8 +181,13 @@ impl<T: Transport, S, G> Resting for Idle<T, S, G> {
 
 /// Serves the requests that have come, until nothing is in hand again or the connection ends.
 pub async fn serve<T: Transport, S: Service, G: Place>(mut idle: Idle<T, S, G>) -> Option<Idle<T, S, G>> {
-    if !idle.channel.transport().is_established() && !idle.establish().await {
-        return None;
+    if !idle.channel.transport().is_established() {
+        match idle.establish().await {
+            Look::Run => {}
+            // It takes no more memory while it waits than a connection that rests.
+            Look::Rest => return Some(idle),
+            Look::End => return None,
+        }
     }
     let served = idle.served;
     let mut ws = idle.env.take_workspace();
@@ -254,6 +269,11 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
         }
     }
 
+    /// How much of replies is gathered before it is sent. Where room is short, no reply waits for another.
+    fn gathered_most(&self) -> usize {
+        if self.ws.output.is_short() { 1 } else { OUTPUT_FLUSH_BYTES }
+    }
+
     /// One request and its reply.
     async fn exchange(&mut self) -> Result<(), End> {
         let whole = self.read_head().await?;
@@ -261,7 +281,7 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
         let crowded = self.channel.turn().is_crowded();
         if crowded
             || self.ws.marks.len() >= PIPELINE_MAX_COUNT
-            || self.ws.output.filled().len() >= OUTPUT_FLUSH_BYTES
+            || self.ws.output.filled().len() >= self.gathered_most()
             || !self.env.service.has_room()
         {
             self.flush().await?;

@@ -13,7 +13,7 @@ use crate::http::reply::CONTINUE;
 use crate::http::responder::{Fault, OVERLOADED};
 use crate::http::service::Service;
 use crate::http::status::Status;
-use crate::limits::{BODY_RATE_MIN_BYTES_PER_SECOND, LEASE_CLASSES_BYTES};
+use crate::limits::BODY_RATE_MIN_BYTES_PER_SECOND;
 use crate::reactor::{Exhausted, Failure, Transport};
 
 const HEAD_TOO_SLOW: Fault<'static> =
@@ -53,9 +53,7 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
     /// Receives some bytes of a head. With nothing in hand and nothing there, the connection is idle.
     async fn receive_head(&mut self) -> Result<(), End> {
         let begun = !self.ws.input.filled().is_empty();
-        // A pipelining peer may have filled the lease with the requests before this one.
-        let wanted = LEASE_CLASSES_BYTES[0] - self.ws.input.filled().len().min(LEASE_CLASSES_BYTES[0] - 1);
-        if self.ws.input.reserve(wanted).is_err() {
+        if self.ws.input.reserve_head().is_err() {
             return Err(if begun {
                 self.refuse(&OVERLOADED, &[("Retry-After", b"1")])
             } else {
@@ -99,6 +97,7 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
         self.flush().await?;
         // Whoever is slow to send holds no room for his reply meanwhile.
         self.ws.output.put_down();
+        self.ws.input.shrink();
         // Memory comes before the invitation to send what would need it.
         let missing =
             length.map_or(1, |length| (head_len + length).saturating_sub(self.ws.input.filled().len()));

@@ -11,7 +11,7 @@ use crate::http::reply::Persistence;
 use crate::http::responder::{Fault, OVERLOADED, Responder, Terms};
 use crate::http::service::Service;
 use crate::http::status::Status;
-use crate::limits::{DISCARD_MAX_BYTES, DISCARD_MAX_MILLIS, LEASE_CLASSES_BYTES};
+use crate::limits::{DISCARD_MAX_BYTES, DISCARD_MAX_MILLIS, LEASE_USUAL_BYTES};
 use crate::reactor::{Buffer, Channel, Transport};
 
 const AUDIT_UNAVAILABLE: Fault<'static> = Fault::new(
@@ -38,7 +38,7 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
         let broken = self.take_back();
         let sent = self.channel.send_all(self.ws.output.filled(), self.env.bounds.write_millis).await;
         self.ws.marks.clear();
-        if self.ws.output.capacity() > LEASE_CLASSES_BYTES[0] {
+        if self.ws.output.capacity() > LEASE_USUAL_BYTES {
             self.ws.output.put_down();
         } else {
             self.ws.output.consume(usize::MAX);

@@ -13,7 +13,8 @@ pub enum Mode {
     Auto,
     /// Everything: what is missing stops the start.
     Strict,
-    /// The namespaces and the root are those of a container runtime; everything else must be there.
+    /// The namespaces and the root are those of a container runtime; everything else must be there, by the step itself or,
+    /// where the kernel shows it, by what the runtime has done before.
     Container,
 }
 
@@ -176,6 +177,8 @@ pub enum Outcome {
     Partial(String),
     /// It was not tried, because something it needs was found absent before.
     Skipped(String),
+    /// It was not tried, because what it is for holds without it, or is another's to give, for this reason.
+    NotNeeded(String),
 }
 
 impl Outcome {
@@ -186,15 +189,22 @@ impl Outcome {
             Self::Done => "done",
             Self::Partial(_) => "partial",
             Self::Skipped(_) => "skipped",
+            Self::NotNeeded(_) => "not-needed",
         }
     }
 
-    /// Why it is not whole.
+    /// Whether nothing is missed of it.
+    #[must_use]
+    pub const fn is_whole(&self) -> bool {
+        matches!(self, Self::Done | Self::NotNeeded(_))
+    }
+
+    /// Why it was not taken as it stands.
     #[must_use]
     pub fn reason(&self) -> Option<&str> {
         match self {
             Self::Done => None,
-            Self::Partial(reason) | Self::Skipped(reason) => Some(reason),
+            Self::Partial(reason) | Self::Skipped(reason) | Self::NotNeeded(reason) => Some(reason),
         }
     }
 }
@@ -222,10 +232,11 @@ pub struct Posture {
 }
 
 impl Posture {
-    /// Notes how a step ended; returns whether it was done.
+    /// Notes how a step ended, in the place that the order of the steps gives it; returns whether it was done.
     pub fn add(&mut self, step: Step, outcome: Outcome) -> bool {
         let done = outcome == Outcome::Done;
-        self.steps.push((step, outcome));
+        let place = self.steps.partition_point(|(other, _)| *other <= step);
+        self.steps.insert(place, (step, outcome));
         done
     }
 
@@ -240,8 +251,8 @@ impl Posture {
     pub fn missing(&self) -> Option<(Step, &str)> {
         self.steps.iter().find_map(|(step, outcome)| {
             let reason = outcome.reason()?;
-            let accepted =
-                !step.is_mandatory() && (self.mode == Mode::Auto || self.allowed_missing.contains(step));
+            let accepted = !step.is_mandatory()
+                && (outcome.is_whole() || self.mode == Mode::Auto || self.allowed_missing.contains(step));
             (!accepted).then_some((*step, reason))
         })
     }
@@ -281,6 +292,25 @@ mod tests {
         let told = posture(Mode::Strict, &[Step::Landlock], Step::Landlock, skipped());
         assert_eq!(told.missing(), None);
         assert_eq!(posture(Mode::Auto, &[], Step::Landlock, skipped()).missing(), None);
+    }
+
+    #[test]
+    fn what_is_not_needed_is_not_missed() {
+        let needless = || Outcome::NotNeeded("left to the container runtime".to_owned());
+        for mode in [Mode::Strict, Mode::Container] {
+            assert_eq!(posture(mode, &[], Step::EmptyRoot, needless()).missing(), None);
+            let mandatory = posture(mode, &[], Step::NoNewPrivs, needless());
+            assert!(mandatory.missing().is_some(), "a mandatory step is taken, whoever else has");
+        }
+    }
+
+    #[test]
+    fn steps_stand_in_their_order_whenever_they_end() {
+        let mut posture = Posture::default();
+        for step in [Step::SelfCheck, Step::Dumpable, Step::Landlock, Step::ResourceLimits] {
+            posture.add(step, Outcome::Done);
+        }
+        assert!(posture.steps.iter().map(|(step, _)| step).is_sorted(), "{posture:?}");
     }
 
     #[test]

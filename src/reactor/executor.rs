@@ -8,10 +8,12 @@
 use core::future::Future;
 use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::clock::{Moment, WallTime};
+use crate::limits::BEGINNINGS_SWEEP_COUNT;
 use crate::reactor::mailbox::{Mailbox, TaskWaker};
 use crate::reactor::turn::{Commit, CommitFailed, Ticket, Turn};
 
@@ -44,6 +46,15 @@ pub enum Look {
     End,
 }
 
+/// A task whose bytes cannot pass yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Beginning {
+    /// Since when.
+    pub since: Moment,
+    /// Whether its peer has said nothing at all.
+    pub is_silent: bool,
+}
+
 /// A task with nothing in hand: what remains of it between two stretches of work.
 pub trait Resting {
     /// Decides what to do; called whenever something may have changed. It arms its own deadline.
@@ -51,6 +62,11 @@ pub trait Resting {
 
     /// Since when it rests, if it may be ended for the sake of another.
     fn since(&self) -> Option<Moment> {
+        None
+    }
+
+    /// How far it is, if bytes cannot pass yet.
+    fn beginning(&self) -> Option<Beginning> {
         None
     }
 
@@ -81,6 +97,10 @@ pub struct Executor<R, F, M> {
     alive: usize,
     /// Where the next look for a task that rests begins.
     looked: usize,
+    /// Tasks that began with bytes that cannot pass, in the order in which they came; some are further by now, or gone.
+    beginnings: VecDeque<(TaskId, Moment)>,
+    /// How long that list may get before those are dropped from it.
+    beginnings_most: usize,
     fired: Vec<u32>,
     named: Vec<TaskId>,
 }
@@ -104,6 +124,8 @@ impl<R: Resting, F: Future<Output = Option<R>>, M: FnMut(R) -> F> Executor<R, F,
             spare: Vec::new(),
             alive: 0,
             looked: 0,
+            beginnings: VecDeque::new(),
+            beginnings_most: BEGINNINGS_SWEEP_COUNT,
             fired: Vec::new(),
             named: Vec::new(),
         }
@@ -127,8 +149,12 @@ impl<R: Resting, F: Future<Output = Option<R>>, M: FnMut(R) -> F> Executor<R, F,
         self.turn.admit(task);
         match (make(task), self.slots.get_mut(task.0 as usize)) {
             (Ok(resting), Some(slot)) => {
+                let beginning = resting.beginning();
                 *slot = Slot::Resting(resting);
                 self.alive += 1;
+                if let Some(beginning) = beginning {
+                    self.note(task, beginning.since);
+                }
                 Ok(task)
             }
             (Ok(_), None) => Ok(task),
@@ -193,13 +219,49 @@ impl<R: Resting, F: Future<Output = Option<R>>, M: FnMut(R) -> F> Executor<R, F,
             }
         }
         self.looked = if total == 0 { 0 } else { (self.looked + count) % total };
-        let Some((_, index)) = longest else { return false };
-        let Some(slot) = self.slots.get_mut(index) else { return false };
-        if let Slot::Resting(resting) = slot {
-            resting.give_way();
+        longest.is_some_and(|(_, index)| self.end_resting(TaskId(u32::try_from(index).unwrap_or(u32::MAX))))
+    }
+
+    /// Ends the oldest task whose peer has said nothing, though bytes cannot pass before it does, if it came at `silent` or
+    /// before; if there is none, the oldest of those that have begun and came at `begun` or before. Returns whether there was one.
+    pub fn shed_beginning(&mut self, silent: Moment, begun: Moment) -> bool {
+        let Self { slots, beginnings, .. } = self;
+        while beginnings.front().is_some_and(|entry| beginning(slots, *entry).is_none()) {
+            beginnings.pop_front();
         }
+        let mut slow = None;
+        let mut chosen = None;
+        for entry in &*beginnings {
+            match beginning(slots, *entry) {
+                Some(Beginning { since, is_silent: true }) if since <= silent => {
+                    chosen = Some(entry.0);
+                    break;
+                }
+                Some(Beginning { since, is_silent: false }) if since <= begun => {
+                    slow = slow.or(Some(entry.0));
+                }
+                _ => {}
+            }
+        }
+        chosen.or(slow).is_some_and(|task| self.end_resting(task))
+    }
+
+    /// Remembers a task that has begun.
+    fn note(&mut self, task: TaskId, since: Moment) {
+        let Self { slots, beginnings, .. } = self;
+        if beginnings.len() >= self.beginnings_most {
+            beginnings.retain(|entry| beginning(slots, *entry).is_some());
+            self.beginnings_most = BEGINNINGS_SWEEP_COUNT.max(2 * beginnings.len());
+        }
+        self.beginnings.push_back((task, since));
+    }
+
+    /// Ends a task that rests; returns whether it did.
+    fn end_resting(&mut self, task: TaskId) -> bool {
+        let Some(slot) = self.slots.get_mut(task.0 as usize) else { return false };
+        let Slot::Resting(resting) = slot else { return false };
+        resting.give_way();
         *slot = Slot::Free;
-        let task = TaskId(u32::try_from(index).unwrap_or(u32::MAX));
         self.turn.retire(task);
         self.free.push(task);
         self.alive -= 1;
@@ -268,6 +330,14 @@ impl<R: Resting, F: Future<Output = Option<R>>, M: FnMut(R) -> F> Executor<R, F,
             self.poll(task);
         }
         self.named = named;
+    }
+}
+
+/// How far the task of this entry is, if it is still the one that was noted, and not further.
+fn beginning<R: Resting, F>(slots: &[Slot<R, F>], (task, since): (TaskId, Moment)) -> Option<Beginning> {
+    match slots.get(task.0 as usize) {
+        Some(Slot::Resting(resting)) => resting.beginning().filter(|beginning| beginning.since == since),
+        _ => None,
     }
 }
 
@@ -580,6 +650,67 @@ mod tests {
         assert!(seen.borrow().is_empty(), "later ones wait for it");
         executor.settle(Ticket(7), Ok(()));
         assert_eq!(*seen.borrow(), [(0, true), (1, false), (2, true), (3, true)]);
+    }
+
+    /// A task that waits for bytes to pass.
+    struct Waiting {
+        beginning: Option<Beginning>,
+        ended: Rc<RefCell<Vec<u64>>>,
+    }
+
+    impl Resting for Waiting {
+        fn look(&mut self) -> Look {
+            Look::Rest
+        }
+
+        fn beginning(&self) -> Option<Beginning> {
+            self.beginning
+        }
+
+        fn give_way(&mut self) {
+            self.ended.borrow_mut().extend(self.beginning.map(|beginning| beginning.since.as_nanos()));
+        }
+    }
+
+    #[test]
+    fn the_oldest_that_is_silent_gives_way_before_all_that_have_begun() {
+        let (turn, mailbox) = parts();
+        let ended = Rc::new(RefCell::new(Vec::new()));
+        let mut executor = Executor::new(turn, mailbox, |_| async { None });
+        let at = |nanos: u64| Moment::from_nanos(nanos);
+        for (nanos, is_silent) in
+            [(1, Some(false)), (2, None), (3, Some(true)), (4, Some(false)), (5, Some(true))]
+        {
+            let beginning = is_silent.map(|is_silent| Beginning { since: at(nanos), is_silent });
+            let task =
+                executor.spawn(|_| Ok::<_, ()>(Waiting { beginning, ended: Rc::clone(&ended) })).unwrap();
+            executor.poll(task);
+        }
+        assert!(!executor.shed_beginning(at(2), at(0)), "those that are silent came later");
+        for _ in 0..2 {
+            assert!(executor.shed_beginning(at(9), at(3)));
+        }
+        assert!(executor.shed_beginning(at(9), at(3)), "none is silent any more: one that is slow");
+        assert!(!executor.shed_beginning(at(9), at(3)), "the other one came a moment ago");
+        assert_eq!(*ended.borrow(), [3, 5, 1]);
+        assert_eq!(executor.alive(), 2);
+    }
+
+    #[test]
+    fn those_that_are_over_are_forgotten() {
+        let (turn, mailbox) = parts();
+        let ended = Rc::new(RefCell::new(Vec::new()));
+        let mut executor = Executor::new(turn, mailbox, |_| async { None });
+        for nanos in 0..5 * BEGINNINGS_SWEEP_COUNT as u64 {
+            let beginning = Some(Beginning { since: Moment::from_nanos(nanos), is_silent: true });
+            executor.spawn(|_| Ok::<_, ()>(Waiting { beginning, ended: Rc::clone(&ended) })).unwrap();
+            if nanos > 0 {
+                assert!(executor.shed_beginning(Moment::from_nanos(nanos), Moment::default()));
+            }
+            assert!(executor.beginnings.len() <= BEGINNINGS_SWEEP_COUNT);
+        }
+        assert_eq!(executor.alive(), 1);
+        assert!(ended.borrow().is_sorted(), "the oldest first");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Owns [`Budget`] (one for the process), [`Pool`] (one for each loop) and [`Buffer`]. Invariants: the sum of all
 //! buffers, in use and kept for the next lease, never exceeds the budget; nobody's buffers exceed a share of it; a
 //! returned buffer is zero in every byte that was ever written during the lease; a lease that the pool can serve from
-//! returned buffers allocates nothing.
+//! returned buffers allocates nothing; whose account is short of room gets no more than it needs.
 
 use core::cell::RefCell;
 use core::hint::black_box;
@@ -11,7 +11,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::limits::{
-    LEASE_CLASSES_BYTES, LEASE_KEPT_COUNT, LEASE_KEPT_SHARE_COUNT, LEASE_SHARE_COUNT, LEASE_SHARE_FLOOR_BYTES,
+    LEASE_BESIDE_SHARE_COUNT, LEASE_CLASSES_BYTES, LEASE_KEPT_COUNT, LEASE_KEPT_SHARE_COUNT,
+    LEASE_SHARE_COUNT, LEASE_SHARE_FLOOR_BYTES, LEASE_SHORT_SHARE_COUNT, LEASE_USUAL_BYTES,
 };
 use crate::memory;
 use crate::quota::Tally;
@@ -35,6 +36,8 @@ pub struct Budget {
     kept: Tally,
     /// What is leased for nobody who is known.
     unknown: Tally,
+    /// What is held beside the buffers.
+    beside: Tally,
 }
 
 impl Budget {
@@ -48,6 +51,7 @@ impl Budget {
             made: Tally::default(),
             kept: Tally::default(),
             unknown: Tally::default(),
+            beside: Tally::default(),
         })
     }
 
@@ -55,6 +59,23 @@ impl Budget {
     #[must_use]
     pub fn leased_bytes(&self) -> usize {
         self.made.held_bytes().saturating_sub(self.kept.held_bytes())
+    }
+
+    /// Takes `bytes` for something that is no buffer.
+    pub(super) fn take_beside(&self, bytes: usize) -> Result<(), Exhausted> {
+        if !self.beside.take(bytes, self.total / LEASE_BESIDE_SHARE_COUNT) {
+            return Err(Exhausted);
+        }
+        if !self.made.take(bytes, self.total) {
+            self.beside.give_back(bytes);
+            return Err(Exhausted);
+        }
+        Ok(())
+    }
+
+    pub(super) fn give_back_beside(&self, bytes: usize) {
+        self.made.give_back(bytes);
+        self.beside.give_back(bytes);
     }
 
     /// Bytes of all buffers that exist: on lease, and kept for the next one.
@@ -81,7 +102,8 @@ impl Pool {
         Rc::new(Self { budget, kept: LEASE_KEPT_COUNT.map(|count| RefCell::new(Vec::with_capacity(count))) })
     }
 
-    /// Leases a buffer of the smallest class that holds `bytes`, for nobody who is known.
+    /// Leases a buffer that holds `bytes`, for nobody who is known: of the usual class or a larger one, or, if room is
+    /// short, of the smallest that will do.
     ///
     /// # Errors
     /// [`Exhausted`] if no class is that large, or budget or share do not allow it.
@@ -90,7 +112,7 @@ impl Pool {
     }
 
     fn lease_for(self: &Rc<Self>, account: Account, bytes: usize) -> Result<Buffer, Exhausted> {
-        let class = class_of(bytes).ok_or(Exhausted)?;
+        let class = self.class_for(account.as_ref(), bytes).ok_or(Exhausted)?;
         let size = LEASE_CLASSES_BYTES.get(class).copied().ok_or(Exhausted)?;
         if !self.tally(account.as_ref()).take(size, self.budget.share) {
             return Err(Exhausted);
@@ -115,6 +137,18 @@ impl Pool {
     fn vacant_for(self: &Rc<Self>, account: Account) -> Buffer {
         let class = LEASE_CLASSES_BYTES.len();
         Buffer { bytes: Box::default(), start: 0, end: 0, high: 0, class, account, pool: Rc::clone(self) }
+    }
+
+    /// Whether this account holds so much of its share that it gets no more than it needs.
+    fn is_short(&self, account: Option<&Arc<Tally>>) -> bool {
+        self.tally(account).held_bytes() > self.budget.share / LEASE_SHORT_SHARE_COUNT
+    }
+
+    /// The class of a buffer for this account that holds `bytes`.
+    fn class_for(&self, account: Option<&Arc<Tally>>, bytes: usize) -> Option<usize> {
+        // To read and to answer in small pieces costs time, and is done where there is no room for anything else.
+        let least = if self.is_short(account) { bytes } else { bytes.max(LEASE_USUAL_BYTES) };
+        LEASE_CLASSES_BYTES.iter().position(|size| *size >= least)
     }
 
     fn tally<'a>(&'a self, account: Option<&'a Arc<Tally>>) -> &'a Tally {
@@ -148,9 +182,8 @@ impl Pool {
 
     /// Whether a buffer that holds `bytes` could be leased now for this account.
     fn could_lease(&self, account: Option<&Arc<Tally>>, bytes: usize) -> bool {
-        let Some(size) = class_of(bytes).and_then(|class| LEASE_CLASSES_BYTES.get(class)) else {
-            return false;
-        };
+        let class = self.class_for(account, bytes);
+        let Some(size) = class.and_then(|class| LEASE_CLASSES_BYTES.get(class)) else { return false };
         let free = |held: usize, most: usize| held.checked_add(*size).is_some_and(|sum| sum <= most);
         free(self.tally(account).held_bytes(), self.budget.share)
             && free(self.budget.leased_bytes(), self.budget.total)
@@ -168,10 +201,6 @@ impl Pool {
         drop(bytes);
         self.budget.made.give_back(size);
     }
-}
-
-fn class_of(bytes: usize) -> Option<usize> {
-    LEASE_CLASSES_BYTES.iter().position(|size| *size >= bytes)
 }
 
 /// A lease: bytes between a start and an end that both move forward.
@@ -298,6 +327,39 @@ impl Buffer {
         self.pool.tally(self.account.as_ref()).give_back(self.bytes.len());
         self.account = Some(Arc::clone(account));
         Ok(())
+    }
+
+    /// Whether its account holds so much that it should hold on to no more than it needs.
+    #[must_use]
+    pub fn is_short(&self) -> bool {
+        self.pool.is_short(self.account.as_ref())
+    }
+
+    /// Makes room for more of a head: all that the usual class holds, or, if room is short, some.
+    ///
+    /// # Errors
+    /// [`Exhausted`] if there is none; the buffer is as it was.
+    pub fn reserve_head(&mut self) -> Result<(), Exhausted> {
+        if self.is_short() {
+            return self.reserve(1);
+        }
+        // A pipelining peer may have filled the lease with the requests before this one.
+        let filled = self.end - self.start;
+        self.reserve(LEASE_USUAL_BYTES - filled.min(LEASE_USUAL_BYTES - 1))
+    }
+
+    /// Moves what is filled to a smaller lease, if room is short and one will do: whoever lets others wait for more holds
+    /// as little as possible.
+    pub fn shrink(&mut self) {
+        let filled = self.end - self.start;
+        let smaller = LEASE_CLASSES_BYTES.iter().any(|size| *size > filled && *size < self.bytes.len());
+        if smaller
+            && self.is_short()
+            && let Ok(mut small) = self.pool.lease_for(self.account.clone(), filled + 1)
+            && small.append(self.filled())
+        {
+            core::mem::swap(self, &mut small);
+        }
     }
 
     /// Makes some room, at most for `count` bytes: none is taken while there is some left, and then one class more, so
@@ -461,6 +523,32 @@ mod tests {
     }
 
     #[test]
+    fn an_account_that_is_short_of_room_gets_as_little_as_will_do() {
+        let budget = Budget::new(64 << 20);
+        let pool = Pool::new(Arc::clone(&budget));
+        let short = Arc::new(Tally::default());
+        let mut head = pool.lease_for(Some(Arc::clone(&short)), 1).unwrap();
+        assert_eq!(head.capacity(), LEASE_USUAL_BYTES);
+        head.append(b"begun");
+        head.shrink();
+        assert_eq!(head.capacity(), LEASE_USUAL_BYTES, "there is room");
+        let large: Vec<Buffer> =
+            (0..5).map(|_| pool.lease_for(Some(Arc::clone(&short)), 2 << 20).unwrap()).collect();
+        assert!(head.is_short() && !pool.vacant().is_short(), "others are not");
+        head.shrink();
+        assert_eq!((head.capacity(), head.filled()), (2 * 1024, &b"begun"[..]));
+        head.reserve_head().unwrap();
+        assert_eq!(head.capacity(), 2 * 1024, "there is some left");
+        head.extend(head.room()).unwrap().fill(b'a');
+        head.reserve_head().unwrap();
+        assert_eq!(head.capacity(), 4 * 1024);
+        drop(large);
+        head.reserve_head().unwrap();
+        assert_eq!(head.capacity(), LEASE_USUAL_BYTES);
+        assert_eq!(short.held_bytes(), LEASE_USUAL_BYTES);
+    }
+
+    #[test]
     fn memory_grows_with_what_has_come_and_not_with_what_is_announced() {
         let budget = Budget::new(8 << 20);
         let pool = Pool::new(Arc::clone(&budget));
@@ -476,7 +564,7 @@ mod tests {
             sizes.push(buffer.capacity());
         }
         sizes.dedup();
-        assert_eq!(sizes, LEASE_CLASSES_BYTES);
+        assert_eq!(sizes, LEASE_CLASSES_BYTES[2..], "from the usual one on");
         assert!(buffer.filled().starts_with(b"heada"));
         assert_eq!(pool.lease(1).unwrap().reserve_some(usize::MAX), Err(Exhausted));
         let _rest: Vec<Buffer> = (0..1).map(|_| pool.lease(2 << 20).unwrap()).collect();

@@ -19,6 +19,8 @@
 //! Invariants: an I/O wait first tries the call and parks only when it would block; a poll without a reason is
 //! harmless; nothing is allocated for a request, only for the growth of the tables.
 
+pub mod charge;
+pub mod defer;
 pub mod executor;
 pub mod lease;
 pub mod mailbox;
@@ -28,7 +30,8 @@ pub mod transport;
 pub mod turn;
 pub mod wheel;
 
-pub use executor::{Executor, Look, Resting, TaskId};
+pub use charge::Charge;
+pub use executor::{Beginning, Executor, Look, Resting, TaskId};
 pub use lease::{Budget, Buffer, Exhausted, Pool};
 pub use transport::{Channel, Established, Failure, Received, Transport};
 pub use turn::Turn;

@@ -42,6 +42,13 @@ pub trait Driver {
     /// Whether there is a place for another connection now.
     fn has_place(&mut self) -> bool;
 
+    /// Whether a connection of `peer` at the listener of this number must wait for bytes to pass, and gets a place only if
+    /// another one that waits for that gives way.
+    fn is_crowded(&mut self, peer: Option<IpAddr>, listener: usize) -> bool;
+
+    /// One that waited for bytes to pass gave way.
+    fn displaced(&mut self);
+
     /// Tells a connection that the listener of this number accepted that there is no place for it, as far as that takes
     /// no waiting, and ends what is sent to it.
     fn refuse(&mut self, stream: &mut Stream, listener: usize);
@@ -260,6 +267,9 @@ impl<D: Driver, F: Future<Output = Option<D::Rest>>, M: FnMut(D::Rest) -> F> Rea
                     self.refuse(stream, index);
                     return Attempt::Refused;
                 }
+                if self.driver.is_crowded(peer, index) {
+                    self.displace();
+                }
                 self.adopt(stream, peer, index);
                 Attempt::More
             }
@@ -312,7 +322,18 @@ impl<D: Driver, F: Future<Output = Option<D::Rest>>, M: FnMut(D::Rest) -> F> Rea
     fn shed(&mut self) -> bool {
         let silent_nanos = SHED_SILENCE_MIN_MILLIS * 1_000_000;
         let Some(latest) = self.turn.now().as_nanos().checked_sub(silent_nanos) else { return false };
-        self.executor.shed(SHED_LOOK_COUNT, Moment::from_nanos(latest))
+        let latest = Moment::from_nanos(latest);
+        self.executor.shed(SHED_LOOK_COUNT, latest) || self.executor.shed_beginning(latest, latest)
+    }
+
+    /// Ends a handshake for the sake of another: one that nobody has begun, however short a time ago it came, since a client
+    /// begins as soon as it is connected; or else one that takes long.
+    fn displace(&mut self) {
+        let now = self.turn.now();
+        let slow = now.as_nanos().saturating_sub(SHED_SILENCE_MIN_MILLIS * 1_000_000);
+        if self.executor.shed_beginning(now, Moment::from_nanos(slow)) {
+            self.driver.displaced();
+        }
     }
 
     /// Says that there is no place, and keeps the socket as the reserve.

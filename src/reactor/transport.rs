@@ -67,6 +67,11 @@ pub trait Transport {
         true
     }
 
+    /// Whether the peer has said anything of what must pass before the first byte.
+    fn has_begun(&self) -> bool {
+        true
+    }
+
     /// Whether something has come of which no byte can be handed out before more comes.
     fn is_amid(&self) -> bool {
         false
@@ -120,7 +125,9 @@ impl<T: Transport> Channel<T> {
     /// Decides for a connection with nothing in hand, which holds no buffer: whether a receive may bring something.
     /// A passed deadline ends it, and so does a drain, but not before `grace`.
     pub fn look(&mut self, deadline: Moment, grace: Moment) -> Look {
-        if self.turn.readable(self.task) {
+        // What blocks it before the first byte, a read or a write, is not told apart: each event is a reason to go on.
+        let may_go_on = !self.transport.is_established() && self.turn.writable(self.task);
+        if may_go_on || self.turn.readable(self.task) {
             return Look::Run;
         }
         let deadline = if self.turn.draining() { deadline.min(grace) } else { deadline };
@@ -137,23 +144,27 @@ impl<T: Transport> Channel<T> {
         &self.transport
     }
 
-    /// Waits until bytes can pass.
+    /// Goes on with what must pass before the first byte, without waiting; nothing means that it would have blocked.
     ///
     /// # Errors
-    /// [`Failure::TimedOut`] or [`Failure::Lost`].
-    pub async fn establish(&mut self, deadline: Moment) -> Result<Established, Failure> {
-        poll_fn(|_| {
-            loop {
-                // What blocks it, a read or a write, is not told apart: each event is a reason to go on.
-                match self.transport.establish() {
-                    Ok(established) => return Poll::Ready(Ok(established)),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.park(deadline),
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(_) => return Poll::Ready(Err(Failure::Lost)),
+    /// [`Failure::Lost`] if the connection broke.
+    pub fn try_establish(&mut self) -> Result<Option<Established>, Failure> {
+        loop {
+            match self.transport.establish() {
+                Ok(established) => {
+                    // Both directions are to be tried, since it is not known which one blocked last.
+                    self.turn.mark_ready(self.task, true, true, false);
+                    return Ok(Some(established));
                 }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.turn.read_blocked(self.task);
+                    self.turn.write_blocked(self.task);
+                    return Ok(None);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Err(Failure::Lost),
             }
-        })
-        .await
+        }
     }
 
     /// Tries one receive without waiting; nothing means that it would have blocked.

@@ -27,9 +27,9 @@ pub(super) fn clear_bounding() -> Result<Outcome, Failure> {
     Ok(Outcome::Done)
 }
 
-/// What a server needs that starts as root: to make its data directory and give it away, and to become another user; and
-/// what its supervisor needs to signal it then.
-const OF_A_START: [Capability; 7] = [
+/// What a server needs that starts as root: to make its data directory and give it away, to leave the host's namespaces and root, and
+/// to become another user; and what its supervisor needs to signal it then.
+const OF_A_START: [Capability; 8] = [
     Capability::CAP_CHOWN,
     Capability::CAP_DAC_OVERRIDE,
     Capability::CAP_FOWNER,
@@ -37,6 +37,7 @@ const OF_A_START: [Capability; 7] = [
     Capability::CAP_SETGID,
     Capability::CAP_SETUID,
     Capability::CAP_SETPCAP,
+    Capability::CAP_SYS_ADMIN,
 ];
 
 /// Gives up every capability but those of a start, for this process and for what it executes.

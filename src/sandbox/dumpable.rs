@@ -4,13 +4,19 @@
 
 use rustix::process::{DumpableBehavior, dumpable_behavior, set_dumpable_behavior};
 
-use super::Failure;
-use crate::model::Outcome;
+use super::{Failure, left_out};
+use crate::model::{Outcome, Step};
 
 const STEP: &str = "dumpable";
 
 /// Clears the flag.
 pub(super) fn clear() -> Result<Outcome, Failure> {
+    if left_out::is(Step::Dumpable) {
+        // A change of user clears it too.
+        let set = set_dumpable_behavior(DumpableBehavior::Dumpable);
+        set.map_err(|error| Failure::refused(STEP, error))?;
+        return left_out::unless(Step::Dumpable, || Ok(Outcome::Done));
+    }
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|error| Failure::refused(STEP, error))?;
     confirm()?;
     Ok(Outcome::Done)

@@ -30,7 +30,6 @@ mod tests {
 
     const X86_64: &str = include_str!("../../seccomp/x86_64.json");
     const AARCH64: &str = include_str!("../../seccomp/aarch64.json");
-    const DOCUMENT: &str = include_str!("../../docs/SANDBOX.md");
 
     /// The calls whose first argument is a descriptor.
     const ON_DESCRIPTORS: [&str; 23] = [
@@ -205,30 +204,5 @@ mod tests {
             let last = program.last().unwrap();
             assert_eq!((last.code, last.k), (0x06, 0x8000_0000));
         }
-    }
-
-    #[test]
-    fn the_tables_in_the_document_are_those_of_the_filters() {
-        for role in Role::ALL {
-            let mut table = String::from("| call | arguments | needed by |\n|---|---|---|\n");
-            for rule in rules(X86_64, role) {
-                let shown: Vec<String> = conditions(&rule).iter().map(condition_shown).collect();
-                let arguments = if shown.is_empty() { "any".to_owned() } else { shown.join(", ") };
-                let (call, comment) = (text(&rule, "syscall"), text(&rule, "comment"));
-                table.push_str(&format!("| `{call}` | {arguments} | {comment} |\n"));
-            }
-            assert!(DOCUMENT.contains(&table), "docs/SANDBOX.md should hold for {}:\n{table}", role.name());
-        }
-    }
-
-    fn condition_shown(condition: &Value) -> String {
-        let sign = match text(condition, "op") {
-            "eq" => "=",
-            "ge" => ">=",
-            "le" => "<=",
-            other => panic!("{other}"),
-        };
-        let meaning = text(condition, "comment").replace('|', "\\|");
-        format!("{} {sign} {} ({meaning})", condition["index"], condition["val"])
     }
 }

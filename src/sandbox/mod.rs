@@ -1,7 +1,7 @@
 //! The lock-down: one file for each privilege, and one place that lists the steps in order.
 //!
-//! Owns [`lock_down`], which gives up everything but what serving needs, and [`seccomp::enter`], which each
-//! thread calls before it serves, and [`confinement::confine`] for the one thread that opens files. Invariants: a step ends done, skipped for a named reason that was found
+//! Owns [`namespaces::enter_user`], which comes before the first key, [`lock_down`], which gives up everything but what serving needs,
+//! and [`lock_in`], which each thread calls before it serves. Invariants: a step ends done, skipped for a named reason that was found
 //! before trying, or the start stops; what the kernel reports decides, not what a call returned; dumpable 0,
 //! core size 0, `no_new_privs` and empty effective, permitted, inheritable and ambient sets hold in every
 //! case. `docs/SANDBOX.md` gives the reasons for the order.
@@ -14,18 +14,25 @@ pub mod confinement;
 pub mod descriptors;
 mod dumpable;
 mod filters;
-mod identity;
+pub mod identity;
+pub mod left_out;
 pub mod mappings;
+pub mod namespaces;
 mod privileges;
 pub mod probe;
 pub mod rlimits;
+mod root;
+pub mod rules;
 pub mod seccomp;
 mod securebits;
 pub mod verify;
 pub mod watch;
 
-use crate::model::{Mode, Posture, Step};
-use verify::{Expected, Witness};
+use crate::model::{Mode, Outcome, Posture, Step};
+use confinement::{Confined, Reach};
+use namespaces::Left;
+use seccomp::Role;
+use verify::{Expected, Status, Witness};
 
 /// The user and group that a start as root switches to, unless told otherwise.
 pub const UNPRIVILEGED_ID: u32 = 1001;
@@ -45,6 +52,10 @@ pub struct Plan {
     pub mode: Mode,
     /// Steps that may be absent.
     pub allow_missing: Vec<Step>,
+    /// How the step ended that is taken before the first key is read: [`namespaces::enter_user`].
+    pub user_namespace: Outcome,
+    /// What became of the key region, which was made before the first key was read.
+    pub key_memory: Outcome,
 }
 
 impl Plan {
@@ -59,6 +70,8 @@ impl Plan {
             witness: Witness::open()?,
             mode: Mode::default(),
             allow_missing: Vec::new(),
+            user_namespace: Outcome::Skipped("not tried".to_owned()),
+            key_memory: Outcome::Skipped("no region was made".to_owned()),
         })
     }
 }
@@ -167,24 +180,47 @@ pub fn lock_down(plan: &Plan) -> Result<Posture, Failure> {
     Failure::unless_equal("number of threads", &1, &before.threads)?;
 
     // Before the first key is read: no core file and no debugger may see it.
-    posture.add(Step::ResourceLimits, rlimits::apply()?);
+    posture.add(Step::ResourceLimits, left_out::unless(Step::ResourceLimits, rlimits::apply)?);
     posture.add(Step::Dumpable, dumpable::clear()?);
+    posture.add(Step::KeyMemory, plan.key_memory.clone());
+
+    // These need CAP_SYS_ADMIN. What must be asked of paths is asked before they vanish.
+    let hindrance = identity::hindrance(plan.uid, plan.gid)?;
+    posture.add(Step::UserNamespace, plan.user_namespace.clone());
+    let left = namespaces::leave(plan.mode)?;
+    for (step, outcome) in &left.outcomes {
+        posture.add(*step, outcome.clone());
+    }
+    let own_mounts = left.has(Step::MountNamespace);
+    let is_empty = posture
+        .add(Step::EmptyRoot, left_out::unless(Step::EmptyRoot, || root::replace(plan.mode, own_mounts))?);
 
     // These need CAP_SETPCAP, which is gone after the change of user.
-    let bounding = posture.add(Step::BoundingSet, capabilities::clear_bounding()?);
+    let bounding =
+        of_runtime(plan.mode, &before, left_out::unless(Step::BoundingSet, capabilities::clear_bounding)?);
+    let bounding = posture.add(Step::BoundingSet, bounding);
     posture.add(Step::AmbientSet, capabilities::clear_ambient()?);
-    posture.add(Step::Securebits, securebits::lock()?);
+    posture.add(
+        Step::Securebits,
+        of_runtime(plan.mode, &before, left_out::unless(Step::Securebits, securebits::lock)?),
+    );
 
     // Groups, then group, then user: each needs what the next gives up.
-    let switched = posture.add(Step::Identity, identity::switch(plan.uid, plan.gid)?);
+    let switched = left_out::unless(Step::Identity, || {
+        hindrance.map_or_else(|| identity::switch(plan.uid, plan.gid), Ok)
+    })?;
+    let switched = posture.add(Step::Identity, switched);
 
     // The locked securebits made the change of user keep the capabilities, so they are cleared by hand.
-    posture.add(Step::CapabilitySets, capabilities::clear()?);
-    posture.add(Step::NoWayBack, identity::prove_no_way_back()?);
+    posture.add(Step::CapabilitySets, left_out::unless(Step::CapabilitySets, capabilities::clear)?);
+    if !left_out::is(Step::CapabilitySets) {
+        posture.add(Step::NoWayBack, identity::prove_no_way_back()?);
+    }
 
     // The change of user reset it to the system's default.
     dumpable::clear()?;
-    posture.add(Step::NoNewPrivs, privileges::forbid_new()?);
+    posture.add(Step::NoNewPrivs, left_out::unless(Step::NoNewPrivs, privileges::forbid_new)?);
+    posture.add(Step::Landlock, left_out::unless(Step::Landlock, || Ok(confinement::foresee()))?);
 
     let expected = Expected {
         uid: if switched { plan.uid } else { before.uid[0] },
@@ -192,9 +228,51 @@ pub fn lock_down(plan: &Plan) -> Result<Posture, Failure> {
         groups_empty: switched,
         bounding_empty: bounding,
     };
-    posture.add(Step::SelfCheck, plan.witness.confirm(&expected)?);
+    posture.add(Step::SelfCheck, confirm(plan, &expected, &left, is_empty)?);
     judge(&posture)?;
     Ok(posture)
+}
+
+/// Asks the kernel about all that can be asked before there are threads.
+fn confirm(plan: &Plan, expected: &Expected, left: &Left, is_empty: bool) -> Result<Outcome, Failure> {
+    left.confirm()?;
+    if is_empty {
+        root::confirm()?;
+    }
+    plan.witness.confirm(expected)
+}
+
+/// A step that needs CAP_SETPCAP, and that keeps executed files from giving capabilities back, has been taken by a container runtime
+/// as far as it matters, if there are none to be had or the user is not root.
+fn of_runtime(mode: Mode, before: &Status, outcome: Outcome) -> Outcome {
+    match outcome {
+        Outcome::Skipped(reason) if mode == Mode::Container && before.bounding == 0 => {
+            Outcome::NotNeeded(format!("{reason}, and the runtime has emptied the bounding set"))
+        }
+        Outcome::Skipped(reason) if mode == Mode::Container && before.uid[1] != 0 => {
+            Outcome::NotNeeded(format!("{reason}, and the runtime has chosen uid {}", before.uid[1]))
+        }
+        outcome => outcome,
+    }
+}
+
+/// Confines the calling thread to `reach` and puts it under the filter of `role`, for good: files first, because no filter allows
+/// the calls of Landlock.
+///
+/// # Errors
+/// If the kernel refuses one of them, or Landlock is not what `posture` foresaw.
+pub fn lock_in(posture: &Posture, role: Role, reach: &Reach<'_>) -> Result<Confined, Failure> {
+    lock_confined(posture, role, confinement::confine(reach)?)
+}
+
+/// The same for a thread that had something to do between the two.
+///
+/// # Errors
+/// As [`lock_in`].
+pub fn lock_confined(posture: &Posture, role: Role, confined: Confined) -> Result<Confined, Failure> {
+    Failure::unless_equal("landlock on a thread", &posture.of(Step::Landlock), &Some(&confined.outcome))?;
+    seccomp::enter(role)?;
+    Ok(confined)
 }
 
 /// Fails if the posture's mode does not serve without a step that is missing.
@@ -203,14 +281,14 @@ pub fn lock_down(plan: &Plan) -> Result<Posture, Failure> {
 /// [`Failure::Missing`]
 pub fn judge(posture: &Posture) -> Result<(), Failure> {
     posture.missing().map_or(Ok(()), |(step, reason)| {
-        Err(Failure::Missing { mode: posture.mode, step, reason: reason.to_owned() })
+        let missing = Failure::Missing { mode: posture.mode, step, reason: reason.to_owned() };
+        left_out::tolerate(step, Err(missing))
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Outcome;
 
     #[test]
     fn a_lock_down_with_other_threads_is_refused_before_its_first_step() {

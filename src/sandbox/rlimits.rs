@@ -5,9 +5,9 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::Failure;
+use super::{Failure, left_out};
 use crate::limits::{DESCRIPTORS_CEILING_COUNT, DESCRIPTORS_FLOOR_COUNT, FILE_MAX_BYTES};
-use crate::model::Outcome;
+use crate::model::{Outcome, Step};
 
 const STEP: &str = "resource limits";
 
@@ -29,6 +29,9 @@ pub fn raise_descriptors() -> Result<u64, Failure> {
 
 /// Forbids core files.
 pub(super) fn forbid_core() -> Result<(), Failure> {
+    if left_out::is(Step::ResourceLimits) {
+        return Ok(());
+    }
     set(Resource::Core, 0)
 }
 

@@ -5,8 +5,9 @@
 
 use std::hash::RandomState;
 
-use super::{Failure, filters};
+use super::{Failure, filters, left_out};
 use crate::clock::{Moment, WallTime};
+use crate::model::Step;
 
 /// A kind of thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,5 +45,8 @@ impl Role {
 pub fn enter(role: Role) -> Result<(), Failure> {
     // First uses that make calls of their own: the seed of this thread's hash maps, the start of the clock.
     let _ = (RandomState::new(), Moment::now(), WallTime::now());
+    if left_out::is(Step::Seccomp) {
+        return Ok(());
+    }
     seccompiler::apply_filter(filters::program(role)).map_err(|error| Failure::refused("seccomp", error))
 }

@@ -96,6 +96,19 @@ impl Census {
         Ok(ticket)
     }
 
+    /// Whether a handshake of `peer` would get a place if another one gave way, and not without.
+    pub(super) fn lacks_handshake(&self, peer: IpAddr, is_proxy: bool) -> bool {
+        if self.handshakes.load(Ordering::Relaxed) < self.bounds.handshakes {
+            return false;
+        }
+        let by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = by_address.get(&client_of(peer)).copied().unwrap_or_default();
+        let below = |count: usize, most: Option<usize>| most.is_none_or(|most| count < most);
+        is_proxy
+            || below(own.handshakes, self.bounds.handshakes_per_address)
+                && below(own.connections, self.bounds.connections_per_address)
+    }
+
     fn admit_address(&self, address: IpAddr, handshake: bool) -> Result<(), Refused> {
         let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
         let counts = by_address.get(&address).copied().unwrap_or_default();
@@ -224,8 +237,12 @@ mod tests {
             census.admit(address("192.0.2.3"), false, false).is_ok(),
             "nothing stands in the way of others"
         );
+        assert!(census.lacks_handshake(address("192.0.2.3"), false), "it would have one if another gave way");
+        assert!(!census.lacks_handshake(address("192.0.2.1"), false), "it has as many as it may have");
+        assert!(census.lacks_handshake(address("192.0.2.1"), true), "which does not bind a proxy");
         first.established();
         first.established();
+        assert!(!census.lacks_handshake(address("192.0.2.3"), false), "there is one");
         let fourth = admit("192.0.2.1").unwrap();
         assert_eq!(admit("192.0.2.3").err(), Some(Refused::Handshakes));
         drop((second, third));

@@ -16,6 +16,7 @@ use crate::console::{self, Level};
 use crate::crypto::hash;
 use crate::limits::{TLS_EXPIRY_ROUND_MILLIS, TLS_EXPIRY_WARNING_DAYS, TLS_RELOAD_MILLIS};
 use crate::reactor::socket::SocketTransport;
+use crate::reactor::{Budget, Charge};
 use crate::server::certificate_files::Files;
 use crate::server::error::ServerError;
 use crate::store::quoted;
@@ -228,17 +229,19 @@ impl Sighting {
 pub(super) struct Securing {
     in_force: InForce,
     scratch: Rc<Scratch>,
+    budget: Arc<Budget>,
 }
 
 impl Securing {
-    pub(super) fn new(in_force: InForce) -> Self {
-        Self { in_force, scratch: Scratch::new() }
+    pub(super) fn new(in_force: InForce, budget: &Arc<Budget>) -> Self {
+        Self { in_force, scratch: Scratch::new(), budget: Arc::clone(budget) }
     }
 
     /// Begins a session on a connection that was just accepted; nothing if the library refuses, and the connection ends.
     pub(super) fn secure(&self, transport: SocketTransport) -> Option<Tunnel> {
         let config = Arc::clone(&self.in_force.get().config);
-        Session::new(transport, config, Rc::clone(&self.scratch)).ok().map(Box::new)
+        let charge = Charge::of(&self.budget);
+        Session::new(transport, config, Rc::clone(&self.scratch), charge).ok().map(Box::new)
     }
 }
 

@@ -12,6 +12,7 @@ use crate::api::route::{Access, Route};
 use crate::api::{FORBIDDEN, Rejection, UNRECOGNISED, UNRECOGNISED_CHALLENGE};
 use crate::auth::{self, Authority, CredentialFault, Directory, Refused};
 use crate::http::forwarded::Forwarding;
+use crate::http::head::Head;
 use crate::http::responder::{Fault, Responder};
 use crate::http::service::Arrival;
 use crate::http::status::Status;
@@ -200,13 +201,20 @@ impl App {
 }
 
 /// The identities that the connection proves of who asks. They are not those of a client for whom a proxy asks, trusted or
-/// not; and a browser shows them without its user's knowing to whatever page tells it to ask, and then names the page.
+/// not; and a browser shows them without its user's knowing to whatever page tells it to ask, and then says so.
 fn proven<'a>(arrival: &Arrival<'a>) -> Option<&'a Identities> {
-    let is_forwarded = Forwarding::is_told(arrival.head, arrival.bytes);
+    let Arrival { head, bytes, .. } = arrival;
     let own = arrival.client == arrival.peer.address
-        && !is_forwarded
-        && arrival.head.origin(arrival.bytes).is_none();
+        && !Forwarding::is_told(head, bytes)
+        && head.origin(bytes).is_none()
+        && !is_anothers_doing(head, bytes);
     arrival.peer.identities.as_deref().filter(|_| own)
+}
+
+/// Whether a browser says that something else than its user or a page of this server is behind the request (W3C, Fetch
+/// Metadata Request Headers, section 2.3): it does where it names no origin, for an image or a link.
+fn is_anothers_doing(head: &Head, bytes: &[u8]) -> bool {
+    head.values_from_last(bytes, "sec-fetch-site").any(|site| site != b"none" && site != b"same-origin")
 }
 
 fn may(authority: &Authority<'_>, access: Access) -> bool {

@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Gid, Mode, Uid, chownat};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, chownat, fstat, openat};
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{geteuid, umask};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
@@ -22,6 +22,7 @@ use crate::http::peer::Way;
 use crate::limits::{
     FD_LISTENER_FIRST_NUMBER, FD_LISTENER_LAST_NUMBER, LISTEN_BACKLOG_COUNT, SOMAXCONN_FILE_TEXT,
 };
+use crate::reactor::defer::defer_accept;
 use crate::reactor::socket::{self, Leaving, Listener};
 use crate::sandbox::descriptors;
 use crate::server::error::ServerError;
@@ -62,6 +63,14 @@ pub(super) fn place_inherited(sockets: Vec<Inherited>) -> Result<Vec<Inherited>,
     placed.collect::<io::Result<_>>().map_err(|error| unplaced(&error))
 }
 
+/// Whether any socket is one of this host alone, whose clients the kernel names.
+pub(super) fn names_peers(config: &Config, inherited: &[Inherited]) -> bool {
+    config.listen.iter().any(|endpoint| matches!(endpoint, Endpoint::Unix(_)))
+        || inherited
+            .iter()
+            .any(|socket| SockRef::from(&socket.fd).domain().is_ok_and(|of| of == Domain::UNIX))
+}
+
 /// Takes what was handed over, and binds every address.
 pub(super) fn open(
     config: &Config,
@@ -79,7 +88,7 @@ pub(super) fn open(
     }
     for endpoint in &config.listen {
         match endpoint {
-            Endpoint::Tcp(address, scheme) => all.bind_tcp(*address, *scheme)?,
+            Endpoint::Tcp(address, scheme) => all.bind_tcp(*address, *scheme, config.defer_accept_seconds)?,
             Endpoint::Unix(path) => {
                 let bound = bind_unix(path, config.unix_mode, owner)?;
                 all.share(&bound.into(), endpoint.clone(), Leaving::Refuse)?;
@@ -91,11 +100,12 @@ pub(super) fn open(
 
 impl Listeners {
     /// Binds an address once for each worker.
-    fn bind_tcp(&mut self, wanted: SocketAddr, scheme: Scheme) -> Result<(), ServerError> {
+    fn bind_tcp(&mut self, wanted: SocketAddr, scheme: Scheme, seconds: u32) -> Result<(), ServerError> {
         let way = enter(&Endpoint::Tcp(wanted, scheme));
         let bound = socket::bind(wanted, self.of_worker.len()).map_err(|error| refused(wanted, &error))?;
         self.endpoints.push(Endpoint::Tcp(bound.0, scheme));
         for (own, listener) in self.of_worker.iter_mut().zip(bound.1) {
+            defer_accept(&listener, seconds).map_err(|error| refused(wanted, &error))?;
             let socket = place(listener.into(), false)?;
             own.push(Entrance { socket, leaving: Leaving::Refuse, way });
         }
@@ -184,6 +194,7 @@ fn judge(inherited: &Inherited, config: &Config) -> Result<Endpoint, ServerError
         return Ok(Endpoint::Unix(name_of(&address)));
     };
     socket::set_options(&socket).map_err(failed)?;
+    defer_accept(&inherited.fd, config.defer_accept_seconds).map_err(failed)?;
     match scheme {
         Scheme::Http if !internet.ip().to_canonical().is_loopback() && !config.insecure_http => {
             Err(ServerError::config(ConfigError::PlainHttp { address: internet }.to_string()))
@@ -206,13 +217,6 @@ fn name_of(address: &SockAddr) -> std::path::PathBuf {
 
 /// Binds a name in the file system that those may use whom `mode` names, and that belongs to `owner`.
 pub(super) fn bind_unix(path: &Path, mode: u32, owner: Option<Owner>) -> Result<Socket, ServerError> {
-    let bound = match bind_at(path, mode) {
-        Err(error) if error.kind() == ErrorKind::AddrInUse => {
-            remove_stale(path, owner)?;
-            bind_at(path, mode)
-        }
-        bound => bound,
-    };
     let refused = |error: io::Error| {
         let advice = match error.kind() {
             ErrorKind::NotFound => " (its directory does not exist)",
@@ -221,15 +225,51 @@ pub(super) fn bind_unix(path: &Path, mode: u32, owner: Option<Owner>) -> Result<
         };
         ServerError::config(format!("cannot listen on unix:{}: {error}{advice}", path.display()))
     };
+    if let Some(owner) = owner {
+        judge_directory(path, owner).map_err(refused)?;
+    }
+    let bound = match bind_at(path, mode) {
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            remove_stale(path, owner)?;
+            bind_at(path, mode)
+        }
+        bound => bound,
+    };
     let socket = bound.map_err(refused)?;
-    if let Some(Owner { uid, gid }) = owner {
-        let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
-        let given = chownat(CWD, path, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW);
-        given.map_err(|error| refused(error.into()))?;
+    if let Some(owner) = owner {
+        give(path, owner).map_err(refused)?;
     }
     // Not before it has its owner: until here whoever connects is refused.
     socket.listen(LISTEN_BACKLOG_COUNT).map_err(refused)?;
     Ok(socket)
+}
+
+/// Refuses a directory in which somebody else could put another socket in the place of this one.
+fn judge_directory(path: &Path, owner: Owner) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let found = fs::metadata(parent)?;
+    let is_sticky = found.mode() & 0o1000 != 0;
+    let by_group = found.mode() & 0o020 != 0 && ![0, owner.gid].contains(&found.gid());
+    if !is_sticky && (by_group || found.mode() & 0o002 != 0) {
+        return Err(io::Error::other(
+            "others may write in its directory, and put a socket of their own there (chmod go-w, or chmod +t)",
+        ));
+    }
+    Ok(())
+}
+
+/// Gives the socket to `owner` that was bound here by this name, and nothing else that has it by now.
+fn give(path: &Path, owner: Owner) -> io::Result<()> {
+    // What is looked at is what is given, whatever becomes of the name.
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let found = openat(CWD, path, flags, Mode::empty())?;
+    let facts = fstat(&found)?;
+    let is_socket = FileType::from_raw_mode(facts.st_mode) == FileType::Socket;
+    if !is_socket || facts.st_uid != geteuid().as_raw() || facts.st_nlink != 1 {
+        return Err(io::Error::other("its name was given to something else meanwhile"));
+    }
+    let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
+    Ok(chownat(found, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH)?)
 }
 
 fn bind_at(path: &Path, mode: u32) -> io::Result<Socket> {
@@ -279,5 +319,64 @@ fn warn_of_short_queue() {
                 "the kernel queues {most} connections at a time, {LISTEN_BACKLOG_COUNT} were asked for: raise net.core.somaxconn"
             ),
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::path::PathBuf;
+
+    /// A folder of a test, removed at its end.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("quantonium-{name}-{}", std::process::id()));
+            let _ = fs::remove_dir_all(&path);
+            fs::create_dir(&path).unwrap();
+            Self(path)
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn own() -> Owner {
+        Owner { uid: geteuid().as_raw(), gid: rustix::process::getegid().as_raw() }
+    }
+
+    #[test]
+    fn nothing_but_the_socket_that_was_bound_is_given_away() {
+        let folder = Folder::new("given");
+        let path = |name: &str| folder.0.join(name);
+        let _bound = bind_at(&path("socket"), 0o600).unwrap();
+        give(&path("socket"), own()).unwrap();
+        symlink(path("socket"), path("link")).unwrap();
+        fs::write(path("file"), "").unwrap();
+        for name in ["link", "file"] {
+            let refused = give(&path(name), own()).unwrap_err();
+            assert!(refused.to_string().contains("something else"), "{name}: {refused}");
+        }
+        assert_eq!(give(&path("none"), own()).unwrap_err().kind(), ErrorKind::NotFound);
+        fs::hard_link(path("socket"), path("second")).unwrap();
+        give(&path("socket"), own()).unwrap_err();
+        give(&path("second"), own()).unwrap_err();
+    }
+
+    #[test]
+    fn a_directory_in_which_others_may_replace_the_socket_is_refused() {
+        let folder = Folder::new("shared");
+        let path = folder.0.join("socket");
+        for (mode, good) in [(0o755, true), (0o777, false), (0o1777, true), (0o700, true), (0o757, false)] {
+            fs::set_permissions(&folder.0, fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(judge_directory(&path, own()).is_ok(), good, "{mode:o}");
+        }
+        fs::set_permissions(&folder.0, fs::Permissions::from_mode(0o775)).unwrap();
+        judge_directory(&path, own()).unwrap();
     }
 }

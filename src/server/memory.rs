@@ -1,16 +1,17 @@
-//! How much memory requests may take, and how much the heap is given before it is closed.
+//! How much memory requests and TLS sessions may take, and how much the heap is given before it is closed.
 //!
 //! Owns the look at what the system allows this process. Invariants: the budget is never more than its share of that,
-//! unless that were too little for one largest request; the heap has room for the whole budget and for every
-//! connection beside it, so that requests are refused long before it is spent.
+//! unless that were too little for one largest request; sessions that rest never take more than theirs; the heap has room
+//! for the whole budget and for every connection beside it, so that requests are refused long before it is spent.
 
 use rustix::process::{Resource, getrlimit};
 
 use crate::console::{self, Level};
 use crate::limits::{
     ARCHIVIST_STACK_BYTES, ARENA_BESIDE_BYTES, ARENA_CONNECTION_BYTES, ARENA_CONNECTION_TLS_BYTES,
-    ARENA_LEASES_SPARE_COUNT, ARENA_REST_LEAST_BYTES, ARENA_REST_WANTED_BYTES, LEASE_BUDGET_FLOOR_BYTES,
-    LEASE_SYSTEM_SHARE_COUNT, THREAD_BESIDE_BYTES, THREAD_STACK_BYTES,
+    ARENA_LEASES_SPARE_COUNT, ARENA_REST_LEAST_BYTES, ARENA_REST_WANTED_BYTES, CONNECTIONS_FLOOR_COUNT,
+    LEASE_BUDGET_FLOOR_BYTES, LEASE_SYSTEM_SHARE_COUNT, THREAD_BESIDE_BYTES, THREAD_STACK_BYTES,
+    TLS_SESSION_BYTES, TLS_SESSIONS_SHARE_COUNT,
 };
 use crate::memory;
 use crate::server::error::ServerError;
@@ -18,10 +19,7 @@ use crate::server::error::ServerError;
 /// The budget: `wanted`, or what `of_group`, the control group's limit, or the limit of the address space leaves of it. Says so if
 /// it is less.
 pub(super) fn budget(wanted: usize, of_group: Option<u64>) -> usize {
-    let of_space = getrlimit(Resource::As).current;
-    let least = [(of_group, "its control group"), (of_space, "its address space")];
-    let least = least.into_iter().filter_map(|(limit, name)| Some((limit?, name))).min();
-    let Some((limit, name)) = least else { return wanted };
+    let Some((limit, name)) = allowed(of_group) else { return wanted };
     let budget = within(wanted, limit);
     if budget < wanted {
         console::log(
@@ -33,6 +31,23 @@ pub(super) fn budget(wanted: usize, of_group: Option<u64>) -> usize {
         );
     }
     budget
+}
+
+/// How many TLS sessions have room; nothing: any number.
+pub(super) fn sessions(of_group: Option<u64>) -> Option<usize> {
+    allowed(of_group).map(|(limit, _)| sessions_within(limit))
+}
+
+fn sessions_within(limit: u64) -> usize {
+    let room = usize::try_from(limit).unwrap_or(usize::MAX) / TLS_SESSIONS_SHARE_COUNT;
+    (room / TLS_SESSION_BYTES).max(CONNECTIONS_FLOOR_COUNT)
+}
+
+/// What the system allows this process at most, and by what.
+fn allowed(of_group: Option<u64>) -> Option<(u64, &'static str)> {
+    let of_space = getrlimit(Resource::As).current;
+    let all = [(of_group, "its control group"), (of_space, "its address space")];
+    all.into_iter().filter_map(|(limit, name)| Some((limit?, name))).min()
 }
 
 fn within(wanted: usize, limit: u64) -> usize {
@@ -95,6 +110,12 @@ mod tests {
         assert_eq!(within(64 << 20, 64 * MEBIBYTE), 32 << 20);
         assert_eq!(within(64 << 20, 9 * MEBIBYTE), LEASE_BUDGET_FLOOR_BYTES);
         assert_eq!(within(64 << 20, u64::MAX), 64 << 20);
+    }
+
+    #[test]
+    fn sessions_that_rest_take_a_quarter_of_what_there_is_at_most() {
+        assert_eq!(sessions_within(64 << 20), 1_820);
+        assert_eq!(sessions_within(1), CONNECTIONS_FLOOR_COUNT);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Owns the order of the start. Invariants: nothing is served before the self-test passed, everything that is needed
 //! was opened, every privilege was given up and every thread was seen by the kernel to be locked in; a step that
-//! fails ends the start with exit code 78 and says what to do; after the lock-down no file is opened, but by the archivist in the audit directory and those of the certificates.
+//! fails ends the start with exit code 78 and says what to do; after the lock-down there is no path, and no file is opened, but by the archivist in the audit directory and those of the certificates.
 
 mod archivist;
 mod audit_log;
@@ -38,6 +38,7 @@ mod wire;
 mod worker;
 
 use core::time::Duration;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
 pub use error::ServerError;
@@ -52,9 +53,10 @@ use crate::crypto::random::{Generator, Kernel};
 use crate::exit::Exit;
 use crate::keeper::{Ledger, Now, Parts};
 use crate::limits::{ARCHIVIST_STACK_BYTES, THREAD_STACK_BYTES};
-use crate::model::Outcome;
+use crate::model::{Outcome, Posture, Step};
 use crate::sandbox;
-use crate::sandbox::seccomp::{self, Role};
+use crate::sandbox::confinement::{self, Reach};
+use crate::sandbox::seccomp::Role;
 use crate::server::monitor::{Means, Monitor};
 use crate::server::startup::Prepared;
 use crate::server::worker::Common;
@@ -64,25 +66,28 @@ use crate::server::worker::Common;
 /// # Errors
 /// What stopped the start.
 pub fn run(config: &Config, manager: &Manager) -> Result<(), ServerError> {
+    #[cfg(feature = "pentest")]
+    crate::pentest::begin(&config.data_dir);
     let mut prepared = startup::prepare(config, manager)?;
     memory::close_heap(&prepared.needs)?;
-    let posture = sandbox::lock_down(&prepared.plan)?;
+    let mut posture = sandbox::lock_down(&prepared.plan)?;
     for (step, outcome) in &posture.steps {
         console::log(Level::Info, format_args!("sandbox: {step}: {outcome}"));
     }
     if let Some(parts) = &mut prepared.keeper {
-        let skipped = posture.steps.iter().filter(|(_, outcome)| *outcome != Outcome::Done);
+        let skipped = posture.steps.iter().filter(|(_, outcome)| !outcome.is_whole());
         let told = parts.diary.begin(posture.mode, skipped.map(|(step, _)| step.name()), WallTime::now());
         told.map_err(|_| ServerError::config("the audit log cannot be written: is the disk full?"))?;
     }
-    let threads = start_threads(&mut prepared)?;
+    let foreseen = Arc::new(posture.clone());
+    let threads = start_threads(&mut prepared, &foreseen)?;
     let shared = Arc::clone(&prepared.common.shared);
     shared.await_arrivals(threads).map_err(ServerError::thread)?;
     prepared.plan.witness.confirm_threads(threads)?;
     let others = prepared.plan.witness.other_threads(prepared.watch.places())?;
     prepared.watch.keep_threads(others)?;
     prepared.plan.witness.close_threads()?;
-    seccomp::enter(Role::Main)?;
+    let confined = sandbox::lock_in(&foreseen, Role::Main, &Reach::Nothing)?;
     // From here on an error must not return: to drop what is open would close it, which the filter forbids.
     let confirmed = prepared.plan.witness.confirm_main();
     let means = Means {
@@ -99,7 +104,12 @@ pub fn run(config: &Config, manager: &Manager) -> Result<(), ServerError> {
         console::err(&format!("quantonium: {failure}\n"));
         Exit::Config.leave()
     });
-    console::log(Level::Info, format_args!("sandbox: every thread is locked in"));
+    posture.landlock_abi = confined.abi;
+    posture.add(Step::Seccomp, Outcome::Done);
+    console::log(
+        Level::Info,
+        format_args!("sandbox: every thread is locked in (Landlock revision {})", posture.landlock_abi),
+    );
     let admin = prepared.admin.take();
     startup::announce(config, &prepared, admin.as_ref());
     drop(admin);
@@ -117,21 +127,25 @@ pub fn run(config: &Config, manager: &Manager) -> Result<(), ServerError> {
 }
 
 /// Starts the keeper, the archivist and the workers; returns how many threads that were.
-fn start_threads(prepared: &mut Prepared) -> Result<usize, ServerError> {
+fn start_threads(prepared: &mut Prepared, posture: &Arc<Posture>) -> Result<usize, ServerError> {
     let workers = core::mem::take(&mut prepared.workers);
     let threads = workers.len() + 2;
     let common = prepared.common.clone();
     let parts = prepared.keeper.take().ok_or_else(|| ServerError::defect("the keeper was started twice"))?;
-    spawn("keeper", THREAD_STACK_BYTES, move || keep(&common, parts))?;
+    let directory =
+        prepared.directory.take().ok_or_else(|| ServerError::defect("the keeper has no directory"))?;
+    let of_keeper = Arc::clone(posture);
+    spawn("keeper", THREAD_STACK_BYTES, move || keep(&common, parts, directory, &of_keeper))?;
     let archivist =
         prepared.archivist.take().ok_or_else(|| ServerError::defect("the archivist was started twice"))?;
     let shared = Arc::clone(&prepared.common.shared);
     let keeper = Arc::clone(&prepared.common.keeper);
-    spawn("archivist", ARCHIVIST_STACK_BYTES, move || archivist.run(&shared, keeper))?;
+    let of_archivist = Arc::clone(posture);
+    spawn("archivist", ARCHIVIST_STACK_BYTES, move || archivist.run(&shared, keeper, &of_archivist))?;
     for worker in workers {
-        let common = prepared.common.clone();
+        let (common, of_worker) = (prepared.common.clone(), Arc::clone(posture));
         let name = format!("worker-{}", worker.index);
-        spawn(&name, THREAD_STACK_BYTES, move || worker.run(&common))?;
+        spawn(&name, THREAD_STACK_BYTES, move || worker.run(&common, &of_worker))?;
     }
     Ok(threads)
 }
@@ -143,10 +157,14 @@ fn spawn(name: &str, stack_bytes: usize, body: impl FnOnce() + Send + 'static) -
 }
 
 /// The body of the keeper's thread.
-fn keep(common: &Common, parts: Parts) {
+fn keep(common: &Common, parts: Parts, directory: OwnedFd, posture: &Posture) {
     let generator = Generator::new(Kernel, Moment::now());
-    let locked = seccomp::enter(Role::Keeper).map_err(|failure| failure.to_string());
-    match generator.map_err(|error| error.to_string()).and_then(|generator| locked.map(|()| generator)) {
+    let confined = confinement::confine(&Reach::Names(directory.as_fd()));
+    // Its number is above the bands, and the filter allows no such thing.
+    drop(directory);
+    let locked = confined.and_then(|confined| sandbox::lock_confined(posture, Role::Keeper, confined));
+    let locked = locked.map_err(|failure| failure.to_string());
+    match generator.map_err(|error| error.to_string()).and_then(|generator| locked.map(|_| generator)) {
         Ok(generator) => {
             let mut ledger = Ledger::new(parts, generator);
             if let Err(reason) = ledger.begin(Now::read()) {

@@ -4,11 +4,12 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 
 use crate::clock::Moment;
 use crate::config::Config;
 use crate::reactor::socket::SocketTransport;
-use crate::reactor::{Received, Transport};
+use crate::reactor::{Budget, Received, Transport};
 use crate::server::error::ServerError;
 
 /// There is no configuration.
@@ -61,7 +62,7 @@ impl Certificates {
 
 impl Securing {
     #[expect(clippy::needless_pass_by_value, reason = "as where there is something to pass")]
-    pub(super) fn new(in_force: InForce) -> Self {
+    pub(super) fn new(in_force: InForce, _budget: &Arc<Budget>) -> Self {
         match in_force {}
     }
 

@@ -107,6 +107,14 @@ impl Shared {
         self.mailboxes.get().into_iter().flatten().for_each(|mailbox| mailbox.nudge());
     }
 
+    /// Has the main thread look round once.
+    #[cfg(feature = "pentest")]
+    pub(super) fn nudge_main(&self) {
+        if let Some(main) = self.main.get() {
+            main.nudge();
+        }
+    }
+
     /// Notes that a worker has left its loop.
     pub(super) fn worker_ended(&self, worker: usize) {
         if let Some(turns) = self.progress.get(worker) {

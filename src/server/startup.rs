@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use mio::{Poll, Waker};
 use nix::sys::signal::SigSet;
+use rustix::io::fcntl_dupfd_cloexec;
 use zeroize::Zeroizing;
 
 use crate::audit::{Office, Outlets};
@@ -31,6 +32,7 @@ use crate::limits::{
     FD_EVENT_FIRST_NUMBER, FD_JOURNAL_NEXT_NUMBER, FD_JOURNAL_NUMBER, FD_OWN_FIRST_NUMBER,
     FD_OWN_LAST_NUMBER,
 };
+use crate::model::Outcome;
 use crate::publication::Publication;
 use crate::reactor::Budget;
 use crate::reactor::mailbox::Mailbox;
@@ -38,7 +40,8 @@ use crate::reactor::run::WAKE_TOKEN;
 use crate::reactor::socket::Stream;
 use crate::sandbox::descriptors::{self, Fillers};
 use crate::sandbox::watch::Watch;
-use crate::sandbox::{self, Plan, rlimits};
+use crate::sandbox::{self, Plan, namespaces, rlimits};
+use crate::secret;
 use crate::server::archivist::Archivist;
 use crate::server::audit_log::{self, ArchiveSlots, OpenedAudit};
 use crate::server::census::{self, Census};
@@ -75,6 +78,8 @@ pub(super) struct Prepared {
     pub(super) keeper: Option<Parts>,
     /// What is moved into the archivist's.
     pub(super) archivist: Option<Archivist>,
+    /// The data directory once more, for the keeper to confine itself to; closed before anything is served.
+    pub(super) directory: Option<OwnedFd>,
     endpoints: Vec<Endpoint>,
     /// The admin key that is kept in a file, if this start made the store. Taken out and wiped once it was shown.
     pub(super) admin: Option<AdminKey>,
@@ -88,18 +93,22 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
     check_binary()?;
     let groups = ControlGroups::here();
     resources::prepare(config, &groups)?;
-    let Environs { inherited, notifier, descriptors_count } = settle(manager)?;
+    let Environs { inherited, notifier, descriptors_count, user_namespace, key_memory } =
+        settle(config, manager)?;
     // The journal's numbers are kept for it; everything that is opened before it is placed lies above all bands.
     let kept = fill(FD_DATA_DIRECTORY_NUMBER + 1)?;
     let mut plan = Plan::new()?;
     let watch = Watch::open()?;
     (plan.uid, plan.gid) = (config.user_id, config.group_id);
+    plan.user_namespace = user_namespace;
     plan.mode = config.sandbox_mode;
     plan.allow_missing.clone_from(&config.sandbox_allow_missing);
+    plan.key_memory = key_memory;
     let slots = ArchiveSlots::hold()?;
     let mut random = generator()?;
 
-    let owner = rustix::process::geteuid().is_root().then_some(Owner { uid: plan.uid, gid: plan.gid });
+    let owner = sandbox::identity::will_switch(plan.uid, plan.gid);
+    let owner = owner.then_some(Owner { uid: plan.uid, gid: plan.gid });
     // Before anything is made: a certificate that cannot be read is the operator's mistake.
     let certificates = certificates::open(config)?;
     let above = fill(FD_CONNECTION_FIRST_NUMBER)?;
@@ -113,6 +122,9 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
     let mut audit = audit_log::open(&data_dir, slots, config, audit_root, &mut random)?;
     audit.catch_up(&loaded, &unfinished)?;
     let OpenedAudit { workers: audit, diary, mut archivist, start, recent, tips, body_key } = audit;
+    let directory = fcntl_dupfd_cloexec(data_dir.directory(), FD_CONNECTION_FIRST_NUMBER);
+    let directory =
+        directory.map_err(|error| ServerError::io("keeping the data directory", &error.into()))?;
     let lock = place_lock(data_dir)?;
 
     let listeners = listeners::open(config, inherited, owner)?;
@@ -129,7 +141,7 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
         // and of a restore without audit files nobody else tells.
         counts_set_back: loaded.rolled_back || config.accept_store_rollback,
     };
-    let places = census_bounds(config, descriptors_count);
+    let places = census_bounds(config, descriptors_count, &groups);
     let needs = Needs {
         leases_bytes: memory::budget(config.max_memory_bytes, groups.memory_bytes),
         connections: places.connections,
@@ -173,6 +185,7 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
         endpoints: listeners.endpoints,
         keeper: Some(parts),
         archivist: Some(archivist),
+        directory: Some(directory),
         admin,
         _lock: lock,
         _fillers: fillers,
@@ -184,20 +197,27 @@ struct Environs {
     inherited: Vec<Inherited>,
     notifier: Notifier,
     descriptors_count: u64,
+    user_namespace: Outcome,
+    key_memory: Outcome,
 }
 
 /// Makes of what the parent has left what the server needs.
-fn settle(manager: &Manager) -> Result<Environs, ServerError> {
+fn settle(config: &Config, manager: &Manager) -> Result<Environs, ServerError> {
     // A parent may have blocked signals of its own; a start ends on SIGTERM as any program does.
     let unblocked = SigSet::all().thread_unblock();
     unblocked.map_err(|errno| ServerError::io("unblocking signals", &errno.into()))?;
-    sandbox::shield()?;
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let inherited = manager.take_sockets()?;
+    // It has to be dumpable for that, and no key was read yet.
+    let names_peers = listeners::names_peers(config, &inherited);
+    let user_namespace = namespaces::enter_user(config.sandbox_mode, names_peers)?;
+    sandbox::shield()?;
+    let key_memory = secret::open_region();
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     close_inherited(&inherited)?;
     let descriptors_count = rlimits::raise_descriptors()?;
     let inherited = listeners::place_inherited(inherited)?;
-    Ok(Environs { inherited, notifier: Notifier::open(manager)?, descriptors_count })
+    let notifier = Notifier::open(manager)?;
+    Ok(Environs { inherited, notifier, descriptors_count, user_namespace, key_memory })
 }
 
 /// Opens the data directory; waits for it as long as the settings allow, and says so.
@@ -337,17 +357,17 @@ fn give_reserves(workers: &mut [Worker]) {
     }
 }
 
-fn census_bounds(config: &Config, descriptors_count: u64) -> census::Bounds {
+fn census_bounds(config: &Config, descriptors_count: u64, groups: &ControlGroups) -> census::Bounds {
     census::Bounds {
-        connections: connections(config, descriptors_count),
+        connections: connections(config, descriptors_count, groups),
         connections_per_address: config.max_connections_per_address.map(NonZero::get),
         handshakes: config.max_handshakes,
         handshakes_per_address: config.max_handshakes_per_address.map(NonZero::get),
     }
 }
 
-/// As many connections as were asked for, and no more than there are descriptors.
-fn connections(config: &Config, descriptors_count: u64) -> usize {
+/// As many connections as were asked for, and no more than there are descriptors, and memory where each may take some.
+fn connections(config: &Config, descriptors_count: u64, groups: &ControlGroups) -> usize {
     // A worker keeps one for refusals; the first few of those are among the spare ones.
     let spare = DESCRIPTORS_SPARE_COUNT.max(config.workers);
     let taken = usize::try_from(FD_CONNECTION_FIRST_NUMBER).unwrap_or(0) + spare;
@@ -361,7 +381,18 @@ fn connections(config: &Config, descriptors_count: u64) -> usize {
             ),
         );
     }
-    config.max_connections.min(left)
+    let by_memory =
+        config.tls.as_ref().and_then(|_| memory::sessions(groups.memory_bytes)).unwrap_or(usize::MAX);
+    if by_memory < config.max_connections.min(left) {
+        console::log(
+            Level::Warn,
+            format_args!(
+                "memory allows {by_memory} connections through TLS of the {} configured",
+                config.max_connections
+            ),
+        );
+    }
+    config.max_connections.min(left).min(by_memory)
 }
 
 fn limits(config: &Config, random: &mut Generator) -> Result<Limits, ServerError> {

@@ -23,7 +23,7 @@ use crate::http::service::{Cut, Exchange, Gathered, Opening, Piece, Service as _
 use crate::http::status::Status;
 use crate::keeper::State;
 use crate::limits::{
-    HEAD_MAX_BYTES, LEASE_CLASSES_BYTES, RATE_UNIT_BYTES, STREAM_PREFIX_MAX_BYTES, STREAM_RECHECK_MILLIS,
+    HEAD_MAX_BYTES, LEASE_WINDOW_BYTES, RATE_UNIT_BYTES, STREAM_PREFIX_MAX_BYTES, STREAM_RECHECK_MILLIS,
     STREAM_SUFFIX_MAX_BYTES,
 };
 use crate::model::Principal;
@@ -43,7 +43,7 @@ const TOO_LONG: Fault<'static> =
 const _: () = {
     assert!(HEADER_BYTES <= STREAM_PREFIX_MAX_BYTES && TAG_BYTES <= STREAM_SUFFIX_MAX_BYTES);
     // Beside a chunk that is held back: the byte that tells that it is not the last, and what frames it.
-    assert!(HEAD_MAX_BYTES + SEALED_CHUNK_BYTES + 64 <= LEASE_CLASSES_BYTES[2], "a window is of this class");
+    assert!(HEAD_MAX_BYTES + SEALED_CHUNK_BYTES + 64 <= LEASE_WINDOW_BYTES, "a window is of this class");
 };
 
 /// Why a stream is not brought to its end.

@@ -123,7 +123,7 @@ pub fn supervise(
     let program = program(called);
     sandbox::shield()?;
     descriptors::close_inherited(&[]).map_err(failed)?;
-    let owner = rustix::process::geteuid().is_root();
+    let owner = sandbox::identity::will_switch(config.user_id, config.group_id);
     let owner = owner.then_some(Owner { uid: config.user_id, gid: config.group_id });
     let names = open_sockets(config, owner)?;
     let notifier = Notifier::open(manager)?;

@@ -74,6 +74,10 @@ impl Transport for Wire {
         each!(self, transport => transport.is_established())
     }
 
+    fn has_begun(&self) -> bool {
+        each!(self, transport => transport.has_begun())
+    }
+
     fn is_amid(&self) -> bool {
         each!(self, transport => transport.is_amid())
     }

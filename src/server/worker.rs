@@ -30,13 +30,16 @@ use crate::http::sharing::Origins;
 use crate::http::status::Status;
 use crate::keeper::{Keeper, State};
 use crate::limits::{AUDIT_RETRY_MILLIS, KEY_BYTES};
+use crate::model::Posture;
 use crate::publication::{Publication, View};
 use crate::reactor::mailbox::Mailbox;
 use crate::reactor::run::{Driver, Phase, Reactor};
 use crate::reactor::socket::{Leaving, Listener, SocketTransport, Stream};
 use crate::reactor::turn::{Commit, CommitFailed, Ticket};
 use crate::reactor::{Budget, Channel, Pool, TaskId, Transport as _, Turn};
-use crate::sandbox::seccomp::{self, Role};
+use crate::sandbox;
+use crate::sandbox::confinement::Reach;
+use crate::sandbox::seccomp::Role;
 use crate::secret::Secret;
 use crate::server::census::{self, Census, Refused};
 use crate::server::certificates::{InForce, Securing, prepare_thread};
@@ -107,12 +110,13 @@ pub(super) struct Worker {
 
 impl Worker {
     /// The body of the thread.
-    pub(super) fn run(self, common: &Common) -> ! {
+    pub(super) fn run(self, common: &Common, posture: &Posture) -> ! {
         let generator = Generator::new(Kernel, Moment::now());
         let prepared = common.tls.as_ref().map_or(Ok(()), |_| prepare_thread());
-        let locked = seccomp::enter(Role::Worker).map_err(|failure| failure.to_string());
+        let locked = sandbox::lock_in(posture, Role::Worker, &Reach::Nothing);
+        let locked = locked.map_err(|failure| failure.to_string());
         let ready =
-            generator.map_err(|error| error.to_string()).and_then(|generator| locked.map(|()| generator));
+            generator.map_err(|error| error.to_string()).and_then(|generator| locked.map(|_| generator));
         match prepared.and(ready) {
             Ok(generator) => {
                 common.shared.arrive(Ok(()));
@@ -152,7 +156,7 @@ impl Worker {
         let driver = WorkerDriver {
             index,
             ways,
-            securing: common.tls.clone().map(Securing::new),
+            securing: common.tls.clone().map(|tls| Securing::new(tls, &common.budget)),
             env,
             refusals,
             sink,
@@ -203,6 +207,16 @@ impl Driver for WorkerDriver {
 
     fn has_place(&mut self) -> bool {
         self.census.has_place()
+    }
+
+    fn is_crowded(&mut self, peer: Option<IpAddr>, listener: usize) -> bool {
+        let way = self.ways.get(listener).copied().unwrap_or_default();
+        let address = Peer::new(peer, way).address;
+        way == Way::Secure && self.census.lacks_handshake(address, self.env.forwarding.trusts(address))
+    }
+
+    fn displaced(&mut self) {
+        self.turned_away.count(Reason::Refused(Refused::Handshakes));
     }
 
     fn refuse(&mut self, stream: &mut Stream, listener: usize) {

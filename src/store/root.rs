@@ -74,11 +74,10 @@ impl MasterKey {
     /// followed by at most one line end.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
-        let mut key = Zeroizing::new([0u8; KEY_BYTES]);
         if let Ok(raw) = <&[u8; KEY_BYTES]>::try_from(text) {
-            *key = *raw;
-            return Some(Self::take(&mut key));
+            return Some(Self(Secret::copy_of(raw)));
         }
+        let mut key = Zeroizing::new([0u8; KEY_BYTES]);
         let line = text.strip_suffix(b"\n").map_or(text, |line| line.strip_suffix(b"\r").unwrap_or(line));
         let read = if line.len() == 2 * KEY_BYTES {
             hex_decode(line, &mut key)

@@ -8,7 +8,8 @@
 //! Owns [`Session`] and [`Scratch`]. Invariants: one receive asks the inner transport for no more than what its target can take, so
 //! that the plaintext that waits in the session is less than one record; records that bring nothing are borne up to
 //! [`TLS_HOLLOW_MAX_BYTES`] in a row, whatever is waited for; what waits to be sent is at most
-//! [`TLS_SEND_BUFFER_BYTES`] and what the library says by itself; only encrypted bytes pass through the scratch; a
+//! [`TLS_SEND_BUFFER_BYTES`] and what the library says by itself; what it keeps beyond what every session does is on its
+//! charge, and a session that gets no room for it ends; only encrypted bytes pass through the scratch; a
 //! stream that ends without `close_notify` is an error (RFC 8446, section 6.1), and one that is aborted is never ended by one.
 
 use core::cell::RefCell;
@@ -21,11 +22,12 @@ use rustls::{ServerConfig, ServerConnection};
 
 use crate::clock::WallTime;
 use crate::limits::{
-    METHOD_MAX_BYTES, TLS_HANDSHAKE_MAX_BYTES, TLS_HANDSHAKE_READ_BYTES, TLS_HOLLOW_MAX_BYTES,
-    TLS_RECORD_OVERHEAD_BYTES, TLS_SCRATCH_BYTES, TLS_SEND_BUFFER_BYTES,
+    METHOD_MAX_BYTES, TLS_HANDSHAKE_MAX_BYTES, TLS_HANDSHAKE_READ_BYTES, TLS_HANDSHAKE_USUAL_BYTES,
+    TLS_HOLLOW_MAX_BYTES, TLS_RECORD_KEPT_BYTES, TLS_RECORD_OVERHEAD_BYTES, TLS_SCRATCH_BYTES,
+    TLS_SEND_BUFFER_BYTES,
 };
 use crate::model::Identities;
-use crate::reactor::{Established, Received, Transport};
+use crate::reactor::{Charge, Established, Received, Transport};
 use crate::tls::identity::identities;
 use crate::tls::records::Records;
 
@@ -73,14 +75,23 @@ pub struct Session<T> {
     hollow: usize,
     /// What the handshake took.
     shaken: usize,
+    /// Plaintext that waits to be taken.
+    left: usize,
+    charge: Charge,
 }
 
 impl<T: Transport> Session<T> {
-    /// Begins a session over `inner` under `config`; all sessions of a worker share a `scratch`.
+    /// Begins a session over `inner` under `config`; all sessions of a worker share a `scratch`. What it keeps now and then is
+    /// on `charge`.
     ///
     /// # Errors
     /// If the library refuses the configuration.
-    pub fn new(inner: T, config: Arc<ServerConfig>, scratch: Rc<Scratch>) -> io::Result<Self> {
+    pub fn new(
+        inner: T,
+        config: Arc<ServerConfig>,
+        scratch: Rc<Scratch>,
+        charge: Charge,
+    ) -> io::Result<Self> {
         let mut tls = ServerConnection::new(config).map_err(invalid)?;
         tls.set_buffer_limit(Some(TLS_SEND_BUFFER_BYTES));
         let overheard = (Box::default(), 0);
@@ -95,6 +106,8 @@ impl<T: Transport> Session<T> {
             records: Records::default(),
             hollow: 0,
             shaken: 0,
+            left: 0,
+            charge,
         })
     }
 
@@ -222,21 +235,23 @@ impl<T: Transport> Session<T> {
         Ok(())
     }
 
-    /// Bytes cannot pass yet.
-    fn refuse_early(&self) -> io::Result<()> {
-        if self.is_established() { Ok(()) } else { Err(io::ErrorKind::NotConnected.into()) }
+    /// Counts what is kept now: it ends the session if there is no room for it.
+    fn settle(&mut self) -> io::Result<()> {
+        let kept = |is_kept: bool, bytes: usize| if is_kept { bytes } else { 0 };
+        let shaking = self.phase == Phase::Handshaking;
+        let bytes = kept(shaking, self.shaken.saturating_sub(TLS_HANDSHAKE_USUAL_BYTES))
+            + kept(!shaking && self.records.pending_bytes() > 0, TLS_RECORD_KEPT_BYTES)
+            + kept(self.left > 0, TLS_RECORD_KEPT_BYTES)
+            + kept(self.tls.wants_write(), TLS_SEND_BUFFER_BYTES);
+        self.charge.hold(bytes).map_err(|_| io::ErrorKind::OutOfMemory.into())
     }
-}
 
-impl<T: Transport> Transport for Session<T> {
-    fn receive(&mut self, target: &mut [u8]) -> io::Result<Received> {
-        if self.phase == Phase::Clear {
-            return self.overhear(target);
-        }
-        self.refuse_early()?;
+    /// Receives plaintext.
+    fn take_some(&mut self, target: &mut [u8]) -> io::Result<Received> {
         loop {
             if let Some(count) = self.plaintext(target)? {
                 self.hollow = 0;
+                self.left = self.left.saturating_sub(count);
                 return Ok(Received { count, drained: false });
             }
             let most = target.len().saturating_add(TLS_RECORD_OVERHEAD_BYTES);
@@ -244,7 +259,8 @@ impl<T: Transport> Transport for Session<T> {
             self.push_some()?;
             if count > 0 {
                 let state = self.tls.process_new_packets().map_err(invalid)?;
-                let nothing_waits = state.plaintext_bytes_to_read() == 0 && !state.peer_has_closed();
+                self.left = state.plaintext_bytes_to_read();
+                let nothing_waits = self.left == 0 && !state.peer_has_closed();
                 return Ok(Received { count, drained: received.drained && nothing_waits });
             }
             if self.hollow > TLS_HOLLOW_MAX_BYTES {
@@ -253,11 +269,8 @@ impl<T: Transport> Transport for Session<T> {
         }
     }
 
-    fn send(&mut self, source: &[u8]) -> io::Result<usize> {
-        if self.phase == Phase::Clear {
-            return self.inner.send(source);
-        }
-        self.refuse_early()?;
+    /// Sends some of `source`, or takes it to be sent.
+    fn put_some(&mut self, source: &[u8]) -> io::Result<usize> {
         let mut count = self.tls.writer().write(source)?;
         if count == 0 {
             // There was no room: what waits must leave first.
@@ -268,17 +281,8 @@ impl<T: Transport> Transport for Session<T> {
         if count == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(count) }
     }
 
-    fn finish(&mut self) {
-        self.conclude();
-        self.inner.finish();
-    }
-
-    fn abort_on_close(&mut self, on: bool) {
-        self.aborting = on;
-        self.inner.abort_on_close(on);
-    }
-
-    fn establish(&mut self) -> io::Result<Established> {
+    /// Goes on with the handshake.
+    fn shake(&mut self) -> io::Result<Established> {
         loop {
             match self.phase {
                 Phase::Secure => return Ok(Established::Ready),
@@ -305,8 +309,55 @@ impl<T: Transport> Transport for Session<T> {
         }
     }
 
+    /// Bytes cannot pass yet.
+    fn refuse_early(&self) -> io::Result<()> {
+        if self.is_established() { Ok(()) } else { Err(io::ErrorKind::NotConnected.into()) }
+    }
+}
+
+impl<T: Transport> Transport for Session<T> {
+    fn receive(&mut self, target: &mut [u8]) -> io::Result<Received> {
+        if self.phase == Phase::Clear {
+            return self.overhear(target);
+        }
+        self.refuse_early()?;
+        let received = self.take_some(target);
+        self.settle()?;
+        received
+    }
+
+    fn send(&mut self, source: &[u8]) -> io::Result<usize> {
+        if self.phase == Phase::Clear {
+            return self.inner.send(source);
+        }
+        self.refuse_early()?;
+        let sent = self.put_some(source);
+        self.settle()?;
+        sent
+    }
+
+    fn finish(&mut self) {
+        self.conclude();
+        self.inner.finish();
+    }
+
+    fn abort_on_close(&mut self, on: bool) {
+        self.aborting = on;
+        self.inner.abort_on_close(on);
+    }
+
+    fn establish(&mut self) -> io::Result<Established> {
+        let established = self.shake();
+        self.settle()?;
+        established
+    }
+
     fn is_established(&self) -> bool {
         matches!(self.phase, Phase::Secure | Phase::Clear)
+    }
+
+    fn has_begun(&self) -> bool {
+        self.phase != Phase::Fresh
     }
 
     fn is_amid(&self) -> bool {
@@ -315,7 +366,9 @@ impl<T: Transport> Transport for Session<T> {
 
     fn flush(&mut self) -> io::Result<()> {
         if self.phase != Phase::Clear {
-            self.push()?;
+            let pushed = self.push();
+            self.settle()?;
+            pushed?;
         }
         self.inner.flush()
     }

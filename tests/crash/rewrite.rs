@@ -165,7 +165,8 @@ fn run(scratch: &Scratch, words: &[&str], faults: &[&str]) -> Ended {
     let mut command = trace::command(scratch, faults).unwrap();
     let output = command.args(words).arg("--data-dir").arg(scratch.data_dir()).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Ended { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    let signal = std::os::unix::process::ExitStatusExt::signal(&output.status);
+    Ended { code: output.status.code(), signal, stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
 /// Kills and hinders a command at each of its calls; `flags` are those with which one of the results must open.

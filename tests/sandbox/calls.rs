@@ -233,6 +233,7 @@ fn never_by_worker() -> Vec<Call> {
         on("sendto with signal", libc::SYS_sendto, connection, &[0, 0, 0, 0, 0]),
         on("sendto with address", libc::SYS_sendto, connection, &[0, 0, NOSIGNAL, buffer(), 0]),
         on("shutdown for reading", libc::SYS_shutdown, connection, &[0]),
+        on("shutdown of both", libc::SYS_shutdown, connection, &[2]),
         on("shutdown for writing", libc::SYS_shutdown, listener, &[1]),
         on("shutdown", libc::SYS_shutdown, listener - 1, &[0]),
         on("setsockopt", libc::SYS_setsockopt, connection - 1, &[1, LINGER, 0, 0]),
@@ -245,6 +246,7 @@ fn never_by_worker() -> Vec<Call> {
         on("getsockopt of the option after", libc::SYS_getsockopt, connection, &[1, PEERCRED + 1, 0, 0]),
         on("write to the service manager", libc::SYS_write, limits::FD_NOTIFY_NUMBER, &[0, 0]),
         on("epoll_ctl again", libc::SYS_epoll_ctl, epoll, &[i64::from(libc::EPOLL_CTL_MOD), to, 0]),
+        on("epoll_ctl taking out", libc::SYS_epoll_ctl, epoll, &[i64::from(libc::EPOLL_CTL_DEL), to, 0]),
         on("epoll_ctl of a file", libc::SYS_epoll_ctl, epoll, &[ADD, 16, 0]),
         on("epoll_ctl", libc::SYS_epoll_ctl, epoll - 1, &[ADD, to, 0]),
         on("epoll_ctl", libc::SYS_epoll_ctl, limits::FD_EPOLL_LAST_NUMBER + 1, &[ADD, to, 0]),
@@ -437,13 +439,10 @@ pub(crate) fn allowed(role: Role) -> Vec<Call> {
             all.extend(within("accept4", libc::SYS_accept4, LISTENERS, &[0, 0, ACCEPT]));
             all.extend(within("epoll_ctl", libc::SYS_epoll_ctl, EPOLLS, &[ADD, first, 0]));
             all.extend(within("epoll_ctl", libc::SYS_epoll_ctl, EPOLLS, &[ADD, last, 0]));
-            let delete = i64::from(libc::EPOLL_CTL_DEL);
-            all.extend(within("epoll_ctl", libc::SYS_epoll_ctl, EPOLLS, &[delete, first, 0]));
             all.extend(within("epoll_pwait", libc::SYS_epoll_pwait, EPOLLS, &[0, 1, 0, 0, 8]));
             all.extend(within("recvfrom", libc::SYS_recvfrom, CONNECTIONS, &[0, 0, 0, 0, 0]));
             all.extend(within("sendto", libc::SYS_sendto, CONNECTIONS, &[0, 0, NOSIGNAL, 0, 0]));
             all.extend(within("shutdown", libc::SYS_shutdown, CONNECTIONS, &[1]));
-            all.extend(within("shutdown", libc::SYS_shutdown, CONNECTIONS, &[2]));
             all.extend(within("shutdown", libc::SYS_shutdown, LISTENERS, &[0]));
             all.extend(within("setsockopt", libc::SYS_setsockopt, CONNECTIONS, &[1, LINGER, 0, 0]));
             all.extend(within("getsockopt", libc::SYS_getsockopt, CONNECTIONS, &[1, PEERCRED, 0, 0]));

@@ -8,11 +8,16 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
 use mio::{Events, Interest, Poll, Token, Waker};
+use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use quantonium::limits::{self, ARENA_GRAIN_BYTES};
 use quantonium::memory;
+use quantonium::model::{Mode, Outcome};
+use quantonium::sandbox::confinement::{Confined, Reach};
 use quantonium::sandbox::seccomp::{Role, enter};
-use quantonium::sandbox::{Plan, confinement, descriptors, lock_down, rlimits};
+use quantonium::sandbox::{EXIT_CODE, Plan, confinement, descriptors, lock_down, namespaces, rlimits};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{SURVIVED, calls};
@@ -31,6 +36,31 @@ pub(crate) fn run(task: &str) -> ! {
             become_ordinary();
             report_lock_down();
         }
+        ["namespace"] => {
+            become_ordinary();
+            let entered = namespaces::enter_user(Mode::Auto, false).unwrap();
+            println!("sandbox: entered: {entered}");
+            report_lock_down_of(Plan { user_namespace: entered, ..Plan::new().unwrap() });
+        }
+        ["mode", name] => {
+            let mode =
+                [Mode::Auto, Mode::Strict, Mode::Container].into_iter().find(|mode| mode.name() == name);
+            report_lock_down_of(Plan {
+                mode: mode.unwrap(),
+                key_memory: Outcome::Done,
+                ..Plan::new().unwrap()
+            });
+        }
+        ["container"] => {
+            become_ordinary();
+            report_lock_down_of(Plan {
+                mode: Mode::Container,
+                key_memory: Outcome::Done,
+                ..Plan::new().unwrap()
+            });
+        }
+        ["regain", layers] => regain(layers == "filtered"),
+        ["lead", layers] => lead_out(layers),
         ["descriptors"] => check_descriptors(),
         ["inherited"] => check_inherited(),
         ["landlock"] => check_landlock(),
@@ -198,7 +228,8 @@ fn check_landlock() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let directory = File::open(&inside).unwrap();
     become_ordinary_in(&outside);
-    let (outcome, abi) = confinement::confine(directory.as_fd(), &[]).unwrap();
+    let reach = Reach::Files { directory: directory.as_fd(), readable: &[] };
+    let Confined { outcome, abi } = confinement::confine(&reach).unwrap();
     println!("landlock {abi}: {outcome}");
     let tried = || -> Vec<(&str, Option<io::ErrorKind>)> {
         let kind = |result: io::Result<()>| result.err().map(|error| error.kind());
@@ -230,12 +261,16 @@ fn check_landlock() {
 /// Gives the folder to an ordinary user and becomes it, where this is root: root may do more than rules say nowhere, but
 /// the server is not root either.
 fn become_ordinary_in(folder: &std::path::Path) {
+    chown_to_ordinary(folder);
+    become_ordinary();
+}
+
+fn chown_to_ordinary(folder: &std::path::Path) {
     if nix::unistd::geteuid().is_root() {
         for path in [folder.to_owned(), folder.join("audit"), folder.join("audit/old"), folder.join("secret")]
         {
             std::os::unix::fs::chown(path, Some(1001), Some(1001)).unwrap();
         }
-        become_ordinary();
     }
 }
 
@@ -251,11 +286,23 @@ fn become_ordinary() {
 
 /// Locks down and prints what the kernel says afterwards, read by a way of its own.
 fn report_lock_down() {
-    let plan = Plan::new().unwrap();
-    for (step, outcome) in lock_down(&plan).unwrap().steps {
-        println!("sandbox: {step}: {outcome}");
+    report_lock_down_of(Plan::new().unwrap());
+}
+
+fn report_lock_down_of(plan: Plan) {
+    // Its path may vanish.
+    let mut of_kernel = File::open("/proc/self/status").unwrap();
+    match lock_down(&plan) {
+        Ok(posture) => {
+            posture.steps.iter().for_each(|(step, outcome)| println!("sandbox: {step}: {outcome}"));
+        }
+        Err(failure) => {
+            println!("{failure}");
+            std::process::exit(i32::from(EXIT_CODE));
+        }
     }
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let mut status = String::new();
+    of_kernel.read_to_string(&mut status).unwrap();
     let told = ["Uid", "Gid", "Groups", "Cap", "NoNewPrivs"];
     for line in status.lines().filter(|line| told.iter().any(|name| line.starts_with(name))) {
         println!("{line}");
@@ -264,6 +311,49 @@ fn report_lock_down() {
     println!("core {}", getrlimit(Resource::Core).maximum.unwrap());
     let root = Uid::from_raw(0);
     println!("root regained {}", setresuid(root, root, root).is_ok());
+}
+
+/// Everything but the filter, or that too, and then the first hole: a capability by way of a new user namespace.
+fn regain(filtered: bool) {
+    lock_down(&Plan::new().unwrap()).unwrap();
+    confinement::confine(&Reach::Nothing).unwrap();
+    if filtered {
+        enter(Role::Worker).unwrap();
+    }
+    let entered = unshare(CloneFlags::CLONE_NEWUSER);
+    let has = |set| caps::has_cap(None, set, caps::Capability::CAP_SYS_ADMIN).unwrap();
+    println!("entered {entered:?}, holds {}", has(caps::CapSet::Effective));
+}
+
+/// Everything but the named layers, and then the second hole: a directory that is still open leads out, though no path does.
+fn lead_out(layers: &str) {
+    let outside = std::env::temp_dir().join(format!("quantonium-landlock-{}", std::process::id()));
+    let inside = outside.join("audit");
+    std::fs::create_dir_all(&inside).unwrap();
+    std::fs::write(outside.join("secret"), "not yours").unwrap();
+    std::fs::write(inside.join("old"), "a line").unwrap();
+    chown_to_ordinary(&outside);
+    let directory = File::open(&inside).unwrap();
+    let directory = descriptors::place(directory.into(), limits::FD_AUDIT_DIRECTORY_NUMBER, 15).unwrap();
+    lock_down(&Plan::new().unwrap()).unwrap();
+    assert!(File::open(outside.join("secret")).is_err() || !nix::unistd::geteuid().is_root());
+    match layers {
+        "nothing" => {}
+        "landlock" => drop(confinement::confine(&Reach::Names(directory.as_fd())).unwrap()),
+        role => enter(role_named(role)).unwrap(),
+    }
+    // As the archivist reads a part: the one form of the call that any filter lets pass.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::LARGEFILE;
+    let opened = rustix::fs::openat(&directory, "../secret", flags, rustix::fs::Mode::empty());
+    let said = match &opened {
+        Ok(_) => "opened",
+        Err(Errno::ACCESS) => "refused",
+        Err(_) => "failed",
+    };
+    let _ = rustix::io::write(rustix::stdio::stdout(), said.as_bytes());
+    // Nothing is closed under a filter.
+    core::mem::forget((opened, directory));
+    calls::exit_at_once(SURVIVED)
 }
 
 fn is_open(number: i32) -> bool {

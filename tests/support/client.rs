@@ -207,6 +207,11 @@ impl Client {
         Ok(Self { stream, read: Vec::new() })
     }
 
+    /// Takes little that is not read: what the server says soon waits with the server.
+    pub(crate) fn narrow(&self) {
+        socket2::SockRef::from(&self.stream).set_recv_buffer_size(4 * 1024).expect("a receive buffer");
+    }
+
     /// Sends these bytes and no others.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.try_send(bytes).unwrap_or_else(|error| panic!("sending: {error}"));

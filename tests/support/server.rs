@@ -13,6 +13,7 @@ pub(crate) mod client;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
@@ -26,10 +27,14 @@ use nix::unistd::Pid;
 /// How a reason begins for which a test may be skipped even where skipping is not allowed.
 pub(crate) const NO_MOUNT: &str = "no file system can be mounted here";
 
+/// The same of control groups.
+pub(crate) const NO_CONTROL_GROUP: &str = "no control group can be made here";
+
 /// Says aloud that a test does not run here; fails it where skipping is not allowed.
 pub(crate) fn skip(reason: &str) {
-    // Whether a file system may be mounted is not for this tree to say: it is the one thing that may be missing anywhere.
-    if reason.starts_with(NO_MOUNT) {
+    // Whether a file system may be mounted, or a control group made, is not for this tree to say: that may be missing
+    // anywhere.
+    if reason.starts_with(NO_MOUNT) || reason.starts_with(NO_CONTROL_GROUP) {
         println!("skipped: {reason}");
         return;
     }
@@ -47,13 +52,30 @@ pub(crate) fn binary() -> Option<PathBuf> {
     path
 }
 
+/// The binary under test, to serve: behind the tracer that `QUANTONIUM_TRACER` names, if it does. That begins with the
+/// whole path of a program, which takes the server's place as our child's name alone (`strace -D`): it stays our child.
+pub(crate) fn program() -> Option<Command> {
+    let binary = binary()?;
+    let tracer = std::env::var("QUANTONIUM_TRACER").unwrap_or_default();
+    let mut words = tracer.split_whitespace();
+    let Some(first) = words.next() else { return Some(Command::new(binary)) };
+    let mut command = Command::new(first);
+    command.args(words).arg(binary);
+    Some(command)
+}
+
 /// Runs `quantonium` with these words and with the data directory of `--dev`; returns what it left.
 pub(crate) fn command(words: &[&str], data_dir: &Path) -> Option<Ended> {
     let mut command = Command::new(binary()?);
     command.args(words).arg("--data-dir").arg(data_dir).env_clear().stdin(Stdio::null());
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Some(Ended { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) })
+    Some(Ended {
+        code: output.status.code(),
+        signal: output.status.signal(),
+        stdout: text(output.stdout),
+        stderr: text(output.stderr),
+    })
 }
 
 /// Asserts that `quantonium store verify` finds nothing wrong in a data directory of `--dev`.
@@ -124,6 +146,8 @@ impl Drop for Scratch {
 pub(crate) struct Ended {
     /// Its exit code; nothing if a signal ended it.
     pub(crate) code: Option<i32>,
+    /// The signal that ended it, if one did.
+    pub(crate) signal: Option<i32>,
     /// All of its standard output.
     pub(crate) stdout: String,
     /// All of its standard error.
@@ -157,7 +181,7 @@ impl Server {
 
     /// The same of a server that may end before it listens.
     pub(crate) fn try_start_in(scratch: &Arc<Scratch>, flags: &[&str]) -> Option<Result<Self, Ended>> {
-        let mut command = Command::new(binary()?);
+        let mut command = program()?;
         command.arg("serve").arg("--data-dir").arg(scratch.data_dir());
         let listens = flags.iter().filter(|flag| flag.starts_with("--listen")).count();
         if listens == 0 {
@@ -308,6 +332,20 @@ impl Server {
         kill(Pid::from_raw(pid), signal).expect("a signal");
     }
 
+    /// Lets it open descriptors up to this number, which its own user may do; says whether that can be done here.
+    pub(crate) fn limit_descriptors(&self, count: u64) -> bool {
+        let mut command = if nix::unistd::geteuid().is_root() {
+            let mut command = Command::new("setpriv");
+            let id = quantonium::limits::IDENTITY_DEFAULT_NUMBER;
+            command.args([&format!("--reuid={id}"), &format!("--regid={id}"), "--clear-groups", "prlimit"]);
+            command
+        } else {
+            Command::new("prlimit")
+        };
+        command.args(["--pid", &self.pid().to_string(), &format!("--nofile={count}:")]);
+        command.status().is_ok_and(|status| status.success())
+    }
+
     /// Ends it with SIGTERM and returns what it left.
     pub(crate) fn stop(mut self) -> Ended {
         self.signal(Signal::SIGTERM);
@@ -326,7 +364,7 @@ impl Server {
         }
         let status = self.child.wait().expect("the process's end");
         let stderr = self.stderr.take().map(|reader| reader.join().expect("the reader of standard error"));
-        Ended { code: status.code(), stdout, stderr: stderr.unwrap_or_default() }
+        Ended { code: status.code(), signal: status.signal(), stdout, stderr: stderr.unwrap_or_default() }
     }
 }
 

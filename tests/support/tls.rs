@@ -14,7 +14,6 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -146,14 +145,13 @@ impl Secured {
 
     /// One that tells the service manager whose socket has the path `notify`.
     pub(crate) fn start_notifying(notify: &Path) -> Option<Self> {
-        let binary = crate::server::binary()?;
+        let mut command = crate::server::program()?;
         let scratch = Scratch::new();
         let folder = scratch.path("tls");
         fs::create_dir(&folder).unwrap();
         let authority = Authority::new();
         let (chain, key) = authority.server(&["localhost"]).write(&folder, "cert");
         make_readable(&folder);
-        let mut command = Command::new(binary);
         command.args(["serve", "--dev", "--listen", "127.0.0.1:0", "--workers", "1", "--data-dir"]);
         command.arg(scratch.data_dir()).arg("--tls-cert").arg(chain).arg("--tls-key").arg(key);
         command.env_clear().env("NOTIFY_SOCKET", notify);

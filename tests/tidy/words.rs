@@ -14,7 +14,11 @@ const UNSAFE: &[&str] = &[
     "src/memory/arena.rs",
     "src/memory/mod.rs",
     "src/memory/pages.rs",
+    "src/pentest/raw.rs",
     "src/sandbox/probe.rs",
+    "src/secret/locked.rs",
+    "src/secret/pages.rs",
+    "src/secret/region.rs",
     "tests/sandbox/calls.rs",
     "tests/allocations.rs",
 ];

@@ -321,11 +321,10 @@ fn generation(
     salt: &[u8; SALT_BYTES],
     number: u32,
 ) -> Result<(ApiKeyId, Arc<Generation>), Rejection> {
-    let mut token_secret = Zeroizing::new([0; TOKEN_SECRET_BYTES]);
-    call.tools.draw(call.now, &mut *token_secret)?;
+    let token_secret: Secret<TOKEN_SECRET_BYTES> =
+        Secret::try_fill(|bytes| call.tools.draw(call.now, bytes))?;
     // The text was made here, and is of the form.
     let (id, digest) = call.authenticator.digest(text, salt).map_err(|_| Rejection::Overloaded)?;
-    let token_secret = Secret::take(&mut token_secret);
     Ok((id, Arc::new(Generation { number, digest, token_secret, created: call.wall })))
 }
 

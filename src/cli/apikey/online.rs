@@ -56,7 +56,7 @@ impl Server {
         let variables = || environment.iter().cloned();
         let named = config::api_key_file(variables())?;
         let target = match url {
-            Some(url) => Target::from_url(url, EXAMPLE).map_err(|reason| format!("--server {reason}")),
+            Some(url) => Target::from_url(url, EXAMPLE, "/").map_err(|reason| format!("--server {reason}")),
             None => client::configured(variables(), "/").map_err(|reason| format!("{reason}; give --server")),
         };
         let target = target.map_err(Failure::config)?;

@@ -1,13 +1,16 @@
 //! What passes through an established session.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::sync::Arc;
 
 use proptest::prelude::*;
 use rustls::{ClientConfig, ServerConfig};
 
-use crate::limits::{TLS_SCRATCH_BYTES, TLS_SEND_BUFFER_BYTES};
-use crate::reactor::{Established, Transport as _};
+use crate::limits::{
+    LEASE_BESIDE_SHARE_COUNT, LEASE_BUDGET_FLOOR_BYTES, TLS_RECORD_KEPT_BYTES, TLS_SCRATCH_BYTES,
+    TLS_SEND_BUFFER_BYTES,
+};
+use crate::reactor::{Budget, Charge, Established, Transport as _};
 use crate::tls::tests::certificates::{Issued, authority};
 use crate::tls::tests::wire::{Client, Pair};
 use crate::tls::{Current, Materials, MinVersion, Options};
@@ -185,4 +188,53 @@ fn a_drained_receive_leaves_nothing_behind() {
         pair.server.receive(&mut target).map_err(|error| error.kind()),
         Err(io::ErrorKind::WouldBlock)
     );
+}
+
+#[test]
+fn what_is_kept_now_and_then_is_charged_and_given_back() {
+    let (server, client) = configs(MinVersion::Tls13);
+    let budget = Budget::new(LEASE_BUDGET_FLOOR_BYTES);
+    let mut pair = Pair::charged(&server, &client, "a.example", 0, Charge::of(&budget));
+    assert_eq!(pair.shake(), Ok(Established::Ready));
+    assert_eq!(budget.made_bytes(), 0, "a session that rests keeps nothing of it");
+    let mut target = vec![0; 10_000];
+    for (taken, left) in [(10_000, 0), (4_000, TLS_RECORD_KEPT_BYTES)] {
+        pair.client.writer().write_all(&[7; 10_000]).unwrap();
+        pair.client_turn().unwrap();
+        let rest = pair.line.borrow_mut().to_server.split_off(5_000);
+        let receive = |pair: &mut Pair, target: &mut [u8]| {
+            pair.server.receive(target).map(|received| received.count).map_err(|error| error.kind())
+        };
+        assert_eq!(receive(&mut pair, &mut target), Err(io::ErrorKind::WouldBlock));
+        assert_eq!(budget.made_bytes(), TLS_RECORD_KEPT_BYTES, "a part of a record");
+        pair.line.borrow_mut().to_server.extend(rest);
+        let got = receive(&mut pair, &mut target[..taken]).unwrap();
+        assert!(got <= taken);
+        if got == taken {
+            assert_eq!(budget.made_bytes(), left, "what waits to be taken");
+        }
+        while receive(&mut pair, &mut target).is_ok() {}
+        assert_eq!(budget.made_bytes(), 0);
+    }
+    pair.line.borrow_mut().room = 1_000;
+    while pair.server.send(&[7; 16_000]).is_ok() {}
+    assert_eq!(budget.made_bytes(), TLS_SEND_BUFFER_BYTES, "what the peer does not take");
+    drop(pair);
+    assert_eq!(budget.made_bytes(), 0);
+}
+
+#[test]
+fn a_session_without_room_for_what_it_must_keep_ends() {
+    let (server, client) = configs(MinVersion::Tls13);
+    let budget = Budget::new(LEASE_BUDGET_FLOOR_BYTES);
+    let mut others = Charge::of(&budget);
+    let mut pair = Pair::charged(&server, &client, "a.example", 0, Charge::of(&budget));
+    assert_eq!(pair.shake(), Ok(Established::Ready));
+    others.hold(LEASE_BUDGET_FLOOR_BYTES / LEASE_BESIDE_SHARE_COUNT).unwrap();
+    assert_eq!(pair.hear(b"a whole record"), b"a whole record", "it keeps nothing");
+    pair.client.writer().write_all(&[7; 10_000]).unwrap();
+    pair.client_turn().unwrap();
+    pair.line.borrow_mut().to_server.truncate(5_000);
+    let refused = pair.server.receive(&mut [0; 10_000]).map_err(|error| error.kind());
+    assert_eq!(refused, Err(io::ErrorKind::OutOfMemory));
 }

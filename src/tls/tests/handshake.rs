@@ -9,7 +9,7 @@ use crate::limits::TLS_HANDSHAKE_MAX_BYTES;
 use crate::reactor::{Established, Transport as _};
 use crate::tls::session::{Scratch, Session};
 use crate::tls::tests::certificates::{Issued, authority, rsa};
-use crate::tls::tests::wire::{Client, Pair, half};
+use crate::tls::tests::wire::{Client, Pair, charge, half};
 use crate::tls::{Current, Materials, MinVersion, Options};
 
 fn materials(pairs: &[Issued]) -> Materials {
@@ -88,7 +88,8 @@ fn http_in_the_clear_is_passed_on_so_that_it_can_be_answered() {
         Current::new(&materials(&[Issued::server(&ca, &["a.example"])]), Options::default()).unwrap();
     for start in ["GET / HTTP/1.1\r\n\r\n", "POST", "G", "PRI * HTTP/2.0\r\n"] {
         let (half, line) = half(0, usize::MAX);
-        let mut session = Session::new(half, Arc::clone(&current.get().config), Scratch::new()).unwrap();
+        let mut session =
+            Session::new(half, Arc::clone(&current.get().config), Scratch::new(), charge()).unwrap();
         line.borrow_mut().to_server.extend(start.as_bytes());
         assert_eq!(session.establish().unwrap(), Established::Clear);
         assert_eq!(session.establish().unwrap(), Established::Clear);
@@ -121,7 +122,8 @@ fn garbage_is_answered_by_an_alert_and_refused() {
         &[0x15, 3, 3, 0, 0, 0],
     ] {
         let (half, line) = half(0, usize::MAX);
-        let mut session = Session::new(half, Arc::clone(&current.get().config), Scratch::new()).unwrap();
+        let mut session =
+            Session::new(half, Arc::clone(&current.get().config), Scratch::new(), charge()).unwrap();
         line.borrow_mut().to_server.extend(garbage);
         let refused = session.establish().map_err(|error| error.kind());
         assert_eq!(refused, Err(io::ErrorKind::InvalidData), "{garbage:?}");
@@ -137,7 +139,8 @@ fn a_hello_that_does_not_end_is_not_kept() {
     let current =
         Current::new(&materials(&[Issued::server(&ca, &["a.example"])]), Options::default()).unwrap();
     let (half, line) = half(0, usize::MAX);
-    let mut session = Session::new(half, Arc::clone(&current.get().config), Scratch::new()).unwrap();
+    let mut session =
+        Session::new(half, Arc::clone(&current.get().config), Scratch::new(), charge()).unwrap();
     // Records of 1 KiB of one ClientHello that is announced with 60,000 bytes.
     let mut hello = vec![1, 0, 0xEA, 0x60];
     let mut kinds = Vec::new();

@@ -10,7 +10,8 @@ use rustls::client::Resumption;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, SupportedProtocolVersion};
 
-use crate::reactor::{Established, Received, Transport};
+use crate::limits::LEASE_BUDGET_FLOOR_BYTES;
+use crate::reactor::{Budget, Charge, Established, Received, Transport};
 use crate::tls::provider::provider;
 use crate::tls::session::{Scratch, Session};
 use crate::tls::tests::certificates::{Authority, Issued};
@@ -112,10 +113,25 @@ pub(super) fn half(seed: u64, room: usize) -> (Half, Rc<RefCell<Line>>) {
     (Half(Rc::clone(&line)), line)
 }
 
+/// A charge of a budget of its own.
+pub(super) fn charge() -> Charge {
+    Charge::of(&Budget::new(LEASE_BUDGET_FLOOR_BYTES))
+}
+
 impl Pair {
     pub(super) fn new(server: &Arc<ServerConfig>, client: &Arc<ClientConfig>, name: &str, seed: u64) -> Self {
+        Self::charged(server, client, name, seed, charge())
+    }
+
+    pub(super) fn charged(
+        server: &Arc<ServerConfig>,
+        client: &Arc<ClientConfig>,
+        name: &str,
+        seed: u64,
+        charge: Charge,
+    ) -> Self {
         let (half, line) = half(seed, if seed == 0 { usize::MAX } else { 20_000 });
-        let server = Session::new(half, Arc::clone(server), Scratch::new()).unwrap();
+        let server = Session::new(half, Arc::clone(server), Scratch::new(), charge).unwrap();
         let name = ServerName::try_from(name.to_owned()).unwrap();
         let client = ClientConnection::new(Arc::clone(client), name).unwrap();
         Self { server, client, line, got: Vec::new(), ended: false }

@@ -1,0 +1,145 @@
+"""What the traced servers called, held against the filters.
+
+    check-sandbox-rules.py TRACES FILTERS STARTUP
+
+TRACES holds the directories `servers` and `commands`, with a file of `strace -ff -e raw=!prctl` for each thread, FILTERS a file of seccomp/, STARTUP the
+source with the calls of a start. A thread's role is the name that it gave itself, the first thread's is `main`; what it
+called before it entered its filter belongs to the start. Fails for a rule that nothing used and that UNUSED does not
+name, for a call that no rule of the role allows, and for a call of a start that STARTUP does not name, or names in vain.
+"""
+
+import collections
+import json
+import pathlib
+import re
+import sys
+
+# Rules that a correct run on this machine need not use: (role or *, call, part of its comment) and why.
+UNUSED = [
+    ("*", "clock_gettime", "", "used where the vDSO has no clock source: hpet, acpi_pm, some virtual machines"),
+    ("*", "futex", "wait, untimed", "which of the two forms of waiting is used is the standard library's business"),
+    ("*", "exit_group", "panic hook", "the process ends from this thread after a defect only"),
+    ("*", "write", "log lines and the panic message", "a thread that had nothing to say"),
+    ("*", "read", "mio::Waker empties a full counter", "a full counter needs 2^64 wakes that nobody looked at"),
+]
+
+COMPARE = {
+    "eq": lambda found, wanted: found == wanted,
+    "ne": lambda found, wanted: found != wanted,
+    "ge": lambda found, wanted: found >= wanted,
+    "gt": lambda found, wanted: found > wanted,
+    "le": lambda found, wanted: found <= wanted,
+    "lt": lambda found, wanted: found < wanted,
+}
+CALL = re.compile(r"^(\w+)\((.*)\) += ")
+NAME = re.compile(r'^prctl\(PR_SET_NAME, "([^"]*)"\)')
+
+
+def allows(rule, arguments):
+    for condition in rule.get("args", []):
+        mask = 0xFFFFFFFF if condition["type"] == "dword" else 0xFFFFFFFFFFFFFFFF
+        index = condition["index"]
+        if index >= len(arguments):
+            return False
+        if not COMPARE[condition["op"]](arguments[index] & mask, condition["val"]):
+            return False
+    return True
+
+
+def numbers(text):
+    try:
+        return [int(part, 0) for part in text.split(", ")] if text else []
+    except ValueError:
+        return []
+
+
+def role_of(name, filters):
+    role = re.sub(r"-\d+$", "", name)
+    return role if role in filters else "main"
+
+
+def main():
+    traces, filters_file, startup_file = map(pathlib.Path, sys.argv[1:])
+    filters = json.loads(filters_file.read_text())
+    source = startup_file.read_text().split("const CALLS", 1)[1].split("];", 1)[0]
+    listed = set(re.findall(r'^    \("(\w+)", "', source, re.MULTILINE))
+    used = collections.Counter()
+    outside = collections.Counter()
+    started = collections.Counter()
+    killed = []
+    threads = 0
+    for file in sorted((traces / "servers").iterdir()):
+        role, locked = "main", False
+        seen_filter = False
+        before = collections.Counter()
+        for line in file.read_text(errors="replace").splitlines():
+            if line.startswith("+++") or line.startswith("---"):
+                if "SIGSYS" in line:
+                    killed.append(f"{file.name} ({role}): {line}")
+                if line.startswith("+++"):
+                    if seen_filter:
+                        started.update(before)
+                    role, locked, seen_filter, before = "main", False, False, collections.Counter()
+                continue
+            named = NAME.match(line)
+            if named:
+                role = role_of(named.group(1), filters)
+            match = CALL.match(line)
+            if not match:
+                continue
+            call, arguments = match.group(1), numbers(match.group(2))
+            if call == "seccomp" and arguments[:1] == [1]:
+                before[call] += 1
+                locked = seen_filter = True
+                threads += 1
+                continue
+            if not locked:
+                before[call] += 1
+                continue
+            hits = [
+                number
+                for number, rule in enumerate(filters[role]["filter"])
+                if rule["syscall"] == call and allows(rule, arguments)
+            ]
+            for number in hits:
+                used[role, number] += 1
+            if not hits:
+                outside[f"{role}: {line[:120]}"] += 1
+        if seen_filter:
+            started.update(before)
+
+    for file in (traces / "commands").iterdir():
+        started.update(line.split("(", 1)[0] for line in file.read_text().splitlines() if CALL.match(line) or line.startswith("exit"))
+
+    failures = []
+    if not threads:
+        failures.append("no thread was seen that entered a filter: nothing was traced")
+    failures += [f"killed: {text}" for text in killed]
+    failures += [f"outside of the rules, {count} times: {text}" for text, count in outside.most_common(20)]
+    for role, content in filters.items():
+        rules = content["filter"]
+        seen = sum(1 for number in range(len(rules)) if used[role, number])
+        print(f"{role}: {seen} of {len(rules)} rules used")
+        for number, rule in enumerate(rules):
+            if used[role, number]:
+                continue
+            shown = f"{role}: {rule['syscall']}: {rule['comment']}"
+            arguments = ", ".join(f"{one['index']} {one['op']} {one['val']}" for one in rule.get("args", []))
+            reasons = [
+                why
+                for of, call, part, why in UNUSED
+                if of in ("*", role) and call == rule["syscall"] and part in rule["comment"]
+            ]
+            if reasons:
+                print(f"  not used, accepted: {shown}: {reasons[0]}")
+            else:
+                failures.append(f"nothing uses this rule: {shown} [{arguments}]")
+    print(f"start: {len(started)} calls, {threads} threads were followed into their filters")
+    failures += [f"a start calls {call}, which {startup_file} does not name" for call in sorted(set(started) - listed)]
+    failures += [f"{startup_file} names {call}, which no start called" for call in sorted(listed - set(started))]
+    for failure in failures:
+        print(f"FAILED {failure}")
+    sys.exit(1 if failures else 0)
+
+
+main()

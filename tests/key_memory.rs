@@ -1,0 +1,360 @@
+//! Keys are where they belong and nowhere else: the whole memory of the running server is searched, as root.
+//!
+//! Every secret is known here: imported, exported, shown or read from its own file. It is searched for in pieces of 16 bytes and more, as it is, in
+//! hexadecimal and in base64, so that what an allocator wrote over the front of a freed piece hides nothing.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic, its functions too")]
+#![expect(clippy::indexing_slicing, reason = "a member that is missing fails the test")]
+
+#[path = "support/needles.rs"]
+mod needles;
+#[path = "support/server.rs"]
+mod server;
+
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+use std::sync::Arc;
+
+use memchr::memmem;
+use needles::{Needle, needles};
+use serde_json::{Value, json};
+use server::client::{Client, Reply, Request};
+use server::{Scratch, Server, binary, skip};
+
+const IMPORTED: [u8; 32] = [
+    0x9c, 0x21, 0xe7, 0x5a, 0x03, 0xb8, 0x6f, 0xd4, 0x11, 0xfa, 0x8e, 0x37, 0xc2, 0x59, 0x0d, 0xa6, 0x74,
+    0xeb, 0x40, 0x95, 0x2e, 0xd8, 0x63, 0xbf, 0x1a, 0x86, 0xf1, 0x4d, 0xc9, 0x32, 0x7b, 0xe0,
+];
+/// What is in the server's memory for certain, and no secret: shows that the search sees what is there.
+const PUBLIC: &str = "a-name-that-is-no-secret";
+/// How the kernel names that memory.
+const REGION: &str = "/secretmem";
+const USER: u32 = 1001;
+/// How much of the memory is read at once, and how much of it again with the next piece.
+const PIECE: usize = 1024 * 1024;
+const AGAIN: usize = 256;
+
+/// Where a needle was found.
+type Found = (String, String);
+
+/// What the search of a process's memory came to.
+#[derive(Debug, Default)]
+struct Search {
+    found: Vec<Found>,
+    /// Mappings that say they can be read, and of which nothing could.
+    closed: Vec<String>,
+    bytes: usize,
+}
+
+/// Needles cut in two, since half a secret is too much.
+fn halves(needles: &[Needle]) -> Vec<Needle> {
+    let halves = needles.iter().flat_map(|needle| {
+        let (front, back) = needle.bytes.split_at(needle.bytes.len() / 2);
+        [front, back].map(|half| Needle { name: needle.name.clone(), bytes: half.to_vec() })
+    });
+    let mut halves: Vec<Needle> = halves.filter(|half| half.bytes.len() >= 14).collect();
+    halves.sort_by(|one, other| one.bytes.cmp(&other.bytes));
+    halves.dedup_by(|one, other| one.bytes == other.bytes);
+    halves
+}
+
+/// Reads every mapping of the process that can be read.
+fn search(server: &Server, wanted: &[Needle]) -> Search {
+    let finders: Vec<_> =
+        wanted.iter().map(|needle| (memmem::Finder::new(&needle.bytes), &needle.name)).collect();
+    let maps = fs::read_to_string(server.proc().join("maps")).unwrap();
+    let memory = File::open(server.proc().join("mem")).unwrap();
+    let mut search = Search::default();
+    let mut piece = vec![0; PIECE];
+    for line in maps.lines().filter(|line| line.split(' ').nth(1).is_some_and(|may| may.starts_with('r'))) {
+        let (from, to) = line.split(' ').next().unwrap().split_once('-').unwrap();
+        let (mut at, end) = (u64::from_str_radix(from, 16).unwrap(), u64::from_str_radix(to, 16).unwrap());
+        let before = search.bytes;
+        while at < end {
+            let len = usize::try_from(end - at).unwrap().min(PIECE);
+            let Ok(read @ 1..) = memory.read_at(&mut piece[..len], at) else { break };
+            search.bytes += read;
+            for (finder, name) in &finders {
+                if let Some(place) = finder.find(&piece[..read]) {
+                    search.found.push(((*name).clone(), format!("{line} at {:x}", at + place as u64)));
+                }
+            }
+            let last = at + read as u64 >= end;
+            at += if last { read as u64 } else { (read.saturating_sub(AGAIN)).max(1) as u64 };
+        }
+        if search.bytes == before {
+            search.closed.push(line.to_owned());
+        }
+    }
+    search
+}
+
+/// Asserts that none of the secrets is in the server's memory, and that what is no secret is.
+fn assert_nowhere(server: &Server, secrets: &[Needle], when: &str) -> Search {
+    let mut wanted = halves(secrets);
+    let public = Needle { name: PUBLIC.to_owned(), bytes: PUBLIC.as_bytes().to_vec() };
+    wanted.push(public);
+    // A connection that has ended is put away in its own time, which a request behind it drives on.
+    let mut last = Search::default();
+    for _ in 0..20 {
+        last = search(server, &wanted);
+        let (public, secret): (Vec<Found>, _) = last.found.drain(..).partition(|(name, _)| name == PUBLIC);
+        assert!(!public.is_empty() && last.bytes > PIECE, "{when}: the search is blind: {last:?}");
+        last.found = secret;
+        if last.found.is_empty() {
+            return last;
+        }
+        assert_eq!(server.call(&Request::get("/api/health")).status, 200);
+    }
+    panic!("{when}: {:#?}", last.found);
+}
+
+/// Asks as the admin, on one connection.
+struct Caller<'a> {
+    client: Client,
+    key: &'a str,
+}
+
+impl<'a> Caller<'a> {
+    fn new(server: &'a Server) -> Self {
+        Self { client: server.connect(), key: server.key() }
+    }
+
+    fn post(&mut self, target: &str, body: impl AsRef<[u8]>) -> Reply {
+        let reply = self.client.call(&Request::post(target, body).key(self.key));
+        assert!(reply.status < 300, "{target}: {reply:?}");
+        reply
+    }
+
+    fn json(&mut self, target: &str, body: &Value) -> Reply {
+        self.post(target, body.to_string())
+    }
+
+    fn destroy(&mut self, name: &str, version: u32) {
+        let body =
+            json!({ "deletion_allowed": true, "versions": [{ "version": version, "state": "destroyed" }] });
+        let request = Request::patch(&format!("/api/keys/{name}"), body.to_string()).key(self.key);
+        let reply = self.client.call(&request);
+        assert_eq!(reply.status, 200, "{reply:?}");
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    let mut digits = needles::base64(bytes, false);
+    digits.resize(digits.len().next_multiple_of(4), b'=');
+    String::from_utf8(digits).unwrap()
+}
+
+fn hex(digits: &str) -> Vec<u8> {
+    let byte = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
+    (0..digits.len()).step_by(2).map(byte).collect()
+}
+
+/// A key of its own for each form of an import: the same bytes reversed, or turned by one.
+fn turned(by: usize) -> Vec<u8> {
+    let mut bytes = IMPORTED.to_vec();
+    bytes.rotate_left(by);
+    bytes.iter().map(|byte| byte ^ (by as u8)).collect()
+}
+
+/// Has the server take keys in every form and use them in every way; returns what is secret of it.
+fn take_and_use_keys(caller: &mut Caller<'_>) -> Vec<Needle> {
+    let mut secrets = Vec::new();
+    caller.json("/api/keys", &json!({ "name": PUBLIC }));
+    let forms: [(&str, &str, usize); 4] = [
+        ("base64", "xchacha20-poly1305", 0),
+        ("hex", "chacha20-poly1305", 3),
+        ("raw", "hmac-sha512", 5),
+        ("base64", "hmac-sha256", 7),
+    ];
+    for (form, kind, by) in forms {
+        let material = turned(by);
+        let name = format!("key-{by}");
+        secrets.extend(needles(&format!("the {form} import of {kind}"), &material));
+        let target = format!("/api/keys/{name}/import");
+        let digits: String = material.iter().map(|byte| format!("{byte:02x}")).collect();
+        match form {
+            "raw" => caller.post(&format!("{target}?type={kind}&exportable=true"), &material),
+            "hex" => caller.json(
+                &target,
+                &json!({ "material": digits, "format": "hex", "type": kind, "exportable": true }),
+            ),
+            _ => caller
+                .json(&target, &json!({ "material": text(&material), "type": kind, "exportable": true })),
+        };
+        let signed = caller.json("/api/sign", &json!({ "key": name, "input": text(b"an input") }));
+        let body =
+            json!({ "key": name, "input": text(b"an input"), "signature": signed.member("signature") });
+        assert_eq!(caller.json("/api/verify", &body).json()["valid"], true);
+        if kind.starts_with("hmac") {
+            continue;
+        }
+        caller.post(&format!("/api/stream/encrypt?key={name}"), vec![7; 200_000]);
+        let sealed = caller.json("/api/encrypt", &json!({ "key": name, "plaintext": text(&[7; 300]) }));
+        let body = json!({ "key": name, "ciphertext": sealed.member("ciphertext") });
+        assert_eq!(caller.json("/api/decrypt", &body).member("plaintext"), text(&[7; 300]));
+        let made = caller.json("/api/datakey", &json!({ "key": name, "bits": 512 }));
+        let plaintext = made.member("plaintext");
+        secrets.extend(in_text("a data key", &plaintext));
+        let exported = caller.json(&format!("/api/keys/{name}/export"), &json!({ "format": "hex" })).json();
+        for (part, digits) in
+            exported["versions"].as_object().unwrap().values().flat_map(|one| one.as_object().unwrap())
+        {
+            secrets.extend(needles(&format!("{part} of {name}"), &hex(digits.as_str().unwrap())));
+        }
+    }
+    secrets
+}
+
+fn destroy_keys(caller: &mut Caller<'_>) {
+    for by in [0, 3, 5, 7] {
+        caller.destroy(&format!("key-{by}"), 1);
+    }
+    // What was made behind the import whose nonces are counted.
+    caller.destroy("key-3", 2);
+}
+
+/// A secret of which only a text is known.
+fn in_text(name: &str, text: &str) -> Vec<Needle> {
+    vec![Needle { name: name.to_owned(), bytes: text.trim_end_matches('=').as_bytes().to_vec() }]
+}
+
+/// Has the server make credentials, and uses them; returns them.
+fn use_credentials(server: &Server, caller: &mut Caller<'_>) -> Vec<Needle> {
+    let made = caller.json("/api/auth/keys", &json!({ "name": "other", "scopes": ["encrypt:*"] }));
+    let key = made.member("api_key");
+    let (_, secret) = key.split_once('.').unwrap();
+    let mut secrets = in_text("the secret of an API key", secret);
+    let request = Request::post("/api/encrypt", json!({ "key": PUBLIC, "plaintext": "" }).to_string());
+    assert_eq!(server.call(&request.clone().key(&key)).status, 200);
+    let token = server.call(&Request::post("/api/auth/token", "").key(&key)).member("access_token");
+    let used = server.call(&request.with("Authorization", &format!("Bearer {token}")));
+    assert_eq!(used.status, 200, "{used:?}");
+    let (_, signature) = token.rsplit_once('.').unwrap();
+    secrets.extend(in_text("the signature of a token", signature));
+    secrets
+}
+
+/// The secrets of a data directory of `--dev`.
+fn own_secrets(server: &Server) -> Vec<Needle> {
+    let master = fs::read_to_string(server.data_dir().join("master.key")).unwrap();
+    let (_, secret) = server.key().split_once('.').unwrap();
+    [needles("the master key", &hex(master.trim_end())), in_text("the secret of the admin key", secret)]
+        .concat()
+}
+
+/// Whether the server has memory that not even root can read.
+fn has_region(server: &Server) -> bool {
+    fs::read_to_string(server.proc().join("maps")).unwrap().contains(REGION)
+}
+
+fn may_search() -> bool {
+    let root = nix::unistd::geteuid().is_root();
+    if !root {
+        skip("only root may read the memory of another process");
+    }
+    root
+}
+
+/// The outcome of the step `key-memory`, as the log told it.
+fn outcome(log: &str) -> String {
+    let line = log.lines().find(|line| line.contains("key-memory")).unwrap_or_else(|| panic!("{log}"));
+    line.split("key-memory: ").nth(1).unwrap_or_default().to_owned()
+}
+
+/// A server of an ordinary user, who may lock no memory.
+fn without_locked_memory(scratch: &Arc<Scratch>) -> Option<Server> {
+    let program = scratch.path("quantonium");
+    fs::copy(binary()?, &program).unwrap();
+    fs::create_dir(scratch.data_dir()).unwrap();
+    std::os::unix::fs::chown(scratch.data_dir(), Some(USER), Some(USER)).unwrap();
+    fs::set_permissions(scratch.data_dir(), fs::Permissions::from_mode(0o700)).unwrap();
+    let mut start = Command::new("sh");
+    start.arg("-c").arg("ulimit -l 0 && exec \"$0\" \"$@\"").arg(&program);
+    start
+        .args(["serve", "--dev", "--workers", "1", "--listen", "127.0.0.1:0", "--data-dir"])
+        .arg(scratch.data_dir());
+    start.env_clear().env("PATH", "/usr/bin:/bin").uid(USER).gid(USER);
+    Some(Server::spawn(start, scratch, 1))
+}
+
+#[test]
+fn no_key_can_be_read_while_it_lives_and_none_is_left_when_it_is_destroyed() {
+    if !may_search() {
+        return;
+    }
+    let scratch = Scratch::in_memory();
+    let start = || Server::start_in(&scratch, &["--workers", "1"]);
+    let Some(server) = start() else { return };
+    let mut secrets = own_secrets(&server);
+    let mut caller = Caller::new(&server);
+    secrets.extend(take_and_use_keys(&mut caller));
+    secrets.extend(use_credentials(&server, &mut caller));
+    drop(caller);
+    let region = has_region(&server);
+    if region {
+        let search = assert_nowhere(&server, &secrets, "while the keys live");
+        assert!(search.closed.iter().any(|line| line.contains(REGION)), "{search:?}");
+    }
+    let ended = server.stop();
+    assert_eq!(outcome(&ended.stderr) == "done", region, "{}", ended.stderr);
+    let Some(server) = start() else { return };
+    if region {
+        assert_nowhere(&server, &secrets, "when the keys were read from the store");
+    }
+    let mut caller = Caller::new(&server);
+    destroy_keys(&mut caller);
+    drop(caller);
+    assert_nowhere(&server, &secrets, "after the keys were destroyed");
+    assert_eq!(server.stop().code, Some(0));
+}
+
+#[test]
+fn without_locked_memory_keys_are_masked_and_the_start_says_so() {
+    if !may_search() {
+        return;
+    }
+    let scratch = Scratch::new();
+    fs::set_permissions(scratch.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+    let Some(server) = without_locked_memory(&scratch) else { return };
+    let mut secrets = own_secrets(&server);
+    let mut caller = Caller::new(&server);
+    secrets.extend(take_and_use_keys(&mut caller));
+    secrets.extend(use_credentials(&server, &mut caller));
+    drop(caller);
+    assert_nowhere(&server, &secrets, "while the keys live");
+    let mut caller = Caller::new(&server);
+    destroy_keys(&mut caller);
+    drop(caller);
+    assert_nowhere(&server, &secrets, "after the keys were destroyed");
+    let ended = server.stop();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(outcome(&ended.stderr).starts_with("skipped (no memory can be locked"), "{}", ended.stderr);
+}
+
+#[test]
+fn nobody_but_root_opens_the_memory_of_the_server() {
+    if !may_search() {
+        return;
+    }
+    let Some(server) = Server::start(&["--workers", "1"]) else { return };
+    let status = fs::read_to_string(server.proc().join("status")).unwrap();
+    let of_server = format!("Uid:\t{USER}\t{USER}\t{USER}\t{USER}");
+    assert!(status.contains(&of_server), "{status}");
+    // To open it is to pass the check of an attaching debugger. Its own user is refused too, since it is not dumpable.
+    for user in [USER, 65_534] {
+        for file in ["mem", "maps", "environ"] {
+            let path = server.proc().join(file);
+            let mut look = Command::new("head");
+            let looked = look.args(["-c", "1"]).arg(&path).uid(user).gid(user).output().unwrap();
+            let said = String::from_utf8_lossy(&looked.stderr).into_owned();
+            assert!(
+                !looked.status.success() && said.contains("Permission denied"),
+                "{user} {file}: {looked:?}"
+            );
+            assert!(looked.stdout.is_empty());
+        }
+    }
+}
