@@ -63,6 +63,8 @@ def main():
     filters = json.loads(filters_file.read_text())
     source = startup_file.read_text().split("const CALLS", 1)[1].split("];", 1)[0]
     listed = set(re.findall(r'^    \("(\w+)", "', source, re.MULTILINE))
+    # What depends on rights, kernel and settings: it may be called, and need not.
+    elsewhere = set(re.findall(r'^    \("(\w+)", "', startup_file.read_text(), re.MULTILINE)) - listed
     used = collections.Counter()
     outside = collections.Counter()
     started = collections.Counter()
@@ -135,7 +137,7 @@ def main():
             else:
                 failures.append(f"nothing uses this rule: {shown} [{arguments}]")
     print(f"start: {len(started)} calls, {threads} threads were followed into their filters")
-    failures += [f"a start calls {call}, which {startup_file} does not name" for call in sorted(set(started) - listed)]
+    failures += [f"a start calls {call}, which {startup_file} does not name" for call in sorted(set(started) - listed - elsewhere)]
     failures += [f"{startup_file} names {call}, which no start called" for call in sorted(listed - set(started))]
     for failure in failures:
         print(f"FAILED {failure}")

@@ -7,6 +7,8 @@
 
 #[path = "formats/chain.rs"]
 mod chain;
+#[path = "formats/own.rs"]
+mod own;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -24,12 +26,11 @@ use quantonium::crypto::mac::MacKey;
 use quantonium::crypto::stream::{self, Binding, Opener, Sealer};
 use quantonium::crypto::{hash, kdf, keystream, signature};
 use quantonium::encoding::base64_decode_to_vec;
-use quantonium::integrity::Check;
 use quantonium::keyring::{
     decode_key, decode_uses, encode_key, encode_uses, open_backup, read_plain_backup, seal_backup,
     write_plain_backup,
 };
-use quantonium::model::{KeyOptions, KeyType, Mode, Policy, RequestId, VersionState};
+use quantonium::model::{KeyOptions, KeyType, Policy, RequestId, VersionState};
 use quantonium::secret::Secret;
 
 const FORMATS: &str = include_str!("../docs/FORMATS.md");
@@ -426,16 +427,8 @@ fn every_member_of_an_audit_line_is_documented_in_its_order() {
     let mut chain = Root::new(Secret::take(&mut [7; 32])).chain("s").unwrap();
     let mut wanted = members(&text(|target| line::write(target, "s", 1, &event, &mut chain)));
     // What is told of the server itself is not told of a request, and each line tells one of these.
-    let own = |own: Own<'_>| {
-        let event = Event { own: Some(own), store: None, request: None, code: None, count: None, ..event };
-        let mut chain = Root::new(Secret::take(&mut [7; 32])).chain("s").unwrap();
-        let all = members(&text(|target| line::write(target, "s", 1, &event, &mut chain)));
-        all.into_iter().skip(5).take_while(|name| name != "prev").collect::<Vec<_>>()
-    };
-    assert_eq!(own(Own::Cleared(Check::Tracer)), ["check"]);
     let place = wanted.iter().position(|name| name == "file").unwrap() + 1;
-    let told = [own(Own::Mode(Mode::Strict)), own(Own::Finding(Check::Tracer, "traced"))].concat();
-    wanted.splice(place..place, told);
+    wanted.splice(place..place, own::told());
     let chained = wanted.split_off(wanted.len() - 2);
     wanted.extend(["first".to_owned(), "last".to_owned()]);
     wanted.extend(chained);

@@ -1,7 +1,12 @@
 //! `/api/integrity` says of the live process what the kernel says of it; `--sandbox` and what goes with it hold what they
 //! promise.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic, its helping functions too")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by a panic, its helping functions too"
+)]
 
 #[path = "support/server.rs"]
 mod server;

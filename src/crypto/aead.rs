@@ -239,7 +239,7 @@ fn draw(core: &mut Core, buffer: &mut [u8], len: usize) -> usize {
 fn wipe(keystream: &mut [u8], buffer_len: usize) {
     zeroize_bytes(keystream);
     if buffer_len == STREAM_BUFFER_BYTES {
-        zeroize_stack::<1536>();
+        zeroize_stack::<{ limits::CIPHER_FRAMES_BYTES }>();
     } else {
         zeroize_stack::<512>();
     }

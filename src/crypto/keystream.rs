@@ -92,7 +92,7 @@ fn xchacha20(key: &[u8; KEY_BYTES], nonce: &[u8; NONCE_BYTES], target: &mut [u8]
     }
     zeroize_bytes(&mut subkey);
     // Frames of the cipher may have spilled keystream or key, as in `aead`.
-    zeroize_stack::<1536>();
+    zeroize_stack::<{ limits::CIPHER_FRAMES_BYTES }>();
     scheduled.map(|_| ())
 }
 

@@ -19,7 +19,7 @@ use core::fmt;
 use chacha20::cipher::{KeyIvInit as _, StreamCipherCore as _};
 use chacha20::variants::Ietf;
 use chacha20::{ChaChaCore, R20};
-use zeroize::zeroize_bytes;
+use zeroize::{zeroize_bytes, zeroize_stack};
 
 use super::health::Health;
 use super::{Error, hash};
@@ -221,6 +221,9 @@ impl Drop for State {
 fn keystream(key: &[u8; SEED_BYTES], target: &mut [u8]) {
     let mut core = Core::new(key.into(), (&[0u8; 12]).into());
     core.write_keystream_blocks(StreamBlock::slice_as_chunks_mut(target).0);
+    drop(core);
+    // A key that is found later, in a frame of the cipher, would tell what it made.
+    zeroize_stack::<{ limits::CIPHER_FRAMES_BYTES }>();
 }
 
 #[cfg(test)]

@@ -55,6 +55,12 @@ impl Budget {
         })
     }
 
+    /// How many bytes there may be.
+    #[must_use]
+    pub const fn total_bytes(&self) -> usize {
+        self.total
+    }
+
     /// Bytes on lease now.
     #[must_use]
     pub fn leased_bytes(&self) -> usize {
@@ -574,6 +580,6 @@ mod tests {
             Err(Exhausted),
             "what could not be had in the end is not begun"
         );
-        assert_eq!(late.capacity(), 16 * 1024);
+        assert_eq!(late.capacity(), 2 * 1024, "so much is held already that it got no more");
     }
 }

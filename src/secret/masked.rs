@@ -77,7 +77,7 @@ impl Drop for Masked {
 fn apply(key: &Slot, nonce: u64, source: &[u8], target: &mut [u8]) {
     draw(key, nonce, source, target);
     // Frames of the cipher may have spilled keystream or key, as in `crypto::aead`.
-    zeroize_stack::<512>();
+    zeroize_stack::<1024>();
 }
 
 #[inline(never)]

@@ -31,14 +31,10 @@ pub(super) fn map(len: usize, fit: Kind) -> io::Result<NonNull<u8>> {
     let inner = reserved.wrapping_byte_add(page);
     let fitted =
         fit(inner, len).and_then(|()| NonNull::new(inner.cast()).ok_or_else(io::Error::last_os_error));
-    match fitted {
-        Ok(start) => Ok(start),
-        Err(error) => {
-            // SAFETY: what was mapped above, with what `fit` put into it; nobody has been given any of it.
-            unsafe { libc::munmap(reserved, whole) };
-            Err(error)
-        }
-    }
+    fitted.inspect_err(|_| {
+        // SAFETY: what was mapped above, with what `fit` put into it; nobody has been given any of it.
+        unsafe { libc::munmap(reserved, whole) };
+    })
 }
 
 /// Memory that is mapped here and nowhere else, not in the kernel either, is always in RAM, and in no core file.

@@ -67,6 +67,11 @@ impl Census {
         Arc::new(Self { bounds, all: AtomicUsize::new(0), handshakes: AtomicUsize::new(0), by_address })
     }
 
+    /// How many connections there may be.
+    pub(super) fn places(&self) -> usize {
+        self.bounds.connections
+    }
+
     /// Whether one more connection may be accepted.
     pub(super) fn has_place(&self) -> bool {
         self.all.load(Ordering::Relaxed) < self.bounds.connections

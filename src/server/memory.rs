@@ -15,6 +15,7 @@ use crate::limits::{
 };
 use crate::memory;
 use crate::server::error::ServerError;
+use crate::server::worker::Common;
 
 /// The budget: `wanted`, or what `of_group`, the control group's limit, or the limit of the address space leaves of it. Says so if
 /// it is less.
@@ -58,13 +59,23 @@ fn within(wanted: usize, limit: u64) -> usize {
 /// What the heap must hold, and what else will be mapped.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Needs {
-    pub(super) leases_bytes: usize,
-    pub(super) connections: usize,
-    pub(super) speaks_tls: bool,
-    pub(super) workers: usize,
+    leases_bytes: usize,
+    connections: usize,
+    speaks_tls: bool,
+    workers: usize,
 }
 
 impl Needs {
+    /// What so many workers with this in common need.
+    pub(super) fn of(common: &Common, workers: usize) -> Self {
+        Self {
+            leases_bytes: common.budget.total_bytes(),
+            connections: common.census.places(),
+            speaks_tls: common.tls.is_some(),
+            workers,
+        }
+    }
+
     /// With less than this nothing is served.
     fn least_bytes(&self) -> usize {
         let each = if self.speaks_tls { ARENA_CONNECTION_TLS_BYTES } else { ARENA_CONNECTION_BYTES };

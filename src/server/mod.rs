@@ -57,6 +57,7 @@ use crate::model::{Outcome, Posture, Step};
 use crate::sandbox;
 use crate::sandbox::confinement::{self, Reach};
 use crate::sandbox::seccomp::Role;
+use crate::server::memory::Needs;
 use crate::server::monitor::{Means, Monitor};
 use crate::server::startup::Prepared;
 use crate::server::worker::Common;
@@ -69,7 +70,7 @@ pub fn run(config: &Config, manager: &Manager) -> Result<(), ServerError> {
     #[cfg(feature = "pentest")]
     crate::pentest::begin(&config.data_dir);
     let mut prepared = startup::prepare(config, manager)?;
-    memory::close_heap(&prepared.needs)?;
+    memory::close_heap(&Needs::of(&prepared.common, config.workers))?;
     let mut posture = sandbox::lock_down(&prepared.plan)?;
     for (step, outcome) in &posture.steps {
         console::log(Level::Info, format_args!("sandbox: {step}: {outcome}"));

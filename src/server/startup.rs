@@ -50,7 +50,7 @@ use crate::server::door::Limits;
 use crate::server::error::ServerError;
 use crate::server::front::Site;
 use crate::server::listeners::{self, Entrance, Inherited};
-use crate::server::memory::{self, Needs};
+use crate::server::memory;
 use crate::server::notify::{Notifier, WAITING};
 use crate::server::parent::Manager;
 use crate::server::resources;
@@ -69,8 +69,6 @@ pub(super) struct Prepared {
     pub(super) watch: Watch,
     pub(super) jitter: u64,
     pub(super) office: Arc<Office>,
-    /// What memory must be there when the heap is closed.
-    pub(super) needs: Needs,
     pub(super) common: Common,
     pub(super) workers: Vec<Worker>,
     pub(super) main: MainLoop,
@@ -91,19 +89,12 @@ pub(super) struct Prepared {
 /// Tests, opens and places everything.
 pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, ServerError> {
     check_binary()?;
-    let groups = ControlGroups::here();
-    resources::prepare(config, &groups)?;
-    let Environs { inherited, notifier, descriptors_count, user_namespace, key_memory } =
+    let Environs { inherited, notifier, descriptors_count, user_namespace, key_memory, groups } =
         settle(config, manager)?;
     // The journal's numbers are kept for it; everything that is opened before it is placed lies above all bands.
     let kept = fill(FD_DATA_DIRECTORY_NUMBER + 1)?;
-    let mut plan = Plan::new()?;
+    let plan = Plan { user_namespace, key_memory, ..plan(config)? };
     let watch = Watch::open()?;
-    (plan.uid, plan.gid) = (config.user_id, config.group_id);
-    plan.user_namespace = user_namespace;
-    plan.mode = config.sandbox_mode;
-    plan.allow_missing.clone_from(&config.sandbox_allow_missing);
-    plan.key_memory = key_memory;
     let slots = ArchiveSlots::hold()?;
     let mut random = generator()?;
 
@@ -141,17 +132,10 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
         // and of a restore without audit files nobody else tells.
         counts_set_back: loaded.rolled_back || config.accept_store_rollback,
     };
-    let places = census_bounds(config, descriptors_count, &groups);
-    let needs = Needs {
-        leases_bytes: memory::budget(config.max_memory_bytes, groups.memory_bytes),
-        connections: places.connections,
-        speaks_tls: certificates.is_some(),
-        workers: config.workers,
-    };
     let common = Common {
         shared: Shared::new(config.workers),
-        census: Census::new(places),
-        budget: Budget::new(needs.leases_bytes),
+        census: Census::new(census_bounds(config, descriptors_count, &groups)),
+        budget: Budget::new(memory::budget(config.max_memory_bytes, groups.memory_bytes)),
         authenticator: Arc::new(authenticator),
         keeper: Keeper::new(Arc::clone(&publication)),
         recent,
@@ -178,7 +162,6 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
         watch,
         jitter: u64::from_be_bytes(jitter),
         office: Arc::clone(&archivist.office),
-        needs,
         common,
         workers,
         main,
@@ -192,6 +175,17 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
     })
 }
 
+/// What the lock-down is to reach.
+fn plan(config: &Config) -> Result<Plan, ServerError> {
+    Ok(Plan {
+        uid: config.user_id,
+        gid: config.group_id,
+        mode: config.sandbox_mode,
+        allow_missing: config.sandbox_allow_missing.clone(),
+        ..Plan::new()?
+    })
+}
+
 /// What the process has around it, before it opens anything of its own.
 struct Environs {
     inherited: Vec<Inherited>,
@@ -199,6 +193,7 @@ struct Environs {
     descriptors_count: u64,
     user_namespace: Outcome,
     key_memory: Outcome,
+    groups: ControlGroups,
 }
 
 /// Makes of what the parent has left what the server needs.
@@ -211,13 +206,15 @@ fn settle(config: &Config, manager: &Manager) -> Result<Environs, ServerError> {
     let names_peers = listeners::names_peers(config, &inherited);
     let user_namespace = namespaces::enter_user(config.sandbox_mode, names_peers)?;
     sandbox::shield()?;
+    let groups = ControlGroups::here();
+    resources::prepare(config, &groups)?;
     let key_memory = secret::open_region();
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     close_inherited(&inherited)?;
     let descriptors_count = rlimits::raise_descriptors()?;
     let inherited = listeners::place_inherited(inherited)?;
     let notifier = Notifier::open(manager)?;
-    Ok(Environs { inherited, notifier, descriptors_count, user_namespace, key_memory })
+    Ok(Environs { inherited, notifier, descriptors_count, user_namespace, key_memory, groups })
 }
 
 /// Opens the data directory; waits for it as long as the settings allow, and says so.

@@ -40,12 +40,7 @@ profile quantonium /{usr/local/bin/,}quantonium flags=(attach_disconnected,media
   capability setpcap,
   capability setuid,
   capability sys_admin,
-  mount options=(rw, rprivate) -> /,
-  mount options=(rw, private) -> /,
-  mount fstype=tmpfs,
-  mount options=(ro, remount, nosuid, nodev, noexec),
-  mount options=(rw, bind),
-  mount options=(rw, rbind),
+  mount,
   umount,
   pivot_root,
 

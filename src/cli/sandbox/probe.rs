@@ -4,15 +4,14 @@
 //! need; the process is of no use afterwards and ends.
 
 use core::fmt::Write as _;
-use std::fs::File;
-use std::os::fd::AsFd as _;
 
 use super::Wanted;
 use crate::console;
 use crate::exit::Exit;
-use crate::model::{Outcome, Posture, Step};
-use crate::sandbox::seccomp::{self, Role};
-use crate::sandbox::{self, Failure, Plan, confinement};
+use crate::model::{Outcome, Step};
+use crate::sandbox::confinement::{self, Reach};
+use crate::sandbox::seccomp::Role;
+use crate::sandbox::{self, Failure, Plan, namespaces};
 use crate::secret;
 
 /// How the line begins that says why there would be no start.
@@ -22,16 +21,7 @@ pub(super) const LANDLOCK: &str = "landlock_abi";
 
 /// Locks this process down, tells what came of it, a line for each step, and ends.
 pub(super) fn run(wanted: Wanted) -> Exit {
-    let told = lock_down(wanted).and_then(|posture| {
-        let mut told = format!("{LANDLOCK}\t{}\n", posture.landlock_abi);
-        for (step, outcome) in &posture.steps {
-            let _ = writeln!(told, "{step}\t{}\t{}", outcome.name(), outcome.reason().unwrap_or_default());
-        }
-        // Nothing may be freed or closed from here on: the filter has no call for either.
-        core::mem::forget(posture);
-        seccomp::enter(Role::Main).map(|()| told)
-    });
-    match told {
+    match lock_down(wanted) {
         Ok(told) => {
             console::out(&told);
             Exit::Success.leave()
@@ -43,26 +33,27 @@ pub(super) fn run(wanted: Wanted) -> Exit {
     }
 }
 
-fn lock_down(wanted: Wanted) -> Result<Posture, Failure> {
+/// The steps in the order of a start, of which this is the main thread, with no other beside it.
+fn lock_down(wanted: Wanted) -> Result<String, Failure> {
+    let user_namespace = namespaces::enter_user(wanted.mode, false)?;
     sandbox::shield()?;
     let mut plan = Plan::new()?;
     plan.mode = wanted.mode;
     plan.allow_missing = wanted.allow_missing;
+    plan.user_namespace = user_namespace;
     plan.key_memory = secret::open_region();
     let mut posture = sandbox::lock_down(&plan)?;
-    if posture.of(Step::Landlock).is_none()
-        && let Ok(root) = File::open("/")
-    {
-        let (outcome, abi) = confinement::confine(root.as_fd(), &[])?;
-        posture.add(Step::Landlock, outcome);
-        posture.landlock_abi = abi;
-        sandbox::judge(&posture)?;
-    }
+    let confined = confinement::confine(&Reach::Nothing)?;
     if posture.of(Step::Seccomp).is_none() {
         posture.add(Step::Seccomp, Outcome::Done);
     }
     posture.steps.sort_by_key(|(step, _)| *step);
-    // Closing its files is nothing that the filter allows.
-    core::mem::forget(plan);
-    Ok(posture)
+    let mut told = format!("{LANDLOCK}\t{}\n", confined.abi);
+    for (step, outcome) in &posture.steps {
+        let _ = writeln!(told, "{step}\t{}\t{}", outcome.name(), outcome.reason().unwrap_or_default());
+    }
+    let confined = sandbox::lock_confined(&posture, Role::Main, confined)?;
+    // Nothing may be freed or closed from here on: the filter has no call for either.
+    core::mem::forget((plan, posture, confined));
+    Ok(told)
 }

@@ -94,11 +94,28 @@ pub(super) const CALLS: [(&str, &str); 85] = [
     ("writev", "text of the standard library"),
 ];
 
-/// What other kernels and 64-bit Arm make of it.
-pub(super) const ELSEWHERE: [(&str, &str); 5] = [
+/// What other kernels, 64-bit Arm and further settings make of it.
+pub(super) const ELSEWHERE: [(&str, &str); 7] = [
+    ("getpriority", "with --niceness"),
     ("mlock", "the key region, where the kernel has neither memfd_secret nor mlock2"),
     ("mlock2", "the key region, where the kernel has no memfd_secret"),
     ("newfstatat", "paths are looked at (aarch64, and container runtimes)"),
     ("ppoll", "standard streams are looked at (aarch64)"),
     ("readlinkat", "a path is made whole (aarch64)"),
+    ("setpriority", "with --niceness"),
+];
+
+/// What the start calls for its own namespaces and root, which no profile for containers has: `--sandbox container` leaves them out.
+#[cfg(test)]
+pub(super) const NAMESPACES: [(&str, &str); 10] = [
+    ("chdir", "into the empty root"),
+    ("fchdir", "into the empty root"),
+    ("fsconfig", "an empty file system"),
+    ("fsmount", "an empty file system"),
+    ("fsopen", "an empty file system"),
+    ("mount", "mounts are private, and read-only"),
+    ("move_mount", "the empty file system comes to its place"),
+    ("pivot_root", "the empty root"),
+    ("umount2", "the old root"),
+    ("unshare", "namespaces"),
 ];

@@ -9,7 +9,8 @@ use crate::sandbox::UNPRIVILEGED_ID;
 
 /// Calls of a start as root, and of the commands, that a unit with a user of its own need not allow: where the start tries
 /// them to prove that it cannot, it wants to be refused.
-const OF_ROOT: [&str; 5] = ["fchown", "fchownat", "setgroups", "setresgid", "setresuid"];
+/// A unit has `Nice=` in the place of the last.
+const OF_ROOT: [&str; 6] = ["fchown", "fchownat", "setgroups", "setresgid", "setresuid", "setpriority"];
 /// What systemd itself calls between its filter and the program.
 const OF_SYSTEMD: [&str; 1] = ["execveat"];
 /// How many columns a list of calls may take.
