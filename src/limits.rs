@@ -249,6 +249,18 @@ pub const DESCRIPTORS_CEILING_COUNT: u64 = 528 + (DESCRIPTORS_SPARE_COUNT + CONN
 pub const FILE_MAX_BYTES: u64 = 64 * 1024 * 1024 * 1024;
 /// Longest status file of the kernel that is read.
 pub const PROC_STATUS_MAX_BYTES: usize = 8 * 1024;
+/// How much of the kernel's list of mappings is read at once: more than its longest line, a path included.
+pub const PROC_MAPS_BUFFER_BYTES: usize = 8 * 1024;
+/// Executable mappings of a process that is one file: its own, and those that the kernel adds.
+pub const EXECUTABLE_MAPPINGS_MAX_COUNT: usize = 16;
+/// How long the main thread looks at the process at a time, before it looks after signals again.
+pub const MONITOR_SLICE_MAX_MILLIS: u64 = 5;
+/// How much of the program's file is hashed before it looks at the time.
+pub const MONITOR_PIECE_BYTES: usize = 16 * 1024;
+/// How many descriptors are looked at before it looks at the time.
+pub const MONITOR_DESCRIPTORS_COUNT: i32 = 512;
+/// Descriptors that are looked at twice before they are a finding; of more of them, the first ones.
+pub const MONITOR_SUSPECTS_MAX_COUNT: usize = 64;
 /// Connections accepted in one turn of a worker's loop before others are served.
 pub const ACCEPTS_PER_TURN_COUNT: usize = 64;
 /// How long a loop waits before it tries again to accept when descriptors or places had run out.
@@ -462,6 +474,14 @@ pub const FD_NOTIFY_NUMBER: i32 = 520;
 pub const FD_TLS_FILE_NUMBER: i32 = 521;
 /// The end of a pipe without a writer, which takes its place when it was read.
 pub const FD_TLS_SILENCE_NUMBER: i32 = 522;
+/// First of the kernel's files about this process that the main thread reads again and again: its program.
+pub const FD_WATCH_FIRST_NUMBER: i32 = 523;
+/// The list of its mappings.
+pub const FD_WATCH_MAPS_NUMBER: i32 = 524;
+/// The first of the status files of other threads.
+pub const FD_WATCH_THREAD_NUMBER: i32 = 525;
+/// The last of them.
+pub const FD_WATCH_LAST_NUMBER: i32 = 527;
 /// First connection; every number below is taken before the first one is accepted.
 pub const FD_CONNECTION_FIRST_NUMBER: i32 = 528;
 
@@ -550,6 +570,12 @@ pub const RANDOM_DIRECT_MIN_BYTES: usize = 1024;
 pub const RESEED_AFTER_BYTES: usize = 1024 * 1024;
 /// The generator draws a fresh seed after this time.
 pub const RESEED_AFTER_MILLIS: u64 = 1_000;
+/// Equal bytes in a row for which a seed is refused: SP 800-90B 4.4.1 with H = 8 and alpha = 2^-64.
+pub const ENTROPY_REPETITION_MAX_COUNT: usize = 9;
+/// Samples of a window of the adaptive proportion test: SP 800-90B 4.4.2, samples that are not binary.
+pub const ENTROPY_PROPORTION_WINDOW_COUNT: usize = 512;
+/// Bytes like the first one of a window for which a seed is refused: the same H and alpha.
+pub const ENTROPY_PROPORTION_MAX_COUNT: usize = 26;
 
 // ---------------------------------------------------------------------------------------------------------
 // Tokens
@@ -604,6 +630,8 @@ pub const JOURNAL_MAX_BYTES: u64 = 16 * 1024 * 1024 * 1024;
 pub const JOURNAL_RESERVED_BYTES: u64 = 256 * 1024;
 /// The journal is read in pieces of at least this size.
 pub const JOURNAL_PIECE_BYTES: usize = 1024 * 1024;
+/// How much of its end is looked at again while the server runs, at least, and at most twice as much and a frame.
+pub const JOURNAL_TAIL_BYTES: u64 = 64 * 1024;
 /// A journal up to this length is not compacted while it is in use.
 pub const JOURNAL_COMPACTION_FLOOR_BYTES: u64 = 1024 * 1024;
 /// At a start, or where the last change found no room, this much is enough.
@@ -847,7 +875,9 @@ const _: () = {
     assert!(FD_LISTENER_LAST_NUMBER < FD_TLS_DIRECTORY_FIRST_NUMBER);
     assert!(FD_TLS_DIRECTORY_LAST_NUMBER < FD_NOTIFY_NUMBER);
     assert!(FD_NOTIFY_NUMBER < FD_TLS_FILE_NUMBER && FD_TLS_FILE_NUMBER < FD_TLS_SILENCE_NUMBER);
-    assert!(FD_TLS_SILENCE_NUMBER < FD_CONNECTION_FIRST_NUMBER);
+    assert!(FD_TLS_SILENCE_NUMBER < FD_WATCH_FIRST_NUMBER);
+    assert!(FD_WATCH_LAST_NUMBER < FD_CONNECTION_FIRST_NUMBER);
+    assert!(PROC_MAPS_BUFFER_BYTES > 4096 + 128, "a line with the longest path fits");
     assert!(
         FD_TLS_DIRECTORY_LAST_NUMBER - FD_TLS_DIRECTORY_FIRST_NUMBER + 1 == TLS_DIRECTORIES_MAX_COUNT as i32
     );

@@ -85,6 +85,29 @@ fn over<D: sha2::Digest>(parts: &[&[u8]]) -> sha2::digest::Output<D> {
     state.finalize()
 }
 
+/// SHA-256 of bytes that come in pieces.
+#[derive(Clone, Default)]
+pub struct Sha256Pieces(Sha256);
+
+impl Sha256Pieces {
+    /// Takes the next piece.
+    pub fn update(&mut self, piece: &[u8]) {
+        sha2::Digest::update(&mut self.0, piece);
+    }
+
+    /// The digest of all pieces.
+    #[must_use]
+    pub fn finish(self) -> [u8; 32] {
+        sha2::Digest::finalize(self.0).into()
+    }
+}
+
+impl fmt::Debug for Sha256Pieces {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sha256Pieces(..)")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

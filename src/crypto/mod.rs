@@ -1,6 +1,6 @@
 //! The crypto floor: bytes in, bytes out, no I/O apart from the kernel's random source.
 //!
-//! Owns every primitive of the program: [`aead`], [`mac`], [`hash`], [`kdf`], the generator in [`random`]; what is
+//! Owns every primitive of the program: [`aead`], [`mac`], [`hash`], [`kdf`], the generator in [`random`] and the tests of its seeds in [`health`]; what is
 //! built on them: [`stream`], [`keystream`], the ciphertext forms in [`envelope`] and the form of a
 //! [`signature`]; and the known answers of [`selftest`] that are checked before the program serves. Invariants: a failed open says only that it failed and leaves nothing behind; key material is wiped
 //! when it goes out of use; nothing here panics on any input.
@@ -8,6 +8,7 @@
 pub mod aead;
 pub mod envelope;
 pub mod hash;
+pub mod health;
 pub mod kdf;
 pub mod keystream;
 pub mod mac;

@@ -4,8 +4,8 @@
 //! Owns [`Generator`], one for each thread that needs randomness, and the seam [`SeedSource`]. Invariants:
 //! every key makes keystream once and is overwritten by the front of it; bytes are erased from the pool as
 //! they are handed out, so that a later look at the memory gives away nothing that was handed out before; a
-//! seed is mixed with the key that stands, so that a bad one makes nothing worse; when a seed is due and
-//! cannot be had, there is no output.
+//! seed is mixed with the key that stands, so that a bad one makes nothing worse; a seed that fails the tests of
+//! [`super::health`] is not used at all; when a seed is due and cannot be had, there is no output.
 //!
 //! **Forks.** Two processes that go on from one state would hand out the same bytes. This program makes its
 //! generators after its last fork and cannot fork later: `fork` is an unsafe call, which this crate forbids
@@ -21,6 +21,7 @@ use chacha20::variants::Ietf;
 use chacha20::{ChaChaCore, R20};
 use zeroize::{zeroize_bytes, zeroize_stack};
 
+use super::health::Health;
 use super::{Error, hash};
 use crate::clock::Moment;
 use crate::limits;
@@ -59,6 +60,7 @@ impl SeedSource for Kernel {
 /// A generator of random bytes for one thread.
 pub struct Generator<S = Kernel> {
     source: S,
+    health: Health,
     /// In key memory, where moving the generator leaves no copy behind.
     state: Locked<State>,
     seeded_at: Moment,
@@ -70,9 +72,15 @@ impl<S: SeedSource> Generator<S> {
     /// A generator with its first seed.
     ///
     /// # Errors
-    /// [`Error::Entropy`] if the source has no seed.
+    /// [`Error::Entropy`] if the source has no healthy seed.
     pub fn new(source: S, now: Moment) -> Result<Self, Error> {
-        let mut generator = Self { source, state: Locked::new(State::ZERO), seeded_at: now, served: 0 };
+        let mut generator = Self {
+            source,
+            health: Health::default(),
+            state: Locked::new(State::ZERO),
+            seeded_at: now,
+            served: 0,
+        };
         generator.reseed(now)?;
         Ok(generator)
     }
@@ -81,7 +89,7 @@ impl<S: SeedSource> Generator<S> {
     ///
     /// # Errors
     /// [`Error::Entropy`] if a seed is due ([`limits::RESEED_AFTER_MILLIS`], [`limits::RESEED_AFTER_BYTES`])
-    /// and the source has none; `target` is then all zeros. The next call tries again.
+    /// and the source has no healthy one; `target` is then all zeros. The next call tries again.
     pub fn fill(&mut self, now: Moment, target: &mut [u8]) -> Result<(), Error> {
         let filled = self.fill_between_seeds(now, target);
         if filled.is_err() {
@@ -103,10 +111,11 @@ impl<S: SeedSource> Generator<S> {
     /// Mixes a fresh seed into the key, whether one is due or not.
     ///
     /// # Errors
-    /// [`Error::Entropy`] if the source has none; the state is then unchanged.
+    /// [`Error::Entropy`] if the source has none, or gave one that is not healthy; the state is then unchanged.
     pub fn reseed(&mut self, now: Moment) -> Result<(), Error> {
         let mut seed = [0; SEED_BYTES];
         let drawn = self.source.fill(&mut seed);
+        let drawn = drawn.and_then(|()| self.health.admits(&seed).then_some(()).ok_or(Error::Entropy));
         if drawn.is_ok() {
             self.state.mix(&seed);
             self.seeded_at = now;
@@ -221,7 +230,7 @@ fn keystream(key: &[u8; SEED_BYTES], target: &mut [u8]) {
 mod tests {
     use super::*;
 
-    /// Hands out the seeds of a script; `None` is a failure.
+    /// Hands out the seeds of a script, each counted up from its byte; `None` is a failure.
     struct Script(std::collections::VecDeque<Option<u8>>);
 
     impl Script {
@@ -232,7 +241,8 @@ mod tests {
 
     impl SeedSource for Script {
         fn fill(&mut self, seed: &mut [u8; SEED_BYTES]) -> Result<(), Error> {
-            seed.fill(self.0.pop_front().flatten().ok_or(Error::Entropy)?);
+            let first = self.0.pop_front().flatten().ok_or(Error::Entropy)?;
+            seed.iter_mut().zip(0u8..).for_each(|(byte, count)| *byte = first.wrapping_add(count));
             Ok(())
         }
     }
@@ -277,6 +287,25 @@ mod tests {
     }
 
     #[test]
+    fn a_seed_that_is_not_healthy_is_as_good_as_none() {
+        let mut generator = Generator::new(Script::new([Some(1), Some(1), Some(2)]), START).unwrap();
+        let key = generator.state.key;
+        let due = START.plus_millis(limits::RESEED_AFTER_MILLIS);
+        let mut target = [0xEE; 48];
+        assert_eq!(generator.fill(due, &mut target), Err(Error::Entropy), "the same seed again");
+        assert_eq!((target, generator.state.key), ([0; 48], key));
+        assert!(generator.array::<32>(due).is_ok());
+
+        struct Stuck;
+        impl SeedSource for Stuck {
+            fn fill(&mut self, _seed: &mut [u8; SEED_BYTES]) -> Result<(), Error> {
+                Ok(())
+            }
+        }
+        assert_eq!(Generator::new(Stuck, START).err(), Some(Error::Entropy), "the first seed, too");
+    }
+
+    #[test]
     fn a_seed_never_replaces_the_key_alone() {
         let mut one = Generator::new(Script::new([Some(1), Some(9)]), START).unwrap();
         let mut two = Generator::new(Script::new([Some(2), Some(9)]), START).unwrap();
@@ -311,7 +340,7 @@ mod tests {
 
     #[test]
     fn no_stretch_of_output_repeats() {
-        let mut generator = Generator::new(Script::new([Some(1); 8]), START).unwrap();
+        let mut generator = Generator::new(Script::new((1..=8).map(Some)), START).unwrap();
         let mut seen = std::collections::HashSet::new();
         for len in [1024, 16, 4096, 992, 1023, 1025, 65_536, 300, 2048] {
             let mut target = vec![0; len];

@@ -20,7 +20,7 @@ use crate::keeper::state::State;
 use crate::limits::CHANGES_WAITING_MAX_COUNT;
 use crate::model::{RequestId, StoreHealth};
 use crate::publication::{Epoch, Publication};
-use crate::store::Head;
+use crate::store::{Head, Tail};
 
 /// What became of a change.
 #[derive(Clone, Debug)]
@@ -47,6 +47,9 @@ pub type Noted = Box<dyn FnOnce(bool) + Send>;
 /// Called when the last figures are written.
 pub type Done = Box<dyn FnOnce() + Send>;
 
+/// Called with what stands at the end of the store.
+pub type Looked = Box<dyn FnOnce(Tail) + Send>;
+
 /// The way to the keeper's thread.
 pub struct Keeper {
     queue: Mutex<Queue>,
@@ -62,6 +65,7 @@ struct Queue {
     jobs: Vec<Job>,
     tick: bool,
     removals: Vec<(Vec<Removal>, Noted)>,
+    look: Option<Looked>,
     flush: Option<Done>,
 }
 
@@ -70,6 +74,7 @@ pub(super) struct Work {
     pub(super) jobs: Vec<Job>,
     pub(super) tick: bool,
     pub(super) removals: Vec<(Vec<Removal>, Noted)>,
+    pub(super) look: Option<Looked>,
     pub(super) flush: Option<Done>,
 }
 
@@ -135,6 +140,12 @@ impl Keeper {
         self.arrived.notify_one();
     }
 
+    /// Has the keeper's thread look at the end of the store again, and then call `looked` with what it found.
+    pub fn look_at_tail(&self, looked: Looked) {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).look = Some(looked);
+        self.arrived.notify_one();
+    }
+
     /// Has the keeper's thread write down what it has not written down yet, and then call `done`.
     pub fn flush(&self, done: Done) {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner).flush = Some(done);
@@ -165,7 +176,7 @@ impl Keeper {
     }
 
     pub(super) fn carry_out(&self, work: Work, ledger: &mut Ledger, now: Now) {
-        let Work { jobs, tick, removals, flush } = work;
+        let Work { jobs, tick, removals, look, flush } = work;
         ledger.commit_all(jobs, now);
         for (removals, noted) in removals {
             noted(ledger.note_removed(&removals, now));
@@ -174,6 +185,9 @@ impl Keeper {
             ledger.tick(now);
         }
         ledger.maintain(now);
+        if let Some(looked) = look {
+            looked(ledger.store.verify_tail());
+        }
         if let Some(done) = flush {
             ledger.flush(now);
             done();
@@ -192,10 +206,10 @@ impl Keeper {
     pub(super) fn next(&self) -> Work {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            let wanted = !queue.jobs.is_empty() || !queue.removals.is_empty();
+            let wanted = !queue.jobs.is_empty() || !queue.removals.is_empty() || queue.look.is_some();
             if wanted || queue.tick || queue.flush.is_some() {
-                let Queue { jobs, tick, removals, flush } = mem::take(&mut *queue);
-                return Work { jobs, tick, removals, flush };
+                let Queue { jobs, tick, removals, look, flush } = mem::take(&mut *queue);
+                return Work { jobs, tick, removals, look, flush };
             }
             queue = self.arrived.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }

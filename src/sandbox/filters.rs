@@ -99,6 +99,8 @@ mod tests {
             "FD_TLS_DIRECTORY_LAST_NUMBER" => limits::FD_TLS_DIRECTORY_LAST_NUMBER,
             "FD_TLS_FILE_NUMBER" => limits::FD_TLS_FILE_NUMBER,
             "FD_TLS_SILENCE_NUMBER" => limits::FD_TLS_SILENCE_NUMBER,
+            "FD_WATCH_FIRST_NUMBER" => limits::FD_WATCH_FIRST_NUMBER,
+            "FD_WATCH_LAST_NUMBER" => limits::FD_WATCH_LAST_NUMBER,
             "FD_CONNECTION_FIRST_NUMBER" => limits::FD_CONNECTION_FIRST_NUMBER,
             _ => return None,
         })

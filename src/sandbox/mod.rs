@@ -9,20 +9,24 @@
 use core::fmt;
 
 mod capabilities;
+pub mod census;
 pub mod confinement;
 pub mod descriptors;
 mod dumpable;
 mod filters;
 pub mod identity;
 pub mod left_out;
+pub mod mappings;
 pub mod namespaces;
 mod privileges;
+pub mod probe;
 pub mod rlimits;
 mod root;
 pub mod rules;
 pub mod seccomp;
 mod securebits;
 pub mod verify;
+pub mod watch;
 
 use crate::model::{Mode, Outcome, Posture, Step};
 use confinement::{Confined, Reach};

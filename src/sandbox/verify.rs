@@ -46,8 +46,8 @@ pub struct Status {
     pub uid: [u32; 4],
     /// Real, effective, saved and file system group.
     pub gid: [u32; 4],
-    /// Number of further groups.
-    pub groups: usize,
+    /// Further groups.
+    pub groups: Vec<u32>,
     /// Number of threads of the process.
     pub threads: u64,
     /// Inheritable, permitted, effective and ambient capabilities.
@@ -58,6 +58,10 @@ pub struct Status {
     pub no_new_privs: bool,
     /// Seccomp mode: 0 none, 1 strict, 2 filter.
     pub seccomp: u64,
+    /// The process that traces this thread; 0 for none.
+    pub tracer: u64,
+    /// How many descriptors the table has room for that the process has now: none has this number or a higher one.
+    pub descriptors: u64,
 }
 
 impl Witness {
@@ -92,7 +96,7 @@ impl Witness {
         Failure::unless_equal("user ids", &[expected.uid; 4], &found.uid)?;
         Failure::unless_equal("group ids", &[expected.gid; 4], &found.gid)?;
         if expected.groups_empty {
-            Failure::unless_equal("number of further groups", &0, &found.groups)?;
+            Failure::unless_equal("number of further groups", &0, &found.groups.len())?;
         }
         let capabilities = Failure::unless_equal("capability sets", &[0; 4], &found.capabilities);
         left_out::tolerate(Step::CapabilitySets, capabilities)?;
@@ -139,6 +143,23 @@ impl Witness {
         descriptors::silence(&mut self.tasks).map_err(|error| Failure::refused(STEP, error))
     }
 
+    /// The status files of other threads, at most `count`, those of the oldest first: opened while it is possible.
+    ///
+    /// # Errors
+    /// What the system refuses.
+    pub fn other_threads(&self, count: usize) -> Result<Vec<OwnedFd>, Failure> {
+        let refused = |error| Failure::refused(STEP, error);
+        let entries = Dir::read_from(&self.tasks).map_err(refused)?;
+        let names = entries.map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()));
+        let names: Result<Vec<String>, _> = names.collect();
+        let mut ids: Vec<u32> = names.map_err(refused)?.iter().filter_map(|name| name.parse().ok()).collect();
+        ids.sort_unstable();
+        let others = ids.into_iter().filter(|id| id.to_string() != self.main).take(count);
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let open = |id: u32| openat(&self.tasks, format!("{id}/status"), flags, Mode::empty());
+        others.map(|id| open(id).map_err(refused)).collect()
+    }
+
     /// Fails unless the main thread, too, is filtered. The one call of this type that its filter allows.
     ///
     /// # Errors
@@ -162,7 +183,7 @@ impl Status {
     }
 
     /// Reads a status file from its beginning, by `pread64`.
-    fn read(file: &File) -> Result<Self, Failure> {
+    pub(super) fn read(file: &File) -> Result<Self, Failure> {
         let mut bytes = [0; PROC_STATUS_MAX_BYTES];
         let mut filled = 0;
         while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
@@ -192,12 +213,17 @@ impl Status {
         Some(Self {
             uid: ids("Uid")?,
             gid: ids("Gid")?,
-            groups: line("Groups")?.split_whitespace().count(),
+            groups: line("Groups")?
+                .split_whitespace()
+                .map(|group| group.parse().ok())
+                .collect::<Option<_>>()?,
             threads: line("Threads")?.parse().ok()?,
             capabilities: [set("CapInh")?, set("CapPrm")?, set("CapEff")?, set("CapAmb")?],
             bounding: set("CapBnd")?,
             no_new_privs: line("NoNewPrivs")? == "1",
             seccomp: line("Seccomp")?.parse().ok()?,
+            tracer: line("TracerPid")?.parse().ok()?,
+            descriptors: line("FDSize")?.parse().ok()?,
         })
     }
 }
@@ -206,7 +232,7 @@ impl Status {
 mod tests {
     use super::*;
 
-    const TEXT: &str = "Name:\tx\nUid:\t1001\t1001\t1001\t1001\nGid:\t7\t7\t7\t8\nGroups:\t4 5 \nThreads:\t3\n\
+    const TEXT: &str = "Name:\tx\nTracerPid:\t9\nFDSize:\t64\nUid:\t1001\t1001\t1001\t1001\nGid:\t7\t7\t7\t8\nGroups:\t4 5 \nThreads:\t3\n\
         CapInh:\t0000000000000000\nCapPrm:\t0000000000000001\nCapEff:\t0000000000000002\n\
         CapBnd:\t000001ffffffffff\nCapAmb:\t0000000000000004\nNoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t9\n";
 
@@ -216,12 +242,14 @@ mod tests {
         let expected = Status {
             uid: [1001; 4],
             gid: [7, 7, 7, 8],
-            groups: 2,
+            groups: vec![4, 5],
             threads: 3,
             capabilities: [0, 1, 2, 4],
             bounding: 0x1ff_ffff_ffff,
             no_new_privs: true,
             seccomp: 2,
+            tracer: 9,
+            descriptors: 64,
         };
         assert_eq!(found, expected);
     }
@@ -229,8 +257,19 @@ mod tests {
     #[test]
     fn a_status_file_without_one_of_the_lines_confirms_nothing() {
         for name in [
-            "Uid", "Gid", "Groups", "Threads", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNew",
+            "Uid",
+            "Gid",
+            "Groups",
+            "Threads",
+            "CapInh",
+            "CapPrm",
+            "CapEff",
+            "CapBnd",
+            "CapAmb",
+            "NoNew",
             "Seccomp:",
+            "TracerPid",
+            "FDSize",
         ] {
             let text: String =
                 TEXT.lines().filter(|line| !line.starts_with(name)).map(|line| format!("{line}\n")).collect();

@@ -21,6 +21,7 @@ mod front;
 pub mod in_process;
 mod listeners;
 mod memory;
+mod monitor;
 mod notify;
 mod parent;
 mod refusals;
@@ -57,6 +58,7 @@ use crate::sandbox;
 use crate::sandbox::confinement::{self, Reach};
 use crate::sandbox::seccomp::Role;
 use crate::server::memory::Needs;
+use crate::server::monitor::{Means, Monitor};
 use crate::server::startup::Prepared;
 use crate::server::worker::Common;
 
@@ -83,13 +85,26 @@ pub fn run(config: &Config, manager: &Manager) -> Result<(), ServerError> {
     let shared = Arc::clone(&prepared.common.shared);
     shared.await_arrivals(threads).map_err(ServerError::thread)?;
     prepared.plan.witness.confirm_threads(threads)?;
+    let others = prepared.plan.witness.other_threads(prepared.watch.places())?;
+    prepared.watch.keep_threads(others)?;
     prepared.plan.witness.close_threads()?;
     let confined = sandbox::lock_in(&foreseen, Role::Main, &Reach::Nothing)?;
-    if let Err(failure) = prepared.plan.witness.confirm_main() {
-        // From here on an error must not return: to drop what is open would close it, which the filter forbids.
+    // From here on an error must not return: to drop what is open would close it, which the filter forbids.
+    let confirmed = prepared.plan.witness.confirm_main();
+    let means = Means {
+        witness: &prepared.plan.witness,
+        watch: &prepared.watch,
+        board: Arc::clone(shared.board()),
+        office: Arc::clone(&prepared.office),
+        keeper: Arc::clone(&prepared.common.keeper),
+        policy: config.integrity,
+        jitter: prepared.jitter,
+    };
+    let begun = confirmed.and_then(|()| Monitor::begin(means, Moment::now()));
+    let mut monitor = begun.unwrap_or_else(|failure| {
         console::err(&format!("quantonium: {failure}\n"));
-        Exit::Config.leave();
-    }
+        Exit::Config.leave()
+    });
     posture.landlock_abi = confined.abi;
     posture.add(Step::Seccomp, Outcome::Done);
     console::log(
@@ -103,12 +118,13 @@ pub fn run(config: &Config, manager: &Manager) -> Result<(), ServerError> {
     shared.open_gate();
     prepared.main.tell_ready();
     let keeper = Arc::clone(&prepared.common.keeper);
-    let ended = prepared.main.run(&shared, &keeper, Duration::from_millis(config.drain_timeout_ms));
-    if let Err(error) = ended {
+    let drain = Duration::from_millis(config.drain_timeout_ms);
+    let ended = prepared.main.run(&shared, &keeper, drain, &mut monitor);
+    let exit = ended.unwrap_or_else(|error| {
         console::log(Level::Error, format_args!("the main thread's poll failed: {error}"));
-        Exit::Io.leave();
-    }
-    Exit::Success.leave();
+        Exit::Io
+    });
+    exit.leave();
 }
 
 /// Starts the keeper, the archivist and the workers; returns how many threads that were.

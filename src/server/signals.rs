@@ -22,6 +22,7 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 use crate::audit::Office;
 use crate::clock::Moment;
 use crate::console::{self, Level};
+use crate::exit::Exit;
 use crate::keeper::Keeper;
 use crate::limits::{
     FD_OWN_LAST_NUMBER, FD_SIGNAL_NUMBER, KEEPER_FLUSH_MILLIS, KEEPER_TICK_MILLIS, WATCHDOG_FLOOR_MILLIS,
@@ -29,6 +30,7 @@ use crate::limits::{
 use crate::reactor::mailbox::Mailbox;
 use crate::reactor::run::Phase;
 use crate::sandbox::descriptors;
+use crate::server::monitor::Monitor;
 use crate::server::notify::{Notifier, Watchdog};
 use crate::server::parent::Manager;
 use crate::server::shared::Shared;
@@ -166,15 +168,31 @@ impl MainLoop {
     ///
     /// # Errors
     /// A poll that fails for any other reason than an interruption.
-    pub(super) fn run(&mut self, shared: &Shared, keeper: &Arc<Keeper>, drain: Duration) -> io::Result<()> {
+    pub(super) fn run(
+        &mut self,
+        shared: &Shared,
+        keeper: &Arc<Keeper>,
+        drain: Duration,
+        monitor: &mut Monitor<'_>,
+    ) -> io::Result<Exit> {
         let mut events = Events::with_capacity(8);
         loop {
-            let course = self.wait(&mut events, shared, keeper, drain)?;
+            if monitor.must_end() {
+                // Nothing that is in flight is worth the word of a process that is not what was started.
+                shared.enter(Phase::Stopping);
+                console::log(
+                    Level::Error,
+                    format_args!("integrity: this process is not to be trusted: leaving"),
+                );
+                self.flush(&mut events, shared, keeper, monitor)?;
+                return Ok(Exit::Software);
+            }
+            let course = self.wait(&mut events, shared, keeper, drain, monitor)?;
             if course != Course::On {
                 shared.enter(Phase::Stopping);
             }
             match course {
-                Course::Leave => return Ok(()),
+                Course::Leave => return Ok(Exit::Success),
                 Course::Over => console::log(
                     Level::Warn,
                     format_args!("the drain's time is over: cutting off what is left"),
@@ -184,12 +202,19 @@ impl MainLoop {
                 }
                 Course::On => continue,
             }
-            return self.flush(&mut events, shared, keeper);
+            self.flush(&mut events, shared, keeper, monitor)?;
+            return Ok(Exit::Success);
         }
     }
 
     /// Has the keeper write down what is only in memory, and waits for it for a while.
-    fn flush(&mut self, events: &mut Events, shared: &Shared, keeper: &Arc<Keeper>) -> io::Result<()> {
+    fn flush(
+        &mut self,
+        events: &mut Events,
+        shared: &Shared,
+        keeper: &Arc<Keeper>,
+        monitor: &mut Monitor<'_>,
+    ) -> io::Result<()> {
         let flushed = Arc::new(AtomicBool::new(false));
         let (done, mailbox) = (Arc::clone(&flushed), Arc::clone(&self.mailbox));
         self.start_timer(Duration::from_millis(KEEPER_FLUSH_MILLIS));
@@ -198,7 +223,7 @@ impl MainLoop {
             mailbox.nudge();
         }));
         while !flushed.load(Ordering::Acquire) {
-            match self.wait(events, shared, keeper, Duration::ZERO)? {
+            match self.wait(events, shared, keeper, Duration::ZERO, monitor)? {
                 Course::On => {}
                 Course::Leave => return Ok(()),
                 Course::Over => {
@@ -220,6 +245,7 @@ impl MainLoop {
         shared: &Shared,
         keeper: &Keeper,
         drain: Duration,
+        monitor: &mut Monitor<'_>,
     ) -> io::Result<Course> {
         match self.poll.poll(events, None) {
             Ok(()) => {}
@@ -240,6 +266,7 @@ impl MainLoop {
                     self.feed_watchdog(shared, keeper);
                     keeper.tick();
                     self.office.tick();
+                    monitor.tick();
                 }
                 _ => {}
             }

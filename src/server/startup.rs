@@ -39,6 +39,7 @@ use crate::reactor::mailbox::Mailbox;
 use crate::reactor::run::WAKE_TOKEN;
 use crate::reactor::socket::Stream;
 use crate::sandbox::descriptors::{self, Fillers};
+use crate::sandbox::watch::Watch;
 use crate::sandbox::{self, Plan, namespaces, rlimits};
 use crate::secret;
 use crate::server::archivist::Archivist;
@@ -64,6 +65,10 @@ use crate::store::{AdminKey, DataDir, Owner, quoted};
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) plan: Plan,
+    /// What the main thread looks at again and again, and a random number that says when.
+    pub(super) watch: Watch,
+    pub(super) jitter: u64,
+    pub(super) office: Arc<Office>,
     pub(super) common: Common,
     pub(super) workers: Vec<Worker>,
     pub(super) main: MainLoop,
@@ -89,6 +94,7 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
     // The journal's numbers are kept for it; everything that is opened before it is placed lies above all bands.
     let kept = fill(FD_DATA_DIRECTORY_NUMBER + 1)?;
     let plan = Plan { user_namespace, key_memory, ..plan(config)? };
+    let watch = Watch::open()?;
     let slots = ArchiveSlots::hold()?;
     let mut random = generator()?;
 
@@ -148,10 +154,14 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
         opened.map_err(|error| ServerError::io("opening the event loops", &error))?;
     main.report_to(notifier, manager);
     archivist.certificates = certificates;
+    let jitter = random.array(Moment::now()).map_err(|error| ServerError::config(error.to_string()))?;
     let fillers = fill(FD_CONNECTION_FIRST_NUMBER)?;
     give_reserves(&mut workers);
     Ok(Prepared {
         plan,
+        watch,
+        jitter: u64::from_be_bytes(jitter),
+        office: Arc::clone(&archivist.office),
         common,
         workers,
         main,

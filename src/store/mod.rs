@@ -31,7 +31,7 @@ pub use error::{StoreError, quoted};
 pub use journal::Journal;
 pub use record::{
     AppendError, Compacted, Condition, Deliver, Head, Loaded, MaintainError, Origin, Path, Record, Standing,
-    Store, TornTail, Unreadable, Witness,
+    Store, Tail, TornTail, Unreadable, Witness,
 };
 pub use root::{MasterKey, RootKey};
 pub use seal::{Kind, SEAL_NONCE_BYTES, SEAL_OVERHEAD_BYTES, Sealer};

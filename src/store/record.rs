@@ -178,6 +178,28 @@ pub trait Store: Send {
 
     /// How the store is.
     fn standing(&self) -> Standing;
+
+    /// Looks again at the end of what was written, as far as the store has one of its own.
+    fn verify_tail(&mut self) -> Tail {
+        Tail::Sound { bytes: 0 }
+    }
+}
+
+/// What a look at the end of a store found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tail {
+    /// So many bytes are as they were written, and nothing stands behind them.
+    Sound {
+        /// How many.
+        bytes: u64,
+    },
+    /// Something else stands there.
+    Damaged {
+        /// Where it begins.
+        offset: u64,
+    },
+    /// It could not be looked at.
+    Unread,
 }
 
 /// Takes a record, or says why it cannot.

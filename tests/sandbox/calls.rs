@@ -348,7 +348,9 @@ fn never_by_main() -> Vec<Call> {
     all.extend(never_but_by_keeper());
     all.extend(never_but_by_archivist());
     let signal = (limits::FD_SIGNAL_NUMBER, limits::FD_SIGNAL_NUMBER);
-    all.extend(outside("pread64", libc::SYS_pread64, &[OWN]));
+    // Reading nothing is allowed on every number but those of the three streams, and reading anything on few.
+    all.extend(outside_with("pread64", libc::SYS_pread64, &[OWN, WATCH], &[0, 1, 0]));
+    all.extend([0, 2].map(|fd| on("pread64 of nothing", libc::SYS_pread64, fd, &[0, 0, 0])));
     all.extend(outside("timerfd_settime", libc::SYS_timerfd_settime, &[OWN]));
     all.extend(outside("read", libc::SYS_read, &[signal, OWN]));
     all.extend(outside("write", libc::SYS_write, &[(1, 2), EVENTS]));
@@ -367,6 +369,7 @@ const SOURCE: Band = (limits::FD_ARCHIVE_SOURCE_NUMBER, limits::FD_ARCHIVE_SOURC
 const TARGET: Band = (limits::FD_ARCHIVE_TARGET_NUMBER, limits::FD_ARCHIVE_TARGET_NUMBER);
 const TLS_DIRECTORIES: Band = (limits::FD_TLS_DIRECTORY_FIRST_NUMBER, limits::FD_TLS_DIRECTORY_LAST_NUMBER);
 const TLS_FILE: Band = (limits::FD_TLS_FILE_NUMBER, limits::FD_TLS_FILE_NUMBER);
+const WATCH: Band = (limits::FD_WATCH_FIRST_NUMBER, limits::FD_WATCH_LAST_NUMBER);
 const SILENCE: i32 = limits::FD_ARCHIVE_SILENCE_NUMBER;
 const EPOLLS: Band = (limits::FD_EPOLL_FIRST_NUMBER, limits::FD_EPOLL_LAST_NUMBER);
 const EVENTS: Band = (limits::FD_EVENT_FIRST_NUMBER, limits::FD_EVENT_LAST_NUMBER);
@@ -376,6 +379,11 @@ const CONNECTIONS: Band = (limits::FD_CONNECTION_FIRST_NUMBER, CLOSED_CONNECTION
 /// The call, with null for all other arguments, on the first and last number of every band and next to each,
 /// as far as none of the `allowed` bands holds that number.
 fn outside(name: &str, number: libc::c_long, allowed: &[Band]) -> Vec<Call> {
+    outside_with(name, number, allowed, &[])
+}
+
+/// The same with these arguments behind the number.
+fn outside_with(name: &str, number: libc::c_long, allowed: &[Band], rest: &[i64]) -> Vec<Call> {
     let next = (limits::FD_AUDIT_LAST_NUMBER, limits::FD_AUDIT_NEXT_FIRST_NUMBER);
     let bands = [
         (0, 2),
@@ -391,6 +399,7 @@ fn outside(name: &str, number: libc::c_long, allowed: &[Band]) -> Vec<Call> {
         LISTENERS,
         TLS_DIRECTORIES,
         TLS_FILE,
+        WATCH,
         CONNECTIONS,
     ];
     let mut tried: Vec<i32> = bands.iter().flat_map(|(first, last)| [*first, *last]).collect();
@@ -402,7 +411,7 @@ fn outside(name: &str, number: libc::c_long, allowed: &[Band]) -> Vec<Call> {
     tried
         .into_iter()
         .filter(|fd| number != libc::SYS_close || *fd > 2)
-        .map(|fd| on(name, number, fd, &[]))
+        .map(|fd| on(name, number, fd, rest))
         .collect()
 }
 
@@ -460,6 +469,10 @@ pub(crate) fn allowed(role: Role) -> Vec<Call> {
             all.extend(within("pread64", libc::SYS_pread64, OWN, &[0, 0, 0]));
             all.extend(within("read", libc::SYS_read, OWN, &[0, 0]));
             all.extend(within("timerfd_settime", libc::SYS_timerfd_settime, OWN, &[0, 0, 0]));
+            all.extend(within("pread64", libc::SYS_pread64, WATCH, &[buffer(), 8, 0]));
+            for fd in [limits::FD_JOURNAL_NUMBER, CLOSED_CONNECTION] {
+                all.push(on("pread64 of nothing", libc::SYS_pread64, fd, &[0, 0, 0]));
+            }
             all.push(on("read", libc::SYS_read, limits::FD_SIGNAL_NUMBER, &[0, 0]));
             all.push(on("write", libc::SYS_write, limits::FD_NOTIFY_NUMBER, &[0, 0]));
         }

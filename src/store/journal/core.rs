@@ -14,13 +14,13 @@ use rustix::io::Errno;
 use super::super::error::StoreError;
 use super::super::record::{
     AppendError, Compacted, Condition, Deliver, Head, Loaded, MaintainError, Origin, Path, Record, Standing,
-    TornTail, Witness,
+    Tail, TornTail, Witness,
 };
 use super::Slot;
 use super::disk::{Disk, Files, Which};
 use super::format::{FrameKeys, FrameKind, Header, Place};
 use super::payload::{Commit, Item};
-use super::scan::{self, Broken, Walk};
+use super::scan::{self, Broken, Trail, Walk};
 use super::snapshot::{self, SnapshotWriter};
 use crate::clock::Moment;
 use crate::crypto::random::Generator;
@@ -68,6 +68,7 @@ struct State {
     head: Head,
     recent: VecDeque<Origin>,
     live: Live,
+    trail: Trail,
 }
 
 /// What is alive: where, since when, and how heavy.
@@ -174,8 +175,8 @@ impl<D: Disk> Core<D> {
         }
         self.superseded_since = superseded.then(Moment::now);
         let rolled_back = self.witness.is_ahead(walk.head);
-        let Walk { place, offset: end, head, recent, .. } = walk;
-        self.state = Some(State { place, end, reserved: end, head, recent, live });
+        let Walk { place, offset: end, head, recent, trail, .. } = walk;
+        self.state = Some(State { place, end, reserved: end, head, recent, live, trail });
         if rolled_back {
             // A revision never repeats, not even those that were lost.
             self.commit(self.witness.reached().saturating_add(1), &[], &[])
@@ -251,6 +252,7 @@ impl<D: Disk> Core<D> {
         self.last_sync_micros = Moment::now().nanos_since(before) / 1_000;
         let head = Head { revision, tag: place.link };
         (state.place, state.end, state.head) = (place, end, head);
+        state.trail.pass(place, end);
         state.reserved = state.reserved.max(end);
         Walk::remember(&mut state.recent, origins);
         if items.iter().fold(false, |superseded, item| superseded | state.live.note(item)) {
@@ -394,6 +396,8 @@ impl<D: Disk> Core<D> {
         let before_bytes = state.end;
         self.header = successor.header;
         (state.place, state.end, state.reserved) = (successor.place, successor.end, successor.end);
+        // What was just written is looked at again when something stands behind it.
+        state.trail = Trail::new(state.place, state.end);
         let compacted = Compacted { before_bytes, after_bytes: state.end, records: state.live.count() };
         if self.disk.sync_names().is_err() {
             self.condition = Condition::Poisoned;
@@ -430,6 +434,15 @@ impl<D: Disk> Core<D> {
             live_bytes: state.map_or(0, |state| state.live.bytes),
             last_sync_micros: self.last_sync_micros,
             compacts_in_use: self.disk.has_next(),
+        }
+    }
+
+    /// See [`super::super::Store::verify_tail`].
+    pub(super) fn verify_tail(&self) -> Tail {
+        match self.state.as_ref().filter(|_| self.condition != Condition::Poisoned) {
+            Some(state) => scan::verify(&self.disk, &self.keys, &state.trail, &state.place, state.end),
+            // What stands at its end is not known.
+            None => Tail::Unread,
         }
     }
 

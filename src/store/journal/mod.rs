@@ -31,7 +31,8 @@ pub use self::verify::{Damage, Inspected, Report};
 use super::data_dir::DataDir;
 use super::error::StoreError;
 use super::record::{
-    AppendError, Compacted, Deliver, Head, Loaded, MaintainError, Origin, Record, Standing, Store, Witness,
+    AppendError, Compacted, Deliver, Head, Loaded, MaintainError, Origin, Record, Standing, Store, Tail,
+    Witness,
 };
 use super::root::{MasterKey, RootKey};
 use crate::clock::Moment;
@@ -243,5 +244,9 @@ impl Store for Journal {
 
     fn standing(&self) -> Standing {
         self.0.standing()
+    }
+
+    fn verify_tail(&mut self) -> Tail {
+        self.0.verify_tail()
     }
 }

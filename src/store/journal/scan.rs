@@ -9,14 +9,14 @@ use std::collections::VecDeque;
 use memchr::memmem;
 use rustix::io::Errno;
 
-use super::super::record::{Head, Origin};
+use super::super::record::{Head, Origin, Tail};
 use super::disk::Disk;
 use super::format::{
     FRAME_HEADER_BYTES, FRAME_MAGIC, FRAME_MAX_BYTES, FrameHeader, FrameKeys, FrameKind, HEADER_BYTES,
     Header, Place,
 };
 use super::payload::{Commit, End, Item, Items};
-use crate::limits::{JOURNAL_PIECE_BYTES, STORE_ORIGINS_MAX_COUNT};
+use crate::limits::{JOURNAL_PIECE_BYTES, JOURNAL_TAIL_BYTES, STORE_ORIGINS_MAX_COUNT};
 
 /// How much is searched at a time.
 const SEARCHED_BYTES: usize = JOURNAL_PIECE_BYTES / 16;
@@ -38,6 +38,34 @@ pub(super) struct Walk {
     snapshot: Option<u64>,
     /// Whether it went on behind damage, where counts no longer tell anything.
     resumed: bool,
+    /// From where on the end is looked at again later.
+    pub(super) trail: Trail,
+}
+
+/// Two places on the way: the older one is where a look at the end begins, so that it is long enough and bounded.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Trail {
+    older: (Place, u64),
+    newer: (Place, u64),
+}
+
+impl Trail {
+    /// Begins here: with the frame that will stand at `offset`.
+    pub(super) const fn new(place: Place, offset: u64) -> Self {
+        Self { older: (place, offset), newer: (place, offset) }
+    }
+
+    /// Where a look begins.
+    pub(super) const fn begin(&self) -> (Place, u64) {
+        self.older
+    }
+
+    /// A frame was passed: the next one will be at this place.
+    pub(super) const fn pass(&mut self, place: Place, offset: u64) {
+        if offset.saturating_sub(self.newer.1) >= JOURNAL_TAIL_BYTES {
+            (self.older, self.newer) = (self.newer, (place, offset));
+        }
+    }
 }
 
 /// What is wrong with the frame at which a walk ended.
@@ -75,6 +103,7 @@ impl Walk {
             frames: 0,
             snapshot: Some(0),
             resumed: false,
+            trail: Trail::new(Place::first(header), HEADER_BYTES as u64),
         }
     }
 
@@ -143,9 +172,35 @@ pub(super) fn walk<E>(
         walk.place = place;
         walk.offset += len;
         walk.frames += 1;
+        walk.trail.pass(place, walk.offset);
     }
     // Without the end of its snapshot a file was cut.
     Ok(walk.snapshot.is_some().then_some(Fault::Misplaced))
+}
+
+/// Reads the frames behind the beginning of `trail` again, up to `end`, where the next one will have the place `next`.
+pub(super) fn verify(disk: &impl Disk, keys: &FrameKeys, trail: &Trail, next: &Place, end: u64) -> Tail {
+    let (mut place, begin) = trail.begin();
+    let mut offset = begin;
+    let mut reader = Reader::new(disk, end);
+    while offset < end {
+        let frame = match reader.frame(offset) {
+            Ok(Some(frame)) => frame,
+            // The file is shorter than it was.
+            Ok(None) | Err(Errno::IO) => return Tail::Damaged { offset },
+            Err(_) => return Tail::Unread,
+        };
+        let len = frame.len() as u64;
+        let Ok((_, _, behind)) = keys.open(frame, &place) else { return Tail::Damaged { offset } };
+        place = behind;
+        offset = offset.saturating_add(len);
+    }
+    // Nothing but this process writes there.
+    let behind = disk.read_at(end, &mut [0; 1]);
+    if offset != end || place != *next || behind.is_ok_and(|read| read > 0) {
+        return Tail::Damaged { offset: end };
+    }
+    Tail::Sound { bytes: end.saturating_sub(begin) }
 }
 
 /// Whether the frame at which a walk ended with `fault` is what an unfinished append leaves behind. Then nothing of it

@@ -9,10 +9,10 @@ use rustix::fs::{FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags};
 
 use super::super::record::{Condition, Path};
 use super::super::scratch::{Scratch, as_root};
-use super::super::{Owner, TornTail};
+use super::super::{Owner, Tail, TornTail};
 use super::*;
 use crate::limits::{
-    FD_CONNECTION_FIRST_NUMBER, JOURNAL_COMPACTION_FLOOR_BYTES, JOURNAL_RESERVED_BYTES,
+    FD_CONNECTION_FIRST_NUMBER, JOURNAL_COMPACTION_FLOOR_BYTES, JOURNAL_RESERVED_BYTES, JOURNAL_TAIL_BYTES,
     STORE_APPEND_MAX_BYTES, STORE_ORIGINS_MAX_COUNT, STORE_RECORD_MAX_BYTES,
 };
 
@@ -74,6 +74,54 @@ fn full_file(content: &[u8]) -> OwnedFd {
 
 fn open(path: &str, flags: OFlags) -> OwnedFd {
     rustix::fs::open(path, flags, Mode::empty()).unwrap()
+}
+
+#[test]
+fn an_end_that_is_not_what_was_written_is_found_and_found_right_again() {
+    let scratch = Scratch::new();
+    let data_dir = created(&scratch);
+    let (mut journal, ..) = opened(&data_dir);
+    assert!(matches!(journal.verify_tail(), Tail::Sound { .. }));
+    (1..=3).for_each(|path| drop(append(&mut journal, path).unwrap()));
+    let Tail::Sound { bytes } = journal.verify_tail() else { panic!("sound") };
+    assert!(bytes >= 900, "{bytes}");
+    let name = path(&data_dir, "journal");
+    let sound = fs::read(&name).unwrap();
+    let begin = sound.len() - usize::try_from(bytes).unwrap();
+    for at in [begin, begin + 200, sound.len() - 1] {
+        let mut altered = sound.clone();
+        altered[at] ^= 1;
+        fs::write(&name, &altered).unwrap();
+        let Tail::Damaged { offset } = journal.verify_tail() else { panic!("byte {at}") };
+        assert!(offset <= at as u64 && offset >= begin as u64);
+    }
+    for altered in [[&sound[..], b"x"].concat(), sound[..sound.len() - 1].to_vec()] {
+        fs::write(&name, altered).unwrap();
+        assert!(matches!(journal.verify_tail(), Tail::Damaged { .. }));
+    }
+    fs::write(&name, &sound).unwrap();
+    assert_eq!(journal.verify_tail(), Tail::Sound { bytes });
+}
+
+#[test]
+fn the_end_that_is_looked_at_is_bounded_also_after_a_compaction() {
+    let scratch = Scratch::new();
+    let data_dir = created(&scratch);
+    let (mut journal, ..) = opened(&data_dir);
+    let most = 2 * JOURNAL_TAIL_BYTES + 1_000;
+    for round in 0..1_000u32 {
+        append(&mut journal, u8::try_from(round % 7).unwrap()).unwrap();
+        let Tail::Sound { bytes } = journal.verify_tail() else { panic!("round {round}") };
+        assert!(bytes <= most, "{bytes}");
+    }
+    let end = journal.standing().bytes;
+    assert!(end > 3 * JOURNAL_TAIL_BYTES, "{end}");
+    let Tail::Sound { bytes } = journal.verify_tail() else { panic!("sound") };
+    assert!(bytes >= JOURNAL_TAIL_BYTES, "{bytes}");
+    journal.0.compact(None).unwrap();
+    append(&mut journal, 1).unwrap();
+    let Tail::Sound { bytes } = journal.verify_tail() else { panic!("sound") };
+    assert!((300..1_000).contains(&bytes), "{bytes}");
 }
 
 #[test]

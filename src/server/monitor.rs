@@ -1,0 +1,407 @@
+//! The process looks at itself: whether it still is what it was when it was locked in.
+//!
+//! Owns the order of a round and what is done about a finding. It runs on the main thread, with its ticks, in slices of
+//! [`MONITOR_SLICE_MAX_MILLIS`], so that a signal waits no longer than that; the end of the journal is looked at by the
+//! keeper, and every seed is tested by the generator that draws it. Invariants: nothing is opened; a check that cannot be
+//! made has failed; a finding is told once when it comes and once when it is gone, in the log and in the audit log.
+//!
+//! A round: the kernel's view (privileges, tracer) -> mappings -> descriptors -> the end of the journal -> seeds -> known
+//! answers -> the program's file. The next one begins after the interval, give or take a quarter, drawn anew each time, so
+//! that nobody who comes and goes knows when.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::audit::Office;
+use crate::clock::{Moment, WallTime};
+use crate::config::{IntegrityAction, IntegrityPolicy};
+use crate::console::{self, Level};
+use crate::crypto::hash::Sha256Pieces;
+use crate::crypto::{health, selftest};
+use crate::integrity::{Board, CapabilityView, Check, KernelView};
+use crate::keeper::Keeper;
+use crate::limits::{
+    FD_CONNECTION_FIRST_NUMBER, FD_JOURNAL_NUMBER, MONITOR_DESCRIPTORS_COUNT, MONITOR_PIECE_BYTES,
+    MONITOR_SLICE_MAX_MILLIS, MONITOR_SUSPECTS_MAX_COUNT,
+};
+use crate::sandbox::census::{self, Verdict};
+use crate::sandbox::verify::{Status, Witness};
+use crate::sandbox::watch::{Baseline, Watch};
+use crate::sandbox::{Failure, probe};
+use crate::store::Tail;
+
+/// What a round does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Kernel,
+    Mappings,
+    /// From this number on.
+    Descriptors(i32),
+    /// Numbers at which something stood that may have been on its way to another one.
+    Suspects,
+    Tail,
+    Seeds,
+    /// This part of the known answers.
+    Answers(usize),
+    /// From this byte on.
+    Program(u64),
+}
+
+/// What the monitor works with.
+#[derive(Debug)]
+pub(super) struct Means<'a> {
+    pub(super) witness: &'a Witness,
+    pub(super) watch: &'a Watch,
+    pub(super) board: Arc<Board>,
+    pub(super) office: Arc<Office>,
+    pub(super) keeper: Arc<Keeper>,
+    pub(super) policy: IntegrityPolicy,
+    /// Random, so that the rounds cannot be foreseen.
+    pub(super) jitter: u64,
+}
+
+/// The main thread's looks at the process.
+#[derive(Debug)]
+pub(super) struct Monitor<'a> {
+    means: Means<'a>,
+    baseline: Baseline,
+    stage: Option<Stage>,
+    due: Moment,
+    /// Beyond the last descriptor that the process can have.
+    descriptors_end: i32,
+    suspects: Vec<i32>,
+    program: Sha256Pieces,
+    refused_seeds: u64,
+    /// What the keeper found last; nothing if it has not answered, or that was told.
+    tail: Arc<Mutex<Option<Tail>>>,
+    must_end: bool,
+}
+
+impl<'a> Monitor<'a> {
+    /// Notes what is true now, and looks at everything that can be looked at before anything is served. To be made by the
+    /// main thread, once every thread is locked in.
+    ///
+    /// # Errors
+    /// What the lock-down should have left otherwise, or cannot be read.
+    pub(super) fn begin(means: Means<'a>, now: Moment) -> Result<Self, Failure> {
+        let baseline = means.watch.baseline(means.witness.status()?)?;
+        let mut monitor = Self {
+            means,
+            baseline,
+            stage: Some(Stage::Program(0)),
+            due: now,
+            descriptors_end: 0,
+            suspects: Vec::with_capacity(MONITOR_SUSPECTS_MAX_COUNT),
+            program: Sha256Pieces::default(),
+            refused_seeds: 0,
+            tail: Arc::default(),
+            must_end: false,
+        };
+        if !monitor.means.watch.has_program() {
+            console::log(
+                Level::Warn,
+                format_args!("integrity: the program's file cannot be read, and is not looked at"),
+            );
+        }
+        while monitor.stage.is_some() {
+            monitor.step(now);
+        }
+        monitor.stage = Some(Stage::Kernel);
+        while !matches!(monitor.stage, None | Some(Stage::Suspects | Stage::Program(_))) {
+            monitor.step(now);
+        }
+        if monitor.stage == Some(Stage::Program(0)) {
+            monitor.rest(now);
+        }
+        Ok(monitor)
+    }
+
+    /// Whether something was found and the process is to end for it.
+    pub(super) const fn must_end(&self) -> bool {
+        self.must_end
+    }
+
+    /// Goes on with a round, or begins one that is due: for a few milliseconds.
+    pub(super) fn tick(&mut self) {
+        let begun = Moment::now();
+        self.take_tail();
+        if self.stage.is_none() && self.due <= begun {
+            self.stage = Some(Stage::Kernel);
+        }
+        let mut now = begun;
+        while self.stage.is_some() && now.nanos_since(begun) < MONITOR_SLICE_MAX_MILLIS * 1_000_000 {
+            self.step(now);
+            if self.stage == Some(Stage::Suspects) {
+                // What is on its way has arrived when the next tick comes.
+                return;
+            }
+            now = Moment::now();
+        }
+    }
+
+    fn step(&mut self, now: Moment) {
+        let Some(stage) = self.stage else { return };
+        let next = match stage {
+            Stage::Kernel => {
+                self.look_at_kernel();
+                Stage::Mappings
+            }
+            Stage::Mappings => {
+                let found = self.means.watch.confirm_mappings(&self.baseline);
+                self.settle(Check::Mappings, found.map_err(text));
+                Stage::Descriptors(FD_JOURNAL_NUMBER)
+            }
+            Stage::Descriptors(from) => self.count_descriptors(from),
+            Stage::Suspects => self.look_again(),
+            Stage::Tail => {
+                self.ask_for_tail();
+                Stage::Seeds
+            }
+            Stage::Seeds => {
+                self.look_at_seeds();
+                Stage::Answers(0)
+            }
+            Stage::Answers(part) => self.check_answers(part),
+            Stage::Program(offset) => match self.hash_program(offset) {
+                Some(next) => Stage::Program(next),
+                None => return self.rest(now),
+            },
+        };
+        self.stage = Some(next);
+    }
+
+    /// The round is over.
+    fn rest(&mut self, now: Moment) {
+        self.stage = None;
+        // SplitMix64 (Steele, Lea, Flood 2014): nothing secret depends on it.
+        self.means.jitter = self.means.jitter.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.means.jitter ^ (self.means.jitter >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        self.due = now.plus_millis(pause_millis(self.means.policy.interval_seconds, z ^ (z >> 27)));
+    }
+
+    /// Notes how a look ended, and tells what is news.
+    fn settle(&mut self, check: Check, found: Result<(), String>) {
+        let (board, office, now) = (&self.means.board, &self.means.office, WallTime::now());
+        match found {
+            Ok(()) if board.clear(check, now) => {
+                console::log(
+                    Level::Info,
+                    format_args!("integrity: {}: nothing is found any more", check.name()),
+                );
+                office.note_finding(check, None);
+            }
+            Ok(()) => {}
+            Err(text) => {
+                if board.report(check, now, &text) {
+                    console::log(Level::Error, format_args!("integrity: {}: {text}", check.name()));
+                    office.note_finding(check, Some(&text));
+                }
+                self.must_end |= self.means.policy.action == IntegrityAction::Stop;
+            }
+        }
+    }
+
+    /// Privileges and tracer, which stand in the same files.
+    fn look_at_kernel(&mut self) {
+        match self.means.witness.status() {
+            Ok(status) => {
+                self.descriptors_end = i32::try_from(status.descriptors).unwrap_or(i32::MAX);
+                let privileges = self.means.watch.confirm_privileges(&self.baseline, &status);
+                let tracer = self.means.watch.tracer(&status);
+                self.means.board.store_kernel(view(&status, WallTime::now()));
+                self.settle(Check::Privileges, privileges.map_err(text));
+                self.settle(Check::Tracer, tracer.map_err(text).and_then(traced));
+            }
+            Err(failure) => {
+                let unread = text(failure);
+                self.settle(Check::Privileges, Err(unread.clone()));
+                self.settle(Check::Tracer, Err(unread));
+            }
+        }
+    }
+
+    fn count_descriptors(&mut self, from: i32) -> Stage {
+        let end = self.descriptors_end.max(FD_CONNECTION_FIRST_NUMBER);
+        let until = end.min(from.saturating_add(MONITOR_DESCRIPTORS_COUNT));
+        for number in from..until {
+            let kind = probe::kind_of(number);
+            match census::judge(number, kind) {
+                Verdict::Right => {}
+                Verdict::Wrong => {
+                    self.settle(Check::Descriptors, Err(format!("descriptor {number} is {}", kind.name())));
+                    return self.after_descriptors();
+                }
+                Verdict::Passing if self.suspects.len() < MONITOR_SUSPECTS_MAX_COUNT => {
+                    self.suspects.push(number);
+                }
+                Verdict::Passing => {}
+            }
+        }
+        if until < end {
+            return Stage::Descriptors(until);
+        }
+        if !self.suspects.is_empty() {
+            return Stage::Suspects;
+        }
+        self.settle(Check::Descriptors, Ok(()));
+        self.after_descriptors()
+    }
+
+    /// Looks at the numbers again at which something stood that does not belong there.
+    fn look_again(&mut self) -> Stage {
+        let judge = |number: &i32| census::judge(*number, probe::kind_of(*number));
+        let still = self.suspects.iter().find(|number| judge(number) != Verdict::Right);
+        let found = match still {
+            Some(number) => Err(format!("descriptor {number} is {}", probe::kind_of(*number).name())),
+            None => Ok(()),
+        };
+        self.settle(Check::Descriptors, found);
+        self.after_descriptors()
+    }
+
+    fn after_descriptors(&mut self) -> Stage {
+        self.suspects.clear();
+        Stage::Tail
+    }
+
+    /// Has the keeper look at the end of the journal; it answers when it has time.
+    fn ask_for_tail(&self) {
+        let tail = Arc::clone(&self.tail);
+        self.means.keeper.look_at_tail(Box::new(move |found| {
+            *tail.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+        }));
+    }
+
+    fn take_tail(&mut self) {
+        let found = self.tail.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match found {
+            Some(Tail::Sound { .. }) => self.settle(Check::Journal, Ok(())),
+            Some(Tail::Damaged { offset }) => {
+                let text = format!("the end of the journal is not what was written, from byte {offset} on");
+                self.settle(Check::Journal, Err(text));
+            }
+            // What keeps it from being read the store tells by itself.
+            Some(Tail::Unread) | None => {}
+        }
+    }
+
+    fn look_at_seeds(&mut self) {
+        let refused = health::refused_seeds();
+        let news = refused.saturating_sub(core::mem::replace(&mut self.refused_seeds, refused));
+        let found = match news {
+            0 => Ok(()),
+            news => Err(format!("{news} seeds of the kernel have failed their health tests")),
+        };
+        self.settle(Check::Entropy, found);
+    }
+
+    fn check_answers(&mut self, part: usize) -> Stage {
+        match selftest::run_part(part) {
+            Ok(()) if part + 1 < selftest::PARTS => return Stage::Answers(part + 1),
+            found => self.settle(Check::KnownAnswers, found.map_err(|failure| failure.to_string())),
+        }
+        Stage::Program(0)
+    }
+
+    /// Hashes a piece of the program's file from `offset` on; returns from where on it goes on, if it does.
+    fn hash_program(&mut self, offset: u64) -> Option<u64> {
+        if !self.means.watch.has_program() {
+            return None;
+        }
+        let mut piece = [0; MONITOR_PIECE_BYTES];
+        match self.means.watch.read_program(offset, &mut piece) {
+            Ok(0) => {
+                let sum = core::mem::take(&mut self.program).finish();
+                // The first one is what the others are compared with.
+                self.means.board.store_binary(sum);
+                let found = if self.means.board.binary() == Some(sum) {
+                    Ok(())
+                } else {
+                    Err("the program's file is not the one that was started".to_owned())
+                };
+                self.settle(Check::Binary, found);
+                None
+            }
+            Ok(read) => {
+                self.program.update(piece.get(..read).unwrap_or_default());
+                Some(offset.saturating_add(read as u64))
+            }
+            Err(failure) => {
+                self.program = Sha256Pieces::default();
+                self.settle(Check::Binary, Err(text(failure)));
+                None
+            }
+        }
+    }
+}
+
+/// How long the next pause is: the interval, give or take a quarter.
+fn pause_millis(interval_seconds: u64, random: u64) -> u64 {
+    let interval = interval_seconds.saturating_mul(1_000);
+    interval - interval / 4 + random % (interval / 2 + 1)
+}
+
+/// A failure as a finding tells it: what is wrong, and no step of the start.
+fn text(failure: Failure) -> String {
+    match failure {
+        Failure::Refused { cause, .. } => cause,
+        Failure::Unconfirmed { what, expected, found } => format!("{what}: {found} instead of {expected}"),
+        missing @ Failure::Missing { .. } => missing.to_string(),
+    }
+}
+
+fn traced(tracer: u64) -> Result<(), String> {
+    match tracer {
+        0 => Ok(()),
+        tracer => Err(format!("the process {tracer} traces this one")),
+    }
+}
+
+fn view(status: &Status, at: WallTime) -> KernelView {
+    let [inheritable, permitted, effective, ambient] = status.capabilities;
+    KernelView {
+        at,
+        uid: status.uid,
+        gid: status.gid,
+        groups: status.groups.clone(),
+        capabilities: CapabilityView {
+            inheritable,
+            permitted,
+            effective,
+            bounding: status.bounding,
+            ambient,
+        },
+        no_new_privs: status.no_new_privs,
+        seccomp: status.seccomp,
+        threads: status.threads,
+        tracer: status.tracer,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_is_the_interval_give_or_take_a_quarter() {
+        for random in [0, 1, 29_999, 30_000, 30_001, u64::MAX] {
+            let pause = pause_millis(60, random);
+            assert!((45_000..=75_000).contains(&pause), "{pause}");
+        }
+        assert_eq!((pause_millis(60, 0), pause_millis(60, 30_000)), (45_000, 75_000));
+        assert!(pause_millis(1, 0) >= 750);
+    }
+
+    #[test]
+    fn a_finding_says_what_is_wrong_and_instead_of_what() {
+        let what = Failure::Unconfirmed { what: "seccomp mode", expected: "2".into(), found: "0".into() };
+        assert_eq!(text(what), "seccomp mode: 0 instead of 2");
+        let refused = Failure::Refused { step: "mappings", cause: "memory is executable".into() };
+        assert_eq!(text(refused), "memory is executable");
+    }
+
+    #[test]
+    fn a_tracer_is_named_by_its_number() {
+        assert_eq!(traced(0), Ok(()));
+        assert!(traced(77).unwrap_err().contains("77"));
+    }
+}
