@@ -153,10 +153,10 @@ fn hex(digits: &str) -> Vec<u8> {
 }
 
 /// A key of its own for each form of an import: the same bytes reversed, or turned by one.
-fn turned(by: usize) -> Vec<u8> {
+fn turned(by: u8) -> Vec<u8> {
     let mut bytes = IMPORTED.to_vec();
-    bytes.rotate_left(by);
-    bytes.iter().map(|byte| byte ^ (by as u8)).collect()
+    bytes.rotate_left(by.into());
+    bytes.iter().map(|byte| byte ^ by).collect()
 }
 
 /// Has the server take keys in every form and use them in every way; returns what is secret of it.
