@@ -163,7 +163,7 @@ fn turned(by: u8) -> Vec<u8> {
 fn take_and_use_keys(caller: &mut Caller<'_>) -> Vec<Needle> {
     let mut secrets = Vec::new();
     caller.json("/api/keys", &json!({ "name": PUBLIC }));
-    let forms: [(&str, &str, usize); 4] = [
+    let forms: [(&str, &str, u8); 4] = [
         ("base64", "xchacha20-poly1305", 0),
         ("hex", "chacha20-poly1305", 3),
         ("raw", "hmac-sha512", 5),
