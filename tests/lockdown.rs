@@ -63,13 +63,12 @@ fn assert_locked_in(server: &Server, user: u32, group: u32, bounding_empty: bool
         }
     }
     let found = fs::read_to_string(server.proc().join("limits")).unwrap();
-    let core: Vec<&str> = found
-        .lines()
-        .find_map(|line| line.strip_prefix("Max core file size"))
-        .unwrap()
-        .split_whitespace()
-        .collect();
-    assert_eq!(core, ["0", "0", "bytes"]);
+    for (limit, value) in
+        [("Max core file size", ["0", "0", "bytes"]), ("Max processes", ["0", "0", "processes"])]
+    {
+        let line = found.lines().find_map(|line| line.strip_prefix(limit)).unwrap();
+        assert_eq!(line.split_whitespace().collect::<Vec<_>>(), value, "{limit}");
+    }
 }
 
 /// Encrypts and decrypts something: every part of the server takes part.

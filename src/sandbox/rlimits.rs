@@ -1,6 +1,6 @@
-//! Resource limits: no core file, enough descriptors, no file without an end.
+//! Resource limits: no core file, enough descriptors, no file without an end, and in the end no further thread or process.
 //!
-//! Owns the three limits that are set. Invariant: soft and hard limit are equal afterwards, so that nothing
+//! Owns the four limits that are set. Invariant: soft and hard limit are equal afterwards, so that nothing
 //! in the process can raise them again.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -42,6 +42,17 @@ pub(super) fn apply() -> Result<Outcome, Failure> {
     let files = getrlimit(Resource::Fsize).maximum.unwrap_or(FILE_MAX_BYTES);
     set(Resource::Fsize, files.min(FILE_MAX_BYTES))?;
     Ok(Outcome::Done)
+}
+
+/// Forbids further threads and processes. To be called when every thread has been started: a second wall behind the filters.
+///
+/// # Errors
+/// The limit that did not take.
+pub fn forbid_processes() -> Result<(), Failure> {
+    if left_out::is(Step::ResourceLimits) {
+        return Ok(());
+    }
+    set(Resource::Nproc, 0)
 }
 
 /// Fails unless a core file would have no bytes.

@@ -56,6 +56,7 @@ use crate::limits::{ARCHIVIST_STACK_BYTES, THREAD_STACK_BYTES};
 use crate::model::{Outcome, Posture, Step};
 use crate::sandbox;
 use crate::sandbox::confinement::{self, Reach};
+use crate::sandbox::rlimits;
 use crate::sandbox::seccomp::Role;
 use crate::server::memory::Needs;
 use crate::server::monitor::{Means, Monitor};
@@ -85,6 +86,7 @@ pub fn run(config: &Config, manager: &Manager) -> Result<(), ServerError> {
     let shared = Arc::clone(&prepared.common.shared);
     shared.await_arrivals(threads).map_err(ServerError::thread)?;
     prepared.plan.witness.confirm_threads(threads)?;
+    rlimits::forbid_processes()?;
     let others = prepared.plan.witness.other_threads(prepared.watch.places())?;
     prepared.watch.keep_threads(others)?;
     prepared.plan.witness.close_threads()?;

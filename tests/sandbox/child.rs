@@ -40,12 +40,12 @@ pub(crate) fn run(task: &str) -> ! {
             become_ordinary();
             let entered = namespaces::enter_user(Mode::Auto, false).unwrap();
             println!("sandbox: entered: {entered}");
-            report_lock_down_of(Plan { user_namespace: entered, ..Plan::new().unwrap() });
+            report_lock_down_of(&Plan { user_namespace: entered, ..Plan::new().unwrap() });
         }
         ["mode", name] => {
             let mode =
                 [Mode::Auto, Mode::Strict, Mode::Container].into_iter().find(|mode| mode.name() == name);
-            report_lock_down_of(Plan {
+            report_lock_down_of(&Plan {
                 mode: mode.unwrap(),
                 key_memory: Outcome::Done,
                 ..Plan::new().unwrap()
@@ -53,7 +53,7 @@ pub(crate) fn run(task: &str) -> ! {
         }
         ["container"] => {
             become_ordinary();
-            report_lock_down_of(Plan {
+            report_lock_down_of(&Plan {
                 mode: Mode::Container,
                 key_memory: Outcome::Done,
                 user_namespace: namespaces::enter_user(Mode::Container, false).unwrap(),
@@ -287,13 +287,13 @@ fn become_ordinary() {
 
 /// Locks down and prints what the kernel says afterwards, read by a way of its own.
 fn report_lock_down() {
-    report_lock_down_of(Plan::new().unwrap());
+    report_lock_down_of(&Plan::new().unwrap());
 }
 
-fn report_lock_down_of(plan: Plan) {
+fn report_lock_down_of(plan: &Plan) {
     // Its path may vanish.
     let mut of_kernel = File::open("/proc/self/status").unwrap();
-    match lock_down(&plan) {
+    match lock_down(plan) {
         Ok(posture) => {
             posture.steps.iter().for_each(|(step, outcome)| println!("sandbox: {step}: {outcome}"));
         }
