@@ -1,5 +1,7 @@
 //! The heap of the program once it is closed: what happens when it is spent, and that a server under load maps nothing.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic, its helping functions too")]
+
 #[path = "support/server.rs"]
 mod server;
 
