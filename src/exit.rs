@@ -34,7 +34,7 @@ impl Exit {
         (Self::Success, "done; healthcheck: healthy"),
         (
             Self::Failure,
-            "healthcheck: unhealthy; apikey: refused; audit verify: cut off or unproved; sandbox check: no start",
+            "healthcheck: unhealthy; apikey: refused; audit verify: cut off; sandbox check: no start",
         ),
         (Self::Usage, "wrong command line"),
         (Self::Damaged, "the store is damaged, or is none; the audit log was changed"),

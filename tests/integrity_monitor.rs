@@ -111,7 +111,8 @@ fn trace(server: &Server) -> Option<Child> {
 
 #[test]
 fn a_process_that_is_left_alone_finds_nothing_and_ends_in_order_between_its_looks() {
-    let Some(server) = Server::start(&OFTEN) else { return };
+    let scratch = Scratch::new();
+    let Some(server) = Server::start_in(&scratch, &OFTEN) else { return };
     let looked = |report: &Value| {
         let checks = report["checks"].as_array().unwrap();
         checks.iter().all(|check| check["looks"].as_u64().unwrap() >= 3)
@@ -136,7 +137,8 @@ fn a_tracer_is_found_and_told_and_its_leaving_too() {
     if !is_root() {
         return;
     }
-    let Some(server) = Server::start(&OFTEN) else { return };
+    let scratch = Scratch::new();
+    let Some(server) = Server::start_in(&scratch, &OFTEN) else { return };
     let Some(mut tracer) = trace(&server) else { return };
     let found = until_state(&server, "tracer", "failed");
     let text = check(&found, "tracer")["finding"].as_str().unwrap().to_owned();
@@ -163,7 +165,8 @@ fn an_altered_end_of_the_journal_is_found() {
     if !is_root() {
         return;
     }
-    let Some(server) = Server::start(&OFTEN) else { return };
+    let scratch = Scratch::new();
+    let Some(server) = Server::start_in(&scratch, &OFTEN) else { return };
     let altered = alter_journal(&server);
     let found = until_state(&server, "journal", "failed");
     assert!(check(&found, "journal")["finding"].as_str().unwrap().contains("from byte"), "{found}");
@@ -183,7 +186,8 @@ fn an_altered_known_answer_in_memory_is_found() {
     if !is_root() {
         return;
     }
-    let Some(server) = Server::start(&OFTEN) else { return };
+    let scratch = Scratch::new();
+    let Some(server) = Server::start_in(&scratch, &OFTEN) else { return };
     let maps = fs::read_to_string(server.proc().join("maps")).unwrap();
     let memory = OpenOptions::new().read(true).write(true).open(server.proc().join("mem")).unwrap();
     let mut altered = Vec::new();

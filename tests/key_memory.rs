@@ -35,6 +35,7 @@ const USER: u32 = 1001;
 /// How much of the memory is read at once, and how much of it again with the next piece.
 const PIECE: usize = 1024 * 1024;
 const AGAIN: usize = 256;
+const PAGE: usize = 4096;
 
 /// Where a needle was found.
 type Found = (String, String);
@@ -60,20 +61,35 @@ fn halves(needles: &[Needle]) -> Vec<Needle> {
     halves
 }
 
+/// Whether any page from `at` on holds something, here or in swap (pagemap of proc(5)): the heap has reserved gigabytes that it never
+/// touched.
+fn is_used(pagemap: &File, at: u64, len: usize) -> bool {
+    let mut entries = vec![0; (len / PAGE + 2) * 8];
+    let read = pagemap.read_at(&mut entries, at / PAGE as u64 * 8).unwrap();
+    // Bits 63 and 62 of each entry.
+    read < entries.len() || entries.chunks_exact(8).any(|entry| entry[7] & 0xC0 != 0)
+}
+
 /// Reads every mapping of the process that can be read.
 fn search(server: &Server, wanted: &[Needle]) -> Search {
     let finders: Vec<_> =
         wanted.iter().map(|needle| (memmem::Finder::new(&needle.bytes), &needle.name)).collect();
     let maps = fs::read_to_string(server.proc().join("maps")).unwrap();
     let memory = File::open(server.proc().join("mem")).unwrap();
+    let pagemap = File::open(server.proc().join("pagemap")).unwrap();
     let mut search = Search::default();
     let mut piece = vec![0; PIECE];
     for line in maps.lines().filter(|line| line.split(' ').nth(1).is_some_and(|may| may.starts_with('r'))) {
         let (from, to) = line.split(' ').next().unwrap().split_once('-').unwrap();
         let (mut at, end) = (u64::from_str_radix(from, 16).unwrap(), u64::from_str_radix(to, 16).unwrap());
         let before = search.bytes;
+        let is_large = end - at > 64 * PIECE as u64;
         while at < end {
             let len = usize::try_from(end - at).unwrap().min(PIECE);
+            if is_large && !is_used(&pagemap, at, len) {
+                at += len as u64;
+                continue;
+            }
             let Ok(read @ 1..) = memory.read_at(&mut piece[..len], at) else { break };
             search.bytes += read;
             for (finder, name) in &finders {
@@ -84,7 +100,7 @@ fn search(server: &Server, wanted: &[Needle]) -> Search {
             let last = at + read as u64 >= end;
             at += if last { read as u64 } else { (read.saturating_sub(AGAIN)).max(1) as u64 };
         }
-        if search.bytes == before {
+        if search.bytes == before && !is_large {
             search.closed.push(line.to_owned());
         }
     }

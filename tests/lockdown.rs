@@ -396,6 +396,11 @@ fn belongs(number: i32, target: &str, sockets: usize) -> bool {
         _ if within(limits::FD_OWN_FIRST_NUMBER, limits::FD_OWN_LAST_NUMBER) => {
             target.starts_with("pipe:") || target.ends_with("/status") || target.ends_with("/data/lock")
         }
+        // What it looks at of itself: its file, its mappings, the status of some threads.
+        _ if within(limits::FD_WATCH_FIRST_NUMBER, limits::FD_WATCH_LAST_NUMBER) => {
+            ["/quantonium", "/maps", "/status"].iter().any(|end| target.ends_with(end))
+                || target.starts_with("pipe:")
+        }
         // Every band below may hold what fills its numbers: the reading end of a pipe without a writer.
         _ if number < limits::FD_CONNECTION_FIRST_NUMBER && target.starts_with("pipe:") => true,
         _ if within(limits::FD_AUDIT_FIRST_NUMBER, limits::FD_AUDIT_NEXT_LAST_NUMBER) => {

@@ -619,7 +619,7 @@ mod tests {
             ("sevre", "unknown command sevre; did you mean `quantonium serve`?"),
             (
                 "encrypt",
-                "unknown command encrypt; the commands are serve, supervise, init, store, apikey, audit, tls, healthcheck, version, help",
+                "unknown command encrypt; the commands are serve, supervise, init, store, apikey, audit, tls, sandbox, healthcheck, version, help",
             ),
             ("--dev", "--dev stands before any command; did you mean `quantonium serve --dev`?"),
             ("--versoin", "unknown flag --versoin; did you mean --version?"),

@@ -257,7 +257,7 @@ impl App {
         };
         let Some(result) = crate::pentest::answer(path, wake) else { return false };
         responder.close();
-        responder.whole(Status::Ok, "text/plain", result.as_bytes());
+        responder.whole(Status::Ok, crate::http::media::ReplyForm::Text.content_type(), result.as_bytes());
         true
     }
 

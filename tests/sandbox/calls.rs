@@ -327,7 +327,7 @@ fn never_but_by_keeper() -> Vec<Call> {
             on("fsync", libc::SYS_fsync, journal, &[]),
             on("ftruncate", libc::SYS_ftruncate, journal, &[-1]),
             on("fallocate", libc::SYS_fallocate, journal, &[KEEP_SIZE, 0, 0]),
-            on("pread64", libc::SYS_pread64, journal, &[0, 0, 0]),
+            on("pread64", libc::SYS_pread64, journal, &[0, 1, 0]),
         ]);
     }
     all
