@@ -30,6 +30,7 @@ fn main() -> Outcome<()> {
     for variable in ["QUANTONIUM_COMMIT", "QUANTONIUM_ALLOW_SLOW"] {
         say(&format!("cargo::rerun-if-env-changed={variable}"))?;
     }
+    refuse_pentest()?;
     compile_filters(&root, &arch)?;
     let build = Flags::read()?;
     build.check(&arch)?;
@@ -45,6 +46,19 @@ fn main() -> Outcome<()> {
         ("FLAGS", build.shown()),
     ] {
         say(&format!("cargo::rustc-env=QUANTONIUM_BUILD_{name}={value}"))?;
+    }
+    Ok(())
+}
+
+/// What attacks itself on request must never be taken for a release: it is built by its own profile, into its own folder.
+fn refuse_pentest() -> Outcome<()> {
+    let asked = env::var_os("CARGO_FEATURE_PENTEST").is_some();
+    let folder = PathBuf::from(env::var("OUT_DIR")?);
+    if asked && folder.components().any(|part| part.as_os_str() == "release") {
+        return Err(
+            "the feature pentest has a profile of its own: cargo build --profile pentest (make pentest)"
+                .into(),
+        );
     }
     Ok(())
 }

@@ -5,6 +5,10 @@
 //! that an operator may change are the *defaults* of `config`, which checks them against the `_FLOOR_` and
 //! `_CEILING_` constants next to them.
 
+mod descriptors;
+
+pub use descriptors::*;
+
 // ---------------------------------------------------------------------------------------------------------
 // HTTP heads
 // ---------------------------------------------------------------------------------------------------------
@@ -421,71 +425,6 @@ pub const ADDRESSES_PER_SET_COUNT: usize = 8;
 pub const ADDRESSES_SHARDS_COUNT: usize = 64;
 
 // ---------------------------------------------------------------------------------------------------------
-// Descriptor bands: after lock-down a descriptor's number says what it is, and the filters compare numbers
-// ---------------------------------------------------------------------------------------------------------
-
-/// The journal of the key ring.
-pub const FD_JOURNAL_NUMBER: i32 = 3;
-/// The journal's preallocated successor.
-pub const FD_JOURNAL_NEXT_NUMBER: i32 = 4;
-/// The signal descriptor, read by the main thread only.
-pub const FD_SIGNAL_NUMBER: i32 = 5;
-/// The data directory, held by the keeper to exchange the journal with its successor.
-pub const FD_DATA_DIRECTORY_NUMBER: i32 = 6;
-/// The directory of audit files, held by the archivist.
-pub const FD_AUDIT_DIRECTORY_NUMBER: i32 = 10;
-/// The part that the archivist compresses, while it does.
-pub const FD_ARCHIVE_SOURCE_NUMBER: i32 = 11;
-/// What it compresses it to.
-pub const FD_ARCHIVE_TARGET_NUMBER: i32 = 12;
-/// The end of a pipe without a writer, which takes the place of both when they are done.
-pub const FD_ARCHIVE_SILENCE_NUMBER: i32 = 13;
-/// First of the keeper's and the main thread's own files.
-pub const FD_OWN_FIRST_NUMBER: i32 = 6;
-/// Last of the keeper's and the main thread's own files.
-pub const FD_OWN_LAST_NUMBER: i32 = 15;
-/// First audit file, one for each worker.
-pub const FD_AUDIT_FIRST_NUMBER: i32 = 16;
-/// Last audit file.
-pub const FD_AUDIT_LAST_NUMBER: i32 = 79;
-/// First preallocated successor of an audit file.
-pub const FD_AUDIT_NEXT_FIRST_NUMBER: i32 = 80;
-/// Last preallocated successor of an audit file.
-pub const FD_AUDIT_NEXT_LAST_NUMBER: i32 = 143;
-/// First epoll descriptor, one for each worker and, last, one for the main thread.
-pub const FD_EPOLL_FIRST_NUMBER: i32 = 144;
-/// Last epoll descriptor.
-pub const FD_EPOLL_LAST_NUMBER: i32 = 207;
-/// First event descriptor that wakes a worker.
-pub const FD_EVENT_FIRST_NUMBER: i32 = 208;
-/// Last event descriptor.
-pub const FD_EVENT_LAST_NUMBER: i32 = 271;
-/// First listening socket.
-pub const FD_LISTENER_FIRST_NUMBER: i32 = 272;
-/// Last listening socket.
-pub const FD_LISTENER_LAST_NUMBER: i32 = 511;
-/// First directory of certificates and keys of TLS, held by the thread that reads them again.
-pub const FD_TLS_DIRECTORY_FIRST_NUMBER: i32 = 512;
-/// Last such directory.
-pub const FD_TLS_DIRECTORY_LAST_NUMBER: i32 = 519;
-/// The socket on which the service manager is told how the server is.
-pub const FD_NOTIFY_NUMBER: i32 = 520;
-/// The file of a certificate or a key, while the archivist reads it.
-pub const FD_TLS_FILE_NUMBER: i32 = 521;
-/// The end of a pipe without a writer, which takes its place when it was read.
-pub const FD_TLS_SILENCE_NUMBER: i32 = 522;
-/// First of the kernel's files about this process that the main thread reads again and again: its program.
-pub const FD_WATCH_FIRST_NUMBER: i32 = 523;
-/// The list of its mappings.
-pub const FD_WATCH_MAPS_NUMBER: i32 = 524;
-/// The first of the status files of other threads.
-pub const FD_WATCH_THREAD_NUMBER: i32 = 525;
-/// The last of them.
-pub const FD_WATCH_LAST_NUMBER: i32 = 527;
-/// First connection; every number below is taken before the first one is accepted.
-pub const FD_CONNECTION_FIRST_NUMBER: i32 = 528;
-
-// ---------------------------------------------------------------------------------------------------------
 // Keys, batches, randomness
 // ---------------------------------------------------------------------------------------------------------
 
@@ -817,11 +756,6 @@ pub const CLIENT_REPLY_MAX_BYTES: usize = 4 * 1024 * 1024;
 /// API keys that `quantonium apikey list` asks for at a time.
 pub const CLIENT_PAGE_MAX_COUNT: usize = 64;
 
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_possible_wrap,
-    reason = "small constants, compared at compile time"
-)]
 const _: () = {
     assert!(HEAD_MAX_BYTES < LEASE_USUAL_BYTES);
     assert!(REPLY_PROBLEM_MAX_BYTES <= LEASE_CLASSES_BYTES[1], "a refusal has room where room is short");
@@ -859,28 +793,8 @@ const _: () = {
     assert!(TIMER_SLOTS_COUNT.is_power_of_two());
     assert!(HEAD_READ_MAX_MILLIS < BODY_READ_MAX_MILLIS);
     assert!(BODY_GAP_MAX_MILLIS < BODY_READ_MAX_MILLIS);
-    assert!(FD_AUDIT_LAST_NUMBER - FD_AUDIT_FIRST_NUMBER + 1 > WORKERS_MAX_COUNT as i32);
-    assert!(FD_AUDIT_NEXT_LAST_NUMBER - FD_AUDIT_NEXT_FIRST_NUMBER + 1 > WORKERS_MAX_COUNT as i32);
-    assert!(FD_EPOLL_LAST_NUMBER - FD_EPOLL_FIRST_NUMBER + 1 > WORKERS_MAX_COUNT as i32);
-    assert!(FD_EVENT_LAST_NUMBER - FD_EVENT_FIRST_NUMBER + 1 > WORKERS_MAX_COUNT as i32);
-    assert!(FD_LISTENER_LAST_NUMBER - FD_LISTENER_FIRST_NUMBER + 1 == LISTENERS_MAX_COUNT as i32);
-    assert!(FD_JOURNAL_NUMBER > 2 && FD_OWN_LAST_NUMBER < FD_AUDIT_FIRST_NUMBER);
-    assert!(FD_AUDIT_LAST_NUMBER + 1 == FD_AUDIT_NEXT_FIRST_NUMBER, "one rule of a filter covers both bands");
-    assert!(FD_AUDIT_DIRECTORY_NUMBER > FD_DATA_DIRECTORY_NUMBER);
-    assert!(FD_ARCHIVE_SILENCE_NUMBER < FD_OWN_LAST_NUMBER - 1, "the last two are timers");
     assert!(AUDIT_BUFFER_BYTES as u64 <= AUDIT_ROTATE_FLOOR_BYTES);
-    assert!(FD_AUDIT_NEXT_LAST_NUMBER < FD_EPOLL_FIRST_NUMBER);
-    assert!(FD_EPOLL_LAST_NUMBER < FD_EVENT_FIRST_NUMBER);
-    assert!(FD_EVENT_LAST_NUMBER < FD_LISTENER_FIRST_NUMBER);
-    assert!(FD_LISTENER_LAST_NUMBER < FD_TLS_DIRECTORY_FIRST_NUMBER);
-    assert!(FD_TLS_DIRECTORY_LAST_NUMBER < FD_NOTIFY_NUMBER);
-    assert!(FD_NOTIFY_NUMBER < FD_TLS_FILE_NUMBER && FD_TLS_FILE_NUMBER < FD_TLS_SILENCE_NUMBER);
-    assert!(FD_TLS_SILENCE_NUMBER < FD_WATCH_FIRST_NUMBER);
-    assert!(FD_WATCH_LAST_NUMBER < FD_CONNECTION_FIRST_NUMBER);
     assert!(PROC_MAPS_BUFFER_BYTES > 4096 + 128, "a line with the longest path fits");
-    assert!(
-        FD_TLS_DIRECTORY_LAST_NUMBER - FD_TLS_DIRECTORY_FIRST_NUMBER + 1 == TLS_DIRECTORIES_MAX_COUNT as i32
-    );
     assert!(DESCRIPTORS_FLOOR_COUNT > FD_CONNECTION_FIRST_NUMBER as u64 + DESCRIPTORS_SPARE_COUNT as u64);
     assert!(
         DESCRIPTORS_CEILING_COUNT - CONNECTIONS_CEILING_COUNT as u64
@@ -942,9 +856,6 @@ const _: () = {
     assert!(TOKEN_MAX_BYTES <= CREDENTIAL_MAX_BYTES && TOKEN_MAX_BYTES.is_multiple_of(4));
     assert!(TOKEN_LIFETIME_MIN_SECONDS <= TOKEN_LIFETIME_DEFAULT_SECONDS);
     assert!(TOKEN_LIFETIME_DEFAULT_SECONDS <= TOKEN_LIFETIME_MAX_SECONDS);
-    assert!(
-        FD_DATA_DIRECTORY_NUMBER >= FD_OWN_FIRST_NUMBER && FD_DATA_DIRECTORY_NUMBER <= FD_OWN_LAST_NUMBER
-    );
     assert!(STORE_RECORD_MAX_BYTES + STORE_RECORD_OVERHEAD_BYTES <= STORE_APPEND_MAX_BYTES);
     assert!(
         KEY_VERSIONS_MAX_COUNT as usize * (MAC_KEY_MAX_BYTES + 64) + 1024 <= STORE_RECORD_MAX_BYTES,

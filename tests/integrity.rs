@@ -183,6 +183,38 @@ fn the_report_tells_every_step_and_no_path() {
     assert_eq!(report["binary"]["version"], env!("CARGO_PKG_VERSION"));
 }
 
+#[test]
+#[cfg(feature = "tls")]
+fn what_a_server_of_every_kind_keeps_open_is_found_in_order() {
+    let scratch = Scratch::new();
+    let Some(binary) = server::binary() else { return };
+    let mut made = Command::new(binary);
+    made.args(["tls", "self-signed", "--out-dir"]).arg(scratch.path(""));
+    assert!(made.status().unwrap().success());
+    let (certificate, key) = (scratch.path("cert.pem"), scratch.path("key.pem"));
+    let listen = format!("http://127.0.0.1:0,https://127.0.0.1:0,unix:{}", scratch.path("q.sock").display());
+    let (certificate, key) = (certificate.to_str().unwrap(), key.to_str().unwrap());
+    let flags = ["--listen", &listen, "--tls-cert", certificate, "--tls-key", key, "--audit-sink", "both"];
+    let Some(server) =
+        Server::start_in(&scratch, &[&flags[..], &["--integrity-interval-seconds", "1"]].concat())
+    else {
+        return;
+    };
+    // The second round looks at connections too.
+    let looked = loop {
+        let report = report(&server);
+        let checks = report["checks"].as_array().unwrap().clone();
+        if checks.iter().all(|check| check["looks"].as_u64() >= Some(2)) {
+            break checks;
+        }
+        let uptime = server.ask(Request::get("/api/health")).json()["uptime_seconds"].as_u64().unwrap();
+        assert!(uptime < FIRST_LOOK_SECONDS, "{report}");
+    };
+    for check in looked {
+        assert_eq!((&check["state"], &check["findings"]), (&json!("ok"), &json!(0)), "{check}");
+    }
+}
+
 /// The step that a refused start names as missing, which must come with the flag that does without it.
 fn missing(ended: &Ended) -> Step {
     assert_eq!(ended.code, Some(78), "{ended:?}");

@@ -240,6 +240,15 @@ impl Posture {
         done
     }
 
+    /// Notes that a step that was done turned out to be less.
+    pub fn lower(&mut self, step: Step, reason: &str) {
+        for (other, outcome) in &mut self.steps {
+            if *other == step && *outcome == Outcome::Done {
+                *outcome = Outcome::Partial(reason.to_owned());
+            }
+        }
+    }
+
     /// The outcome of a step that was gone through.
     #[must_use]
     pub fn of(&self, step: Step) -> Option<&Outcome> {
@@ -311,6 +320,14 @@ mod tests {
             posture.add(step, Outcome::Done);
         }
         assert!(posture.steps.iter().map(|(step, _)| step).is_sorted(), "{posture:?}");
+    }
+
+    #[test]
+    fn a_step_that_turned_out_to_be_less_is_missed_where_it_is_demanded() {
+        let mut strict = posture(Mode::Strict, &[], Step::KeyMemory, Outcome::Done);
+        assert_eq!(strict.missing(), None);
+        strict.lower(Step::KeyMemory, "too small");
+        assert_eq!(strict.missing(), Some((Step::KeyMemory, "too small")));
     }
 
     #[test]

@@ -41,7 +41,8 @@ pub fn judge(number: i32, kind: Kind) -> Verdict {
             matches!(kind, File | Directory | Stream)
         }
         FD_AUDIT_FIRST_NUMBER..=FD_AUDIT_NEXT_LAST_NUMBER => matches!(kind, Unreadable | Stream),
-        FD_TLS_DIRECTORY_FIRST_NUMBER..=FD_TLS_DIRECTORY_LAST_NUMBER => matches!(kind, Directory | Stream),
+        // Open as a place alone, which cannot be read.
+        FD_TLS_DIRECTORY_FIRST_NUMBER..=FD_TLS_DIRECTORY_LAST_NUMBER => matches!(kind, Unreadable | Stream),
         FD_TLS_FILE_NUMBER | FD_WATCH_FIRST_NUMBER..=FD_WATCH_LAST_NUMBER => matches!(kind, File | Stream),
         _ if number < FD_CONNECTION_FIRST_NUMBER => kind == Stream,
         _ if matches!(kind, Stream | Unreadable) => true,
@@ -76,11 +77,12 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_is_free_is_found_wherever_only_files_to_write_could_be() {
+    fn a_number_that_is_free_is_found_wherever_what_belongs_there_can_be_read() {
         for number in 3..FD_CONNECTION_FIRST_NUMBER {
-            let written = (FD_AUDIT_FIRST_NUMBER..=FD_AUDIT_NEXT_LAST_NUMBER).contains(&number)
+            let unreadable = (FD_AUDIT_FIRST_NUMBER..=FD_AUDIT_NEXT_LAST_NUMBER).contains(&number)
+                || (FD_TLS_DIRECTORY_FIRST_NUMBER..=FD_TLS_DIRECTORY_LAST_NUMBER).contains(&number)
                 || number == FD_ARCHIVE_TARGET_NUMBER;
-            assert_eq!(judge(number, Kind::Unreadable) == Verdict::Right, written, "{number}");
+            assert_eq!(judge(number, Kind::Unreadable) == Verdict::Right, unreadable, "{number}");
         }
     }
 

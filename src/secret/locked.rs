@@ -11,6 +11,7 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::region::Slot;
 use super::slots::Share;
@@ -20,6 +21,16 @@ use crate::limits::KEY_REGION_GRANULE_BYTES;
 ///
 /// Secrets must lie in the value itself, not behind a pointer in it. On the heap it is the value's own `Drop` that wipes it.
 pub struct Locked<T>(Place<T>);
+
+/// Whether a value ever found no room in the region.
+static PLAIN: AtomicBool = AtomicBool::new(false);
+
+/// Whether anything of the process's own (the states of its generators, prepared MAC keys) lies on the plain heap, because the region
+/// had no room for it.
+#[must_use]
+pub fn is_beside() -> bool {
+    PLAIN.load(Ordering::Relaxed)
+}
 
 enum Place<T> {
     Region(Slot, PhantomData<T>),
@@ -32,6 +43,7 @@ impl<T> Locked<T> {
     pub fn new(value: T) -> Self {
         const { assert!(align_of::<T>() <= KEY_REGION_GRANULE_BYTES, "slots are not aligned further") };
         let Some(slot) = Slot::take(size_of::<T>(), Share::Process) else {
+            PLAIN.store(true, Ordering::Relaxed);
             return Self(Place::Heap(Box::new(value)));
         };
         // SAFETY: the slot has the size of a `T`, is aligned to a granule, and belongs to this box alone.

@@ -14,6 +14,7 @@ use zeroize::{zeroize_bytes, zeroize_stack};
 
 use super::region::Slot;
 use super::slots::Share;
+use crate::limits;
 
 type Core = ChaChaCore<R20, Ietf>;
 type StreamBlock = chacha20::cipher::Block<Core>;
@@ -77,7 +78,7 @@ impl Drop for Masked {
 fn apply(key: &Slot, nonce: u64, source: &[u8], target: &mut [u8]) {
     draw(key, nonce, source, target);
     // Frames of the cipher may have spilled keystream or key, as in `crypto::aead`.
-    zeroize_stack::<1024>();
+    zeroize_stack::<{ limits::CIPHER_FRAMES_BYTES }>();
 }
 
 #[inline(never)]

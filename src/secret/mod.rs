@@ -17,7 +17,7 @@ mod pages;
 mod region;
 mod slots;
 
-pub use locked::Locked;
+pub use locked::{Locked, is_beside};
 pub use region::open as open_region;
 
 use crate::limits::MAC_KEY_MAX_BYTES;

@@ -5,6 +5,8 @@
 //! fails ends the start with exit code 78 and says what to do; after the lock-down there is no path, and no file is opened, but by the archivist in the audit directory and those of the certificates.
 
 mod archivist;
+#[cfg(feature = "pentest")]
+mod attacked;
 mod audit_log;
 mod census;
 #[cfg(feature = "tls")]
@@ -53,11 +55,13 @@ use crate::crypto::random::{Generator, Kernel};
 use crate::exit::Exit;
 use crate::keeper::{Ledger, Now, Parts};
 use crate::limits::{ARCHIVIST_STACK_BYTES, THREAD_STACK_BYTES};
-use crate::model::{Outcome, Posture, Step};
+use crate::model::{Mode, Outcome, Posture, Step};
 use crate::sandbox;
 use crate::sandbox::confinement::{self, Reach};
 use crate::sandbox::rlimits;
 use crate::sandbox::seccomp::Role;
+use crate::sandbox::verify::Witness;
+use crate::secret;
 use crate::server::memory::Needs;
 use crate::server::monitor::{Means, Monitor};
 use crate::server::startup::Prepared;
@@ -87,6 +91,7 @@ pub fn run(config: &Config, manager: &Manager) -> Result<(), ServerError> {
     shared.await_arrivals(threads).map_err(ServerError::thread)?;
     prepared.plan.witness.confirm_threads(threads)?;
     rlimits::forbid_processes()?;
+    look_beside(&prepared.plan.witness, &mut posture)?;
     let others = prepared.plan.witness.other_threads(prepared.watch.places())?;
     prepared.watch.keep_threads(others)?;
     prepared.plan.witness.close_threads()?;
@@ -127,6 +132,26 @@ pub fn run(config: &Config, manager: &Manager) -> Result<(), ServerError> {
         Exit::Io
     });
     exit.leave();
+}
+
+/// What no step can see: whether somebody traces this process, and whether the key region held all that it is for.
+fn look_beside(witness: &Witness, posture: &mut Posture) -> Result<(), ServerError> {
+    let tracer = witness.status()?.tracer;
+    if tracer != 0 {
+        let told = format!("sandbox: process {tracer} traces this one, and sees every key");
+        if posture.mode != Mode::Auto {
+            return Err(ServerError::config(told));
+        }
+        console::log(Level::Warn, format_args!("{told}"));
+    }
+    if secret::is_beside() {
+        // What every thread has made by now is most of what is ever made.
+        let reason = "the states of some generators found no room in it (raise the limit of locked memory)";
+        console::log(Level::Warn, format_args!("sandbox: {}: partial ({reason})", Step::KeyMemory));
+        posture.lower(Step::KeyMemory, reason);
+        sandbox::judge(posture)?;
+    }
+    Ok(())
 }
 
 /// Starts the keeper, the archivist and the workers; returns how many threads that were.

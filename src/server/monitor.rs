@@ -223,17 +223,10 @@ impl<'a> Monitor<'a> {
         let end = self.descriptors_end.max(FD_CONNECTION_FIRST_NUMBER);
         let until = end.min(from.saturating_add(MONITOR_DESCRIPTORS_COUNT));
         for number in from..until {
-            let kind = probe::kind_of(number);
-            match census::judge(number, kind) {
-                Verdict::Right => {}
-                Verdict::Wrong => {
-                    self.settle(Check::Descriptors, Err(format!("descriptor {number} is {}", kind.name())));
-                    return self.after_descriptors();
-                }
-                Verdict::Passing if self.suspects.len() < MONITOR_SUSPECTS_MAX_COUNT => {
-                    self.suspects.push(number);
-                }
-                Verdict::Passing => {}
+            // What is wrong for good is found again at the second look, and hides nothing that comes after it.
+            let is_right = census::judge(number, probe::kind_of(number)) == Verdict::Right;
+            if !is_right && self.suspects.len() < MONITOR_SUSPECTS_MAX_COUNT {
+                self.suspects.push(number);
             }
         }
         if until < end {

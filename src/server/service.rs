@@ -247,20 +247,6 @@ impl Service for App {
 }
 
 impl App {
-    /// Attacks the sandbox if the path asks for it; returns whether it does. An attack on another thread is left for it, and
-    /// waited for.
-    #[cfg(feature = "pentest")]
-    fn attack(&self, path: &[u8], responder: &mut Responder<'_>) -> bool {
-        let wake = || {
-            self.keeper.tick();
-            self.shared.nudge_main();
-        };
-        let Some(result) = crate::pentest::answer(path, wake) else { return false };
-        responder.close();
-        responder.whole(Status::Ok, crate::http::media::ReplyForm::Text.content_type(), result.as_bytes());
-        true
-    }
-
     /// Refuses what nobody is asked about who he is, as long as it does not come too often. Returns the code of the reply.
     pub(super) fn turn_away(
         &self,

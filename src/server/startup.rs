@@ -15,11 +15,13 @@ use nix::sys::signal::SigSet;
 use rustix::io::fcntl_dupfd_cloexec;
 use zeroize::Zeroizing;
 
-use crate::audit::{Office, Outlets};
+use crate::audit::{Office, Outlets, Recent};
+use crate::auth::Authenticator;
 use crate::build_info;
 use crate::clock::Moment;
 use crate::config::{Config, ControlGroups, Endpoint, Scheme};
 use crate::console::{self, Level, Output};
+use crate::crypto::mac::MacKey;
 use crate::crypto::random::{Generator, Kernel};
 use crate::crypto::selftest;
 use crate::http::env::Bounds;
@@ -30,7 +32,7 @@ use crate::limiter::Addresses;
 use crate::limits::{
     DESCRIPTORS_SPARE_COUNT, FD_CONNECTION_FIRST_NUMBER, FD_DATA_DIRECTORY_NUMBER, FD_EPOLL_FIRST_NUMBER,
     FD_EVENT_FIRST_NUMBER, FD_JOURNAL_NEXT_NUMBER, FD_JOURNAL_NUMBER, FD_OWN_FIRST_NUMBER,
-    FD_OWN_LAST_NUMBER,
+    FD_OWN_LAST_NUMBER, KEY_BYTES,
 };
 use crate::model::Outcome;
 use crate::publication::Publication;
@@ -41,7 +43,7 @@ use crate::reactor::socket::Stream;
 use crate::sandbox::descriptors::{self, Fillers};
 use crate::sandbox::watch::Watch;
 use crate::sandbox::{self, Plan, namespaces, rlimits};
-use crate::secret;
+use crate::secret::{self, Secret};
 use crate::server::archivist::Archivist;
 use crate::server::audit_log::{self, ArchiveSlots, OpenedAudit};
 use crate::server::census::{self, Census};
@@ -104,34 +106,13 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
     let certificates = certificates::open(config)?;
     let above = fill(FD_CONNECTION_FIRST_NUMBER)?;
     let data_dir = open_data_dir(config, owner, &notifier)?;
-    let vault = vault::open(config, &data_dir, &mut random)?;
-    drop((above, kept));
-    let Vault { journal, sealer, opening, authenticator, backup_key, audit_root, unfinished, admin } = vault;
-    let Opening { state, checkpoints, loaded, .. } = opening;
-    let placing = |error: io::Error| ServerError::io("placing the journal", &error);
-    let journal = journal.into_placed(place_journal).map_err(placing)?;
-    let mut audit = audit_log::open(&data_dir, slots, config, audit_root, &mut random)?;
-    audit.catch_up(&loaded, &unfinished)?;
-    let OpenedAudit { workers: audit, diary, mut archivist, start, recent, tips, body_key } = audit;
-    let directory = fcntl_dupfd_cloexec(data_dir.directory(), FD_CONNECTION_FIRST_NUMBER);
-    let directory =
-        directory.map_err(|error| ServerError::io("keeping the data directory", &error.into()))?;
+    let stored = open_store(config, &data_dir, slots, &mut random, (above, kept))?;
+    let Stored { parts, authenticator, backup_key, audit, mut archivist, recent, body_key, admin } = stored;
+    let directory = keep_directory(&data_dir)?;
     let lock = place_lock(data_dir)?;
 
     let listeners = listeners::open(config, inherited, owner)?;
-    let publication = Publication::new(state);
-    let parts = Parts {
-        store: Box::new(journal),
-        sealer,
-        head: loaded.head,
-        publication: Arc::clone(&publication),
-        diary,
-        checkpoints: Checkpoints::new(start, tips, checkpoints),
-        restore_window_seconds: config.restore_window_seconds,
-        // Also if it stands where it is known to have stood: an earlier start may have accepted it and been cut off,
-        // and of a restore without audit files nobody else tells.
-        counts_set_back: loaded.rolled_back || config.accept_store_rollback,
-    };
+    let publication = Arc::clone(&parts.publication);
     let common = Common {
         shared: Shared::new(config.workers),
         census: Census::new(census_bounds(config, descriptors_count, &groups)),
@@ -173,6 +154,56 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
         _lock: lock,
         _fillers: fillers,
     })
+}
+
+/// What is open once the data directory is.
+struct Stored {
+    parts: Parts,
+    authenticator: Authenticator,
+    backup_key: Secret<KEY_BYTES>,
+    audit: Vec<Outlets>,
+    archivist: Archivist,
+    recent: Arc<Recent>,
+    body_key: Option<Arc<MacKey>>,
+    admin: Option<AdminKey>,
+}
+
+/// Opens the store and the audit log; `kept` holds the numbers below the connections' until the journal gets its own.
+fn open_store(
+    config: &Config,
+    data_dir: &DataDir,
+    slots: ArchiveSlots,
+    random: &mut Generator,
+    kept: (Fillers, Fillers),
+) -> Result<Stored, ServerError> {
+    let vault = vault::open(config, data_dir, random)?;
+    drop(kept);
+    let Vault { journal, sealer, opening, authenticator, backup_key, audit_root, unfinished, admin } = vault;
+    let Opening { state, checkpoints, loaded, .. } = opening;
+    let placing = |error: io::Error| ServerError::io("placing the journal", &error);
+    let journal = journal.into_placed(place_journal).map_err(placing)?;
+    let mut audit = audit_log::open(data_dir, slots, config, audit_root, random)?;
+    audit.catch_up(&loaded, &unfinished)?;
+    let OpenedAudit { workers: audit, diary, archivist, start, recent, tips, body_key } = audit;
+    let parts = Parts {
+        store: Box::new(journal),
+        sealer,
+        head: loaded.head,
+        publication: Publication::new(state),
+        diary,
+        checkpoints: Checkpoints::new(start, tips, checkpoints),
+        restore_window_seconds: config.restore_window_seconds,
+        // Also if it stands where it is known to have stood: an earlier start may have accepted it and been cut off,
+        // and of a restore without audit files nobody else tells.
+        counts_set_back: loaded.rolled_back || config.accept_store_rollback,
+    };
+    Ok(Stored { parts, authenticator, backup_key, audit, archivist, recent, body_key, admin })
+}
+
+/// A descriptor of the data directory that the keeper's confinement is made from.
+fn keep_directory(data_dir: &DataDir) -> Result<OwnedFd, ServerError> {
+    let directory = fcntl_dupfd_cloexec(data_dir.directory(), FD_CONNECTION_FIRST_NUMBER);
+    directory.map_err(|error| ServerError::io("keeping the data directory", &error.into()))
 }
 
 /// What the lock-down is to reach.

@@ -31,8 +31,8 @@ const EXIT: &[&str] = &["src/main.rs", "src/exit.rs"];
 /// Files that may sleep: a start that waits for a lock, of which the kernel has none with a deadline. A test waits for what
 /// it can observe.
 const SLEEP: &[&str] = &["src/store/data_dir.rs"];
-/// The file that holds every bound.
-const LIMITS: &[&str] = &["src/limits.rs"];
+/// The files that hold every bound.
+const LIMITS: &[&str] = &["src/limits.rs", "src/limits/descriptors.rs"];
 
 /// Last words of a constant's name that make it a bound, together with `MAX` or `MIN`.
 const UNITS: [&str; 6] = ["BYTES", "COUNT", "MILLIS", "SECONDS", "NANOS", "NUMBER"];
