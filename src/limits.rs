@@ -163,8 +163,8 @@ pub const ARENA_GRAIN_BYTES: usize = 64 * 1024;
 pub const ARENA_REST_WANTED_BYTES: usize = 4 * 1024 * 1024 * 1024;
 /// What of it must be there at least.
 pub const ARENA_REST_LEAST_BYTES: usize = 4 * 1024 * 1024;
-/// What must be there at least for each connection, beside what it leases.
-pub const ARENA_CONNECTION_BYTES: usize = 1024;
+/// What must be there at least for each connection, beside what it leases: its task at work takes 6.3 KiB (measured).
+pub const ARENA_CONNECTION_BYTES: usize = 7 * 1024;
 /// The same for one that speaks TLS: what its session keeps for a time is charged to the leases.
 pub const ARENA_CONNECTION_TLS_BYTES: usize = ARENA_CONNECTION_BYTES + TLS_SESSION_BYTES;
 /// One in so many parts of the leases is reserved beside them at least, for what lies unusable between them.
@@ -275,6 +275,8 @@ pub const REFUSED_PER_TURN_COUNT: usize = 16;
 pub const SHED_LOOK_COUNT: usize = 256;
 /// How long a kept-alive connection is silent at least before it gives way to another.
 pub const SHED_SILENCE_MIN_MILLIS: u64 = 1_000;
+/// How long a handshake that has begun takes at least before it gives way to another.
+pub const SHED_HANDSHAKE_MIN_MILLIS: u64 = 150;
 /// Refused connections are told in the log once in this time, with their number.
 pub const REFUSALS_TOLD_MILLIS: u64 = 5_000;
 /// Readiness events taken in one turn of a worker's loop.
@@ -364,8 +366,10 @@ pub const TLS_SEND_BUFFER_BYTES: usize = 48 * 1024;
 pub const TLS_RECORD_KEPT_BYTES: usize = 20 * 1024;
 /// What one TLS session keeps all the time (8.4 KiB measured), and its socket's task.
 pub const TLS_SESSION_BYTES: usize = 9 * 1024;
-/// One in so many parts of the memory that the system allows is as much as sessions may take that rest.
-pub const TLS_SESSIONS_SHARE_COUNT: usize = 4;
+/// One in so many parts of a control group's memory is left to the kernel: sockets, pages of files.
+pub const GROUP_KERNEL_SHARE_COUNT: u64 = 8;
+/// One in so many parts of what an address space leaves is kept for what is mapped before the heap is closed.
+pub const SPACE_SPARE_SHARE_COUNT: usize = 16;
 /// What a TLS 1.3 record adds to its plaintext: header, content type and tag. Those of TLS 1.2 add one byte less, or seven more.
 pub const TLS_RECORD_OVERHEAD_BYTES: usize = 5 + 1 + 16;
 /// Records that bring no byte, empty ones and those of TLS's own, that one session takes in a row. Beyond it: closed.

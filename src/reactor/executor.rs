@@ -51,7 +51,7 @@ pub enum Look {
 pub struct Beginning {
     /// Since when.
     pub since: Moment,
-    /// Whether its peer has said nothing at all.
+    /// Whether its peer has not yet said the first whole thing of what must pass before.
     pub is_silent: bool,
 }
 
@@ -222,7 +222,7 @@ impl<R: Resting, F: Future<Output = Option<R>>, M: FnMut(R) -> F> Executor<R, F,
         longest.is_some_and(|(_, index)| self.end_resting(TaskId(u32::try_from(index).unwrap_or(u32::MAX))))
     }
 
-    /// Ends the oldest task whose peer has said nothing, though bytes cannot pass before it does, if it came at `silent` or
+    /// Ends the oldest task that is silent, though bytes cannot pass before its peer has said something, if it came at `silent` or
     /// before; if there is none, the oldest of those that have begun and came at `begun` or before. Returns whether there was one.
     pub fn shed_beginning(&mut self, silent: Moment, begun: Moment) -> bool {
         let Self { slots, beginnings, .. } = self;

@@ -23,7 +23,8 @@ use mio::{Events, Interest, Poll, Token};
 use crate::clock::{Moment, WallTime};
 use crate::limits::{
     ACCEPT_RETRY_MILLIS, ACCEPTS_PER_TURN_COUNT, EVENTS_PER_TURN_COUNT, LISTEN_BACKLOG_COUNT,
-    LISTENERS_MAX_COUNT, REFUSED_PER_TURN_COUNT, SHED_LOOK_COUNT, SHED_SILENCE_MIN_MILLIS,
+    LISTENERS_MAX_COUNT, REFUSED_PER_TURN_COUNT, SHED_HANDSHAKE_MIN_MILLIS, SHED_LOOK_COUNT,
+    SHED_SILENCE_MIN_MILLIS,
 };
 use crate::reactor::executor::{Executor, Resting, TaskId};
 use crate::reactor::mailbox::Mailbox;
@@ -327,11 +328,11 @@ impl<D: Driver, F: Future<Output = Option<D::Rest>>, M: FnMut(D::Rest) -> F> Rea
     }
 
     /// Ends a handshake for the sake of another: one that nobody has begun, however short a time ago it came, since a client
-    /// begins as soon as it is connected; or else one that takes long.
+    /// begins as soon as it is connected; or else the oldest, once a client that means it has had time for an answer.
     fn displace(&mut self) {
         let now = self.turn.now();
-        let slow = now.as_nanos().saturating_sub(SHED_SILENCE_MIN_MILLIS * 1_000_000);
-        if self.executor.shed_beginning(now, Moment::from_nanos(slow)) {
+        let begun = now.as_nanos().saturating_sub(SHED_HANDSHAKE_MIN_MILLIS * 1_000_000);
+        if self.executor.shed_beginning(now, Moment::from_nanos(begun)) {
             self.driver.displaced();
         }
     }

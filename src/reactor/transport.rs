@@ -67,7 +67,7 @@ pub trait Transport {
         true
     }
 
-    /// Whether the peer has said anything of what must pass before the first byte.
+    /// Whether the peer has said the first whole thing of what must pass before the first byte.
     fn has_begun(&self) -> bool {
         true
     }

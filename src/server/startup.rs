@@ -52,7 +52,7 @@ use crate::server::door::Limits;
 use crate::server::error::ServerError;
 use crate::server::front::Site;
 use crate::server::listeners::{self, Entrance, Inherited};
-use crate::server::memory;
+use crate::server::memory::Room;
 use crate::server::notify::{Notifier, WAITING};
 use crate::server::parent::Manager;
 use crate::server::resources;
@@ -113,10 +113,12 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
 
     let listeners = listeners::open(config, inherited, owner)?;
     let publication = Arc::clone(&parts.publication);
+    let room = Room::look(groups.memory_bytes, config.workers, config.tls.is_some());
+    let census = Census::new(census_bounds(config, descriptors_count, room));
     let common = Common {
         shared: Shared::new(config.workers),
-        census: Census::new(census_bounds(config, descriptors_count, &groups)),
-        budget: Budget::new(memory::budget(config.max_memory_bytes, groups.memory_bytes)),
+        budget: Budget::new(room.budget(config.max_memory_bytes, census.places())),
+        census,
         authenticator: Arc::new(authenticator),
         keeper: Keeper::new(Arc::clone(&publication)),
         recent,
@@ -385,17 +387,17 @@ fn give_reserves(workers: &mut [Worker]) {
     }
 }
 
-fn census_bounds(config: &Config, descriptors_count: u64, groups: &ControlGroups) -> census::Bounds {
+fn census_bounds(config: &Config, descriptors_count: u64, room: Room) -> census::Bounds {
     census::Bounds {
-        connections: connections(config, descriptors_count, groups),
+        connections: connections(config, descriptors_count, room),
         connections_per_address: config.max_connections_per_address.map(NonZero::get),
         handshakes: config.max_handshakes,
         handshakes_per_address: config.max_handshakes_per_address.map(NonZero::get),
     }
 }
 
-/// As many connections as were asked for, and no more than there are descriptors, and memory where each may take some.
-fn connections(config: &Config, descriptors_count: u64, groups: &ControlGroups) -> usize {
+/// As many connections as were asked for, and no more than there are descriptors and memory.
+fn connections(config: &Config, descriptors_count: u64, room: Room) -> usize {
     // A worker keeps one for refusals; the first few of those are among the spare ones.
     let spare = DESCRIPTORS_SPARE_COUNT.max(config.workers);
     let taken = usize::try_from(FD_CONNECTION_FIRST_NUMBER).unwrap_or(0) + spare;
@@ -409,13 +411,12 @@ fn connections(config: &Config, descriptors_count: u64, groups: &ControlGroups) 
             ),
         );
     }
-    let by_memory =
-        config.tls.as_ref().and_then(|_| memory::sessions(groups.memory_bytes)).unwrap_or(usize::MAX);
+    let by_memory = room.connections().unwrap_or(usize::MAX);
     if by_memory < config.max_connections.min(left) {
         console::log(
             Level::Warn,
             format_args!(
-                "memory allows {by_memory} connections through TLS of the {} configured",
+                "memory allows {by_memory} connections of the {} configured",
                 config.max_connections
             ),
         );

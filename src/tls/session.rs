@@ -357,7 +357,8 @@ impl<T: Transport> Transport for Session<T> {
     }
 
     fn has_begun(&self) -> bool {
-        self.phase != Phase::Fresh
+        // Known as soon as a whole hello was taken. A byte costs nothing: who has sent no more could keep its place with that.
+        self.is_established() || self.tls.protocol_version().is_some()
     }
 
     fn is_amid(&self) -> bool {

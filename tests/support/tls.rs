@@ -29,7 +29,7 @@ use crate::server::client::Request;
 use crate::server::{Scratch, Server};
 
 /// Far longer than any time limit that a test sets.
-const SILENCE: Duration = Duration::from_secs(30);
+pub(crate) const SILENCE: Duration = Duration::from_secs(30);
 
 /// Signs certificates.
 pub(crate) struct Authority {

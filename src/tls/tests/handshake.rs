@@ -35,6 +35,25 @@ fn tls_1_3_with_a_hybrid_group_and_http_1_1_is_what_is_agreed_on() {
 }
 
 #[test]
+fn a_handshake_has_begun_once_one_whole_hello_was_taken() {
+    let ca = authority();
+    let current =
+        Current::new(&materials(&[Issued::server(&ca, &["a.example"])]), Options::default()).unwrap();
+    let mut pair = Pair::new(&current.get().config, &Client::default().config(&ca), "a.example", 0);
+    let mut hello = Vec::new();
+    pair.client.write_tls(&mut hello).unwrap();
+    let (last, most) = hello.split_last().unwrap();
+    for (bytes, has_begun) in [(&[][..], false), (most, false), (&[*last][..], true)] {
+        pair.line.borrow_mut().to_server.extend(bytes);
+        assert_eq!(pair.server.establish().map_err(|error| error.kind()), Err(io::ErrorKind::WouldBlock));
+        assert_eq!(pair.server.has_begun(), has_begun);
+    }
+    assert!(!pair.server.is_established());
+    assert_eq!(pair.shake(), Ok(Established::Ready));
+    assert!(pair.server.has_begun());
+}
+
+#[test]
 fn tls_1_2_is_spoken_only_when_asked_for() {
     let ca = authority();
     let pairs = [Issued::server(&ca, &["a.example"]), Issued::with_key(&ca, &["r.example"], rsa())];
