@@ -285,7 +285,7 @@ fn a_strict_start_serves_once_what_is_missing_is_accepted() {
     let Some(refused) = Server::try_start_in(&scratch, &["--sandbox", "strict"]) else { return };
     let refused = refused.unwrap_err();
     assert_eq!(refused.code, Some(78), "{refused:?}");
-    let said = "sandbox: pid-namespace: missing (left to the container runtime or to quantonium supervise)";
+    let said = "sandbox: pid-namespace: missing (left to the container runtime)";
     assert!(refused.stderr.contains(said), "{refused:?}");
     assert!(refused.stderr.contains("--sandbox-allow-missing pid-namespace"), "{refused:?}");
     let flags = ["--sandbox", "strict", "--sandbox-allow-missing", "pid-namespace"];
@@ -293,22 +293,6 @@ fn a_strict_start_serves_once_what_is_missing_is_accepted() {
     assert_apart(&server, &OF_ROOT);
     assert_serves(&server);
     assert_eq!(server.stop().code, Some(0));
-}
-
-#[test]
-fn in_a_container_the_namespaces_are_left_alone() {
-    let Some(server) = Server::start(&["--sandbox", "container"]) else { return };
-    if is_root() {
-        for name in OF_ROOT {
-            let of = |proc: &Path| fs::read_link(proc.join("ns").join(name)).unwrap();
-            assert_eq!(of(&server.proc()), of(Path::new("/proc/self")), "{name}");
-        }
-    }
-    assert_serves(&server);
-    let ended = server.stop();
-    assert_eq!(ended.code, Some(0), "{ended:?}");
-    let said = "sandbox: empty-root: not-needed (left to the container runtime)";
-    assert!(ended.stderr.contains(said), "{ended:?}");
 }
 
 #[test]

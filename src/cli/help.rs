@@ -44,7 +44,8 @@ The lock-down, before the first byte of a client is read. --sandbox says how muc
              in the log, in the audit log and at /api/integrity
   strict     every step: what is missing stops the start, with exit code 78 and the step's name
   container  the namespaces and the root are those of the container runtime; otherwise as strict,
-             but the runtime may have taken steps itself where the kernel confirms what they reach
+             but the runtime may have taken steps itself where the kernel confirms what they reach,
+             and the part suffices that the kernel has of landlock and key-memory
 In strict and container --sandbox-allow-missing STEP does without a step. Steps:
 ";
 

@@ -14,7 +14,8 @@ pub enum Mode {
     /// Everything: what is missing stops the start.
     Strict,
     /// The namespaces and the root are those of a container runtime; everything else must be there, by the step itself or,
-    /// where the kernel shows it, by what the runtime has done before.
+    /// where the kernel shows it, by what the runtime has done before. Of Landlock and of key memory the part suffices that the
+    /// kernel has.
     Container,
 }
 
@@ -261,9 +262,19 @@ impl Posture {
         self.steps.iter().find_map(|(step, outcome)| {
             let reason = outcome.reason()?;
             let accepted = !step.is_mandatory()
-                && (outcome.is_whole() || self.mode == Mode::Auto || self.allowed_missing.contains(step));
+                && (outcome.is_whole()
+                    || self.mode == Mode::Auto
+                    || self.suffices_in_part(*step, outcome)
+                    || self.allowed_missing.contains(step));
             (!accepted).then_some((*step, reason))
         })
+    }
+
+    /// Whether the mode serves with a part of the step: the nodes of a cluster have the kernels that they have, and what an
+    /// older one knows of Landlock, or memory that is locked but can be read by root, is told and not refused.
+    fn suffices_in_part(&self, step: Step, outcome: &Outcome) -> bool {
+        let of_kernel = matches!(step, Step::Landlock | Step::KeyMemory);
+        self.mode == Mode::Container && of_kernel && matches!(outcome, Outcome::Partial(_))
     }
 }
 
@@ -310,6 +321,20 @@ mod tests {
             assert_eq!(posture(mode, &[], Step::EmptyRoot, needless()).missing(), None);
             let mandatory = posture(mode, &[], Step::NoNewPrivs, needless());
             assert!(mandatory.missing().is_some(), "a mandatory step is taken, whoever else has");
+        }
+    }
+
+    #[test]
+    fn a_container_serves_with_the_part_that_an_older_kernel_has() {
+        let part = || Outcome::Partial("an older kernel".to_owned());
+        let none = || Outcome::Skipped("none".to_owned());
+        for step in [Step::Landlock, Step::KeyMemory] {
+            assert_eq!(posture(Mode::Container, &[], step, part()).missing(), None, "{step}");
+            assert!(posture(Mode::Strict, &[], step, part()).missing().is_some(), "{step}");
+            assert!(posture(Mode::Container, &[], step, none()).missing().is_some(), "{step}");
+        }
+        for step in [Step::EmptyRoot, Step::PidNamespace, Step::Identity, Step::Seccomp] {
+            assert!(posture(Mode::Container, &[], step, part()).missing().is_some(), "{step}");
         }
     }
 

@@ -30,7 +30,7 @@ pub mod watch;
 
 use crate::model::{Mode, Outcome, Posture, Step};
 use confinement::{Confined, Reach};
-use namespaces::Left;
+use namespaces::{Giver, Left};
 use seccomp::Role;
 use verify::{Expected, Status, Witness};
 
@@ -187,14 +187,14 @@ pub fn lock_down(plan: &Plan) -> Result<Posture, Failure> {
     // These need CAP_SYS_ADMIN. What must be asked of paths is asked before they vanish.
     let hindrance = identity::hindrance(plan.uid, plan.gid)?;
     posture.add(Step::UserNamespace, plan.user_namespace.clone());
-    let manner = namespaces::manner(plan.mode);
-    let left = namespaces::leave(manner)?;
+    let giver = Giver::of(plan.mode);
+    let left = namespaces::leave(&giver)?;
     for (step, outcome) in &left.outcomes {
         posture.add(*step, outcome.clone());
     }
     let own_mounts = left.has(Step::MountNamespace);
     let is_empty = posture
-        .add(Step::EmptyRoot, left_out::unless(Step::EmptyRoot, || root::replace(manner, own_mounts))?);
+        .add(Step::EmptyRoot, left_out::unless(Step::EmptyRoot, || root::replace(&giver, own_mounts))?);
 
     // These need CAP_SETPCAP, which is gone after the change of user.
     let bounding =

@@ -6,7 +6,7 @@
 //! so that listeners accept on, and nothing new can be connected.
 //!
 //! Process numbers are not among them: a thread cannot be started by a process that has left its own, so they are
-//! for whoever starts the server (`quantonium supervise`, a container runtime).
+//! for the container runtime that starts the server.
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -22,8 +22,9 @@ use super::{Failure, left_out, root};
 use crate::model::{Mode, Outcome, Step};
 
 /// Why a step is not taken that somebody else takes.
-pub(super) const OF_THE_RUNTIME: &str = "left to the container runtime";
-const OF_A_STARTER: &str = "left to the container runtime or to quantonium supervise";
+const OF_THE_RUNTIME: &str = "left to the container runtime";
+/// Why it is missed all the same.
+const NO_RUNTIME: &str = "this is no container: queues, host name and control groups are those of the host";
 const USER: Kind =
     Kind { step: Step::UserNamespace, flag: CloneFlags::CLONE_NEWUSER, file: "user", host: None };
 
@@ -53,13 +54,42 @@ const KINDS: [Kind; 5] = [
 /// The number of the host's own process numbers.
 const HOST_PROCESSES: u64 = 0xEFFF_FFFC;
 
-/// How namespaces and the root are gone about: in mode `auto` the first process of a container leaves them to the runtime as well, whose
-/// health checks and other commands enter those of the first process, and would find neither its files nor its sockets.
-pub(super) fn manner(mode: Mode) -> Mode {
-    let is_first = getpid().as_raw() == 1
-        && statat(CWD, "/proc/self/ns/pid", AtFlags::empty())
-            .is_ok_and(|found| found.st_ino != HOST_PROCESSES);
-    if mode == Mode::Auto && is_first { Mode::Container } else { mode }
+/// Who gives the namespaces and the root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Giver {
+    /// This process, itself.
+    Process,
+    /// Who started it; each of the steps ends like this.
+    Runtime(Outcome),
+}
+
+impl Giver {
+    /// As the mode and this process' own namespaces say.
+    pub(super) fn of(mode: Mode) -> Self {
+        let number = |file: &str| {
+            let found = statat(CWD, format!("/proc/self/ns/{file}"), AtFlags::empty());
+            found.ok().map(|found| found.st_ino)
+        };
+        let is_first = getpid().as_raw() == 1 && number("pid").is_some_and(|number| number != HOST_PROCESSES);
+        Self::judged(mode, is_first, is_contained(number))
+    }
+
+    /// In mode `auto` the first process of a container leaves them to the runtime as well, whose health checks and other commands
+    /// enter those of the first process, and would find neither its files nor its sockets. Being the first is not enough:
+    /// process numbers of its own are easily had (`unshare --pid`, `PrivatePIDs=yes`), and nothing else comes with them.
+    fn judged(mode: Mode, is_first: bool, is_contained: bool) -> Self {
+        match (mode, is_contained) {
+            (Mode::Auto, true) if is_first => Self::Runtime(not_needed(OF_THE_RUNTIME)),
+            (Mode::Container, true) => Self::Runtime(not_needed(OF_THE_RUNTIME)),
+            (Mode::Container, false) => Self::Runtime(Outcome::Skipped(NO_RUNTIME.to_owned())),
+            _ => Self::Process,
+        }
+    }
+}
+
+/// Whether at least one of the namespaces whose number says so is not the host's; `number` knows them by their files.
+fn is_contained(number: impl Fn(&str) -> Option<u64>) -> bool {
+    KINDS.iter().any(|kind| kind.host.is_some_and(|host| number(kind.file).is_some_and(|own| own != host)))
 }
 
 /// The namespaces that were left, for the question afterwards whether they were.
@@ -96,8 +126,8 @@ impl Left {
 /// # Errors
 /// If the system begins and does not end it.
 pub fn enter_user(mode: Mode, names_peers: bool) -> Result<Outcome, Failure> {
-    if manner(mode) == Mode::Container {
-        return Ok(not_needed(OF_THE_RUNTIME));
+    if let Giver::Runtime(outcome) = Giver::of(mode) {
+        return Ok(outcome);
     }
     if holds(Capability::CAP_SYS_ADMIN)? {
         return Ok(not_needed("CAP_SYS_ADMIN is there without it"));
@@ -129,20 +159,20 @@ pub fn enter_user(mode: Mode, names_peers: bool) -> Result<Outcome, Failure> {
 }
 
 /// Leaves the namespaces that need CAP_SYS_ADMIN, one by one.
-pub(super) fn leave(mode: Mode) -> Result<Left, Failure> {
+pub(super) fn leave(giver: &Giver) -> Result<Left, Failure> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let own = openat(CWD, "/proc/self/ns", flags, FileMode::empty());
     let own = own.map_err(|error| Failure::refused("opening /proc/self/ns", error))?;
     let mut left = Left { own, numbers: Vec::new(), outcomes: Vec::new() };
-    let of_processes = processes(&left.own, mode)?;
+    let of_processes = processes(&left.own, giver)?;
     let is_first = of_processes == Outcome::Done;
     left.outcomes.push((Step::PidNamespace, of_processes));
     for kind in KINDS {
         let outcome = if left_out::is(kind.step) {
             left_out::outcome()
-        } else if mode == Mode::Container {
+        } else if let Giver::Runtime(outcome) = giver {
             let apart = kind.host.is_some_and(|host| number(&left.own, kind).is_ok_and(|own| own != host));
-            if apart { Outcome::Done } else { not_needed(OF_THE_RUNTIME) }
+            if apart { Outcome::Done } else { outcome.clone() }
         } else if let Some(reason) = hindrance(kind)? {
             let of_host = kind.host.is_none_or(|host| number(&left.own, kind).is_ok_and(|own| own == host));
             match of_host {
@@ -165,14 +195,14 @@ pub(super) fn leave(mode: Mode) -> Result<Left, Failure> {
 }
 
 /// Whether the process numbers are its own already.
-fn processes(own: &OwnedFd, mode: Mode) -> Result<Outcome, Failure> {
+fn processes(own: &OwnedFd, giver: &Giver) -> Result<Outcome, Failure> {
     let kind = Kind { step: Step::PidNamespace, flag: CloneFlags::CLONE_NEWPID, file: "pid", host: None };
     let apart = number(own, kind)? != HOST_PROCESSES;
-    Ok(match (apart, getpid().as_raw() == 1) {
-        (true, true) => Outcome::Done,
-        _ if mode == Mode::Container => not_needed(OF_THE_RUNTIME),
-        (true, false) => Outcome::Partial("shared with what else runs in that of its starter".to_owned()),
-        (false, _) => Outcome::Skipped(OF_A_STARTER.to_owned()),
+    Ok(match (apart, getpid().as_raw() == 1, giver) {
+        (true, true, _) => Outcome::Done,
+        (_, _, Giver::Runtime(outcome)) => outcome.clone(),
+        (true, false, _) => Outcome::Partial("shared with what else runs in that of its starter".to_owned()),
+        (false, ..) => Outcome::Skipped(OF_THE_RUNTIME.to_owned()),
     })
 }
 
@@ -249,17 +279,59 @@ fn refused(step: Step, cause: impl core::fmt::Display) -> Failure {
 mod tests {
     use super::*;
 
+    fn of_the_runtime() -> Giver {
+        Giver::Runtime(not_needed(OF_THE_RUNTIME))
+    }
+
     #[test]
     fn a_container_keeps_what_its_runtime_gave_it() {
-        let left = leave(Mode::Container).unwrap();
+        let left = leave(&of_the_runtime()).unwrap();
         assert!(left.outcomes.iter().all(|(_, outcome)| outcome.is_whole()), "{left:?}");
         assert!(left.numbers.is_empty());
-        assert!(enter_user(Mode::Container, false).unwrap().is_whole());
+    }
+
+    #[test]
+    fn process_numbers_alone_are_no_container() {
+        for mode in [Mode::Auto, Mode::Strict] {
+            for is_first in [true, false] {
+                assert_eq!(Giver::judged(mode, is_first, false), Giver::Process);
+            }
+        }
+        assert_eq!(Giver::judged(Mode::Auto, true, true), of_the_runtime());
+        assert_eq!(Giver::judged(Mode::Auto, false, true), Giver::Process);
+        assert_eq!(Giver::judged(Mode::Strict, true, true), Giver::Process);
+    }
+
+    #[test]
+    fn a_runtime_is_missed_where_there_is_none() {
+        let Giver::Runtime(Outcome::Skipped(reason)) = Giver::judged(Mode::Container, true, false) else {
+            panic!("without a container its mode is not whole");
+        };
+        assert!(reason.contains("no container"), "{reason}");
+        assert_eq!(Giver::judged(Mode::Container, false, true), of_the_runtime());
+        let left = leave(&Giver::Runtime(Outcome::Skipped(reason))).unwrap();
+        let is_host = |kind: &Kind| kind.host.is_none_or(|host| number(&left.own, *kind).unwrap() == host);
+        for kind in KINDS.iter().filter(|kind| is_host(kind)) {
+            let found = left.outcomes.iter().find(|(step, _)| *step == kind.step);
+            assert!(matches!(found, Some((_, Outcome::Skipped(_)))), "{left:?}");
+        }
+    }
+
+    #[test]
+    fn one_namespace_of_its_own_makes_a_container() {
+        let of_host = |file: &str| KINDS.iter().find(|kind| kind.file == file)?.host;
+        assert!(!is_contained(of_host));
+        // What has no number that is known, or no number at all, says nothing.
+        assert!(!is_contained(|file| if file == "mnt" { Some(1) } else { of_host(file) }));
+        assert!(!is_contained(|_| None));
+        for own in ["ipc", "uts", "cgroup"] {
+            assert!(is_contained(|file| if file == own { Some(1) } else { of_host(file) }), "{own}");
+        }
     }
 
     #[test]
     fn what_was_not_left_is_found() {
-        let mut left = leave(Mode::Container).unwrap();
+        let mut left = leave(&of_the_runtime()).unwrap();
         let kind = KINDS[0];
         left.numbers.push((kind, number(&left.own, kind).unwrap()));
         assert!(matches!(left.confirm(), Err(Failure::Unconfirmed { .. })));

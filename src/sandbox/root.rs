@@ -1,7 +1,8 @@
 //! The root: an empty directory of no size, in memory, that cannot be written, instead of the host's files.
 //!
 //! Owns the change. Invariants: it is made read-only before it is the root, not after; the old root is taken off whole, so that no
-//! path leads there; what is still needed of it is open. A directory among that leads out again, by `..`: such a descriptor is
+//! path leads there; what is still needed of it is open; a policy of the system that refuses it is found before anything lies over
+//! the root, or leaves the root as it was. A directory among that leads out again, by `..`: such a descriptor is
 //! held in by Landlock and by the filter of the only thread that may name it (`docs/SANDBOX.md`).
 
 use std::fs;
@@ -16,20 +17,29 @@ use rustix::mount::{
 };
 use rustix::process::{chdir, fchdir, pivot_root};
 
-use super::{Failure, namespaces};
-use crate::model::{Mode, Outcome, Step};
+use super::Failure;
+use super::namespaces::Giver;
+use crate::model::{Outcome, Step};
 
 const STEP: &str = Step::EmptyRoot.name();
 const MOUNTS_FILE: &str = "/proc/self/mountinfo";
 /// One page, and one inode: the directory itself.
 const SIZES: [(&str, &str); 3] = [("size", "4k"), ("nr_inodes", "1"), ("mode", "0555")];
+/// The calls that a policy may refuse, by the names that an operator finds in it.
+const OPEN: &str = "fsopen";
+const CHANGE: &str = "mount";
+const MOVE: &str = "move_mount";
+const EXCHANGE: &str = "pivot_root";
+const UNMOUNT: &str = "umount2";
+/// What must not be refused any more.
+const UNDO: &str = "taking the new root off again";
 /// A name that is nowhere.
 const PROBE: &str = "/probe";
 
 /// Replaces the root, if the mounts are those of this process alone.
-pub(super) fn replace(mode: Mode, own_mounts: bool) -> Result<Outcome, Failure> {
-    if mode == Mode::Container {
-        return Ok(Outcome::NotNeeded(namespaces::OF_THE_RUNTIME.to_owned()));
+pub(super) fn replace(giver: &Giver, own_mounts: bool) -> Result<Outcome, Failure> {
+    if let Giver::Runtime(outcome) = giver {
+        return Ok(outcome.clone());
     }
     let skipped = |reason: &str| Ok(Outcome::Skipped(reason.to_owned()));
     if !own_mounts {
@@ -40,35 +50,88 @@ pub(super) fn replace(mode: Mode, own_mounts: bool) -> Result<Outcome, Failure> 
         Some("rootfs") => return skipped("the kernel's first root (initramfs) cannot be replaced"),
         Some(_) => {}
     }
-    match fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC) {
-        Ok(made) => enter(&made).map_err(|error| Failure::refused(STEP, error))?,
-        Err(Errno::NOSYS) => {
-            return skipped("the kernel is older than 5.2, or a filter of the system refuses fsopen");
-        }
-        Err(Errno::NODEV) => return skipped("the kernel has no tmpfs"),
-        Err(error) => return Err(Failure::refused(STEP, error)),
+    match probe().and_then(|()| prepare()).and_then(|root| cover(&root)) {
+        Ok(()) => {}
+        Err(refusal) => return refusal.judged(),
     }
+    leave_old().map_err(|error| Failure::refused(STEP, error))?;
     confirm()?;
     Ok(Outcome::Done)
 }
 
-fn enter(tmpfs: &OwnedFd) -> Result<(), Errno> {
-    for (name, value) in SIZES {
-        fsconfig_set_string(tmpfs, name, value)?;
+/// A call that the kernel refused while nothing lay over the root.
+#[derive(Debug)]
+struct Refusal {
+    call: &'static str,
+    error: Errno,
+}
+
+impl Refusal {
+    fn of(call: &'static str) -> impl Fn(Errno) -> Self {
+        move |error| Self { call, error }
     }
-    fsconfig_set_flag(tmpfs, "ro")?;
-    fsconfig_create(tmpfs)?;
+
+    /// A policy or a kernel that lacks something has left everything as it was; every other error is none to go on from.
+    fn judged(self) -> Result<Outcome, Failure> {
+        let Self { call, error } = self;
+        match error {
+            _ if call == UNDO => Err(Failure::refused(STEP, format!("{call}: {error}"))),
+            Errno::PERM | Errno::ACCESS => {
+                Ok(Outcome::Skipped(format!("a policy of the system refuses {call} ({error})")))
+            }
+            Errno::NOSYS => Ok(Outcome::Skipped(format!(
+                "the kernel is older than 5.2, or a filter of the system refuses {call}"
+            ))),
+            Errno::NODEV if call == OPEN => Ok(Outcome::Skipped("the kernel has no tmpfs".to_owned())),
+            error => Err(Failure::refused(STEP, format!("{call}: {error}"))),
+        }
+    }
+}
+
+/// Asks for each call whether it would be let through, in a form that changes nothing: a filter sees no names, and the kernel finds
+/// none. `/` for `/` is never exchanged, and says what a policy of names makes of it.
+fn probe() -> Result<(), Refusal> {
+    let asked = |call, result: Result<(), Errno>| match result {
+        Err(Errno::PERM | Errno::ACCESS | Errno::NOSYS) => result.map_err(Refusal::of(call)),
+        _ => Ok(()),
+    };
+    asked(CHANGE, mount_change("", MountPropagationFlags::PRIVATE))?;
+    asked(MOVE, move_mount(CWD, "", CWD, "", MoveMountFlags::empty()))?;
+    asked(EXCHANGE, pivot_root("/", "/"))?;
+    asked(UNMOUNT, unmount("", UnmountFlags::empty()))
+}
+
+/// Makes the new root, which is mounted nowhere yet.
+fn prepare() -> Result<OwnedFd, Refusal> {
+    let tmpfs = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).map_err(Refusal::of(OPEN))?;
+    let set = |result: Result<(), Errno>| result.map_err(Refusal::of("fsconfig"));
+    for (name, value) in SIZES {
+        set(fsconfig_set_string(&tmpfs, name, value))?;
+    }
+    set(fsconfig_set_flag(&tmpfs, "ro"))?;
+    set(fsconfig_create(&tmpfs))?;
     let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
         | MountAttrFlags::MOUNT_ATTR_NOSUID
         | MountAttrFlags::MOUNT_ATTR_NODEV
         | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    let root = fsmount(tmpfs, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
+    fsmount(&tmpfs, FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(Refusal::of("fsmount"))
+}
+
+/// Makes it the root, above the old one. If that is refused it lies nowhere again.
+fn cover(root: &OwnedFd) -> Result<(), Refusal> {
     // What is mounted here must not appear elsewhere, nor what is mounted elsewhere here.
-    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
-    move_mount(&root, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
-    fchdir(&root)?;
-    // The old root lies on top of the new one then, at the same place, and is taken off with all that is mounted in it.
-    pivot_root(".", ".")?;
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    mount_change("/", private).map_err(Refusal::of(CHANGE))?;
+    move_mount(root, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).map_err(Refusal::of(MOVE))?;
+    let entered = fchdir(root).and_then(|()| pivot_root(".", "."));
+    entered.map_err(|error| match unmount(".", UnmountFlags::DETACH).and_then(|()| chdir("/")) {
+        Ok(()) => Refusal { call: EXCHANGE, error },
+        Err(error) => Refusal { call: UNDO, error },
+    })
+}
+
+/// The old root lies on top of the new one now, at the same place, and is taken off with all that is mounted in it.
+fn leave_old() -> Result<(), Errno> {
     unmount(".", UnmountFlags::DETACH)?;
     chdir("/")
 }
@@ -131,7 +194,22 @@ mod tests {
 
     #[test]
     fn without_mounts_of_its_own_the_root_stays() {
-        assert!(matches!(replace(Mode::Strict, false), Ok(Outcome::Skipped(_))));
-        assert!(replace(Mode::Container, false).unwrap().is_whole());
+        assert!(matches!(replace(&Giver::Process, false), Ok(Outcome::Skipped(_))));
+        let left = Outcome::NotNeeded("another's".to_owned());
+        assert_eq!(replace(&Giver::Runtime(left.clone()), true), Ok(left));
+    }
+
+    #[test]
+    fn a_policy_against_mounts_skips_the_step_and_is_named() {
+        for call in [OPEN, "fsconfig", "fsmount", CHANGE, MOVE, EXCHANGE, UNMOUNT] {
+            for error in [Errno::PERM, Errno::ACCESS, Errno::NOSYS] {
+                let Ok(Outcome::Skipped(reason)) = (Refusal { call, error }).judged() else {
+                    panic!("{call} {error}");
+                };
+                assert!(reason.contains(call), "{reason}");
+            }
+            assert!(Refusal { call, error: Errno::INVAL }.judged().is_err(), "{call}");
+        }
+        assert!(Refusal { call: UNDO, error: Errno::PERM }.judged().is_err(), "something lies over the root");
     }
 }

@@ -52,6 +52,8 @@ pub(crate) fn run(task: &str) -> ! {
             });
         }
         ["container"] => {
+            // As little as tells a container from the host.
+            unshare(CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS).unwrap();
             become_ordinary();
             report_lock_down_of(&Plan {
                 mode: Mode::Container,

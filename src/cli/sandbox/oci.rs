@@ -54,6 +54,12 @@ const USAGE: &str = "Made by `quantonium sandbox profile docker`. Use it beside 
     docker run --security-opt seccomp=docker-seccomp.json --security-opt no-new-privileges --cap-drop ALL --read-only --user \
     1001:1001 ... quantonium serve --sandbox container. podman takes the same; for Kubernetes put it below \
     /var/lib/kubelet/seccomp/profiles and name it as localhostProfile";
+const BUNDLE_USAGE: &str = "Made by `quantonium sandbox profile oci`: merge it into the config.json of a bundle whose rootfs holds \
+    /quantonium and empty directories /proc, /data and /run/secrets; runc run -b BUNDLE quantonium";
+/// Which kernel gives what, for those who read either file.
+const KERNELS: &str = "Linux 6.12 or newer gives every step of the lock-down whole; an older one gives less of Landlock, or of key \
+    memory, which is told as partial and served; without any Landlock (before 5.13), or where no memory may be locked, add \
+    --sandbox-allow-missing landlock or --sandbox-allow-missing key-memory";
 
 /// Everything that the program calls, in a start, in a command, or as a thread that serves.
 pub(super) fn calls() -> BTreeSet<&'static str> {
@@ -90,7 +96,7 @@ fn limited() -> Vec<Value> {
 pub(super) fn docker() -> String {
     let mut rules = syscalls();
     if let Some(members) = rules.first_mut().and_then(Value::as_object_mut) {
-        members.insert("comment".to_owned(), USAGE.into());
+        members.insert("comment".to_owned(), format!("{USAGE}. {KERNELS}").into());
     }
     let architecture = |name: &str| json!({"architecture": name, "subArchitectures": []});
     let profile = json!({
@@ -117,16 +123,16 @@ pub(super) fn runtime() -> String {
     let namespaces: Vec<Value> =
         ["pid", "network", "ipc", "uts", "mount", "cgroup"].map(|kind| json!({"type": kind})).to_vec();
     let nothing = json!([]);
+    let usage = format!("{BUNDLE_USAGE}. {KERNELS}");
     let config = json!({
         "ociVersion": "1.0.2",
         "annotations": {
-            "org.quantonium.usage": "Made by `quantonium sandbox profile oci`: merge it into the config.json of a bundle whose \
-                rootfs holds /quantonium and empty directories /proc, /data and /run/secrets; runc run -b BUNDLE quantonium",
+            "org.quantonium.usage": usage,
         },
         "process": {
             "terminal": false,
             "user": {"uid": UNPRIVILEGED_ID, "gid": UNPRIVILEGED_ID},
-            "args": ["/quantonium", "serve", "--sandbox", "container"],
+            "args": ["/quantonium", "serve", "--init", "--sandbox", "container"],
             "env": [
                 "QUANTONIUM_DATA_DIR=/data",
                 "QUANTONIUM_MASTER_KEY_FILE=/run/secrets/master.key",

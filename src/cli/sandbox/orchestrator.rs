@@ -20,6 +20,12 @@ const MANIFEST: &str = r#"# Made by `quantonium sandbox profile kubernetes`.
 # `type: RuntimeDefault` in its place: the server's own filters are narrower in any case. Put the digest of your image in.
 # Without a certificate the port speaks plain HTTP: leave it inside of the cluster and end TLS in front of it, or mount a
 # certificate and set QUANTONIUM_TLS_CERT and QUANTONIUM_TLS_KEY.
+#
+# Linux 6.12 or newer gives every step whole. On an older one Landlock holds less (before 6.7 no TCP, before 6.12 no signals), and
+# keys lie in locked memory that root can read (before 6.5 without secretmem.enable=1): the server says `partial` and serves.
+# Without any Landlock (before 5.13, or left out of the kernel's lsm= list), or where no memory may be locked, it ends with exit
+# code 78 until that is accepted by more words in `args`, for each that is missing:
+# "--sandbox-allow-missing", "landlock", "--sandbox-allow-missing", "key-memory"
 apiVersion: apps/v1
 kind: StatefulSet
 metadata:

@@ -61,6 +61,12 @@ const SERVICE: &str = "\
 #
 # The unit's isolation takes the place of the server's own namespaces and root (--sandbox container); every other step the
 # server takes itself, and its filters, one for each kind of thread, are narrower than the list below.
+#
+# Linux 6.12 or newer gives every step whole. On an older one Landlock holds less (before 6.7 no TCP, before 6.12 no signals), and
+# keys lie in locked memory that root can read (before 6.5 without secretmem.enable=1): the server says `partial` and serves.
+# Without any Landlock (before 5.13, or left out of the kernel's lsm= list), or where no memory may be locked, it ends with exit
+# code 78 until that is accepted by one more line below [Service], with the names of what is missing:
+# Environment=QUANTONIUM_SANDBOX_ALLOW_MISSING=landlock,key-memory
 
 [Unit]
 Description=Quantonium, cryptography as a service
