@@ -211,7 +211,7 @@ fn foreign_bytes_that_come_after_the_last_look_are_cut_off_before_the_last_writi
     assert_eq!(create(&server, "orders").status, 201);
     until(&server, |report| check(report, "journal")["looks"] == 1);
     // A use, so that there is a figure to be written.
-    let sealed = server.ask(Request::post("/api/keys/orders/encrypt", r#"{"plaintext":"AAAA"}"#));
+    let sealed = server.ask(Request::post("/api/encrypt", r#"{"key":"orders","plaintext":"AAAA"}"#));
     assert_eq!(sealed.status, 200, "{}", sealed.text());
     append_to_journal(&server);
     let data_dir = server.data_dir();
@@ -236,7 +236,7 @@ fn a_damaged_end_of_the_journal_ends_the_changes_and_loses_none_that_was_made() 
     assert!(check(&found, "journal")["finding"].as_str().unwrap().contains("from byte"), "{found}");
     let refused = create(&server, "after");
     assert_eq!((refused.status, refused.member("code")), (503, "store_refuses".to_owned()));
-    let sealed = server.ask(Request::post("/api/keys/orders/encrypt", r#"{"plaintext":"AAAA"}"#));
+    let sealed = server.ask(Request::post("/api/encrypt", r#"{"key":"orders","plaintext":"AAAA"}"#));
     assert_eq!(sealed.status, 200, "what exists can be used");
     let journal = server.data_dir().join("journal");
     let damaged = fs::read(&journal).unwrap();
@@ -290,7 +290,7 @@ fn with_stop_a_finding_is_told_and_ends_the_process_with_70_and_the_store_as_it_
     let flags = [&OFTEN[..], &["--integrity-action", "stop"]].concat();
     let Some(server) = Server::start_in(&scratch, &flags) else { return };
     assert_eq!(create(&server, "orders").status, 201);
-    let sealed = server.ask(Request::post("/api/keys/orders/encrypt", r#"{"plaintext":"AAAA"}"#));
+    let sealed = server.ask(Request::post("/api/encrypt", r#"{"key":"orders","plaintext":"AAAA"}"#));
     assert_eq!(sealed.status, 200, "{}", sealed.text());
     let data_dir = server.data_dir();
     let before = fs::read(data_dir.join("journal")).unwrap();
