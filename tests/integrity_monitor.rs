@@ -17,8 +17,8 @@ use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use server::client::Request;
-use server::{NO_MOUNT, Scratch, Server, binary, skip};
+use server::client::{Reply, Request};
+use server::{NO_MOUNT, Scratch, Server, assert_sound, binary, skip};
 
 const OFTEN: [&str; 2] = ["--integrity-interval-seconds", "1"];
 /// SHA-256 of "abc" (FIPS 180-4), a known answer of the self-test.
@@ -160,8 +160,72 @@ fn a_tracer_is_found_and_told_and_its_leaving_too() {
     }
 }
 
+/// Writes a byte behind the end of the journal.
+fn append_to_journal(server: &Server) {
+    let mut file = OpenOptions::new().append(true).open(server.data_dir().join("journal")).unwrap();
+    file.write_all(b"x").unwrap();
+}
+
+/// Makes a key of this name.
+fn create(server: &Server, name: &str) -> Reply {
+    server.ask(Request::post("/api/keys", format!(r#"{{"name":"{name}"}}"#)))
+}
+
 #[test]
-fn an_altered_end_of_the_journal_is_found() {
+fn foreign_bytes_behind_the_journal_are_cut_off_and_cost_no_change() {
+    if !is_root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let Some(server) = Server::start_in(&scratch, &OFTEN) else { return };
+    assert_eq!(create(&server, "before").status, 201);
+    append_to_journal(&server);
+    let found = until(&server, |report| check(report, "journal")["findings"] == 1);
+    let text = "they were cut off";
+    assert!(check(&found, "journal")["finding"].as_str().is_none_or(|told| told.contains(text)), "{found}");
+    assert_eq!(create(&server, "after").status, 201);
+    until_state(&server, "journal", "ok");
+    let data_dir = server.data_dir();
+    // As kill -9 leaves it: nothing is put right at the end.
+    server.signal(Signal::SIGKILL);
+    let ended = server.wait();
+    assert!(ended.stderr.contains(text), "{}", ended.stderr);
+    let lines = told(&data_dir, "integrity.finding");
+    assert!(lines.len() == 1 && lines[0].contains(text), "{lines:?}");
+    assert_sound(&data_dir);
+    let server = Server::start_in(&scratch, &[]).unwrap();
+    for name in ["before", "after"] {
+        assert_eq!(server.ask(Request::get(&format!("/api/keys/{name}"))).status, 200, "{name}");
+    }
+    assert_eq!(server.stop().code, Some(0));
+}
+
+#[test]
+fn foreign_bytes_that_come_after_the_last_look_are_cut_off_before_the_last_writing() {
+    if !is_root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    // Its first look is its last one.
+    let Some(server) = Server::start_in(&scratch, &["--integrity-interval-seconds", "86400"]) else { return };
+    assert_eq!(create(&server, "orders").status, 201);
+    until(&server, |report| check(report, "journal")["looks"] == 1);
+    // A use, so that there is a figure to be written.
+    let sealed = server.ask(Request::post("/api/encrypt", r#"{"key":"orders","plaintext":"AAAA"}"#));
+    assert_eq!(sealed.status, 200, "{}", sealed.text());
+    append_to_journal(&server);
+    let data_dir = server.data_dir();
+    let ended = server.stop();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(ended.stderr.contains("they were cut off"), "{}", ended.stderr);
+    assert_eq!(told(&data_dir, "integrity.finding").len(), 1);
+    let server = Server::start_in(&scratch, &[]).unwrap();
+    assert_eq!(server.ask(Request::get("/api/keys/orders")).status, 200);
+    assert_eq!(server.stop().code, Some(0));
+}
+
+#[test]
+fn a_damaged_end_of_the_journal_ends_the_changes_and_loses_none_that_was_made() {
     if !is_root() {
         return;
     }
@@ -170,14 +234,20 @@ fn an_altered_end_of_the_journal_is_found() {
     let altered = alter_journal(&server);
     let found = until_state(&server, "journal", "failed");
     assert!(check(&found, "journal")["finding"].as_str().unwrap().contains("from byte"), "{found}");
+    let refused = create(&server, "after");
+    assert_eq!((refused.status, refused.member("code")), (503, "store_refuses".to_owned()));
+    let sealed = server.ask(Request::post("/api/encrypt", r#"{"key":"orders","plaintext":"AAAA"}"#));
+    assert_eq!(sealed.status, 200, "what exists can be used");
+    let journal = server.data_dir().join("journal");
+    let damaged = fs::read(&journal).unwrap();
+    assert_eq!(server.stop().code, Some(0));
+    assert_eq!(fs::read(&journal).unwrap(), damaged, "the end of a server adds nothing to a damaged journal");
+    let ended = Server::try_start_in(&scratch, &[]).unwrap().unwrap_err();
+    assert_eq!(ended.code, Some(65), "{}", ended.stderr);
     drop(altered);
-    until_state(&server, "journal", "ok");
-    let path = server.data_dir().join("journal");
-    let mut file = OpenOptions::new().append(true).open(&path).unwrap();
-    file.write_all(b"x").unwrap();
-    until_state(&server, "journal", "failed");
-    file.set_len(file.metadata().unwrap().len() - 1).unwrap();
-    until_state(&server, "journal", "ok");
+    let server = Server::start_in(&scratch, &[]).unwrap();
+    assert_eq!(server.ask(Request::get("/api/keys/orders")).status, 200);
+    assert_eq!(server.ask(Request::get("/api/keys/after")).status, 404);
     assert_eq!(server.stop().code, Some(0));
 }
 
@@ -212,22 +282,60 @@ fn an_altered_known_answer_in_memory_is_found() {
 }
 
 #[test]
-fn with_stop_a_finding_is_told_and_ends_the_process_with_70() {
+fn with_stop_a_finding_is_told_and_ends_the_process_with_70_and_the_store_as_it_was() {
     if !is_root() {
         return;
     }
+    let scratch = Scratch::new();
     let flags = [&OFTEN[..], &["--integrity-action", "stop"]].concat();
-    let Some(server) = Server::start(&flags) else { return };
+    let Some(server) = Server::start_in(&scratch, &flags) else { return };
+    assert_eq!(create(&server, "orders").status, 201);
+    let sealed = server.ask(Request::post("/api/encrypt", r#"{"key":"orders","plaintext":"AAAA"}"#));
+    assert_eq!(sealed.status, 200, "{}", sealed.text());
     let data_dir = server.data_dir();
-    let altered = alter_journal(&server);
-    let scratch = std::sync::Arc::clone(server.scratch());
+    let before = fs::read(data_dir.join("journal")).unwrap();
+    append_to_journal(&server);
     let ended = server.wait();
     assert_eq!(ended.code, Some(70), "{}", ended.stderr);
     assert!(ended.stderr.contains("integrity: journal: "), "{}", ended.stderr);
     let lines = told(&data_dir, "integrity.finding");
     assert!(lines.len() == 1 && lines[0].contains("\"check\":\"journal\""), "{lines:?}");
+    assert!(told(&data_dir, "server.stop").is_empty(), "it did not end in order");
+    assert_eq!(fs::read(data_dir.join("journal")).unwrap(), before, "neither figures nor a checkpoint");
+    let server = Server::start_in(&scratch, &[]).unwrap();
+    assert_eq!(server.ask(Request::get("/api/keys/orders")).status, 200);
+    assert_eq!(server.stop().code, Some(0));
+}
+
+#[test]
+fn with_stop_damage_leaves_what_was_made_to_whoever_mends_it() {
+    if !is_root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let flags = [&OFTEN[..], &["--integrity-action", "stop"]].concat();
+    let Some(server) = Server::start_in(&scratch, &flags) else { return };
+    let altered = alter_journal(&server);
+    assert_eq!(server.wait().code, Some(70));
     drop(altered);
-    drop(scratch);
+    let server = Server::start_in(&scratch, &[]).unwrap();
+    assert_eq!(server.ask(Request::get("/api/keys/orders")).status, 200);
+    assert_eq!(server.stop().code, Some(0));
+}
+
+#[test]
+fn with_stop_what_is_found_before_anything_is_served_ends_the_start() {
+    let Some(program) = binary() else { return };
+    let scratch = Scratch::new();
+    let mut command = Command::new("strace");
+    command.args(["-qq", "-e", "trace=none", "-e", "signal=none"]).arg(program);
+    command.args(["serve", "--dev", "--listen", "127.0.0.1:0", "--integrity-action", "stop", "--data-dir"]);
+    command.arg(scratch.data_dir());
+    let Ok(ended) = command.output() else { return skip("it needs strace") };
+    let stderr = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(70), "{stderr}");
+    assert!(stderr.contains("integrity: tracer: "), "{stderr}");
+    assert!(!String::from_utf8_lossy(&ended.stdout).contains("listening"), "nobody was told that it serves");
 }
 
 #[test]

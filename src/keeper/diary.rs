@@ -16,6 +16,7 @@ use crate::audit::line::{
 use crate::audit::replay::Unfinished;
 use crate::audit::{Finding, Office, Outlets, StoreMark, StreamName, WriteFailed};
 use crate::clock::WallTime;
+use crate::integrity::Check;
 use crate::limits::{REMOVALS_PER_COMMIT_COUNT, STORE_ORIGINS_MAX_COUNT};
 use crate::model::{Mode, RequestId};
 use crate::store::{Head, Origin};
@@ -145,6 +146,13 @@ impl Diary {
         if self.sink.commit_now(at).is_err() {
             // Told again with the next tick; a gap names what was not written.
             reloads.into_iter().for_each(|replaced| office.note_reload(replaced));
+        }
+    }
+
+    /// Notes that `check` found this, to be told with the other findings.
+    pub(super) fn note_finding(&self, check: Check, found: &str) {
+        if let Some(office) = &self.office {
+            office.note_finding(check, Some(found));
         }
     }
 

@@ -26,7 +26,7 @@ pub use checkpoints::{Checkpoints, Removal};
 pub use diary::Diary;
 pub use initial::{Telling, initialise, initialise_with};
 pub use ledger::{Ledger, NotBegun, Now, Parts};
-pub use queue::{Committed, Done, Keeper, Looked, Noted, Pending};
+pub use queue::{Committed, Done, Keeper, Last, Looked, Noted, Pending};
 pub use records::{Opening, load};
 pub use state::State;
 pub use stopped::{NotMade, Stopped};

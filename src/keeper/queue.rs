@@ -47,6 +47,16 @@ pub type Noted = Box<dyn FnOnce(bool) + Send>;
 /// Called when the last figures are written.
 pub type Done = Box<dyn FnOnce() + Send>;
 
+/// What the keeper writes down at last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Last {
+    /// Everything that is only in memory.
+    Everything,
+    /// What the process found in itself, in the audit log, and from then on nothing: a process that is not trusted leaves
+    /// the store as it is.
+    Findings,
+}
+
 /// Called with what stands at the end of the store.
 pub type Looked = Box<dyn FnOnce(Tail) + Send>;
 
@@ -66,7 +76,7 @@ struct Queue {
     tick: bool,
     removals: Vec<(Vec<Removal>, Noted)>,
     look: Option<Looked>,
-    flush: Option<Done>,
+    flush: Option<(Last, Done)>,
 }
 
 /// What the keeper's thread takes at a time.
@@ -75,7 +85,7 @@ pub(super) struct Work {
     pub(super) tick: bool,
     pub(super) removals: Vec<(Vec<Removal>, Noted)>,
     pub(super) look: Option<Looked>,
-    pub(super) flush: Option<Done>,
+    pub(super) flush: Option<(Last, Done)>,
 }
 
 /// A change and where its result goes.
@@ -146,9 +156,9 @@ impl Keeper {
         self.arrived.notify_one();
     }
 
-    /// Has the keeper's thread write down what it has not written down yet, and then call `done`.
-    pub fn flush(&self, done: Done) {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).flush = Some(done);
+    /// Has the keeper's thread write down `last`, as far as it has not written it down yet, and then call `done`.
+    pub fn flush(&self, last: Last, done: Done) {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).flush = Some((last, done));
         self.arrived.notify_one();
     }
 
@@ -177,6 +187,11 @@ impl Keeper {
 
     pub(super) fn carry_out(&self, work: Work, ledger: &mut Ledger, now: Now) {
         let Work { jobs, tick, removals, look, flush } = work;
+        if matches!(flush, Some((Last::Findings, _))) {
+            ledger.store.leave();
+        }
+        // Before anything is written behind what it finds.
+        let looked = look.map(|looked| (looked, ledger.store.verify_tail()));
         ledger.commit_all(jobs, now);
         for (removals, noted) in removals {
             noted(ledger.note_removed(&removals, now));
@@ -185,14 +200,22 @@ impl Keeper {
             ledger.tick(now);
         }
         ledger.maintain(now);
-        if let Some(looked) = look {
-            looked(ledger.store.verify_tail());
-        }
-        if let Some(done) = flush {
-            ledger.flush(now);
-            done();
+        match flush {
+            Some((Last::Everything, done)) => {
+                ledger.flush(now);
+                done();
+            }
+            Some((Last::Findings, done)) => {
+                ledger.tell_findings(now);
+                // Nobody asks how the store is any more.
+                return done();
+            }
+            None => {}
         }
         self.store.store(ledger.health() as u8, Ordering::Relaxed);
+        if let Some((looked, tail)) = looked {
+            looked(tail);
+        }
         self.rounds.fetch_add(1, Ordering::Relaxed);
     }
 

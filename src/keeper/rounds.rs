@@ -11,6 +11,7 @@ use crate::auth;
 use crate::clock::{Moment, WallTime};
 use crate::console::{self, Level};
 use crate::crypto;
+use crate::integrity::Check;
 use crate::keeper::group::Asked;
 use crate::keeper::ledger::{Ledger, Now};
 use crate::keeper::queue::Committed;
@@ -74,6 +75,11 @@ impl Ledger {
 
     /// Writes down everything that is only in memory, if it can.
     pub(super) fn flush(&mut self, now: Now) {
+        // What was written behind foreign bytes no start could read, and one byte would cost all of it.
+        if let Some(text) = self.store.verify_tail().finding() {
+            console::log(Level::Error, format_args!("integrity: {}: {text}", Check::Journal.name()));
+            self.diary.note_finding(Check::Journal, &text);
+        }
         self.begin_figures();
         while !self.rounds.figures_left.is_empty() && self.write_figures(now).is_ok() {}
         self.diary.tell_removed(now.wall);
@@ -85,6 +91,12 @@ impl Ledger {
         let _ = self.diary.commit(now.wall);
         // After the last line: all that the streams hold can then be proved.
         self.checkpoint(now, true);
+    }
+
+    /// Writes down what the process found in itself, and nothing else: not even that it ends, because it does not end in
+    /// order.
+    pub(super) fn tell_findings(&mut self, now: Now) {
+        self.diary.tell_findings(now.wall);
     }
 
     /// Housekeeping that failed is not tried again at once.

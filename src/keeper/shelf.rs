@@ -129,4 +129,8 @@ impl Store for Shelf {
             compacts_in_use: false,
         }
     }
+
+    fn leave(&mut self) {
+        self.inner().poisoned = true;
+    }
 }

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::group::Asked;
+use super::queue::Last;
 use super::shelf::{Fault, Shelf};
 use super::*;
 use crate::api::change::{Change, ChangeError, Outcome};
@@ -622,7 +623,7 @@ fn figures_are_written_once_in_a_while_and_at_the_end() {
     note(&desk);
     let flushed = Arc::new(Mutex::new(false));
     let done = Arc::clone(&flushed);
-    desk.keeper.flush(Box::new(move || *done.lock().unwrap() = true));
+    desk.keeper.flush(Last::Everything, Box::new(move || *done.lock().unwrap() = true));
     let work = desk.keeper.next();
     desk.keeper.carry_out(work, &mut desk.ledger, desk.now);
     assert!(*flushed.lock().unwrap());

@@ -367,7 +367,7 @@ pub enum StoreHealth {
     Full,
     /// The last change could not be written.
     Failing,
-    /// After a failed sync it takes no changes until it is opened anew.
+    /// After a failed sync, or damage to what was written, it takes no changes until it is opened anew.
     Poisoned,
 }
 
@@ -383,7 +383,8 @@ impl StoreHealth {
             Self::Full => "The disk is full: keys can be used, but not changed. Free some space.",
             Self::Failing => "The disk refuses writes: keys can be used, but not changed.",
             Self::Poisoned => {
-                "A sync of the disk failed: keys can be used, but not changed until the server is restarted."
+                "A sync of the disk failed, or the journal is damaged: keys can be used, but not changed until the \
+                 server is restarted."
             }
         }
     }

@@ -118,6 +118,11 @@ pub fn run(config: &Config, manager: &Manager) -> Result<(), ServerError> {
         Level::Info,
         format_args!("sandbox: every thread is locked in (Landlock revision {})", posture.landlock_abi),
     );
+    if monitor.must_end() {
+        // Found before anybody was told that it serves: for its supervisor it has not.
+        let ended = prepared.main.distrust(&shared, &prepared.common.keeper, &mut monitor);
+        ended.unwrap_or(Exit::Software).leave();
+    }
     let admin = prepared.admin.take();
     startup::announce(config, &prepared, admin.as_ref());
     drop(admin);

@@ -268,12 +268,12 @@ impl<'a> Monitor<'a> {
         let found = self.tail.lock().unwrap_or_else(PoisonError::into_inner).take();
         match found {
             Some(Tail::Sound { .. }) => self.settle(Check::Journal, Ok(())),
-            Some(Tail::Damaged { offset }) => {
-                let text = format!("the end of the journal is not what was written, from byte {offset} on");
-                self.settle(Check::Journal, Err(text));
-            }
             // What keeps it from being read the store tells by itself.
-            Some(Tail::Unread) | None => {}
+            found => {
+                if let Some(text) = found.and_then(|tail| tail.finding()) {
+                    self.settle(Check::Journal, Err(text));
+                }
+            }
         }
     }
 

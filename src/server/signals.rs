@@ -23,7 +23,7 @@ use crate::audit::Office;
 use crate::clock::Moment;
 use crate::console::{self, Level};
 use crate::exit::Exit;
-use crate::keeper::Keeper;
+use crate::keeper::{Keeper, Last};
 use crate::limits::{
     FD_OWN_LAST_NUMBER, FD_SIGNAL_NUMBER, KEEPER_FLUSH_MILLIS, KEEPER_TICK_MILLIS, WATCHDOG_FLOOR_MILLIS,
 };
@@ -178,14 +178,7 @@ impl MainLoop {
         let mut events = Events::with_capacity(8);
         loop {
             if monitor.must_end() {
-                // Nothing that is in flight is worth the word of a process that is not what was started.
-                shared.enter(Phase::Stopping);
-                console::log(
-                    Level::Error,
-                    format_args!("integrity: this process is not to be trusted: leaving"),
-                );
-                self.flush(&mut events, shared, keeper, monitor)?;
-                return Ok(Exit::Software);
+                return self.distrust(shared, keeper, monitor);
             }
             let course = self.wait(&mut events, shared, keeper, drain, monitor)?;
             if course != Course::On {
@@ -202,14 +195,32 @@ impl MainLoop {
                 }
                 Course::On => continue,
             }
-            self.flush(&mut events, shared, keeper, monitor)?;
+            self.flush(Last::Everything, &mut events, shared, keeper, monitor)?;
             return Ok(Exit::Success);
         }
     }
 
-    /// Has the keeper write down what is only in memory, and waits for it for a while.
+    /// Has the keeper tell what `monitor` found, for which the process is to end.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub(super) fn distrust(
+        &mut self,
+        shared: &Shared,
+        keeper: &Arc<Keeper>,
+        monitor: &mut Monitor<'_>,
+    ) -> io::Result<Exit> {
+        // Nothing that is in flight is worth the word of a process that is not what was started.
+        shared.enter(Phase::Stopping);
+        console::log(Level::Error, format_args!("integrity: this process is not to be trusted: leaving"));
+        self.flush(Last::Findings, &mut Events::with_capacity(8), shared, keeper, monitor)?;
+        Ok(Exit::Software)
+    }
+
+    /// Has the keeper write down `last`, and waits for it for a while.
     fn flush(
         &mut self,
+        last: Last,
         events: &mut Events,
         shared: &Shared,
         keeper: &Arc<Keeper>,
@@ -218,10 +229,11 @@ impl MainLoop {
         let flushed = Arc::new(AtomicBool::new(false));
         let (done, mailbox) = (Arc::clone(&flushed), Arc::clone(&self.mailbox));
         self.start_timer(Duration::from_millis(KEEPER_FLUSH_MILLIS));
-        keeper.flush(Box::new(move || {
+        let done = Box::new(move || {
             done.store(true, Ordering::Release);
             mailbox.nudge();
-        }));
+        });
+        keeper.flush(last, done);
         while !flushed.load(Ordering::Acquire) {
             match self.wait(events, shared, keeper, Duration::ZERO, monitor)? {
                 Course::On => {}
@@ -229,7 +241,7 @@ impl MainLoop {
                 Course::Over => {
                     console::log(
                         Level::Warn,
-                        format_args!("the store did not take the last use figures in time"),
+                        format_args!("the last use figures or audit lines were not written in time"),
                     );
                     return Ok(());
                 }

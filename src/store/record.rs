@@ -179,10 +179,14 @@ pub trait Store: Send {
     /// How the store is.
     fn standing(&self) -> Standing;
 
-    /// Looks again at the end of what was written, as far as the store has one of its own.
+    /// Looks again at the end of what was written, as far as the store has one of its own. Before anything further is
+    /// appended, what stands behind a sound end is cut off; on a damaged one nothing is appended any more.
     fn verify_tail(&mut self) -> Tail {
         Tail::Sound { bytes: 0 }
     }
+
+    /// Takes no changes any more, and does no housekeeping: what is written stays as it is.
+    fn leave(&mut self);
 }
 
 /// What a look at the end of a store found.
@@ -193,13 +197,36 @@ pub enum Tail {
         /// How many.
         bytes: u64,
     },
-    /// Something else stands there.
+    /// All that was written is as it was; what others had written behind it was cut off.
+    Foreign {
+        /// Where it began.
+        offset: u64,
+    },
+    /// Something else stands there. The store takes no changes any more.
     Damaged {
         /// Where it begins.
         offset: u64,
     },
     /// It could not be looked at.
     Unread,
+}
+
+impl Tail {
+    /// What is wrong with it, for people; nothing if nothing is known to be.
+    #[must_use]
+    pub fn finding(&self) -> Option<String> {
+        match self {
+            Self::Sound { .. } | Self::Unread => None,
+            Self::Foreign { offset } => Some(format!(
+                "the journal had bytes behind its end, from byte {offset} on, that this server did not write: they \
+                 were cut off"
+            )),
+            Self::Damaged { offset } => Some(format!(
+                "the end of the journal is not what was written, from byte {offset} on: no changes are taken until \
+                 the server is restarted"
+            )),
+        }
+    }
 }
 
 /// Takes a record, or says why it cannot.
@@ -346,7 +373,8 @@ pub enum Condition {
     Full,
     /// The last change could not be written; the next one tries again.
     Failing,
-    /// It does not until it is opened anew: after a failure, what is durable is unknown.
+    /// It does not until it is opened anew: after a failure, what is durable is unknown; or what is there was found
+    /// damaged.
     Poisoned,
 }
 

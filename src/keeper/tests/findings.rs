@@ -3,10 +3,12 @@
 use std::fs::File;
 use std::sync::Arc;
 
+use super::super::queue::Last;
 use super::super::shelf::Shelf;
-use super::{Desk, diary_in};
+use super::{Desk, create, diary_in};
 use crate::audit::Office;
 use crate::integrity::Check;
+use crate::model::RequestId;
 
 #[test]
 fn findings_are_told_once_and_kept_as_long_as_the_log_takes_nothing() {
@@ -28,4 +30,26 @@ fn findings_are_told_once_and_kept_as_long_as_the_log_takes_nothing() {
     let found = r#""event":"integrity.finding","outcome":"failure","check":"mappings","finding":"a page is ?writable? and executable""#;
     assert!(told[0].contains(found), "{told:?}");
     assert!(told[1].contains(r#""event":"integrity.cleared","outcome":"success","check":"mappings","prev""#));
+}
+
+#[test]
+fn a_process_that_is_not_trusted_tells_its_findings_and_leaves_the_store_as_it_is() {
+    let shelf = Shelf::default();
+    let mut desk = Desk::on(shelf.another());
+    desk.commit(vec![create("a")]);
+    let before = (shelf.revision(), desk.told().len());
+    desk.ring().get("a").unwrap().version(1).unwrap().uses().note(desk.now.wall, 3);
+    let office = Arc::new(Office::new(1));
+    desk.ledger.diary =
+        diary_in(File::options().append(true).open(&desk.diary).unwrap()).with_office(Arc::clone(&office));
+    office.note_finding(Check::Tracer, Some("traced"));
+    let _asked = desk.keeper.submit(create("b"), &RequestId::new(1, 1)).unwrap();
+    desk.keeper.tick();
+    desk.keeper.flush(Last::Findings, Box::new(|| ()));
+    let work = desk.keeper.next();
+    desk.keeper.carry_out(work, &mut desk.ledger, desk.now);
+    assert_eq!(shelf.revision(), before.0, "neither the change that waited, nor figures, nor a checkpoint");
+    let told = desk.told();
+    assert_eq!(told.len(), before.1 + 1, "{told:?}");
+    assert!(told.last().unwrap().contains("integrity.finding"), "{told:?}");
 }

@@ -438,12 +438,30 @@ impl<D: Disk> Core<D> {
     }
 
     /// See [`super::super::Store::verify_tail`].
-    pub(super) fn verify_tail(&self) -> Tail {
-        match self.state.as_ref().filter(|_| self.condition != Condition::Poisoned) {
-            Some(state) => scan::verify(&self.disk, &self.keys, &state.trail, &state.place, state.end),
-            // What stands at its end is not known.
-            None => Tail::Unread,
+    pub(super) fn verify_tail(&mut self) -> Tail {
+        let Some(state) = self.state.as_mut().filter(|_| self.condition != Condition::Poisoned) else {
+            // What stands at its end is not known, or was told.
+            return Tail::Unread;
+        };
+        let mut tail = scan::verify(&self.disk, &self.keys, &state.trail, &state.place, state.end);
+        if let Tail::Foreign { offset } = tail {
+            // Whatever is appended behind it no start could read. This gives back the room that was reserved as well.
+            state.reserved = state.end;
+            let cut = self.disk.truncate(Which::Journal, state.end).and_then(|()| self.disk.sync_change());
+            if cut.is_err() {
+                tail = Tail::Damaged { offset };
+            }
         }
+        if matches!(tail, Tail::Damaged { .. }) {
+            // The next start would refuse this file: nothing more is promised on it.
+            self.condition = Condition::Poisoned;
+        }
+        tail
+    }
+
+    /// See [`super::super::Store::leave`].
+    pub(super) const fn leave(&mut self) {
+        self.condition = Condition::Poisoned;
     }
 
     fn failed(&self, action: &'static str, errno: Errno) -> StoreError {

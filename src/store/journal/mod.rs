@@ -249,4 +249,8 @@ impl Store for Journal {
     fn verify_tail(&mut self) -> Tail {
         self.0.verify_tail()
     }
+
+    fn leave(&mut self) {
+        self.0.leave();
+    }
 }

@@ -179,6 +179,7 @@ pub(super) fn walk<E>(
 }
 
 /// Reads the frames behind the beginning of `trail` again, up to `end`, where the next one will have the place `next`.
+/// To cut off what is foreign is left to the caller.
 pub(super) fn verify(disk: &impl Disk, keys: &FrameKeys, trail: &Trail, next: &Place, end: u64) -> Tail {
     let (mut place, begin) = trail.begin();
     let mut offset = begin;
@@ -195,12 +196,25 @@ pub(super) fn verify(disk: &impl Disk, keys: &FrameKeys, trail: &Trail, next: &P
         place = behind;
         offset = offset.saturating_add(len);
     }
-    // Nothing but this process writes there.
-    let behind = disk.read_at(end, &mut [0; 1]);
-    if offset != end || place != *next || behind.is_ok_and(|read| read > 0) {
+    if offset != end || place != *next {
         return Tail::Damaged { offset: end };
     }
-    Tail::Sound { bytes: end.saturating_sub(begin) }
+    match disk.read_at(end, &mut [0; 1]) {
+        Ok(0) | Err(_) => Tail::Sound { bytes: end.saturating_sub(begin) },
+        Ok(_) => behind(disk, keys, next, end),
+    }
+}
+
+/// What it is that stands behind the end of the journal, where nothing but this process writes.
+fn behind(disk: &impl Disk, keys: &FrameKeys, next: &Place, end: u64) -> Tail {
+    let follows = match Reader::new(disk, u64::MAX).frame(end) {
+        Ok(frame) => frame.is_some_and(|frame| keys.open(frame, next).is_ok()),
+        // The file ends within what would be a frame.
+        Err(Errno::IO) => false,
+        Err(_) => return Tail::Unread,
+    };
+    // Then another server with the same keys has the journal, lock or no lock, and may have acknowledged this.
+    if follows { Tail::Damaged { offset: end } } else { Tail::Foreign { offset: end } }
 }
 
 /// Whether the frame at which a walk ended with `fault` is what an unfinished append leaves behind. Then nothing of it

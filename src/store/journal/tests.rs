@@ -77,7 +77,7 @@ fn open(path: &str, flags: OFlags) -> OwnedFd {
 }
 
 #[test]
-fn an_end_that_is_not_what_was_written_is_found_and_found_right_again() {
+fn an_end_that_is_not_what_was_written_is_found_and_nothing_is_written_behind_it() {
     let scratch = Scratch::new();
     let data_dir = created(&scratch);
     let (mut journal, ..) = opened(&data_dir);
@@ -90,19 +90,72 @@ fn an_end_that_is_not_what_was_written_is_found_and_found_right_again() {
     let name = path(&data_dir, "journal");
     let sound = fs::read(&name).unwrap();
     let begin = sound.len() - usize::try_from(bytes).unwrap();
-    for at in [begin, begin + 200, sound.len() - 1] {
-        let mut altered = sound.clone();
-        altered[at] ^= 1;
-        fs::write(&name, &altered).unwrap();
+    drop(journal);
+    let flipped = |at: usize| [&sound[..at], &[sound[at] ^ 1], &sound[at + 1..]].concat();
+    let mut damages: Vec<(usize, Vec<u8>)> =
+        [begin, begin + 200, sound.len() - 1].map(|at| (at, flipped(at))).into();
+    damages.push((sound.len() - 1, sound[..sound.len() - 1].to_vec()));
+    for (at, damaged) in damages {
+        fs::write(&name, &sound).unwrap();
+        let (mut journal, ..) = opened(&data_dir);
+        fs::write(&name, &damaged).unwrap();
         let Tail::Damaged { offset } = journal.verify_tail() else { panic!("byte {at}") };
         assert!(offset <= at as u64 && offset >= begin as u64);
+        assert_eq!(journal.standing().condition, Condition::Poisoned);
+        assert_eq!(append(&mut journal, 4).unwrap_err(), AppendError::Refused);
+        assert_eq!((journal.verify_tail(), fs::read(&name).unwrap()), (Tail::Unread, damaged));
     }
-    for altered in [[&sound[..], b"x"].concat(), sound[..sound.len() - 1].to_vec()] {
-        fs::write(&name, altered).unwrap();
-        assert!(matches!(journal.verify_tail(), Tail::Damaged { .. }));
+}
+
+#[test]
+fn what_others_wrote_behind_the_end_is_cut_off_and_changes_go_on() {
+    let scratch = Scratch::new();
+    let data_dir = created(&scratch);
+    let (mut journal, ..) = opened(&data_dir);
+    append(&mut journal, 1).unwrap();
+    let name = path(&data_dir, "journal");
+    for (path, foreign) in [(2, vec![0]), (3, b"x".to_vec()), (4, vec![7; 100_000])] {
+        let sound = fs::read(&name).unwrap();
+        fs::write(&name, [&sound[..], &foreign].concat()).unwrap();
+        assert_eq!(journal.verify_tail(), Tail::Foreign { offset: sound.len() as u64 });
+        assert_eq!(fs::read(&name).unwrap(), sound);
+        assert!(matches!(journal.verify_tail(), Tail::Sound { .. }));
+        append(&mut journal, path).unwrap();
     }
-    fs::write(&name, &sound).unwrap();
-    assert_eq!(journal.verify_tail(), Tail::Sound { bytes });
+    drop(journal);
+    let (journal, ..) = opened(&data_dir);
+    assert_eq!(journal.standing().live_records, 4);
+}
+
+#[test]
+fn foreign_bytes_that_cannot_be_cut_off_end_the_changes() {
+    let scratch = Scratch::new();
+    let data_dir = created(&scratch);
+    let (mut journal, ..) = opened(&data_dir);
+    append(&mut journal, 1).unwrap();
+    let name = path(&data_dir, "journal");
+    let before = journal.0.disk.change_journal(open(name.to_str().unwrap(), OFlags::RDONLY));
+    rustix::io::write(&before, b"x").unwrap();
+    assert!(matches!(journal.verify_tail(), Tail::Damaged { .. }));
+    assert_eq!(append(&mut journal, 2).unwrap_err(), AppendError::Refused);
+}
+
+#[test]
+fn what_another_server_with_the_same_keys_wrote_behind_the_end_is_not_cut_off() {
+    let scratch = Scratch::new();
+    let data_dir = created(&scratch);
+    let name = path(&data_dir, "journal");
+    let (mut journal, ..) = opened(&data_dir);
+    append(&mut journal, 1).unwrap();
+    let ours = fs::read(&name).unwrap();
+    append(&mut journal, 2).unwrap();
+    let theirs = fs::read(&name).unwrap();
+    drop(journal);
+    fs::write(&name, &ours).unwrap();
+    let (mut journal, ..) = opened(&data_dir);
+    fs::write(&name, &theirs).unwrap();
+    assert_eq!(journal.verify_tail(), Tail::Damaged { offset: ours.len() as u64 });
+    assert_eq!(fs::read(&name).unwrap(), theirs);
 }
 
 #[test]
