@@ -12,7 +12,7 @@ use server::{Scratch, Server, skip};
 
 const EACH: usize = 1_000;
 /// What the process may map, in KiB.
-const SPACE_KIB: u64 = 64 * 1024;
+const SPACE_KIB: u64 = 96 * 1024;
 /// Requests whose replies no buffer of the kernel holds together.
 const UNREAD: usize = 1_000;
 const SEAL: &str = "{\"key\":\"orders\",\"plaintext\":\"aGVsbG8=\"}";
