@@ -194,7 +194,7 @@ fn what_a_server_of_every_kind_keeps_open_is_found_in_order() {
     let (certificate, key) = (scratch.path("cert.pem"), scratch.path("key.pem"));
     let listen = format!("http://127.0.0.1:0,https://127.0.0.1:0,unix:{}", scratch.path("q.sock").display());
     let (certificate, key) = (certificate.to_str().unwrap(), key.to_str().unwrap());
-    let flags = ["--listen", &listen, "--tls-cert", certificate, "--tls-key", key, "--audit-sink", "both"];
+    let flags = ["--listen", &listen, "--tls-cert", certificate, "--tls-key", key];
     let Some(server) =
         Server::start_in(&scratch, &[&flags[..], &["--integrity-interval-seconds", "1"]].concat())
     else {

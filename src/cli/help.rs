@@ -164,7 +164,7 @@ Flags:
   --role ROLE       show: worker, keeper, archivist, main, or union for the calls of all of them
   --format FORMAT   show: text, json or markdown (text)
   --sandbox MODE    check: auto, strict or container (auto)
-  --sandbox-allow-missing STEP   check: accept that this step is missing; may be given more than once
+  --sandbox-allow-missing STEP   check: accept that this step is missing; repeatable
 ";
 
 const VERIFY: &str = "\
