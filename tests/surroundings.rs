@@ -1,6 +1,6 @@
 //! What a start makes of where it stands: in a container, on a bare host, under a policy against mounts.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic, its helping functions too")]
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic, its helping functions too")]
 
 #[path = "support/server.rs"]
 mod server;
