@@ -462,7 +462,8 @@ fn a_failed_write_is_answered_with_503_and_the_next_one_names_the_gap() {
         let lines = streams(&server.data_dir());
         assert!(assert_told(&lines, &good) >= bad.len(), "each refused request is in a gap");
         assert_eq!(audit_health(&mut client).0, 200);
-        assert_eq!(server.stop().code, Some(0));
+        let ended = server.stop();
+        assert_eq!(ended.code, Some(0), "{ended:?}");
         assert!(fs::read_to_string(scratch.path("trace")).unwrap().contains("(INJECTED)"));
     }
 }

@@ -35,7 +35,7 @@ const USER: u32 = 1001;
 /// How much of the memory is read at once, and how much of it again with the next piece.
 const PIECE: usize = 1024 * 1024;
 const AGAIN: usize = 256;
-const PAGE: usize = 4096;
+const PAGE: u64 = 4096;
 
 /// Where a needle was found.
 type Found = (String, String);
@@ -61,13 +61,14 @@ fn halves(needles: &[Needle]) -> Vec<Needle> {
     halves
 }
 
-/// Whether any page from `at` on holds something, here or in swap (pagemap of proc(5)): the heap has reserved gigabytes that it never
-/// touched.
-fn is_used(pagemap: &File, at: u64, len: usize) -> bool {
-    let mut entries = vec![0; (len / PAGE + 2) * 8];
-    let read = pagemap.read_at(&mut entries, at / PAGE as u64 * 8).unwrap();
+/// Whether any page that begins from `at` to `end` holds something, here or in swap (pagemap of proc(5)): the heap has reserved gigabytes
+/// that it never touched. The page in which the last read ended does not count: that read has brought it here.
+fn is_used(pagemap: &File, at: u64, end: u64) -> bool {
+    let (first, last) = (at.div_ceil(PAGE), end.div_ceil(PAGE));
+    let mut entries = vec![0; usize::try_from((last - first) * 8).unwrap()];
+    pagemap.read_exact_at(&mut entries, first * 8).unwrap();
     // Bits 63 and 62 of each entry.
-    read < entries.len() || entries.chunks_exact(8).any(|entry| entry[7] & 0xC0 != 0)
+    entries.chunks_exact(8).any(|entry| entry[7] & 0xC0 != 0)
 }
 
 /// Reads every mapping of the process that can be read.
@@ -86,8 +87,9 @@ fn search(server: &Server, wanted: &[Needle]) -> Search {
         let is_large = end - at > 64 * PIECE as u64;
         while at < end {
             let len = usize::try_from(end - at).unwrap().min(PIECE);
-            if is_large && !is_used(&pagemap, at, len) {
-                at += len as u64;
+            let until = at + len as u64;
+            if is_large && !is_used(&pagemap, at, until) {
+                at = until / PAGE * PAGE;
                 continue;
             }
             let Ok(read @ 1..) = memory.read_at(&mut piece[..len], at) else { break };

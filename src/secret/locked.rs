@@ -32,6 +32,11 @@ pub fn is_beside() -> bool {
     PLAIN.load(Ordering::Relaxed)
 }
 
+/// What was made before there was a region is not counted: the region is opened before the first key is read.
+pub(super) fn begin() {
+    PLAIN.store(false, Ordering::Relaxed);
+}
+
 enum Place<T> {
     Region(Slot, PhantomData<T>),
     Heap(Box<T>),

@@ -17,9 +17,9 @@ use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit};
 use zeroize::zeroize_bytes;
 
-use super::masked;
 use super::pages::{self, Kind, page_bytes};
 use super::slots::{Share, Slots};
+use super::{locked, masked};
 use crate::limits::{KEY_REGION_MAX_BYTES, KEY_REGION_UNLOCKED_BYTES};
 use crate::model::Outcome;
 
@@ -48,6 +48,7 @@ unsafe impl Sync for Region {}
 pub fn open() -> Outcome {
     let outcome = OPENED.get_or_init(make).outcome.clone();
     masked::prepare();
+    locked::begin();
     outcome
 }
 

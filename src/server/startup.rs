@@ -7,10 +7,12 @@
 use core::num::NonZero;
 use core::time::Duration;
 use std::io;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::sync::Arc;
 
-use mio::{Poll, Waker};
+use mio::unix::SourceFd;
+use mio::{Interest, Poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::SigSet;
 use rustix::io::fcntl_dupfd_cloexec;
 use zeroize::Zeroizing;
@@ -365,11 +367,16 @@ fn open_loops(
 fn open_loop(index: usize) -> io::Result<(Poll, Arc<Mailbox>)> {
     let offset = i32::try_from(index).map_err(io::Error::other)?;
     let poll = descriptors::create_at(FD_EPOLL_FIRST_NUMBER + offset, Poll::new)?;
-    let waker =
-        descriptors::create_at(FD_EVENT_FIRST_NUMBER + offset, || Waker::new(poll.registry(), WAKE_TOKEN))?;
+    let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
+    let event = descriptors::create_at(FD_EVENT_FIRST_NUMBER + offset, || {
+        EventFd::from_flags(flags).map_err(Into::into)
+    })?;
+    let number = event.as_fd().as_raw_fd();
+    poll.registry().register(&mut SourceFd(&number), WAKE_TOKEN, Interest::READABLE)?;
+    // Not `mio::Waker`, which reads a counter that is full: it is never read here, and each write is an edge.
     let signal = move || {
         // An event descriptor takes a wake unless its counter is full, and then it is raised already.
-        let _ = waker.wake();
+        let _ = event.write(1);
     };
     Ok((poll, Mailbox::new(Box::new(signal))))
 }
