@@ -19,8 +19,12 @@ UNUSED = [
     ("*", "clock_gettime", "", "used where the vDSO has no clock source: hpet, acpi_pm, some virtual machines"),
     ("*", "futex", "wait, untimed", "which of the two forms of waiting is used is the standard library's business"),
     ("*", "exit_group", "panic hook", "the process ends from this thread after a defect only"),
+    ("archivist", "getrandom", "session tickets", "the TLS library's generator has bytes left for the first changes"),
     ("*", "write", "log lines and the panic message", "a thread that had nothing to say"),
 ]
+
+# Calls of a start that the chosen tests need not make, and why.
+UNCALLED = {"clock_nanosleep": "a start that waits for another to leave the store polls its lock"}
 
 COMPARE = {
     "eq": lambda found, wanted: found == wanted,
@@ -137,7 +141,7 @@ def main():
                 failures.append(f"nothing uses this rule: {shown} [{arguments}]")
     print(f"start: {len(started)} calls, {threads} threads were followed into their filters")
     failures += [f"a start calls {call}, which {startup_file} does not name" for call in sorted(set(started) - listed - elsewhere)]
-    failures += [f"{startup_file} names {call}, which no start called" for call in sorted(listed - set(started))]
+    failures += [f"{startup_file} names {call}, which no start called" for call in sorted(listed - set(started) - set(UNCALLED))]
     for failure in failures:
         print(f"FAILED {failure}")
     sys.exit(1 if failures else 0)
