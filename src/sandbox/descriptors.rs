@@ -36,7 +36,7 @@ pub fn place(fd: OwnedFd, first: i32, last: i32) -> io::Result<OwnedFd> {
 }
 
 /// Runs `make` so that the first descriptor it opens gets exactly `number`: for what cannot be moved, such as
-/// `mio::Poll` and `mio::Waker`. Only for a single-threaded start: another thread could take the number.
+/// `mio::Poll`. Only for a single-threaded start: another thread could take the number.
 ///
 /// # Errors
 /// If `number` is taken, `make` fails, or `make` opened no descriptor.
