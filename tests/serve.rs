@@ -129,7 +129,10 @@ fn the_printed_lines_work_when_pasted() {
     assert_eq!(replies.len(), 3, "{printed}");
     assert_eq!(replies[0]["name"], "orders");
     assert!(replies[1]["ciphertext"].as_str().is_some_and(|text| text.starts_with("quantonium:v1:")));
-    assert_eq!(replies[2]["status"], "ok");
+    // A tracer is a finding of the integrity monitor, whose first look may come before or after.
+    let traced = std::env::var_os("QUANTONIUM_TRACER").is_some();
+    let status = replies[2]["status"].as_str();
+    assert!(status == Some("ok") || traced && status == Some("degraded"), "{printed}");
 }
 
 #[test]

@@ -94,6 +94,19 @@ impl Told {
         }
     }
 
+    /// Opens connections until 24 in a row are refused at once: those come to every worker, and each has a backlog of
+    /// its own. Returns the good replies.
+    fn fill_every_worker(&self) -> Vec<Reply> {
+        let mut good = Vec::new();
+        let mut refused = 0;
+        while refused < 24 {
+            let more = self.seal_until_refused();
+            refused = if more.is_empty() { refused + 1 } else { 0 };
+            good.extend(more);
+        }
+        good
+    }
+
     /// Asks for health until it is this.
     fn await_health(&self, status: u16) {
         let mut client = self.connect();
@@ -148,6 +161,7 @@ fn a_reader_who_stops_has_requests_refused_at_once_and_goes_on_where_it_stopped(
             let clients: Vec<_> = (0..4).map(|_| scope.spawn(|| server.seal_until_refused())).collect();
             good.extend(clients.into_iter().flat_map(|client| client.join().unwrap()));
         });
+        good.extend(server.fill_every_worker());
         assert!(good.len() > 100, "{sink}: there is room in a pipe");
         server.assert_refused_at_once();
         server.await_health(503);
