@@ -145,8 +145,9 @@ pub const LEASE_KEPT_SHARE_COUNT: usize = 4;
 pub const LEASE_SHARE_COUNT: usize = 2;
 /// A share is at least this: one largest request, with its reply, and both while they grow.
 pub const LEASE_SHARE_FLOOR_BYTES: usize = 5 * 1024 * 1024;
-/// One in so many parts of the budget is as much as TLS sessions may hold of it, for what they keep now and then.
-pub const LEASE_BESIDE_SHARE_COUNT: usize = 4;
+/// One in so many parts of the budget is as much as those TLS sessions may hold of it, for what they keep now and then, of whose
+/// clients none is known.
+pub const LEASE_BESIDE_SHARE_COUNT: usize = 8;
 /// One in so many parts of the memory that the system allows is as much as the budget may be.
 pub const LEASE_SYSTEM_SHARE_COUNT: u64 = 2;
 /// Largest budget that a configuration may ask for.

@@ -293,6 +293,7 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
         let Some((admission, taking)) = self.admit(whole)? else { return Ok(()) };
         if let Some(account) = self.env.service.account(&admission) {
             let charged = self.ws.input.charge(account).and_then(|()| self.ws.output.charge(account));
+            let charged = charged.and_then(|()| self.channel.charge(account));
             if charged.is_err() {
                 self.admission = Some(admission);
                 return Err(self.refuse(&OVERLOADED, &[("Retry-After", b"1")]));

@@ -11,8 +11,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::limits::{
-    LEASE_BESIDE_SHARE_COUNT, LEASE_CLASSES_BYTES, LEASE_KEPT_COUNT, LEASE_KEPT_SHARE_COUNT,
-    LEASE_SHARE_COUNT, LEASE_SHARE_FLOOR_BYTES, LEASE_SHORT_SHARE_COUNT, LEASE_USUAL_BYTES,
+    LEASE_CLASSES_BYTES, LEASE_KEPT_COUNT, LEASE_KEPT_SHARE_COUNT, LEASE_SHARE_COUNT,
+    LEASE_SHARE_FLOOR_BYTES, LEASE_SHORT_SHARE_COUNT, LEASE_USUAL_BYTES,
 };
 use crate::memory;
 use crate::quota::Tally;
@@ -36,8 +36,8 @@ pub struct Budget {
     kept: Tally,
     /// What is leased for nobody who is known.
     unknown: Tally,
-    /// What is held beside the buffers.
-    beside: Tally,
+    /// What is held beside the buffers for those who are not known, beyond what each loop has for them.
+    strangers: Tally,
 }
 
 impl Budget {
@@ -51,7 +51,7 @@ impl Budget {
             made: Tally::default(),
             kept: Tally::default(),
             unknown: Tally::default(),
-            beside: Tally::default(),
+            strangers: Tally::default(),
         })
     }
 
@@ -67,21 +67,18 @@ impl Budget {
         self.made.held_bytes().saturating_sub(self.kept.held_bytes())
     }
 
-    /// Takes `bytes` for something that is no buffer.
-    pub(super) fn take_beside(&self, bytes: usize) -> Result<(), Exhausted> {
-        if !self.beside.take(bytes, self.total / LEASE_BESIDE_SHARE_COUNT) {
-            return Err(Exhausted);
-        }
-        if !self.made.take(bytes, self.total) {
-            self.beside.give_back(bytes);
-            return Err(Exhausted);
-        }
-        Ok(())
+    /// How much of it one account may hold.
+    pub(super) const fn share_bytes(&self) -> usize {
+        self.share
     }
 
+    pub(super) const fn strangers(&self) -> &Tally {
+        &self.strangers
+    }
+
+    /// Gives back what was taken for something that is no buffer.
     pub(super) fn give_back_beside(&self, bytes: usize) {
         self.made.give_back(bytes);
-        self.beside.give_back(bytes);
     }
 
     /// Bytes of all buffers that exist: on lease, and kept for the next one.
@@ -167,15 +164,29 @@ impl Pool {
             self.budget.kept.give_back(size);
             return Some(bytes);
         }
-        while !self.budget.made.take(size, self.budget.total) {
-            self.drop_kept()?;
-        }
+        self.take_made(size)?;
         // The budget is far below what the heap has; should it be in too many pieces all the same, work is refused.
         let made = memory::zeroed(size);
         if made.is_none() {
             self.budget.made.give_back(size);
         }
         made
+    }
+
+    fn take_made(&self, bytes: usize) -> Option<()> {
+        while !self.budget.made.take(bytes, self.budget.total) {
+            self.drop_kept()?;
+        }
+        Some(())
+    }
+
+    pub(super) const fn budget(&self) -> &Arc<Budget> {
+        &self.budget
+    }
+
+    /// Takes `bytes` of the budget for something that is no buffer, if need be in place of kept ones.
+    pub(super) fn take_beside(&self, bytes: usize) -> Result<(), Exhausted> {
+        self.take_made(bytes).ok_or(Exhausted)
     }
 
     /// Gives one of the largest kept buffers back to the allocator; nothing if there is none.

@@ -16,7 +16,7 @@ use crate::console::{self, Level};
 use crate::crypto::hash;
 use crate::limits::{TLS_EXPIRY_ROUND_MILLIS, TLS_EXPIRY_WARNING_DAYS, TLS_RELOAD_MILLIS};
 use crate::reactor::socket::SocketTransport;
-use crate::reactor::{Budget, Charge};
+use crate::reactor::{Charge, Strangers, TaskId};
 use crate::server::certificate_files::Files;
 use crate::server::error::ServerError;
 use crate::store::quoted;
@@ -229,18 +229,18 @@ impl Sighting {
 pub(super) struct Securing {
     in_force: InForce,
     scratch: Rc<Scratch>,
-    budget: Arc<Budget>,
+    strangers: Rc<Strangers>,
 }
 
 impl Securing {
-    pub(super) fn new(in_force: InForce, budget: &Arc<Budget>) -> Self {
-        Self { in_force, scratch: Scratch::new(), budget: Arc::clone(budget) }
+    pub(super) fn new(in_force: InForce, strangers: Rc<Strangers>) -> Self {
+        Self { in_force, scratch: Scratch::new(), strangers }
     }
 
-    /// Begins a session on a connection that was just accepted; nothing if the library refuses, and the connection ends.
-    pub(super) fn secure(&self, transport: SocketTransport) -> Option<Tunnel> {
+    /// Begins the session of a task on a connection that was just accepted; nothing if the library refuses, and the connection ends.
+    pub(super) fn secure(&self, transport: SocketTransport, task: TaskId) -> Option<Tunnel> {
         let config = Arc::clone(&self.in_force.get().config);
-        let charge = Charge::of(&self.budget);
+        let charge = Charge::of(&self.strangers, task);
         Session::new(transport, config, Rc::clone(&self.scratch), charge).ok().map(Box::new)
     }
 }

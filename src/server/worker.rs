@@ -36,7 +36,7 @@ use crate::reactor::mailbox::Mailbox;
 use crate::reactor::run::{Driver, Phase, Reactor};
 use crate::reactor::socket::{Leaving, Listener, SocketTransport, Stream};
 use crate::reactor::turn::{Commit, CommitFailed, Ticket};
-use crate::reactor::{Budget, Channel, Pool, TaskId, Transport as _, Turn};
+use crate::reactor::{Budget, Channel, Pool, Strangers, TaskId, Transport as _, Turn};
 use crate::sandbox;
 use crate::sandbox::confinement::Reach;
 use crate::sandbox::seccomp::Role;
@@ -152,11 +152,12 @@ impl Worker {
         };
         let pool = Pool::new(Arc::clone(&common.budget));
         let (forwarding, origins) = (Arc::clone(&common.forwarding), Arc::clone(&common.origins));
+        let strangers = Strangers::new(Rc::clone(&pool), Rc::clone(&turn), common.shared.workers());
         let env = Env::new(app, pool, common.bounds, forwarding, origins, first_id);
         let driver = WorkerDriver {
             index,
             ways,
-            securing: common.tls.clone().map(|tls| Securing::new(tls, &common.budget)),
+            securing: common.tls.clone().map(|tls| Securing::new(tls, strangers)),
             env,
             refusals,
             sink,
@@ -248,7 +249,7 @@ impl Driver for WorkerDriver {
         let refused = match self.census.admit(peer.address, is_uncounted, way == Way::Secure) {
             Ok(ticket) => {
                 let wire = match way {
-                    Way::Secure => Wire::Secure(self.securing.as_ref()?.secure(transport)?),
+                    Way::Secure => Wire::Secure(self.securing.as_ref()?.secure(transport, task)?),
                     Way::Local => Wire::local(transport),
                     Way::Plain | Way::Redirect => Wire::Plain(transport),
                 };
