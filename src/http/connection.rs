@@ -245,7 +245,8 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
         } else if end != End::Idle {
             self.channel.conclude();
             // It stands behind a reply that the peer may still be reading; without room it would be lost, and the reply look cut.
-            let _ = self.channel.send_all(&[], self.env.bounds.write_millis).await;
+            let stall_millis = self.patience_millis();
+            let _ = self.channel.send_all(&[], stall_millis).await;
         }
         end
     }

@@ -20,7 +20,7 @@ use crate::reactor::{Charge, Strangers, TaskId};
 use crate::server::certificate_files::Files;
 use crate::server::error::ServerError;
 use crate::store::quoted;
-use crate::tls::certificate::{Facts, Name};
+use crate::tls::certificate::Facts;
 use crate::tls::{ClientAuth, Current, Edition, MinVersion, Options, Scratch, Session, provider};
 
 const DAY_SECONDS: u64 = 86_400;
@@ -260,7 +260,7 @@ fn level(facts: &Facts, now: WallTime) -> Level {
 }
 
 fn tell_certificate(path: &Path, facts: &Facts, now: WallTime) {
-    let names: Vec<String> = facts.names.iter().map(name).collect();
+    let names: Vec<String> = facts.names.iter().map(ToString::to_string).collect();
     let names = if names.is_empty() { "no name".to_owned() } else { names.join(", ") };
     let end = facts.not_after.civil();
     let state = if now < facts.not_before {
@@ -271,13 +271,6 @@ fn tell_certificate(path: &Path, facts: &Facts, now: WallTime) {
         format!("ends at {end} ({} days left)", days_left(facts, now))
     };
     console::log(level(facts, now), format_args!("TLS: {} ({names}) {state}", quoted(path)));
-}
-
-fn name(name: &Name) -> String {
-    match name {
-        Name::Dns(text) | Name::Uri(text) | Name::Email(text) => text.to_string(),
-        Name::Address(address) => address.to_string(),
-    }
 }
 
 #[cfg(test)]

@@ -321,3 +321,29 @@ impl Driver for WorkerDriver {
         self.shared.phase()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::env::WORKSPACE_BYTES;
+    use crate::limits::{ARENA_CONNECTION_BYTES, ARENA_CONNECTION_TLS_BYTES, TLS_SESSION_BYTES};
+
+    /// How large the futures are that `start` makes.
+    const fn future_bytes<R, F>(_: &impl Fn(R) -> F) -> usize {
+        size_of::<Option<F>>()
+    }
+
+    #[test]
+    fn a_connection_at_work_takes_no_more_than_is_reckoned_for_it() {
+        // What an allocation takes beside its bytes, of the future, the workspace, its marks, the waker and the session.
+        const ALLOCATIONS: usize = 5 * 32;
+        // An entry of the census, of the timers, of the tables of a loop, and the mailbox's part of the task.
+        const ENTRIES: usize = 256;
+        let future = future_bytes(&serve::<Wire, App, census::Ticket>);
+        let slot = size_of::<Idle<Wire, App, census::Ticket>>() + 32;
+        // A table that grows is there twice for a moment, and may be half empty.
+        let all = future + WORKSPACE_BYTES + 3 * slot + ENTRIES + ALLOCATIONS;
+        assert!(all <= ARENA_CONNECTION_BYTES, "{all}: {future} {WORKSPACE_BYTES} {slot}");
+        assert_eq!(ARENA_CONNECTION_TLS_BYTES, ARENA_CONNECTION_BYTES + TLS_SESSION_BYTES);
+    }
+}

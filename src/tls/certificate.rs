@@ -3,6 +3,7 @@
 //! Owns [`Facts`]. Invariants: nothing here is a proof; whoever trusts a name has had the certificate verified. Names
 //! that cannot be read are left out; a certificate whose frame cannot be read is none.
 
+use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::clock::WallTime;
@@ -23,6 +24,15 @@ pub enum Name {
     Uri(Box<str>),
     /// A mailbox.
     Email(Box<str>),
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dns(text) | Self::Uri(text) | Self::Email(text) => f.write_str(text),
+            Self::Address(address) => address.fmt(f),
+        }
+    }
 }
 
 /// What a certificate says of itself.

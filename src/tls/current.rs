@@ -12,7 +12,7 @@ use rustls::server::ProducesTickets;
 
 use crate::clock::WallTime;
 use crate::tls::TlsError;
-use crate::tls::certificate::Facts;
+use crate::tls::certificate::{Facts, Name};
 use crate::tls::material::Authorities;
 use crate::tls::provider::ticketer;
 use crate::tls::server_config::{Materials, Options, build};
@@ -31,6 +31,12 @@ impl Edition {
     #[must_use]
     pub fn earliest_end(&self) -> WallTime {
         self.certificates.iter().map(|facts| facts.not_after).min().unwrap_or_default()
+    }
+
+    /// Of each certificate, in the order in which they were given, its first name, if it has one, and the second since 1970 with which it
+    /// ceases to hold.
+    pub fn ends(&self) -> impl ExactSizeIterator<Item = (Option<&Name>, u64)> {
+        self.certificates.iter().map(|facts| (facts.names.first(), facts.not_after.as_secs()))
     }
 }
 
