@@ -392,6 +392,8 @@ pub const TLS_OCSP_MAX_BYTES: usize = 16 * 1024;
 pub const TLS_CERTIFICATE_MAX_BYTES: usize = 64 * 1024;
 /// Most certificates of one chain.
 pub const TLS_CHAIN_MAX_COUNT: usize = 10;
+/// Most lists of client certificates that these have revoked.
+pub const TLS_CLIENT_REVOCATIONS_MAX_COUNT: usize = 32;
 /// Most certificates of the authorities that may sign client certificates.
 pub const TLS_CLIENT_AUTHORITIES_MAX_COUNT: usize = 256;
 /// Most names of a certificate that are looked at.

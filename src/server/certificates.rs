@@ -59,6 +59,7 @@ pub(super) fn open(config: &Config) -> Result<Option<Certificates>, ServerError>
     for (path, facts) in files.chains().zip(&edition.certificates) {
         tell_certificate(path, facts, now);
     }
+    tell_revocations(&edition, now);
     Ok(Some(Certificates {
         in_force: Arc::new(in_force),
         digest: contents.digest(),
@@ -183,9 +184,10 @@ impl Certificates {
         for (path, facts) in self.files.chains().zip(&edition.certificates) {
             tell_certificate(path, facts, now);
         }
+        tell_revocations(edition, now);
     }
 
-    /// Tells which certificates end soon.
+    /// Tells which certificates end soon, and which lists are overdue.
     fn tell_ends(&self) {
         let now = WallTime::now();
         let edition = self.in_force.get();
@@ -193,6 +195,9 @@ impl Certificates {
             if level(facts, now) != Level::Info {
                 tell_certificate(path, facts, now);
             }
+        }
+        if edition.revocations_due.iter().any(|due| *due < now) {
+            tell_revocations(&edition, now);
         }
     }
 }
@@ -271,6 +276,25 @@ fn tell_certificate(path: &Path, facts: &Facts, now: WallTime) {
         format!("ends at {end} ({} days left)", days_left(facts, now))
     };
     console::log(level(facts, now), format_args!("TLS: {} ({names}) {state}", quoted(path)));
+}
+
+/// Tells until when what is known of revoked certificates is the newest.
+fn tell_revocations(edition: &Edition, now: WallTime) {
+    let Some(first) = edition.revocations_due.iter().min() else { return };
+    let (count, due) = (edition.revocations_due.len(), first.civil());
+    if *first < now {
+        console::log(
+            Level::Error,
+            format_args!(
+                "TLS: a list of revoked client certificates was due to be replaced at {due}, and still holds: fetch the newest one"
+            ),
+        );
+    } else {
+        console::log(
+            Level::Info,
+            format_args!("TLS: {count} lists of revoked client certificates; the next one is due at {due}"),
+        );
+    }
 }
 
 #[cfg(test)]

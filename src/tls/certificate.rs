@@ -139,7 +139,7 @@ fn name((found, content): (u8, &[u8])) -> Option<Name> {
 }
 
 /// RFC 5280, section 4.1.2.5: both forms in UTC with seconds; two digits of a year below 50 are of this century.
-fn time((found, content): (u8, &[u8])) -> Option<WallTime> {
+pub(super) fn time((found, content): (u8, &[u8])) -> Option<WallTime> {
     let text = core::str::from_utf8(content).ok()?;
     let (century, rest) = match found {
         tag::UTC_TIME if text.len() == 13 => (if text.get(..2)? < "50" { "20" } else { "19" }, text),
