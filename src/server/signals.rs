@@ -35,9 +35,12 @@ use crate::server::notify::{Notifier, Watchdog};
 use crate::server::parent::Manager;
 use crate::server::shared::Shared;
 
+/// Has the server leave at once, whatever it has in hand: from a supervisor that was told to end a second time.
+pub(super) const AT_ONCE: Signal = Signal::SIGUSR1;
 const SIGNAL: Token = Token(0);
 const TIMER: Token = Token(1);
 const TICK: Token = Token(2);
+const SUPERVISOR: Token = Token(3);
 
 /// What the main thread waits on.
 #[derive(Debug)]
@@ -71,7 +74,8 @@ enum Course {
 /// Whose second signal ends the drain.
 ///
 /// A service manager that ends a whole control group signals the server and its supervisor, and the supervisor hands its
-/// own on: that is one wish, told twice.
+/// own on: that is one wish, told twice. In process numbers of its own a server cannot tell the two apart, which are both 0 there: its
+/// supervisor then says it by another signal, SIGUSR1.
 #[derive(Debug, Default)]
 struct Hurry {
     /// The only one who is heard, if there is one.
@@ -83,7 +87,8 @@ struct Hurry {
 impl Hurry {
     /// Whether a signal to end, sent by the process `sender`, is the second one.
     fn is_second(&mut self, sender: u32) -> bool {
-        self.supervisor.is_none_or(|supervisor| supervisor == sender) && mem::replace(&mut self.first, true)
+        let is_heard = self.supervisor.is_none_or(|supervisor| supervisor == sender && sender != 0);
+        is_heard && mem::replace(&mut self.first, true)
     }
 }
 
@@ -92,7 +97,7 @@ impl MainLoop {
     pub(super) fn new(poll: Poll, mailbox: Arc<Mailbox>, office: Arc<Office>) -> io::Result<Self> {
         let mut wanted = SigSet::empty();
         // SIGXFSZ is blocked so that a file at its limit is an error of the write, and never read.
-        for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGXFSZ] {
+        for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, AT_ONCE, Signal::SIGXFSZ] {
             wanted.add(signal);
         }
         wanted.thread_block()?;
@@ -131,8 +136,11 @@ impl MainLoop {
         })
     }
 
-    /// Reports to `manager`, through `notifier`.
-    pub(super) fn report_to(&mut self, notifier: Notifier, manager: &Manager) {
+    /// Reports to `manager`, through `notifier`; if it is our supervisor, its end is ours.
+    pub(super) fn report_to(&mut self, notifier: Notifier, manager: &Manager) -> io::Result<()> {
+        if let Some(supervisor) = notifier.socket().filter(|_| manager.supervisor().is_some()) {
+            self.poll.registry().register(&mut SourceFd(&supervisor), SUPERVISOR, Interest::READABLE)?;
+        }
         let patience = manager.watchdog();
         self.notifier = notifier;
         self.hurry.supervisor = manager.supervisor();
@@ -145,6 +153,7 @@ impl MainLoop {
                 ),
             );
         }
+        Ok(())
     }
 
     /// Reports that the server answers.
@@ -273,6 +282,9 @@ impl MainLoop {
         for event in &*events {
             match event.token() {
                 SIGNAL if self.take_signals(shared, drain) => course = Course::Leave,
+                SUPERVISOR if event.is_read_closed() => {
+                    self.drain(shared, drain, "its supervisor has ended");
+                }
                 TIMER if take_expirations(&self.timer) && course == Course::On => course = Course::Over,
                 TICK if take_expirations(&self.ticks) => {
                     self.feed_watchdog(shared, keeper);
@@ -300,19 +312,12 @@ impl MainLoop {
         while let Ok(Some(info)) = self.signals.read_signal() {
             let signal = i32::try_from(info.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok());
             let is_end = matches!(signal, Some(Signal::SIGTERM | Signal::SIGINT));
-            let hurries = is_end && self.hurry.is_second(info.ssi_pid);
+            let hurries = signal == Some(AT_ONCE) || is_end && self.hurry.is_second(info.ssi_pid);
             match signal {
                 Some(Signal::SIGTERM | Signal::SIGINT) if shared.phase() == Phase::Serving => {
-                    // Acted on before it is told: a log that nobody reads must not hold it up.
-                    self.start_timer(drain);
-                    shared.enter(Phase::Draining);
-                    self.notifier.stopping();
-                    console::log(
-                        Level::Info,
-                        format_args!("draining: no new connections, finishing requests in flight"),
-                    );
+                    self.drain(shared, drain, "no new connections, finishing requests in flight");
                 }
-                Some(Signal::SIGTERM | Signal::SIGINT) if hurries => {
+                Some(Signal::SIGTERM | Signal::SIGINT | AT_ONCE) if hurries => {
                     console::log(Level::Warn, format_args!("second signal: leaving at once"));
                     return true;
                 }
@@ -327,6 +332,18 @@ impl MainLoop {
             }
         }
         false
+    }
+
+    /// Begins the end, unless it has begun.
+    fn drain(&self, shared: &Shared, drain: Duration, told: &str) {
+        if shared.phase() != Phase::Serving {
+            return;
+        }
+        // Acted on before it is told: a log that nobody reads must not hold it up.
+        self.start_timer(drain);
+        shared.enter(Phase::Draining);
+        self.notifier.stopping();
+        console::log(Level::Info, format_args!("draining: {told}"));
     }
 
     fn start_timer(&self, drain: Duration) {
@@ -358,7 +375,9 @@ mod tests {
 
     #[test]
     fn a_supervised_server_is_hurried_by_its_supervisor_alone() {
-        let mut hurry = Hurry { supervisor: Some(7), first: false };
+        let mut hurry = Hurry { supervisor: Some(0), first: false };
+        assert!(!hurry.is_second(0) && !hurry.is_second(0), "in process numbers of its own everybody outside is 0");
+        hurry.supervisor = Some(7);
         assert!(!hurry.is_second(1) && !hurry.is_second(1) && !hurry.is_second(0));
         assert!(!hurry.is_second(7));
         assert!(!hurry.is_second(1));
