@@ -1,6 +1,6 @@
 //! The main thread after the start: signals, the ticks of keeper and archivist, the drain and the end.
 //!
-//! Owns the signal descriptor, the timers and the decision to leave. Invariants: signals are blocked in every thread
+//! Owns the signal descriptor, the ticks and the decision to leave. Invariants: signals are blocked in every thread
 //! and read here alone; the first SIGTERM or SIGINT drains, the second one leaves at once (of a supervised server: its supervisor's second one); after the drain, or at the
 //! end of its time, the keeper writes down what is only in memory, for which it has a bounded time; the process ends by
 //! its exit call alone, so that no descriptor is closed that a filter keeps.
@@ -38,7 +38,6 @@ use crate::server::shared::Shared;
 /// Has the server leave at once, whatever it has in hand: from a supervisor that was told to end a second time.
 pub(super) const AT_ONCE: Signal = Signal::SIGUSR1;
 const SIGNAL: Token = Token(0);
-const TIMER: Token = Token(1);
 const TICK: Token = Token(2);
 const SUPERVISOR: Token = Token(3);
 
@@ -47,8 +46,8 @@ const SUPERVISOR: Token = Token(3);
 pub(super) struct MainLoop {
     poll: Poll,
     signals: SignalFd,
-    /// The end of the drain, and then of the keeper's last writing.
-    timer: TimerFd,
+    /// The end of the drain, and then of the keeper's last writing: how long the poll waits at most.
+    deadline: Option<Moment>,
     ticks: TimerFd,
     mailbox: Arc<Mailbox>,
     office: Arc<Office>,
@@ -106,25 +105,22 @@ impl MainLoop {
             SignalFd::with_flags(&wanted, flags).map_err(Into::into)
         })?;
         let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
-        let timer = |number: i32| {
-            descriptors::create_at(number, || {
-                TimerFd::new(ClockId::CLOCK_MONOTONIC, flags).map_err(Into::into)
-            })
-        };
-        let (timer, ticks) = (timer(FD_OWN_LAST_NUMBER)?, timer(FD_OWN_LAST_NUMBER - 1)?);
+        let ticks = descriptors::create_at(FD_OWN_LAST_NUMBER, || {
+            TimerFd::new(ClockId::CLOCK_MONOTONIC, flags).map_err(Into::into)
+        })?;
         ticks.set(
             Expiration::Interval(TimeSpec::milliseconds(KEEPER_TICK_MILLIS.cast_signed())),
             TimerSetTimeFlags::empty(),
         )?;
         let registry = poll.registry();
-        for (fd, token) in [(signals.as_fd(), SIGNAL), (timer.as_fd(), TIMER), (ticks.as_fd(), TICK)] {
+        for (fd, token) in [(signals.as_fd(), SIGNAL), (ticks.as_fd(), TICK)] {
             registry.register(&mut SourceFd(&fd.as_raw_fd()), token, Interest::READABLE)?;
         }
         let notifier = Notifier::default();
         Ok(Self {
             poll,
             signals,
-            timer,
+            deadline: None,
             ticks,
             mailbox,
             office,
@@ -237,7 +233,7 @@ impl MainLoop {
     ) -> io::Result<()> {
         let flushed = Arc::new(AtomicBool::new(false));
         let (done, mailbox) = (Arc::clone(&flushed), Arc::clone(&self.mailbox));
-        self.start_timer(Duration::from_millis(KEEPER_FLUSH_MILLIS));
+        self.deadline = Some(Moment::now().plus_millis(KEEPER_FLUSH_MILLIS));
         let done = Box::new(move || {
             done.store(true, Ordering::Release);
             mailbox.nudge();
@@ -268,7 +264,8 @@ impl MainLoop {
         drain: Duration,
         monitor: &mut Monitor<'_>,
     ) -> io::Result<Course> {
-        match self.poll.poll(events, None) {
+        let timeout = self.deadline.map(|at| Moment::now().until(at));
+        match self.poll.poll(events, timeout) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(Course::On),
             Err(error) => return Err(error),
@@ -285,7 +282,6 @@ impl MainLoop {
                 SUPERVISOR if event.is_read_closed() => {
                     self.drain(shared, drain, "its supervisor has ended");
                 }
-                TIMER if take_expirations(&self.timer) && course == Course::On => course = Course::Over,
                 TICK if take_expirations(&self.ticks) => {
                     self.feed_watchdog(shared, keeper);
                     keeper.tick();
@@ -296,6 +292,10 @@ impl MainLoop {
             }
         }
         self.tell_reloaded(shared);
+        if course == Course::On && self.deadline.is_some_and(|at| at <= Moment::now()) {
+            self.deadline = None;
+            course = Course::Over;
+        }
         Ok(course)
     }
 
@@ -335,28 +335,20 @@ impl MainLoop {
     }
 
     /// Begins the end, unless it has begun.
-    fn drain(&self, shared: &Shared, drain: Duration, told: &str) {
+    fn drain(&mut self, shared: &Shared, drain: Duration, told: &str) {
         if shared.phase() != Phase::Serving {
             return;
         }
         // Acted on before it is told: a log that nobody reads must not hold it up.
-        self.start_timer(drain);
+        let nanos = u64::try_from(drain.as_nanos()).unwrap_or(u64::MAX);
+        self.deadline = Some(Moment::now().plus_nanos(nanos));
         shared.enter(Phase::Draining);
         self.notifier.stopping();
         console::log(Level::Info, format_args!("draining: {told}"));
     }
-
-    fn start_timer(&self, drain: Duration) {
-        let millis = i64::try_from(drain.as_millis()).unwrap_or(i64::MAX).max(1);
-        let expiration = Expiration::OneShot(TimeSpec::milliseconds(millis));
-        if let Err(error) = self.timer.set(expiration, TimerSetTimeFlags::empty()) {
-            // Without a timer the drain ends with its last request, or with a second signal.
-            console::log(Level::Warn, format_args!("the drain has no deadline: {error}"));
-        }
-    }
 }
 
-/// Acknowledges a timer; tells whether it had expired: one that was set anew meanwhile has not.
+/// Acknowledges a timer; tells whether it had expired.
 fn take_expirations(timer: &TimerFd) -> bool {
     let mut count = [0; 8];
     rustix::io::read(timer.as_fd(), &mut count).is_ok_and(|read| read == count.len())
