@@ -21,7 +21,9 @@ BIN_AARCH64 = target/$(AARCH64)/release/quantonium
 
 # Cargo builds what has changed; make decides nothing by the age of files.
 .PHONY: help run build build-aarch64 test check check-format check-lint check-tidy check-docs check-shell \
-	check-aarch64 check-container check-deploy check-sandbox-rules check-tls deploy-profiles pentest pentest-write sandbox-tables supply-chain fmt bench bench-http bench-tls bench-peers fuzz fuzz-regress image reproduce clean toolchain toolchain-check
+	check-aarch64 check-container check-deploy check-oci-profile check-sandbox-rules check-tls deploy-profiles pentest \
+	pentest-write sandbox-tables supply-chain fmt bench bench-http bench-tls bench-peers fuzz fuzz-regress image \
+	reproduce clean toolchain toolchain-check
 
 help: ## list the targets (the default)
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' Makefile
@@ -95,6 +97,9 @@ check-deploy: ## read deploy/ with the programs that it is for
 
 check-tls: build ## scan the server with testssl.sh, sslscan and sslyze
 	scripts/check-tls --binary $(BIN)
+
+check-oci-profile: build ## start the server with runc from deploy/oci-config.json
+	scripts/check-oci-profile --binary $(BIN)
 
 check-container: build ## start the image in containers that have everything taken away, by podman and by Docker Engine
 	scripts/container_validation.sh --binary $(BIN)
