@@ -259,7 +259,7 @@ impl MainLoop {
         drain: Duration,
         monitor: &mut Monitor<'_>,
     ) -> io::Result<Course> {
-        match self.poll.poll(events, None) {
+        match self.poll.poll(events, Some(monitor.patience(Moment::now()))) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(Course::On),
             Err(error) => return Err(error),
@@ -278,12 +278,12 @@ impl MainLoop {
                     self.feed_watchdog(shared, keeper);
                     keeper.tick();
                     self.office.tick();
-                    monitor.tick();
                 }
                 _ => {}
             }
         }
         self.tell_reloaded(shared);
+        monitor.tick();
         Ok(course)
     }
 
