@@ -1,9 +1,15 @@
 //! The exit codes of the program, and the way out.
 //!
-//! Owns [`Exit`]. The numbers from 64 up are those of BSD's `sysexits.h`, so that a supervisor can tell a
+//! Owns [`Exit`], and what signals do to a start that has no default actions. The numbers from 64 up are those of BSD's `sysexits.h`, so that a supervisor can tell a
 //! mistake in the configuration, which a restart does not cure, from a failure that it may.
 
 use std::process::ExitCode;
+
+use nix::errno::Errno;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+
+/// What a shell adds to the number of the signal that ended a process.
+const SIGNALLED: i32 = 128;
 
 /// How the program ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +67,28 @@ impl Exit {
         // SAFETY: it takes no pointer and does not return; whatever threads still read is there until the process is not.
         unsafe { nix::libc::_exit(i32::from(self.code())) }
     }
+}
+
+/// Has SIGTERM and SIGINT end the process, as their default actions would if it were not the first of its process numbers, which
+/// has none. For a start: a server blocks the signals and reads them.
+///
+/// # Errors
+/// What the system refuses.
+#[expect(unsafe_code, reason = "nix has no safe call for it")]
+pub fn leave_on_signals() -> Result<(), Errno> {
+    let action = SigAction::new(SigHandler::Handler(end), SaFlags::empty(), SigSet::empty());
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        // SAFETY: the handler makes one call, which is safe in a handler, and does not return.
+        unsafe { sigaction(signal, &action) }?;
+    }
+    Ok(())
+}
+
+/// Ends the process as a shell tells of one that a signal ended.
+#[expect(unsafe_code, reason = "as in `Exit::leave`")]
+extern "C" fn end(signal: i32) {
+    // SAFETY: as in `Exit::leave`; it is among the calls that a handler may make (signal-safety(7)).
+    unsafe { nix::libc::_exit(SIGNALLED + signal) }
 }
 
 impl From<Exit> for ExitCode {

@@ -251,8 +251,10 @@ pub const DESCRIPTORS_FLOOR_COUNT: u64 = 528 + (DESCRIPTORS_SPARE_COUNT + CONNEC
 pub const DESCRIPTORS_CEILING_COUNT: u64 = 528 + (DESCRIPTORS_SPARE_COUNT + CONNECTIONS_CEILING_COUNT) as u64;
 /// Largest file that the process may write; a longer one is an error of that write.
 pub const FILE_MAX_BYTES: u64 = 64 * 1024 * 1024 * 1024;
-/// Longest status file of the kernel that is read.
-pub const PROC_STATUS_MAX_BYTES: usize = 8 * 1024;
+/// Longest status file of the kernel that is read: that of a user with as many groups as the kernel allows, 65,536 of at most 11 bytes each.
+pub const PROC_STATUS_MAX_BYTES: usize = 65_536 * 11 + PROC_STATUS_USUAL_BYTES;
+/// Room that it is read into first.
+pub const PROC_STATUS_USUAL_BYTES: usize = 8 * 1024;
 /// How much of the kernel's list of mappings is read at once: more than its longest line, a path included.
 pub const PROC_MAPS_BUFFER_BYTES: usize = 8 * 1024;
 /// Executable mappings of a process that is one file: its own, and those that the kernel adds.

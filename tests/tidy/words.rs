@@ -16,6 +16,7 @@ const UNSAFE: &[&str] = &[
     "src/memory/mod.rs",
     "src/memory/pages.rs",
     "src/pentest/raw.rs",
+    "src/sandbox/executable.rs",
     "src/sandbox/probe.rs",
     "src/secret/locked.rs",
     "src/secret/pages.rs",

@@ -10,6 +10,7 @@ use crate::console;
 use crate::exit::Exit;
 use crate::model::{Outcome, Step};
 use crate::sandbox::confinement::{self, Reach};
+use crate::sandbox::namespaces::Starter;
 use crate::sandbox::seccomp::Role;
 use crate::sandbox::{self, Failure, Plan, namespaces};
 use crate::secret;
@@ -35,7 +36,7 @@ pub(super) fn run(wanted: Wanted) -> Exit {
 
 /// The steps in the order of a start, of which this is the main thread, with no other beside it.
 fn lock_down(wanted: Wanted) -> Result<String, Failure> {
-    let user_namespace = namespaces::enter_user(wanted.mode, false)?;
+    let user_namespace = namespaces::enter_user(wanted.mode, Starter::Anybody, false)?;
     sandbox::shield()?;
     let mut plan = Plan::new()?;
     plan.mode = wanted.mode;
@@ -43,6 +44,7 @@ fn lock_down(wanted: Wanted) -> Result<String, Failure> {
     plan.user_namespace = user_namespace;
     plan.key_memory = secret::open_region();
     let mut posture = sandbox::lock_down(&plan)?;
+    sandbox::enclose(&plan, &mut posture)?;
     let confined = confinement::confine(&Reach::Nothing)?;
     if posture.of(Step::Seccomp).is_none() {
         posture.add(Step::Seccomp, Outcome::Done);
