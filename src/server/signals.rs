@@ -368,7 +368,10 @@ mod tests {
     #[test]
     fn a_supervised_server_is_hurried_by_its_supervisor_alone() {
         let mut hurry = Hurry { supervisor: Some(0), first: false };
-        assert!(!hurry.is_second(0) && !hurry.is_second(0), "in process numbers of its own everybody outside is 0");
+        assert!(
+            !hurry.is_second(0) && !hurry.is_second(0),
+            "in process numbers of its own everybody outside is 0"
+        );
         hurry.supervisor = Some(7);
         assert!(!hurry.is_second(1) && !hurry.is_second(1) && !hurry.is_second(0));
         assert!(!hurry.is_second(7));
