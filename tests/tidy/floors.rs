@@ -70,7 +70,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("chacha20", &["crypto", "secret"]),
     ("dlmalloc", &["memory"]),
     ("flate2", &["audit", "cli"]),
-    ("getrandom", &["crypto", "secret"]),
+    ("getrandom", &["crypto"]),
     ("hkdf", &["crypto"]),
     ("hmac", &["crypto"]),
     ("httparse", &["http"]),
