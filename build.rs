@@ -1,7 +1,7 @@
 //! The build script: compiles the seccomp filters and records what the binary was built from and how.
 //!
 //! It writes `filters.rs` (one `static` array of BPF instructions for each role) and `rules.txt` (the same rules for
-//! people, as `src/sandbox/rules.rs` reads them) into `OUT_DIR`, and hands version facts to `src/build_info.rs` as compile-time environment variables. A release build whose compiler
+//! people, as `src/sandbox/rules.rs` reads them), `crates.zlib` (`build/crates.rs`) and `security.txt` (`build/security_txt.rs`) into `OUT_DIR`, and hands version facts to `src/build_info.rs` as compile-time environment variables. A release build whose compiler
 //! flags would make the cryptography slow is refused here; `docs/BUILD.md` says why.
 
 use std::env;
@@ -14,6 +14,11 @@ use std::process::Command;
 
 use serde_json::Value;
 
+#[path = "build/crates.rs"]
+mod crates;
+#[path = "build/security_txt.rs"]
+mod security_txt;
+
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// The roles, each a key of `seccomp/<arch>.json` and a kind of thread.
@@ -21,7 +26,8 @@ const ROLES: [&str; 4] = ["worker", "keeper", "archivist", "main"];
 /// The filter that every thread has beside that of its role.
 const PROCESS: &str = "process";
 /// What a change of invalidates the mark of an unclean tree: everything that goes into the binary.
-const SOURCES: [&str; 6] = ["build.rs", "src", "seccomp", "Cargo.toml", "Cargo.lock", ".cargo/config.toml"];
+const SOURCES: [&str; 8] =
+    ["build.rs", "build", "src", "seccomp", "Cargo.toml", "Cargo.lock", ".cargo/config.toml", "SECURITY.md"];
 
 fn main() -> Outcome<()> {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
@@ -34,6 +40,8 @@ fn main() -> Outcome<()> {
     }
     refuse_pentest()?;
     compile_filters(&root, &arch)?;
+    crates::write(&root)?;
+    security_txt::write(&root)?;
     let build = Flags::read()?;
     build.check(&arch)?;
     if build.is_v3() {

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Starts the image with everything taken away, and looks from outside at what has become of it.
 #
-#   scripts/container_validation.sh [--binary FILE] [--engine podman|docker]...
+#   scripts/container_validation.sh [--binary FILE] [--engine podman|compose|docker]...
 #
-# First podman with runc, then a Docker Engine that this script starts for itself: with a read-only root, no capability, no
+# First podman with runc, then deploy/compose.yaml by podman-compose, then a Docker Engine that this script starts for itself: with a read-only root, no capability, no
 # new privileges, the shipped seccomp profile, limits on memory and processes, no network but its own loopback, and
 # `serve --init --sandbox container`. Held to be so: it answers, also to its own health check inside; every thread of it is
 # user 1001 without capabilities, behind a filter and without new privileges; nothing of its root can be written; there is
@@ -26,7 +26,7 @@ while (($# > 0)); do
     *) sed -n '2,/^set /{/^set /!s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}" >&2 && exit 64 ;;
     esac
 done
-((${#engines[@]} > 0)) || engines=(podman docker)
+((${#engines[@]} > 0)) || engines=(podman compose docker)
 for tool in runc buildah skopeo jq nsenter curl; do
     command -v "$tool" >/dev/null || exec "$here/skip" "container_validation: $tool is not installed"
 done
@@ -40,7 +40,7 @@ engine=
 # The engine at hand, with stores of its own.
 run() {
     case $engine in
-    podman) podman "$@" ;;
+    podman | compose) podman "$@" ;;
     docker) docker --host "unix://$work/docker.sock" "$@" ;;
     esac
 }
@@ -139,6 +139,14 @@ if limited $$ 134217728 64 >/dev/null 2>&1; then
     fail "the check 'limited' passes a process without limits"
 fi
 
+with_compose() {
+    local tools=$root/target/container/compose
+    export PATH=$PATH:$tools/bin
+    command -v podman-compose >/dev/null && return
+    { python3 -m venv "$tools" && "$tools/bin/pip" install --quiet --require-hashes --no-deps --only-binary=:all: \
+        -r "$here/container_validation.txt"; } >"$work/install" 2>&1
+}
+
 start_docker() {
     local unpacked=$root/target/container/docker
     if ! command -v dockerd >/dev/null && [[ ! -x $unpacked/usr/sbin/dockerd ]]; then
@@ -205,6 +213,9 @@ drains() { # PID KEY
     says 'drained: every request was answered' || { echo "it does not say that it drained" && return 1; }
 }
 
+image=localhost/quantonium:$(sed -n '/^\[package\]/,/^\[/s/^version *= *"\(.*\)"$/\1/p' "$root/Cargo.toml")
+load() { run load --quiet --input "$work/image/quantonium-amd64.tar" >/dev/null; }
+
 validate() {
     local -a more=("$@")
     local data=$work/data-$engine key pid log line
@@ -212,9 +223,7 @@ validate() {
     (umask 077 && head -c 32 /dev/urandom >"$work/key-$engine")
     chown 1001:1001 "$data" "$work/key-$engine"
     chmod 0711 "$work"
-    run load --quiet --input "$work/image/quantonium-amd64.tar" >/dev/null
-    local image
-    image=localhost/quantonium:$(sed -n '/^\[package\]/,/^\[/s/^version *= *"\(.*\)"$/\1/p' "$root/Cargo.toml")
+    load
     run run --detach --name "$name" --network none --read-only --cap-drop ALL --security-opt no-new-privileges \
         --security-opt "seccomp=$root/deploy/docker-seccomp.json" --pids-limit 64 --memory 128m --health-interval 1s \
         "${more[@]}" -v "$data:/data" -v "$work/key-$engine:/run/secrets/quantonium-master-key:ro" \
@@ -247,11 +256,54 @@ validate() {
     grep -hqs '"event":"key.create".*"validation"' "$data"/audit/*.jsonl || fail "no audit line on the volume: $(ls -R "$data")"
     ok 'audit lines appear on the mounted volume'
     healthy
+    (umask 077 && printf '%s\n' "$key" >"$work/admin-$engine")
+    inside "$pid" "$here/smoke_test" http://127.0.0.1:8080 "$work/admin-$engine" >"$work/smoke" 2>&1 || fail "$(tail -n 1 "$work/smoke")"
+    ok "$(tail -n 1 "$work/smoke")"
+    attacked "$pid" "$data"
     expect 'SIGTERM lets an open request finish, exit code 0' drains "$pid" "$key"
     run rm --volumes "$name" >/dev/null 2>&1
 }
 
+# With an intruder where it is worst: on the data volume, executed as the server's own user.
+attacked() { # PID DATA
+    local -a intruder=() shell=(podman exec "$name")
+    [[ $engine == podman ]] || shell=(docker --host "unix://$work/docker.sock" exec "$name")
+    if command -v busybox >/dev/null && ! readelf -l "$(command -v busybox)" | grep -q INTERP; then
+        install -m 0755 "$(command -v busybox)" "$2/busybox"
+        intruder=(--busybox /data/busybox)
+    else
+        "$here/skip" "container_validation: no static busybox for the intruder (Debian: busybox-static)"
+    fi
+    inside "$1" "$here/pentest.sh" --url http://127.0.0.1:8080 --pid "$1" "${intruder[@]}" -- "${shell[@]}" >"$work/attacks" 2>&1 ||
+        { cat "$work/attacks" >&2 && fail 'an attack succeeded'; }
+    rm -f -- "$2/busybox"
+    cp -- "$work/attacks" "$root/target/container/attacks-$engine"
+    ok "$(tail -n 1 "$work/attacks")"
+}
+
 is_healthy() { [[ $(state Health.Status) == healthy ]]; }
+
+# The file as it is shipped, but for the network, which stays that of the container.
+composed() {
+    local project=$work/compose pid data
+    mkdir "$project"
+    cp -- "$root/deploy/compose.yaml" "$root/deploy/docker-seccomp.json" "$project/"
+    (umask 077 && head -c 32 /dev/urandom >"$project/master.key")
+    chown 1001:1001 "$project/master.key"
+    printf 'services:\n  quantonium:\n    network_mode: none\n    container_name: %s\n    ports: !reset []\n' "$name" >"$project/here.yaml"
+    load
+    (cd -- "$project" && QUANTONIUM_IMAGE=$image podman-compose -f compose.yaml -f here.yaml up -d) >"$work/run" 2>&1 || { cat "$work/run" >&2 && fail 'it cannot be started'; }
+    soon says 'listening on' || fail 'the server does not come up'
+    pid=$(state Pid)
+    expect 'compose.yaml: every thread: 1001, no capability, no new privileges, a filter' confined "$pid"
+    expect 'compose.yaml: its root cannot be written' unwritable "$pid"
+    expect 'compose.yaml: memory and tasks are limited' limited "$pid" 134217728 64
+    run exec "$name" /quantonium healthcheck || fail 'the health check inside fails'
+    data=$(podman volume inspect --format '{{.Mountpoint}}' quantonium_logs)
+    grep -hqs '"event":"server.start"' "$data"/*.jsonl || fail "no audit line in the volume for logs: $(ls "$data")"
+    ok 'compose.yaml: healthy, audit lines in the volume for logs'
+    (cd -- "$project" && QUANTONIUM_IMAGE=$image podman-compose -f compose.yaml -f here.yaml down --volumes) >"$work/run" 2>&1 || { cat "$work/run" >&2 && fail 'it cannot be ended'; }
+}
 
 # The engine's own look at the image's HEALTHCHECK.
 healthy() {
@@ -267,14 +319,20 @@ healthy() {
     ok "the engine's health check: healthy"
 }
 
+mkdir -p "$root/target/container"
 "$here/image" --out "$work/image" "$binary" >"$work/image.log" || { cat "$work/image.log" && exit 1; }
 
 for engine in "${engines[@]}"; do
     case $engine in
-    podman)
+    podman | compose)
         if ! command -v podman >/dev/null; then
             engine=
             "$here/skip" "container_validation: podman is not installed"
+            continue
+        fi
+        if [[ $engine == compose ]] && ! with_compose; then
+            engine=
+            "$here/skip" "container_validation: podman-compose is not there (PyPI): $(tail -n 1 "$work/install")"
             continue
         fi
         # Everything of podman's below $work; limits that a machine without CAP_SYS_RESOURCE can give.
@@ -292,7 +350,7 @@ volume_path = "$work/podman/volumes"
 CONF
         printf '[storage]\ndriver = "vfs"\ngraphroot = "%s"\nrunroot = "%s"\n' "$work/podman/store" "$work/podman/run" >"$work/storage.conf"
         export CONTAINERS_CONF=$work/containers.conf CONTAINERS_STORAGE_CONF=$work/storage.conf
-        validate --read-only-tmpfs=false
+        if [[ $engine == compose ]]; then composed; else validate --read-only-tmpfs=false; fi
         ;;
     docker)
         if ! said=$(start_docker); then

@@ -11,6 +11,11 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 /// What a shell adds to the number of the signal that ended a process.
 const SIGNALLED: i32 = 128;
 
+/// What a process says that ends because the kernel's random bytes are none.
+pub const NO_ENTROPY: &str = "the kernel's random bytes (getrandom) cannot be had, or fail their health tests (NIST SP 800-90B): no key that \
+    is made of them would be secret. Nothing was made. See that this machine has a source (RDRAND or RNDR, virtio-rng), that its kernel \
+    says \"random: crng init done\", and that nothing answers the call in the kernel's place; then start again";
+
 /// How the program ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -26,7 +31,8 @@ pub enum Exit {
     Damaged = 65,
     /// A defect of the program itself: a panic (`EX_SOFTWARE`).
     Software = 70,
-    /// The system gave no more memory, or what was reserved is spent (`EX_OSERR`).
+    /// The system gave no more memory, or what was reserved is spent; its random bytes cannot be had, or fail their health tests
+    /// (`EX_OSERR`).
     System = 71,
     /// A file or a socket failed (`EX_IOERR`).
     Io = 74,
@@ -45,7 +51,7 @@ impl Exit {
         (Self::Usage, "wrong command line"),
         (Self::Damaged, "the store is damaged, or is none; the audit log was changed"),
         (Self::Software, "a defect of the program (please report the line it printed)"),
-        (Self::System, "memory is spent"),
+        (Self::System, "memory is spent; the system's random bytes fail their tests"),
         (Self::Io, "a file or a socket failed"),
         (Self::Config, "configuration, data directory, store or lock-down refused"),
     ];

@@ -267,6 +267,12 @@ pub const PROC_MAPS_BUFFER_BYTES: usize = 8 * 1024;
 pub const EXECUTABLE_MAPPINGS_MAX_COUNT: usize = 16;
 /// How long the main thread looks at the process at a time, before it looks after signals again.
 pub const MONITOR_SLICE_MAX_MILLIS: u64 = 5;
+/// How long it looks after nothing but signals then, before it goes on with a round.
+pub const MONITOR_PAUSE_MILLIS: u64 = 50;
+/// How long a descriptor may be on its way to another number before it is a finding.
+pub const MONITOR_SUSPECT_MILLIS: u64 = 250;
+/// How long the keeper may take to look at the end of the journal before that is a finding: longer than a disk that lives.
+pub const MONITOR_TAIL_MAX_MILLIS: u64 = 30_000;
 /// How much of the program's file is hashed before it looks at the time.
 pub const MONITOR_PIECE_BYTES: usize = 16 * 1024;
 /// How many descriptors are looked at before it looks at the time.
@@ -529,6 +535,8 @@ pub const ENTROPY_REPETITION_MAX_COUNT: usize = 9;
 pub const ENTROPY_PROPORTION_WINDOW_COUNT: usize = 512;
 /// Bytes like the first one of a window for which a seed is refused: the same H and alpha.
 pub const ENTROPY_PROPORTION_MAX_COUNT: usize = 26;
+/// Samples that are tested before the first one is used: SP 800-90B 4.3.
+pub const ENTROPY_START_COUNT: usize = 1_024;
 
 // ---------------------------------------------------------------------------------------------------------
 // Tokens
@@ -626,6 +634,8 @@ pub const AUDIT_TAIL_DEFAULT_LINES_COUNT: usize = 20;
 pub const AUDIT_TAIL_MAX_LINES_COUNT: usize = 10_000;
 /// How often `quantonium audit verify` looks at a journal that a server may be compacting.
 pub const AUDIT_STORE_LOOKS_MAX_COUNT: usize = 5;
+/// How often it looks at files that a server goes on removing and compressing, before it says what is wrong with them.
+pub const AUDIT_VERIFY_LOOKS_MAX_COUNT: usize = 10;
 /// Audit lines of one turn of a worker's loop; a fuller buffer makes further requests wait for the next turn.
 pub const AUDIT_BUFFER_BYTES: usize = 256 * 1024;
 /// Audit lines of requests without a valid credential that a worker writes in a second; the others are counted, and

@@ -13,6 +13,7 @@ mod server;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -35,7 +36,8 @@ fn is_root() -> bool {
 fn command(binary: &Path, scratch: &Arc<Scratch>, user: u32, flags: &[&str]) -> Command {
     // The binary may lie where others cannot go.
     let copy = scratch.path("quantonium");
-    fs::copy(binary, &copy).unwrap();
+    // By another process: a file that this one writes could still be open in a child of another test when it is executed.
+    assert!(Command::new("cp").args([binary, &copy]).status().unwrap().success());
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
     if user != 0 {
         chown(scratch.path(""), Some(user), Some(user)).unwrap();
@@ -55,7 +57,16 @@ fn supervised(user: u32, flags: &[&str]) -> Option<Server> {
         return None;
     }
     let scratch = Scratch::new();
-    Some(Server::spawn(command(&server::binary()?, &scratch, user, flags), &scratch, 1))
+    let mut command = command(&server::binary()?, &scratch, user, flags);
+    let told = UnixDatagram::bind(scratch.path("notify")).unwrap();
+    fs::set_permissions(scratch.path("notify"), fs::Permissions::from_mode(0o777)).unwrap();
+    command.env("NOTIFY_SOCKET", scratch.path("notify"));
+    let server = Server::spawn(command, &scratch, 1);
+    // The server says that it serves before its supervisor knows.
+    let mut message = [0; 256];
+    let length = told.recv(&mut message).unwrap();
+    assert!(message[..length].starts_with(b"READY=1\n"));
+    Some(server)
 }
 
 /// The servers that a supervisor has now.

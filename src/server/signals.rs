@@ -264,8 +264,11 @@ impl MainLoop {
         drain: Duration,
         monitor: &mut Monitor<'_>,
     ) -> io::Result<Course> {
-        let timeout = self.deadline.map(|at| Moment::now().until(at));
-        match self.poll.poll(events, timeout) {
+        // Whichever comes first: the end of the drain, or what the monitor has to do.
+        let now = Moment::now();
+        let patience = monitor.patience(now);
+        let timeout = self.deadline.map_or(patience, |at| now.until(at).min(patience));
+        match self.poll.poll(events, Some(timeout)) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(Course::On),
             Err(error) => return Err(error),
@@ -286,7 +289,6 @@ impl MainLoop {
                     self.feed_watchdog(shared, keeper);
                     keeper.tick();
                     self.office.tick();
-                    monitor.tick();
                 }
                 _ => {}
             }
@@ -296,6 +298,7 @@ impl MainLoop {
             self.deadline = None;
             course = Course::Over;
         }
+        monitor.tick();
         Ok(course)
     }
 

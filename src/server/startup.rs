@@ -24,7 +24,7 @@ use crate::clock::Moment;
 use crate::config::{Config, ControlGroups, Endpoint, Scheme};
 use crate::console::{self, Level, Output};
 use crate::crypto::mac::MacKey;
-use crate::crypto::random::{Generator, Kernel};
+use crate::crypto::random::{self, Generator, Kernel};
 use crate::crypto::selftest;
 use crate::http::env::Bounds;
 use crate::http::forwarded::Forwarding;
@@ -249,7 +249,12 @@ fn settle(config: &Config, manager: &Manager) -> Result<Environs, ServerError> {
     sandbox::shield()?;
     let groups = ControlGroups::here();
     resources::prepare(config, &groups)?;
-    let key_memory = secret::open_region();
+    let mut drawn = Ok(());
+    let key_memory = secret::open_region(|key| {
+        drawn = random::draw_key(key);
+        drawn.is_ok()
+    });
+    drawn.map_err(|_| ServerError::entropy())?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     close_inherited(&inherited)?;
     let descriptors_count = rlimits::raise_descriptors()?;
@@ -304,6 +309,8 @@ fn check_binary() -> Result<(), ServerError> {
         ))
     })?;
     selftest::run().map_err(|failure| ServerError::defect(failure.to_string()))?;
+    // Before the first key, nonce or identifier is drawn, those of the TLS library included.
+    random::start_up().map_err(|_| ServerError::entropy())?;
     console::log(Level::Info, format_args!("cryptographic self-test passed"));
     Ok(())
 }
@@ -388,8 +395,7 @@ fn open_loop(index: usize) -> io::Result<(Poll, Arc<Mailbox>)> {
 }
 
 fn generator() -> Result<Generator, ServerError> {
-    Generator::new(Kernel, Moment::now())
-        .map_err(|_| ServerError::config("the system gives no random bytes (getrandom)"))
+    Generator::new(Kernel, Moment::now()).map_err(|_| ServerError::entropy())
 }
 
 /// Gives each worker a descriptor of its own to let go of when there is no other.

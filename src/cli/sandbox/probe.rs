@@ -7,6 +7,7 @@ use core::fmt::Write as _;
 
 use super::Wanted;
 use crate::console;
+use crate::crypto::random;
 use crate::exit::Exit;
 use crate::model::{Outcome, Step};
 use crate::sandbox::confinement::{self, Reach};
@@ -42,7 +43,7 @@ fn lock_down(wanted: Wanted) -> Result<String, Failure> {
     plan.mode = wanted.mode;
     plan.allow_missing = wanted.allow_missing;
     plan.user_namespace = user_namespace;
-    plan.key_memory = secret::open_region();
+    plan.key_memory = secret::open_region(|key| random::draw_key(key).is_ok());
     let mut posture = sandbox::lock_down(&plan)?;
     sandbox::enclose(&plan, &mut posture)?;
     let confined = confinement::confine(&Reach::Nothing)?;
