@@ -20,12 +20,14 @@ pub(super) fn forbid_new() -> Result<Outcome, Failure> {
         Ok(found) if found & REFUSED != 0 => return Ok(Outcome::Done),
         Ok(_) => {}
         Err(Errno::EINVAL) => {
-            let reason = "the kernel is older than 6.3: the filters alone keep memory from becoming executable";
+            let reason =
+                "the kernel is older than 6.3: the filters alone keep memory from becoming executable";
             return Ok(Outcome::Partial(reason.to_owned()));
         }
         Err(error) => return Err(Failure::refused(STEP, error)),
     }
-    ask(PR_SET_MDWE, c_ulong::from(PR_MDWE_REFUSE_EXEC_GAIN)).map_err(|error| Failure::refused(STEP, error))?;
+    ask(PR_SET_MDWE, c_ulong::from(PR_MDWE_REFUSE_EXEC_GAIN))
+        .map_err(|error| Failure::refused(STEP, error))?;
     confirm()?;
     Ok(Outcome::Done)
 }

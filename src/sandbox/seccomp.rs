@@ -45,7 +45,8 @@ impl Role {
 /// # Errors
 /// If the kernel refuses the filter.
 pub(super) fn enclose() -> Result<(), Failure> {
-    seccompiler::apply_filter(filters::of_process()).map_err(|error| Failure::refused("process-filter", error))
+    seccompiler::apply_filter(filters::of_process())
+        .map_err(|error| Failure::refused("process-filter", error))
 }
 
 /// Puts the calling thread under the filter of `role`, for good.

@@ -10,7 +10,9 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::{Dir, Mode, OFlags, open, openat};
 
 use super::{Failure, descriptors, dumpable, left_out, rlimits};
-use crate::limits::{FD_OWN_FIRST_NUMBER, FD_OWN_LAST_NUMBER, PROC_STATUS_MAX_BYTES, PROC_STATUS_USUAL_BYTES};
+use crate::limits::{
+    FD_OWN_FIRST_NUMBER, FD_OWN_LAST_NUMBER, PROC_STATUS_MAX_BYTES, PROC_STATUS_USUAL_BYTES,
+};
 use crate::model::{Outcome, Step};
 
 const STEP: &str = "self-check";
@@ -274,7 +276,8 @@ mod tests {
 
     #[test]
     fn a_status_file_of_a_user_with_every_group_is_read_to_its_end() {
-        let groups: String = (4_294_900_000..4_294_900_000_u32 + 65_536).map(|group| format!("{group} ")).collect();
+        let groups: String =
+            (4_294_900_000..4_294_900_000_u32 + 65_536).map(|group| format!("{group} ")).collect();
         let text = TEXT.replace("4 5 \n", &format!("{groups}\n"));
         assert!(text.len() < PROC_STATUS_MAX_BYTES && text.len() > 64 * PROC_STATUS_USUAL_BYTES);
         let path = std::env::temp_dir().join(format!("quantonium-status-{}", std::process::id()));

@@ -205,11 +205,7 @@ impl Server {
     }
 
     /// The same of a server that may end before it listens.
-    pub(crate) fn try_spawn(
-        command: Command,
-        scratch: &Arc<Scratch>,
-        listens: usize,
-    ) -> Result<Self, Ended> {
+    pub(crate) fn try_spawn(command: Command, scratch: &Arc<Scratch>, listens: usize) -> Result<Self, Ended> {
         Self::try_spawn_by(Command::spawn, command, scratch, listens)
     }
 
