@@ -352,6 +352,7 @@ fn the_example_audit_line_is_what_is_written() {
             token: None,
             identity: None,
             remote: Some("::ffff:127.0.0.1".parse().unwrap()),
+            trace: None,
             route: Some("/api/decrypt"),
             status: 400,
             elapsed_micros: 31,

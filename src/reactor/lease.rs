@@ -67,6 +67,18 @@ impl Budget {
         self.made.held_bytes().saturating_sub(self.kept.held_bytes())
     }
 
+    /// Bytes of the buffers of those whom nobody has recognised.
+    #[must_use]
+    pub fn strangers_bytes(&self) -> usize {
+        self.unknown.held_bytes()
+    }
+
+    /// Bytes that are held beside the buffers.
+    #[must_use]
+    pub fn beside_bytes(&self) -> usize {
+        self.beside.held_bytes()
+    }
+
     /// Takes `bytes` for something that is no buffer.
     pub(super) fn take_beside(&self, bytes: usize) -> Result<(), Exhausted> {
         if !self.beside.take(bytes, self.total / LEASE_BESIDE_SHARE_COUNT) {

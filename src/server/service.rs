@@ -21,19 +21,21 @@ use crate::auth::jwt::Room;
 use crate::clock::Moment;
 use crate::crypto::mac::MacKey;
 use crate::http::responder::{Fault, Responder};
-use crate::http::service::{Arrival, Exchange, Request, Service, Taking};
+use crate::http::service::{Arrival, Exchange, Request, Service, Taking, Told};
 use crate::http::status::Status;
 use crate::http::target::Method;
 use crate::keeper::{Committed, Keeper, State, diary};
 use crate::limits::{
     CHANGES_PER_REQUEST_MAX_COUNT, COMMIT_SETTLE_MILLIS, PREFLIGHT_CACHE_SECONDS, RATE_UNIT_BYTES,
 };
+use crate::metrics::{AuthFailure, Exemplar, Limited, Worker as Counters};
 use crate::model::{ApiKeyId, Principal};
 use crate::publication::{Epoch, View};
 use crate::quota::Tally;
 use crate::reactor::Turn;
-use crate::server::door::Limits;
+use crate::server::door::{Limits, Turned};
 use crate::server::front::Front;
+use crate::server::observed::Scene;
 use crate::server::refusals::Refusals;
 use crate::server::shared::Shared;
 use crate::store::Head;
@@ -89,6 +91,10 @@ pub(super) struct App {
     pub(super) recent: Arc<Recent>,
     pub(super) keeper: Arc<Keeper>,
     pub(super) shared: Arc<Shared>,
+    /// What this worker counts.
+    pub(super) counters: Arc<Counters>,
+    /// What metrics are made of.
+    pub(super) scene: Arc<Scene>,
 }
 
 /// What is remembered between head and body.
@@ -134,7 +140,10 @@ impl Service for App {
             return None;
         }
         let route = match route::find(arrival.head.method, path) {
-            Found::Route(route, _) => route,
+            Found::Route(route, _) => {
+                responder.count_at(route.place());
+                route
+            }
             Found::OtherMethods(allow) => {
                 let allow: [(&str, &[u8]); 1] = [("Allow", allow.as_bytes())];
                 self.turn_away(arrival, &METHOD_NOT_ALLOWED, &allow, responder);
@@ -152,6 +161,7 @@ impl Service for App {
             }
             Err(turned) => {
                 turned.write(responder);
+                self.count_turned(&turned);
                 let principal = turned.principal.as_ref();
                 // Of who asks too often, too, not every request may take room on the disk.
                 let is_one = principal.is_some() && !turned.is_limited();
@@ -186,7 +196,14 @@ impl Service for App {
         }
     }
 
+    fn replied(&self, told: &Told<'_>) {
+        let micros = told.elapsed_nanos / 1_000;
+        let exemplar = Exemplar { id: *told.id, micros, at_millis: self.turn.wall().as_millis() };
+        self.counters.count_request(told.place, told.status.place(), &exemplar);
+    }
+
     fn lost(&self, admission: &Admission, arrival: &Arrival<'_>) {
+        self.counters.lost.add(1);
         if let Admission::Route(route, principal, _) = admission
             && let Some(event) = route.event
         {
@@ -262,6 +279,7 @@ impl App {
             }
             Err(turned) => {
                 turned.write(responder);
+                self.count_turned(&turned);
                 turned.code
             }
         }
@@ -324,6 +342,7 @@ impl App {
             kept,
             tools: &mut self.tools.borrow_mut(),
             recent: &self.recent,
+            metrics: &*self.scene,
             health: &health,
             posture: self.shared.posture(),
             board: self.shared.board(),
@@ -425,7 +444,25 @@ impl App {
             Ok(Verdict::Commit(_)) => ChangeError::Unavailable.into(),
         };
         subject.code = Some(rejection.code());
+        if matches!(rejection, Rejection::Unrecognised(_)) || rejection.code() == FORBIDDEN.code {
+            self.count_failure(rejection.code());
+        }
         rejection.write(responder);
+    }
+
+    /// Counts somebody who was not let in.
+    fn count_turned(&self, turned: &Turned) {
+        if turned.is_limited() {
+            let by = if turned.principal.is_some() { Limited::Key } else { Limited::Address };
+            Counters::count(&self.counters.limited, by as usize, 1);
+        } else {
+            self.count_failure(turned.code);
+        }
+    }
+
+    fn count_failure(&self, code: &str) {
+        let failure = AuthFailure::of_code(code);
+        Counters::count(&self.counters.auth_failures, failure as usize, 1);
     }
 
     /// Tells health what the last draw was like, if that is news.
@@ -541,6 +578,7 @@ pub(super) fn about<'a>(
         token: principal.and_then(Principal::token_id),
         identity: principal.and_then(Principal::identity),
         remote: Some(arrival.client),
+        trace: arrival.head.traceparent(arrival.bytes),
         route: Some(route.pattern),
         status: 0,
         elapsed_micros: Moment::now().nanos_since(arrival.started) / 1_000,

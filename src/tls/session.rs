@@ -30,6 +30,7 @@ use crate::model::Identities;
 use crate::reactor::{Charge, Established, Received, Transport};
 use crate::tls::identity::identities;
 use crate::tls::records::Records;
+use crate::tls::told::Agreed;
 
 /// Room that all sessions of one worker share for encrypted bytes on their way.
 pub struct Scratch(RefCell<Box<[u8]>>);
@@ -109,6 +110,11 @@ impl<T: Transport> Session<T> {
             left: 0,
             charge,
         })
+    }
+
+    /// What both sides have agreed on; nothing before that.
+    pub fn agreed(&self) -> Option<Agreed> {
+        (self.phase == Phase::Secure).then(|| Agreed::of(&self.tls))
     }
 
     /// The transport below.
