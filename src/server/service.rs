@@ -43,7 +43,8 @@ use crate::store::Head;
 /// What a body of `PATCH` may be.
 const PATCH_TYPES: &[u8] = b"application/json, application/merge-patch+json";
 /// The fields that pages of a listed origin may send: those that are read.
-const PAGE_FIELDS: &[u8] = b"Accept, Authorization, Content-Type, Last-Event-ID, X-API-Key, X-Request-Id";
+const PAGE_FIELDS: &[u8] =
+    b"Accept, Authorization, Content-Type, Last-Event-ID, X-API-Key, X-Request-Id, traceparent";
 const NOT_FOUND: Fault<'static> = Fault::new(
     Status::NotFound,
     "not_found",

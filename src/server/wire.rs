@@ -19,8 +19,6 @@ use crate::server::certificates::{Tunnel, failure_of};
 pub(super) struct Wire {
     line: Line,
     counters: Arc<Counters>,
-    /// Whether it is in its handshake.
-    is_shaking: bool,
 }
 
 /// How the bytes pass.
@@ -28,8 +26,8 @@ pub(super) struct Wire {
 pub(super) enum Line {
     /// A socket.
     Plain(SocketTransport),
-    /// TLS over a socket.
-    Secure(Tunnel),
+    /// TLS over a socket, and whether it is in its handshake.
+    Secure(Tunnel, bool),
     /// A socket of this machine, and whose process is at its other end.
     Local(SocketTransport, Option<Rc<Identities>>),
 }
@@ -45,7 +43,7 @@ impl Line {
     const fn kind(&self) -> usize {
         match self {
             Self::Plain(_) => Kind::Tcp as usize,
-            Self::Secure(_) => Kind::Tls as usize,
+            Self::Secure(..) => Kind::Tls as usize,
             Self::Local(..) => Kind::Unix as usize,
         }
     }
@@ -56,13 +54,13 @@ macro_rules! each {
     ($wire:expr, $transport:ident => $call:expr) => {
         match &$wire.line {
             Line::Plain($transport) | Line::Local($transport, _) => $call,
-            Line::Secure($transport) => $call,
+            Line::Secure($transport, _) => $call,
         }
     };
     (mut $wire:expr, $transport:ident => $call:expr) => {
         match &mut $wire.line {
             Line::Plain($transport) | Line::Local($transport, _) => $call,
-            Line::Secure($transport) => $call,
+            Line::Secure($transport, _) => $call,
         }
     };
 }
@@ -71,39 +69,33 @@ impl Wire {
     /// A connection that has got a place.
     pub(super) fn new(line: Line, counters: Arc<Counters>) -> Self {
         Counters::count(&counters.accepted, line.kind(), 1);
-        let is_shaking = matches!(line, Line::Secure(_));
-        Self { line, counters, is_shaking }
+        Self { line, counters }
     }
 
     /// Counts what a handshake came to that has ended.
     fn count_handshake(&mut self, ended: &io::Result<Established>) {
+        let Line::Secure(tunnel, is_shaking @ true) = &mut self.line else { return };
         let failure = match ended {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             Err(error) => failure_of(error),
             Ok(Established::Clear) => HandshakeFailure::Clear,
             Ok(Established::Ready) => {
-                if let Line::Secure(tunnel) = &self.line
-                    && let Some(agreed) = tunnel.agreed()
-                {
+                *is_shaking = false;
+                if let Some(agreed) = tunnel.agreed() {
                     self.counters.count_handshake(agreed.version, agreed.group, agreed.resumed);
-                    self.is_shaking = false;
                 }
                 return;
             }
         };
-        self.fail(failure);
-    }
-
-    fn fail(&mut self, failure: HandshakeFailure) {
-        self.is_shaking = false;
+        *is_shaking = false;
         Counters::count(&self.counters.handshake_failures, failure as usize, 1);
     }
 }
 
 impl Drop for Wire {
     fn drop(&mut self) {
-        if self.is_shaking {
-            self.fail(HandshakeFailure::Abandoned);
+        if let Line::Secure(_, true) = &self.line {
+            Counters::count(&self.counters.handshake_failures, HandshakeFailure::Abandoned as usize, 1);
         }
     }
 }
@@ -139,9 +131,7 @@ impl Transport for Wire {
 
     fn establish(&mut self) -> io::Result<Established> {
         let ended = each!(mut self, transport => transport.establish());
-        if self.is_shaking {
-            self.count_handshake(&ended);
-        }
+        self.count_handshake(&ended);
         ended
     }
 
@@ -169,7 +159,7 @@ impl Transport for Wire {
         match &self.line {
             Line::Plain(_) => None,
             Line::Local(_, identities) => identities.clone(),
-            Line::Secure(tunnel) => tunnel.identities(),
+            Line::Secure(tunnel, _) => tunnel.identities(),
         }
     }
 }

@@ -258,7 +258,7 @@ impl Driver for WorkerDriver {
         let refused = match self.census.admit(peer.address, is_uncounted, way == Way::Secure) {
             Ok(ticket) => {
                 let wire = match way {
-                    Way::Secure => Line::Secure(self.securing.as_ref()?.secure(transport)?),
+                    Way::Secure => Line::Secure(self.securing.as_ref()?.secure(transport)?, true),
                     Way::Local => Line::local(transport),
                     Way::Plain | Way::Redirect => Line::Plain(transport),
                 };
