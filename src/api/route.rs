@@ -8,7 +8,7 @@ use crate::api::keys::{backup, configure, create, lifecycle, material, read};
 use crate::api::stream::Direction;
 use crate::api::{
     Handler, audit, datakey, decrypt, encrypt, entropy, hash, health, integrity, keystream, metrics, rewrap,
-    sign, verify,
+    security_txt, sign, verify,
 };
 use crate::http::service::Taking;
 use crate::http::target::Method;
@@ -196,6 +196,7 @@ pub static TABLE: &[Route] = &[
     public("/api/health", health::health),
     public("/api/health/live", health::live),
     public("/api/health/ready", health::ready),
+    public("/.well-known/security.txt", security_txt::security_txt),
     key_row(Method::Get, "/api/keys", read::list, Permission::KeysRead, "key.list"),
     key_row(Method::Post, "/api/keys", create::create, Permission::KeysManage, "key.create"),
     key_row(Method::Get, "/api/keys/{name}", read::read_one, Permission::KeysRead, "key.read"),
@@ -334,12 +335,15 @@ mod tests {
     }
 
     #[test]
-    fn only_health_is_open_to_everybody_and_who_asks_for_himself_needs_no_permission() {
+    fn only_health_and_security_txt_are_open_to_everybody_and_who_asks_for_himself_needs_no_permission() {
         let of = |access: Access| {
             let rows = TABLE.iter().filter(move |route| route.access == access);
             rows.map(|route| route.pattern).collect::<Vec<_>>()
         };
-        assert_eq!(of(Access::Public), ["/api/health", "/api/health/live", "/api/health/ready"]);
+        assert_eq!(
+            of(Access::Public),
+            ["/api/health", "/api/health/live", "/api/health/ready", "/.well-known/security.txt"]
+        );
         assert_eq!(of(Access::Recognised), ["/api/auth/token", "/api/auth/profile"]);
         for route in TABLE {
             assert_eq!(route.access != Access::Public, route.event.is_some(), "{}", route.pattern);

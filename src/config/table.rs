@@ -48,7 +48,7 @@ const fn capacity(id: Id, name: &'static str, unit: Unit, default: u64, help: &'
 }
 
 /// Every setting, in the order of [`Id`].
-pub const SETTINGS: [Setting; 57] = [
+pub const SETTINGS: [Setting; 58] = [
     row(
         Id::Dev,
         "dev",
@@ -274,6 +274,14 @@ pub const SETTINGS: [Setting; 57] = [
         Fallback::Nothing,
         Group::Tls,
         "PEM file of the authorities whose client certificates are taken, as `identities` of API keys",
+    ),
+    row(
+        Id::TlsClientCrl,
+        "tls-client-crl",
+        Kind::Paths,
+        Fallback::Nothing,
+        Group::Tls,
+        "File of the certificates that such an authority has revoked (CRL in PEM or DER); repeatable, one for each authority",
     ),
     row(
         Id::TlsClientAuth,

@@ -46,8 +46,6 @@ families! {
         "What the buffers in use take.";
     MEMORY_STRANGERS = Gauge "quantonium_memory_strangers_bytes" []
         "What the buffers take of those who are not recognised.";
-    MEMORY_BESIDE = Gauge "quantonium_memory_tls_bytes" []
-        "What TLS sessions hold beside buffers.";
     HANDSHAKING = Gauge "quantonium_tls_handshaking" []
         "TLS handshakes that are under way.";
     HANDSHAKES = Counter "quantonium_tls_handshakes" ["version", "group", "resumed"]

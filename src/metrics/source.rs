@@ -28,8 +28,6 @@ pub struct Observed {
     pub memory_leased_bytes: usize,
     /// What those take of people who are not recognised.
     pub memory_strangers_bytes: usize,
-    /// What is held beside buffers.
-    pub memory_beside_bytes: usize,
     /// Length of the audit files that are being written.
     pub audit_file_bytes: u64,
     /// Worker threads.

@@ -37,7 +37,6 @@ impl Source for Scene {
             memory_held_bytes: self.budget.made_bytes(),
             memory_leased_bytes: self.budget.leased_bytes(),
             memory_strangers_bytes: self.budget.strangers_bytes(),
-            memory_beside_bytes: self.budget.beside_bytes(),
             audit_file_bytes: self.office.length(),
             workers: progress.len(),
             turns: progress.iter().filter(|turns| **turns != DONE).sum(),

@@ -10,8 +10,9 @@ use std::sync::Arc;
 use crate::limits::OVERFLOW_ID_NUMBER;
 use crate::metrics::{HandshakeFailure, Transport as Kind, Worker as Counters};
 use crate::model::{Identities, Identity};
+use crate::quota::Tally;
 use crate::reactor::socket::SocketTransport;
-use crate::reactor::{Established, Received, Transport};
+use crate::reactor::{Established, Exhausted, Received, Transport};
 use crate::server::certificates::{Tunnel, failure_of};
 
 /// A connection's transport, and what is counted of it.
@@ -153,6 +154,10 @@ impl Transport for Wire {
 
     fn conclude(&mut self) {
         each!(mut self, transport => transport.conclude());
+    }
+
+    fn charge(&mut self, account: &Arc<Tally>) -> Result<(), Exhausted> {
+        each!(mut self, transport => transport.charge(account))
     }
 
     fn identities(&self) -> Option<Rc<Identities>> {

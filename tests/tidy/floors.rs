@@ -70,8 +70,8 @@ const CRATES: &[(&str, &[&str])] = &[
     // `secret` masks what its region has no room for; it lies below `crypto`.
     ("chacha20", &["crypto", "secret"]),
     ("dlmalloc", &["memory"]),
-    ("flate2", &["audit"]),
-    ("getrandom", &["crypto", "secret"]),
+    ("flate2", &["audit", "cli"]),
+    ("getrandom", &["crypto"]),
     ("hkdf", &["crypto"]),
     ("hmac", &["crypto"]),
     ("httparse", &["http"]),

@@ -75,8 +75,7 @@ pub(super) fn memory(page: &mut Exposition<'_>, observed: &Observed) -> fmt::Res
     page.one(&family::MEMORY_LIMIT, observed.memory_limit_bytes)?;
     page.one(&family::MEMORY_HELD, observed.memory_held_bytes)?;
     page.one(&family::MEMORY_LEASED, observed.memory_leased_bytes)?;
-    page.one(&family::MEMORY_STRANGERS, observed.memory_strangers_bytes)?;
-    page.one(&family::MEMORY_BESIDE, observed.memory_beside_bytes)
+    page.one(&family::MEMORY_STRANGERS, observed.memory_strangers_bytes)
 }
 
 pub(super) fn tls(page: &mut Exposition<'_>, registry: &Registry, observed: &Observed) -> fmt::Result {
