@@ -24,7 +24,7 @@ use std::process::{Command, Stdio};
 use packages::{python, root};
 use quantonium::metrics::{Kind, families};
 use server::client::{Reply, Request};
-use server::{Server, skip};
+use server::{Scratch, Server, skip};
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0";
 
@@ -158,7 +158,8 @@ fn assert_counted(load: &Load, found: &Samples, scrapes: &[Request]) {
     assert!(value(found, "quantonium_entropy_reseeds_total", &[]) >= 3.0);
     assert_eq!(value(found, "quantonium_api_keys", &[("state", "active")]), 1.0);
     assert_eq!(value(found, "quantonium_workers", &[]), 2.0);
-    assert_eq!(value(found, "quantonium_connections", &[]), 1.0);
+    // Others may not have ended yet.
+    assert!(value(found, "quantonium_connections", &[]) >= 1.0);
     assert_eq!(value(found, "process_threads", &[]), 5.0, "main, keeper, archivist and two workers");
     for name in ["process_resident_memory_bytes", "process_virtual_memory_bytes", "process_open_fds"] {
         assert!(value(found, name, &[]) > 100.0, "{name}");
@@ -248,7 +249,7 @@ fn the_page_is_for_those_who_may_read_metrics() {
     server.call(&Request::get("/api/metrics")).assert_problem(401, "credential_missing");
     let made = |scope: &str| {
         let terms = format!(r#"{{"name":"n","scopes":["{scope}"]}}"#);
-        server.ask(Request::post("/api/auth/keys", terms)).member("secret")
+        server.ask(Request::post("/api/auth/keys", terms)).member("api_key")
     };
     let (other, own) = (made("hash"), made("metrics.read"));
     server.call(&Request::get("/api/metrics").key(&other)).assert_problem(403, "insufficient_scope");
@@ -266,12 +267,13 @@ fn the_page_is_for_those_who_may_read_metrics() {
 #[test]
 fn a_traceparent_stands_in_the_audit_line_of_its_request() {
     const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-    let Some(server) = Server::start(&[]) else { return };
+    let scratch = Scratch::new();
+    let Some(server) = Server::start_in(&scratch, &[]) else { return };
     let audit = |of: &Request| {
         let reply = server.ask(of.clone());
         let id = reply.field("x-request-id").unwrap();
         let found = server.ask(Request::get(&format!("/api/audit?request_id={id}"))).json();
-        found["lines"].as_array().unwrap_or_else(|| panic!("{found}"))[0].clone()
+        found["events"].as_array().unwrap_or_else(|| panic!("{found}"))[0].clone()
     };
     let line = audit(&Request::get("/api/keys").with("traceparent", TRACE));
     assert_eq!(line["traceparent"], TRACE, "{line}");
@@ -281,7 +283,8 @@ fn a_traceparent_stands_in_the_audit_line_of_its_request() {
     }
     let twice = Request::get("/api/keys").with("traceparent", TRACE).with("traceparent", TRACE);
     assert!(audit(&twice).get("traceparent").is_none());
-    let verified = server::command(&["audit", "verify"], &server.data_dir());
+    assert_eq!(server.stop().code, Some(0));
+    let verified = server::command(&["audit", "verify"], &scratch.data_dir());
     assert!(verified.is_some_and(|verified| verified.code == Some(0)), "the chain covers it");
 }
 
