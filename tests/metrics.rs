@@ -3,12 +3,7 @@
 //!
 //! Owns the load. What parses the pages is not this program: Prometheus' own parsers in Python, and promtool.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test fails by a panic, its helping functions too"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic, its helping functions too")]
 
 #[path = "support/packages.rs"]
 mod packages;
