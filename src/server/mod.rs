@@ -27,6 +27,7 @@ mod monitor;
 mod notify;
 mod observed;
 mod parent;
+mod preflight;
 mod refusals;
 mod resources;
 mod service;

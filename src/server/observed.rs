@@ -23,6 +23,19 @@ pub(super) struct Scene {
     pub(super) tls: Option<InForce>,
 }
 
+impl Scene {
+    pub(super) fn new(
+        registry: Registry,
+        (census, budget): (&Arc<Census>, &Arc<Budget>),
+        office: Arc<Office>,
+        shared: &Arc<Shared>,
+        tls: Option<InForce>,
+    ) -> Self {
+        let (census, budget, shared) = (Arc::clone(census), Arc::clone(budget), Arc::clone(shared));
+        Self { registry, census, budget, office, shared, tls }
+    }
+}
+
 impl Source for Scene {
     fn registry(&self) -> &Registry {
         &self.registry

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use crate::api::change::{Change, ChangeError, Outcome as ChangeOutcome, Target};
-use crate::api::payload::Digits;
 use crate::api::route::{self, Found, Route, Serving};
 use crate::api::{Answer, Call, FORBIDDEN, Rejection, Subject, Tools, Verdict};
 use crate::audit::line::{Event, Outcome, Request as AuditedRequest};
@@ -25,26 +24,20 @@ use crate::http::service::{Arrival, Exchange, Request, Service, Taking, Told};
 use crate::http::status::Status;
 use crate::http::target::Method;
 use crate::keeper::{Committed, Keeper, State, diary};
-use crate::limits::{
-    CHANGES_PER_REQUEST_MAX_COUNT, COMMIT_SETTLE_MILLIS, PREFLIGHT_CACHE_SECONDS, RATE_UNIT_BYTES,
-};
-use crate::metrics::{AuthFailure, Exemplar, Limited, Worker as Counters};
+use crate::limits::{CHANGES_PER_REQUEST_MAX_COUNT, COMMIT_SETTLE_MILLIS, RATE_UNIT_BYTES};
+use crate::metrics::{Exemplar, Worker as Counters};
 use crate::model::{ApiKeyId, Principal};
 use crate::publication::{Epoch, View};
 use crate::quota::Tally;
 use crate::reactor::Turn;
-use crate::server::door::{Limits, Turned};
+use crate::server::door::Limits;
 use crate::server::front::Front;
 use crate::server::observed::Scene;
+use crate::server::preflight::tell_methods;
 use crate::server::refusals::Refusals;
 use crate::server::shared::Shared;
 use crate::store::Head;
 
-/// What a body of `PATCH` may be.
-const PATCH_TYPES: &[u8] = b"application/json, application/merge-patch+json";
-/// The fields that pages of a listed origin may send: those that are read.
-const PAGE_FIELDS: &[u8] =
-    b"Accept, Authorization, Content-Type, Last-Event-ID, X-API-Key, X-Request-Id, traceparent";
 const NOT_FOUND: Fault<'static> = Fault::new(
     Status::NotFound,
     "not_found",
@@ -451,21 +444,6 @@ impl App {
         rejection.write(responder);
     }
 
-    /// Counts somebody who was not let in.
-    fn count_turned(&self, turned: &Turned) {
-        if turned.is_limited() {
-            let by = if turned.principal.is_some() { Limited::Key } else { Limited::Address };
-            Counters::count(&self.counters.limited, by as usize, 1);
-        } else {
-            self.count_failure(turned.code);
-        }
-    }
-
-    fn count_failure(&self, code: &str) {
-        let failure = AuthFailure::of_code(code);
-        Counters::count(&self.counters.auth_failures, failure as usize, 1);
-    }
-
     /// Tells health what the last draw was like, if that is news.
     fn note_entropy(&self, good: bool) {
         if self.entropy.replace(good) != good {
@@ -542,28 +520,6 @@ impl App {
             store,
             request: Some(about),
         });
-    }
-}
-
-/// Answers `OPTIONS`: which methods the path takes, and, to a browser that asks for a page of a listed origin, what that
-/// page may send.
-fn tell_methods(arrival: &Arrival<'_>, responder: &mut Responder<'_>) {
-    let allow = route::allowed(arrival.head.path(arrival.bytes));
-    let max_age = Digits::of(PREFLIGHT_CACHE_SECONDS);
-    let fields: [(&str, &[u8]); 5] = [
-        ("Access-Control-Allow-Methods", allow.as_bytes()),
-        ("Access-Control-Allow-Headers", PAGE_FIELDS),
-        ("Access-Control-Max-Age", max_age.as_bytes()),
-        ("Allow", allow.as_bytes()),
-        ("Accept-Patch", PATCH_TYPES),
-    ];
-    let mut wanted = arrival.head.values_from_last(arrival.bytes, "Access-Control-Request-Method");
-    let first = if responder.asked().is_some() && wanted.next().is_some() { 0 } else { 3 };
-    // RFC 5789, section 3.1: only what takes PATCH says how.
-    let end = if allow.contains(Method::Patch.name()) { 5 } else { 4 };
-    let fields = fields.get(first..end).unwrap_or_default();
-    if responder.begin(Status::NoContent, None, 0, fields).is_err() {
-        responder.overloaded();
     }
 }
 

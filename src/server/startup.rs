@@ -125,17 +125,9 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
     let shared = Shared::new(config.workers);
     let budget = Budget::new(room.budget(config.max_memory_bytes, census.places()));
     let tls = certificates.as_ref().map(Certificates::in_force);
-    let registry = Registry::new(config.workers, TABLE.len(), Status::ALL.len());
-    audit.iter().for_each(|outlets| registry.watch_stream(outlets.counters()));
-    registry.watch_stream(parts.diary.counters());
-    let scene = Scene {
-        registry,
-        census: Arc::clone(&census),
-        budget: Arc::clone(&budget),
-        office: Arc::clone(&archivist.office),
-        shared: Arc::clone(&shared),
-        tls: tls.clone(),
-    };
+    let registry = registry(config, &audit, &parts);
+    let (office, tls_of) = (Arc::clone(&archivist.office), tls.clone());
+    let scene = Scene::new(registry, (&census, &budget), office, &shared, tls_of);
     let common = Common {
         shared,
         budget,
@@ -179,6 +171,14 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
         _lock: lock,
         _fillers: fillers,
     })
+}
+
+/// The counters of all threads.
+fn registry(config: &Config, audit: &[Outlets], parts: &Parts) -> Registry {
+    let registry = Registry::new(config.workers, TABLE.len(), Status::ALL.len());
+    audit.iter().for_each(|outlets| registry.watch_stream(outlets.counters()));
+    registry.watch_stream(parts.diary.counters());
+    registry
 }
 
 /// What is open once the data directory is.
