@@ -1,8 +1,11 @@
 //! The build script: compiles the seccomp filters and records what the binary was built from and how.
 //!
 //! It writes `filters.rs` (one `static` array of BPF instructions for each role) and `rules.txt` (the same rules for
-//! people, as `src/sandbox/rules.rs` reads them) into `OUT_DIR`, and hands version facts to `src/build_info.rs` as compile-time environment variables. A release build whose compiler
+//! people, as `src/sandbox/rules.rs` reads them) into `OUT_DIR`, and what is served to browsers, compressed (`build/documents.rs`), and hands version facts to `src/build_info.rs` as compile-time environment variables. A release build whose compiler
 //! flags would make the cryptography slow is refused here; `docs/BUILD.md` says why.
+
+#[path = "build/documents.rs"]
+mod documents;
 
 use std::env;
 use std::error::Error;
@@ -19,7 +22,16 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 /// The roles, each a key of `seccomp/<arch>.json` and a kind of thread.
 const ROLES: [&str; 4] = ["worker", "keeper", "archivist", "main"];
 /// What a change of invalidates the mark of an unclean tree: everything that goes into the binary.
-const SOURCES: [&str; 6] = ["build.rs", "src", "seccomp", "Cargo.toml", "Cargo.lock", ".cargo/config.toml"];
+const SOURCES: [&str; 8] = [
+    "build.rs",
+    "build",
+    "src",
+    "seccomp",
+    "docs/openapi.json",
+    "Cargo.toml",
+    "Cargo.lock",
+    ".cargo/config.toml",
+];
 
 fn main() -> Outcome<()> {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
@@ -32,6 +44,7 @@ fn main() -> Outcome<()> {
     }
     refuse_pentest()?;
     compile_filters(&root, &arch)?;
+    documents::write(&root, &PathBuf::from(env::var("OUT_DIR")?))?;
     let build = Flags::read()?;
     build.check(&arch)?;
     if build.is_v3() {

@@ -245,6 +245,7 @@ mod tests {
             board: &Board::default(),
             now,
             wall: WallTime::default(),
+            console: false,
             committed: None,
             subject: &mut subject,
         };

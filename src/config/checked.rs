@@ -96,6 +96,8 @@ pub struct Config {
     pub allowed_hosts: Vec<String>,
     /// Origins whose pages may read replies.
     pub cors_origins: Vec<String>,
+    /// The page for people is left out.
+    pub no_console: bool,
     /// TLS handshakes at a time, all workers together.
     pub max_handshakes: usize,
     /// TLS handshakes at a time of one client address; none: no such limit.
@@ -261,6 +263,7 @@ pub(super) fn check(raw: &Raw, machine: Machine, credentials: Option<&Path>) -> 
         tls: read.tls()?,
         allowed_hosts: read.list(Id::AllowedHost, "the name of a host", value::host)?,
         cors_origins: read.list(Id::CorsOrigin, "an origin like https://app.example.net", value::origin)?,
+        no_console: read.switch(Id::NoConsole)?,
         max_handshakes: read.count(Id::MaxHandshakes)?,
         max_handshakes_per_address: NonZeroUsize::new(read.count(Id::MaxHandshakesPerAddress)?),
         handshake_timeout_ms: read.number(Id::HandshakeTimeout)?,

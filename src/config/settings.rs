@@ -46,6 +46,7 @@ pub enum Id {
     TlsMinVersion,
     AllowedHost,
     CorsOrigin,
+    NoConsole,
     TrustedProxy,
     ForwardedHeader,
     MaxConnections,

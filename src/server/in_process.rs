@@ -72,6 +72,7 @@ pub fn open(parts: Parts) -> (impl Service, impl Fn(WallTime) -> Result<(), Comm
         recent,
         keeper: Keeper::new(publication),
         shared,
+        console: true,
     };
     (app, move |now| sink.commit_now(now).map_err(|_| CommitFailed))
 }

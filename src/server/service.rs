@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use crate::api::change::{Change, ChangeError, Outcome as ChangeOutcome, Target};
 use crate::api::payload::Digits;
 use crate::api::route::{self, Found, Route, Serving};
-use crate::api::{Answer, Call, FORBIDDEN, Rejection, Subject, Tools, Verdict};
+use crate::api::{Answer, Call, FORBIDDEN, NOT_FOUND, Rejection, Subject, Tools, Verdict};
 use crate::audit::line::{Event, Outcome, Request as AuditedRequest};
 use crate::audit::{Outlets, Recent};
 use crate::auth::Authenticator;
@@ -42,11 +42,6 @@ use crate::store::Head;
 const PATCH_TYPES: &[u8] = b"application/json, application/merge-patch+json";
 /// The fields that pages of a listed origin may send: those that are read.
 const PAGE_FIELDS: &[u8] = b"Accept, Authorization, Content-Type, Last-Event-ID, X-API-Key, X-Request-Id";
-const NOT_FOUND: Fault<'static> = Fault::new(
-    Status::NotFound,
-    "not_found",
-    "There is no such path. GET /api/health shows that the server is there.",
-);
 const METHOD_NOT_ALLOWED: Fault<'static> = Fault::new(
     Status::MethodNotAllowed,
     "method_not_allowed",
@@ -89,6 +84,8 @@ pub(super) struct App {
     pub(super) recent: Arc<Recent>,
     pub(super) keeper: Arc<Keeper>,
     pub(super) shared: Arc<Shared>,
+    /// Whether the page for people is served.
+    pub(super) console: bool,
 }
 
 /// What is remembered between head and body.
@@ -329,6 +326,7 @@ impl App {
             board: self.shared.board(),
             now,
             wall: self.turn.wall(),
+            console: self.console,
             committed,
             subject,
         };

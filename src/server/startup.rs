@@ -128,6 +128,7 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
         backup_key: Arc::new(backup_key),
         bounds: bounds(config),
         limits: Arc::new(limits(config, &mut random)?),
+        console: !config.no_console,
         body_key,
         origins: Arc::new(Origins::new(&config.cors_origins)),
         site: Arc::new(Site::new(&config.allowed_hosts, https_port(&listeners.endpoints))),

@@ -88,6 +88,8 @@ pub(super) struct Common {
     pub(super) origins: Arc<Origins>,
     /// Under which names the server is asked.
     pub(super) site: Arc<Site>,
+    /// Whether the page for people is served.
+    pub(super) console: bool,
     /// How TLS is spoken, if it is.
     pub(super) tls: Option<InForce>,
 }
@@ -149,6 +151,7 @@ impl Worker {
             recent: Arc::clone(&common.recent),
             keeper: Arc::clone(&common.keeper),
             shared: Arc::clone(&common.shared),
+            console: common.console,
         };
         let pool = Pool::new(Arc::clone(&common.budget));
         let (forwarding, origins) = (Arc::clone(&common.forwarding), Arc::clone(&common.origins));

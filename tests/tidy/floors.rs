@@ -69,7 +69,7 @@ const CRATES: &[(&str, &[&str])] = &[
     // `secret` masks what its region has no room for; it lies below `crypto`.
     ("chacha20", &["crypto", "secret"]),
     ("dlmalloc", &["memory"]),
-    ("flate2", &["audit"]),
+    ("flate2", &["api", "audit"]),
     ("getrandom", &["crypto", "secret"]),
     ("hkdf", &["crypto"]),
     ("hmac", &["crypto"]),
