@@ -39,6 +39,11 @@ function field(label, control, wide) {
   return make("div", { class: wide ? "wide" : null }, make("label", { for: control.id }, label), control);
 }
 
+function check(label, control) {
+  if (!control.id) control.id = fresh("f");
+  return make("div", { class: "check" }, control, make("label", { for: control.id }, label));
+}
+
 function button(text, act, kind) {
   const element = make("button", { type: "button", class: kind }, text);
   element.addEventListener("click", () => busy(element, act));
@@ -57,10 +62,20 @@ function form(fields, text, act) {
   return element;
 }
 
-function table(caption, heads, rows) {
-  const body = make("tbody", {}, rows);
-  return make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
-    make("table", {}, make("thead", {}, make("tr", {}, heads.map((head) => make("th", { scope: "col" }, head)))), body));
+// On a narrow screen each row stands as a block with the heads beside its cells, which would take away what a table is
+// to who listens: so the roles are written out.
+function labelled(row, heads) {
+  row.setAttribute("role", "row");
+  [...row.children].forEach((cell, at) => { cell.setAttribute("role", "cell"); cell.dataset.head = heads[at] || ""; });
+  return row;
+}
+
+function table(caption, heads, rows, given) {
+  for (const one of rows) labelled(one, heads);
+  return make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption, ...given },
+    make("table", { role: "table" },
+      make("thead", { role: "rowgroup" }, make("tr", { role: "row" }, heads.map((head) => make("th", { scope: "col", role: "columnheader" }, head)))),
+      make("tbody", { role: "rowgroup" }, rows)));
 }
 
 const row = (...cells) => make("tr", {}, cells.map((cell) => cell instanceof HTMLTableCellElement ? cell : make("td", {}, cell)));
@@ -381,7 +396,7 @@ function keysView() {
   const derived = make("input", { type: "checkbox" });
   const exportable = make("input", { type: "checkbox" });
   const create = may("keys.manage") ? make("section", { class: "card", "aria-label": "Make a key" }, make("h3", {}, "Make a key"), form([
-    field("Name", name), field("Type", type), field("Derived: each use names a context", derived), field("Exportable: the material may be given out", exportable),
+    field("Name", name), field("Type", type), check("Derived: each use names a context", derived), check("Exportable: the material may be given out", exportable),
   ], "Make the key", async () => {
     const body = { name: name.value, type: type.value };
     if (derived.checked) body.derived = true;
@@ -392,7 +407,7 @@ function keysView() {
     await open(key.name, key);
   })) : "";
   busy(make("button"), refresh);
-  return [make("h2", {}, "Keys"), create, make("div", { class: "row" }, gone, make("label", { for: gone.id }, "Show deleted keys instead")), list, detail];
+  return [make("h2", {}, "Keys"), create, check("Show deleted keys instead", gone), list, detail];
 }
 
 const STATES = { enabled: "good", "decrypt-only": "warn", disabled: "off", destroyed: "bad" };
@@ -499,7 +514,9 @@ let leave = () => {};
 function auditView() {
   const missing = needs("audit.read");
   if (missing) return [make("h2", {}, "Audit"), missing];
-  const body = make("tbody");
+  const HEADS = ["Time (UTC)", "Event", "Outcome", "Status", "API key", "About", "Took"];
+  const lines = table("Audit lines", HEADS, [], { id: "log" });
+  const body = lines.querySelector("tbody");
   const state = make("p", { role: "status", class: "small quiet" }, "Not following.");
   const event = make("input", { placeholder: "key.*", spellcheck: "false", autocapitalize: "off" });
   const principal = make("input", { placeholder: "1f2e3d4c", spellcheck: "false", autocapitalize: "off" });
@@ -513,6 +530,7 @@ function auditView() {
   const put = (line, last) => {
     const bad = line.outcome === "failure";
     const made = row(tight(time(line.ts)), line.event, make("td", {}, make("span", { class: bad ? "bad-text" : "" }, line.outcome), line.code ? [" ", code(line.code)] : ""), line.status ? String(line.status) : "", make("td", { class: "mono" }, line.principal || ""), make("td", { class: "mono" }, line.key || line.api_key || ""), line.elapsed_us === undefined ? "" : `${line.elapsed_us} µs`);
+    labelled(made, HEADS);
     if (last) body.append(made); else body.prepend(made);
     while (body.childElementCount > LOG_LINES) body.lastElementChild.remove();
   };
@@ -548,7 +566,7 @@ function auditView() {
   follow.addEventListener("click", () => { if (stopper) stop(); else start(); });
   leave = stop;
   return [make("h2", {}, "Audit"), make("div", { class: "fields" }, field("Event", event), field("API key", principal), field("Outcome", outcome)), make("div", { class: "row" }, follow), state,
-    make("div", { class: "scroll", id: "log", tabindex: "0", role: "region", "aria-label": "Audit lines" }, make("table", {}, make("thead", {}, make("tr", {}, ["Time (UTC)", "Event", "Outcome", "Status", "API key", "About", "Took"].map((head) => make("th", { scope: "col" }, head)))), body))];
+    lines];
 }
 
 // Reads server-sent events until the stream ends; gives back the place of the last one.
