@@ -734,10 +734,10 @@ function integrityView() {
       make("h3", {}, "Checks"), table("Checks", ["Check", "State", "Last look", "Looks", "Findings"], found.checks.map((one) => row(one.check, badge(one.state, kinds[one.state]), time(one.last_at), String(one.looks), [String(one.findings), one.finding ? `: ${one.finding}` : ""]))),
       make("h3", {}, "Lock-down"), make("p", { class: "small quiet" }, `Mode ${found.sandbox.mode}; Landlock revision ${found.sandbox.landlock_abi}; allowed to be missing: ${found.sandbox.allowed_missing.join(", ") || "nothing"}.`),
       table("Steps of the lock-down", ["Step", "Outcome", "Reason"], found.sandbox.steps.map((one) => row(one.step, badge(one.outcome, kinds[one.outcome]), one.reason || ""))),
-      kernel ? [make("h3", {}, "What the kernel says"), table("What the kernel says", ["Of", "It says"], [
+      ...(kernel ? [make("h3", {}, "What the kernel says"), table("What the kernel says", ["Of", "It says"], [
         row("users", kernel.uid.join(" ")), row("groups", [...kernel.gid, ...kernel.groups].join(" ")),
         ...Object.entries(kernel.capabilities).map(([name, value]) => row(`capabilities, ${name}`, make("td", { class: "mono" }, value))),
-        row("no new privileges", String(kernel.no_new_privs)), row("seccomp", kernel.seccomp === 2 ? "filter" : String(kernel.seccomp)), row("threads", String(kernel.threads)), row("tracer", kernel.tracer ? String(kernel.tracer) : "none")])].flat() : "",
+        row("no new privileges", String(kernel.no_new_privs)), row("seccomp", kernel.seccomp === 2 ? "filter" : String(kernel.seccomp)), row("threads", String(kernel.threads)), row("tracer", kernel.tracer ? String(kernel.tracer) : "none")])] : []),
       make("h3", {}, "Program"), table("Program", ["Of", "It is"], [row("version", found.binary.version), row("commit", make("td", { class: "mono" }, found.binary.commit)), row("SHA-256", make("td", { class: "mono" }, found.binary.sha256 || "not known yet"))]));
   };
   busy(make("button"), refresh);

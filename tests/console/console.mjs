@@ -162,6 +162,7 @@ async function integrity(page) {
   await part(page, "integrity");
   await page.getByRole("heading", { name: "Lock-down" }).waitFor();
   await page.getByRole("row", { name: /^seccomp done/ }).waitFor();
+  await page.getByRole("row", { name: /^no new privileges true/ }).waitFor();
   did("the state of integrity");
 }
 
@@ -186,6 +187,7 @@ async function lookedAt(width, scheme) {
     if (name === "audit") await page.getByText("Following: new lines come on top.").waitFor();
     if (name === "traffic") await page.waitForTimeout(pictures ? 9000 : 500);
     if (name === "integrity") await page.getByRole("heading", { name: "Lock-down" }).waitFor();
+    must(!(await page.locator("body").innerText()).includes("[object "), `${name} shows an object as text`);
     const wide = await page.evaluate(() => document.documentElement.scrollWidth);
     must(wide <= width, `${name} at ${width} pixels is ${wide} wide`);
     await axe(page, `${name} at ${width} pixels, ${scheme}`);
