@@ -14,7 +14,6 @@ export SECONDS_EACH = 60
 export TARGETS =
 # Further arguments of `make run`, `make bench` and `make bench-http`.
 ARGS =
-IMAGE = localhost/quantonium:latest
 
 BIN = target/$(TARGET)/release/quantonium
 BIN_PENTEST = target/$(TARGET)/pentest/quantonium
@@ -22,7 +21,10 @@ BIN_AARCH64 = target/$(AARCH64)/release/quantonium
 
 # Cargo builds what has changed; make decides nothing by the age of files.
 .PHONY: help run build build-aarch64 test check check-format check-lint check-tidy check-docs check-shell \
-	check-aarch64 check-container check-deploy check-sandbox-rules check-tls deploy-profiles pentest pentest-write sandbox-tables supply-chain fmt bench bench-http bench-tls bench-peers fuzz fuzz-regress image clean toolchain toolchain-check
+	check-aarch64 check-container check-deploy check-oci-profile check-sandbox-rules check-security check-signatures \
+	check-tls check-workflows coverage deploy-profiles pentest pentest-write release-check sandbox-tables sbom \
+	supply-chain fmt bench bench-http bench-tls bench-peers fuzz fuzz-regress image reproduce clean toolchain \
+	toolchain-check
 
 help: ## list the targets (the default)
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' Makefile
@@ -47,7 +49,7 @@ test: build ## run every test against the release binary
 	if [ -x $(BIN_AARCH64) ]; then export QUANTONIUM_BIN_AARCH64="$$PWD/$(BIN_AARCH64)"; fi; \
 		QUANTONIUM_BIN="$$PWD/$(BIN)" cargo test --locked --no-fail-fast
 
-check: check-format check-lint check-tidy check-docs check-shell check-aarch64 check-deploy pentest supply-chain ## run every check that is not a test
+check: check-format check-lint check-tidy check-docs check-shell check-aarch64 check-deploy check-security check-signatures check-workflows pentest supply-chain ## run every check that is not a test
 	@echo "make check: all passed"
 
 check-format: toolchain-check
@@ -97,11 +99,36 @@ check-deploy: ## read deploy/ with the programs that it is for
 check-tls: build ## scan the server with testssl.sh, sslscan and sslyze
 	scripts/check-tls --binary $(BIN)
 
-check-container: build ## start the server in a container that has everything taken away
-	scripts/check-container --binary $(BIN)
+check-oci-profile: build ## start the server with runc from deploy/oci-config.json
+	scripts/check-oci-profile --binary $(BIN)
 
-supply-chain: toolchain ## licences, sources and known vulnerabilities of every dependency
-	scripts/supply-chain
+check-container: build ## start the image in containers that have everything taken away, by podman and by Docker Engine
+	scripts/container_validation.sh --binary $(BIN)
+
+supply-chain: toolchain ## licences, sources, known faults of every dependency; secrets; and that each scanner finds what is bad
+	scripts/supply-chain $(if $(wildcard $(BIN)),$(BIN)) $(if $(wildcard $(BIN_AARCH64)),$(BIN_AARCH64))
+	scripts/scan-secrets
+	scripts/check-scanners
+
+check-workflows: ## read .github/workflows with zizmor and actionlint
+	scripts/check-workflows
+
+check-signatures: ## sign with keys made for it, and show what is accepted and what refused
+	scripts/check-signatures $(wildcard target/image/oci)
+
+check-security: ## SECURITY.md: its PGP block, the date of security.txt
+	scripts/check-security
+	scripts/check-security-test
+
+sbom: build ## lists of contents of the binary (CycloneDX, SPDX), checked, in target/sbom
+	scripts/sbom make $(BIN) target/sbom
+	scripts/sbom check target/sbom/quantonium.cdx.json target/sbom/quantonium.spdx.json
+
+coverage: toolchain ## lines that the tests run, by llvm-cov; FLOOR=85, ARGS="--lib" for some of them
+	scripts/coverage $(ARGS)
+
+release-check: toolchain ## all that a release must pass, in one table; ARGS="signatures documents" for some of it
+	scripts/release-check $(ARGS)
 
 fmt: toolchain-check ## format the sources
 	cargo fmt --all
@@ -128,8 +155,11 @@ fuzz: toolchain ## fuzz every reader of hostile bytes; SECONDS_EACH=60, TARGETS=
 fuzz-regress: toolchain ## run every kept input of the fuzzers once
 	scripts/fuzz regress
 
-image: build ## container image from scratch, with buildah
-	scripts/image $(BIN) $(IMAGE)
+image: build build-aarch64 ## container images from scratch, for both architectures, below target/image
+	scripts/image $(BIN) $(BIN_AARCH64)
+
+reproduce: build ## build again with everything different that must not matter, and compare; ARGS=--full for all of it twice
+	scripts/reproduce --binary $(BIN) $(ARGS)
 
 clean: ## remove everything that was built, not the data directory
 	cargo clean

@@ -1,11 +1,8 @@
 //! The build script: compiles the seccomp filters and records what the binary was built from and how.
 //!
 //! It writes `filters.rs` (one `static` array of BPF instructions for each role) and `rules.txt` (the same rules for
-//! people, as `src/sandbox/rules.rs` reads them) into `OUT_DIR`, and what is served to browsers, compressed (`build/documents.rs`), and hands version facts to `src/build_info.rs` as compile-time environment variables. A release build whose compiler
+//! people, as `src/sandbox/rules.rs` reads them), `crates.zlib` (`build/crates.rs`) and `security.txt` (`build/security_txt.rs`) into `OUT_DIR`, and what is served to browsers, compressed (`build/documents.rs`), and hands version facts to `src/build_info.rs` as compile-time environment variables. A release build whose compiler
 //! flags would make the cryptography slow is refused here; `docs/BUILD.md` says why.
-
-#[path = "build/documents.rs"]
-mod documents;
 
 use std::env;
 use std::error::Error;
@@ -17,12 +14,21 @@ use std::process::Command;
 
 use serde_json::Value;
 
+#[path = "build/crates.rs"]
+mod crates;
+#[path = "build/documents.rs"]
+mod documents;
+#[path = "build/security_txt.rs"]
+mod security_txt;
+
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// The roles, each a key of `seccomp/<arch>.json` and a kind of thread.
 const ROLES: [&str; 4] = ["worker", "keeper", "archivist", "main"];
+/// The filter that every thread has beside that of its role.
+const PROCESS: &str = "process";
 /// What a change of invalidates the mark of an unclean tree: everything that goes into the binary.
-const SOURCES: [&str; 8] = [
+const SOURCES: [&str; 9] = [
     "build.rs",
     "build",
     "src",
@@ -31,6 +37,7 @@ const SOURCES: [&str; 8] = [
     "Cargo.toml",
     "Cargo.lock",
     ".cargo/config.toml",
+    "SECURITY.md",
 ];
 
 fn main() -> Outcome<()> {
@@ -45,6 +52,8 @@ fn main() -> Outcome<()> {
     refuse_pentest()?;
     compile_filters(&root, &arch)?;
     documents::write(&root, &PathBuf::from(env::var("OUT_DIR")?))?;
+    crates::write(&root)?;
+    security_txt::write(&root)?;
     let build = Flags::read()?;
     build.check(&arch)?;
     if build.is_v3() {
@@ -92,19 +101,39 @@ fn compile_filters(root: &Path, arch: &str) -> Outcome<()> {
         return Err(format!("{}: not exactly the roles {ROLES:?}", path.display()).into());
     }
     let mut source = String::new();
-    for role in ROLES {
-        let program = programs.get(role).ok_or_else(|| format!("{}: no role {role}", path.display()))?;
-        let name = role.to_uppercase();
+    let process = compile_process(root, arch)?;
+    let mut write_program = |name: &str, program: &seccompiler::BpfProgram| -> Outcome<()> {
         writeln!(source, "static {name}: [sock_filter; {}] = [", program.len())?;
         for step in program {
             let seccompiler::sock_filter { code, jt, jf, k } = step;
             writeln!(source, "    sock_filter {{ code: {code}, jt: {jt}, jf: {jf}, k: {k} }},")?;
         }
-        writeln!(source, "];")?;
+        Ok(writeln!(source, "];")?)
+    };
+    write_program("PROCESS", &process)?;
+    for role in ROLES {
+        let program = programs.get(role).ok_or_else(|| format!("{}: no role {role}", path.display()))?;
+        write_program(&role.to_uppercase(), program)?;
     }
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("filters.rs"), source)?;
     Ok(fs::write(out.join("rules.txt"), listed(&serde_json::from_slice(&json)?)?)?)
+}
+
+/// Compiles the filter of the whole process: what every architecture has, and what this one has beside it.
+fn compile_process(root: &Path, arch: &str) -> Outcome<seccompiler::BpfProgram> {
+    let path = root.join("seccomp/process.json");
+    let failed = |error: &dyn core::fmt::Display| format!("{}: {error}", path.display());
+    let json: Value = serde_json::from_slice(&fs::read(&path).map_err(|error| failed(&error))?)?;
+    let everywhere = json.get("everywhere").and_then(Value::as_array).ok_or_else(|| failed(&"no rules"))?;
+    let here = json.get(arch).and_then(Value::as_array).into_iter().flatten();
+    let rules: Vec<Value> = everywhere.iter().chain(here).cloned().collect();
+    let filter = serde_json::json!({
+        PROCESS: { "mismatch_action": "kill_process", "match_action": "allow", "filter": rules }
+    });
+    let compiled = seccompiler::compile_from_json(filter.to_string().as_bytes(), arch.try_into()?);
+    let mut compiled = compiled.map_err(|error| failed(&error))?;
+    Ok(compiled.remove(PROCESS).ok_or_else(|| failed(&"nothing was compiled"))?)
 }
 
 /// The rules as text: a line each, of fields between tabs: role, call, comment, then for each condition on an argument

@@ -1,11 +1,12 @@
 """What the traced servers called, held against the filters.
 
-    check-sandbox-rules.py TRACES FILTERS STARTUP
+    check-sandbox-rules.py TRACES FILTERS PROCESS STARTUP
 
-TRACES holds the directories `servers` and `commands`, with a file of `strace -ff -e raw=!prctl` for each thread, FILTERS a file of seccomp/, STARTUP the
-source with the calls of a start. A thread's role is the name that it gave itself, the first thread's is `main`; what it
-called before it entered its filter belongs to the start. Fails for a rule that nothing used and that UNUSED does not
-name, for a call that no rule of the role allows, and for a call of a start that STARTUP does not name, or names in vain.
+TRACES holds the directories `servers` and `commands`, with a file of `strace -ff -e raw=!prctl` for each thread, FILTERS a file of seccomp/, PROCESS
+that of the filter of the whole process, STARTUP the source with the calls of a start. A thread's role is the name that it gave
+itself, the first thread's is `main`, which enters the filter of the process first; what a thread called before it entered that
+of its role belongs to the start. Fails for a rule that nothing used and that UNUSED does not name, for a call that no rule of the
+role allows, or before that none of the process, and for a call of a start that STARTUP does not name, or names in vain.
 """
 
 import collections
@@ -22,6 +23,14 @@ UNUSED = [
     ("archivist", "getrandom", "session tickets", "the TLS library's generator has bytes left for the first changes"),
     ("*", "write", "log lines and the panic message", "a thread that had nothing to say"),
 ]
+
+# Rules of the process that a correct run on this machine need not use, by call, and why.
+UNUSED_OF_PROCESS = {
+    "munmap": "a thread that could not be started",
+    "openat": "64-bit Arm calls it where x86-64 calls open",
+    "newfstatat": "which call looks at a file is the library's business",
+    "fstat": "which call looks at a file is the library's business",
+}
 
 # Calls of a start that the chosen tests need not make, and why.
 UNCALLED = {"clock_nanosleep": "a start that waits for another to leave the store polls its lock"}
@@ -62,8 +71,13 @@ def role_of(name, filters):
 
 
 def main():
-    traces, filters_file, startup_file = map(pathlib.Path, sys.argv[1:])
+    traces, filters_file, process_file, startup_file = map(pathlib.Path, sys.argv[1:])
     filters = json.loads(filters_file.read_text())
+    process = json.loads(process_file.read_text())
+    process = process["everywhere"] + process["x86_64"]
+    # What the rules of the roles hold is looked at there.
+    of_roles = {rule["syscall"] for content in filters.values() for rule in content["filter"]}
+    of_start = set()
     source = startup_file.read_text().split("const CALLS", 1)[1].split("];", 1)[0]
     listed = set(re.findall(r'^    \("(\w+)", "', source, re.MULTILINE))
     # What depends on rights, kernel and settings: it may be called, and need not.
@@ -76,6 +90,7 @@ def main():
     for file in sorted((traces / "servers").iterdir()):
         role, locked = "main", False
         seen_filter = False
+        entered = 0
         before = collections.Counter()
         for line in file.read_text(errors="replace").splitlines():
             if line.startswith("+++") or line.startswith("---"):
@@ -85,6 +100,7 @@ def main():
                     if seen_filter:
                         started.update(before)
                     role, locked, seen_filter, before = "main", False, False, collections.Counter()
+                    entered = 0
                 continue
             named = NAME.match(line)
             if named:
@@ -95,11 +111,19 @@ def main():
             call, arguments = match.group(1), numbers(match.group(2))
             if call == "seccomp" and arguments[:1] == [1]:
                 before[call] += 1
+                entered += 1
+                if role == "main" and entered == 1:
+                    continue
                 locked = seen_filter = True
                 threads += 1
                 continue
             if not locked:
                 before[call] += 1
+                if entered or role != "main":
+                    hits = [number for number, rule in enumerate(process) if rule["syscall"] == call and allows(rule, arguments)]
+                    of_start.update(hits)
+                    if not hits and call != "prctl":
+                        outside[f"process: {line[:120]}"] += 1
                 continue
             hits = [
                 number
@@ -139,6 +163,13 @@ def main():
                 print(f"  not used, accepted: {shown}: {reasons[0]}")
             else:
                 failures.append(f"nothing uses this rule: {shown} [{arguments}]")
+    for number, rule in enumerate(process):
+        # The tracer shows the arguments of prctl by name.
+        if number in of_start or rule["syscall"] in of_roles or rule["syscall"] == "prctl":
+            continue
+        if rule["syscall"] not in UNUSED_OF_PROCESS:
+            failures.append(f"nothing uses this rule: process: {rule['syscall']}: {rule['comment']}")
+    print(f"process: {len(of_start)} of {len(process)} rules used by a start")
     print(f"start: {len(started)} calls, {threads} threads were followed into their filters")
     failures += [f"a start calls {call}, which {startup_file} does not name" for call in sorted(set(started) - listed - elsewhere)]
     failures += [f"{startup_file} names {call}, which no start called" for call in sorted(listed - set(started) - set(UNCALLED))]

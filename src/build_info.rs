@@ -16,6 +16,21 @@ pub const CPU: &str = env!("QUANTONIUM_BUILD_CPU");
 /// The compiler flags that decide how the cryptography is compiled.
 pub const FLAGS: &str = env!("QUANTONIUM_BUILD_FLAGS");
 
+/// The crates that it is made of: JSON in the form of `cargo auditable`, compressed by zlib (RFC 1950). Scanners find it
+/// by the name of its section, in a stripped binary too.
+#[used]
+// SAFETY: nothing else goes into this section, and whoever reads it as a static finds its bytes as they are.
+#[expect(unsafe_code, reason = "a section of its own is what scanners look for")]
+#[unsafe(link_section = ".dep-v0")]
+static CRATES: [u8; include_bytes!(concat!(env!("OUT_DIR"), "/crates.zlib")).len()] =
+    *include_bytes!(concat!(env!("OUT_DIR"), "/crates.zlib"));
+
+/// The list of crates as it lies in the binary: JSON, compressed by zlib.
+#[must_use]
+pub fn crates() -> &'static [u8] {
+    &CRATES
+}
+
 /// Whether this processor has what the binary was compiled for. To be called first of all.
 ///
 /// # Errors

@@ -1,9 +1,20 @@
 //! The exit codes of the program, and the way out.
 //!
-//! Owns [`Exit`]. The numbers from 64 up are those of BSD's `sysexits.h`, so that a supervisor can tell a
+//! Owns [`Exit`], and what signals do to a start that has no default actions. The numbers from 64 up are those of BSD's `sysexits.h`, so that a supervisor can tell a
 //! mistake in the configuration, which a restart does not cure, from a failure that it may.
 
 use std::process::ExitCode;
+
+use nix::errno::Errno;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+
+/// What a shell adds to the number of the signal that ended a process.
+const SIGNALLED: i32 = 128;
+
+/// What a process says that ends because the kernel's random bytes are none.
+pub const NO_ENTROPY: &str = "the kernel's random bytes (getrandom) cannot be had, or fail their health tests (NIST SP 800-90B): no key that \
+    is made of them would be secret. Nothing was made. See that this machine has a source (RDRAND or RNDR, virtio-rng), that its kernel \
+    says \"random: crng init done\", and that nothing answers the call in the kernel's place; then start again";
 
 /// How the program ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +31,8 @@ pub enum Exit {
     Damaged = 65,
     /// A defect of the program itself: a panic (`EX_SOFTWARE`).
     Software = 70,
-    /// The system gave no more memory, or what was reserved is spent (`EX_OSERR`).
+    /// The system gave no more memory, or what was reserved is spent; its random bytes cannot be had, or fail their health tests
+    /// (`EX_OSERR`).
     System = 71,
     /// A file or a socket failed (`EX_IOERR`).
     Io = 74,
@@ -39,7 +51,7 @@ impl Exit {
         (Self::Usage, "wrong command line"),
         (Self::Damaged, "the store is damaged, or is none; the audit log was changed"),
         (Self::Software, "a defect of the program (please report the line it printed)"),
-        (Self::System, "memory is spent"),
+        (Self::System, "memory is spent; the system's random bytes fail their tests"),
         (Self::Io, "a file or a socket failed"),
         (Self::Config, "configuration, data directory, store or lock-down refused"),
     ];
@@ -61,6 +73,28 @@ impl Exit {
         // SAFETY: it takes no pointer and does not return; whatever threads still read is there until the process is not.
         unsafe { nix::libc::_exit(i32::from(self.code())) }
     }
+}
+
+/// Has SIGTERM and SIGINT end the process, as their default actions would if it were not the first of its process numbers, which
+/// has none. For a start: a server blocks the signals and reads them.
+///
+/// # Errors
+/// What the system refuses.
+#[expect(unsafe_code, reason = "nix has no safe call for it")]
+pub fn leave_on_signals() -> Result<(), Errno> {
+    let action = SigAction::new(SigHandler::Handler(end), SaFlags::empty(), SigSet::empty());
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        // SAFETY: the handler makes one call, which is safe in a handler, and does not return.
+        unsafe { sigaction(signal, &action) }?;
+    }
+    Ok(())
+}
+
+/// Ends the process as a shell tells of one that a signal ended.
+#[expect(unsafe_code, reason = "as in `Exit::leave`")]
+extern "C" fn end(signal: i32) {
+    // SAFETY: as in `Exit::leave`; it is among the calls that a handler may make (signal-safety(7)).
+    unsafe { nix::libc::_exit(SIGNALLED + signal) }
 }
 
 impl From<Exit> for ExitCode {

@@ -45,6 +45,8 @@ pub const REPLY_PROBLEM_MAX_BYTES: usize = 4 * 1024;
 pub const REQUESTS_PER_TURN_COUNT: usize = 2_048;
 /// Most pipelined requests answered from one lease before their replies are flushed.
 pub const PIPELINE_MAX_COUNT: usize = 32;
+/// For so many of them a connection has room from the first: who pipelines more takes it, and holds the usual lease for the replies.
+pub const MARKS_KEPT_COUNT: usize = 4;
 /// Longest client-supplied credential that is compared at all.
 pub const CREDENTIAL_MAX_BYTES: usize = 4 * 1024;
 
@@ -145,10 +147,14 @@ pub const LEASE_KEPT_SHARE_COUNT: usize = 4;
 /// One in so many parts of the budget is as much as one API key may hold, and so is what all requests together may hold
 /// whose sender nobody has recognised.
 pub const LEASE_SHARE_COUNT: usize = 2;
+/// Of the share of those whom nobody has recognised, one in so many parts of the budget is for requests that are heard and answered at
+/// once when they hold the rest.
+pub const LEASE_GUESTS_SHARE_COUNT: usize = 16;
 /// A share is at least this: one largest request, with its reply, and both while they grow.
 pub const LEASE_SHARE_FLOOR_BYTES: usize = 5 * 1024 * 1024;
-/// One in so many parts of the budget is as much as TLS sessions may hold of it, for what they keep now and then.
-pub const LEASE_BESIDE_SHARE_COUNT: usize = 4;
+/// One in so many parts of the budget is as much as those TLS sessions may hold of it, for what they keep now and then, of whose
+/// clients none is known.
+pub const LEASE_BESIDE_SHARE_COUNT: usize = 8;
 /// One in so many parts of the memory that the system allows is as much as the budget may be.
 pub const LEASE_SYSTEM_SHARE_COUNT: u64 = 2;
 /// Largest budget that a configuration may ask for.
@@ -165,8 +171,8 @@ pub const ARENA_GRAIN_BYTES: usize = 64 * 1024;
 pub const ARENA_REST_WANTED_BYTES: usize = 4 * 1024 * 1024 * 1024;
 /// What of it must be there at least.
 pub const ARENA_REST_LEAST_BYTES: usize = 4 * 1024 * 1024;
-/// What must be there at least for each connection, beside what it leases: its task at work takes 6.3 KiB (measured).
-pub const ARENA_CONNECTION_BYTES: usize = 7 * 1024;
+/// What must be there at least for each connection, beside what it leases: its task at work, of which a test knows how much that is.
+pub const ARENA_CONNECTION_BYTES: usize = 5 * 1024;
 /// The same for one that speaks TLS: what its session keeps for a time is charged to the leases.
 pub const ARENA_CONNECTION_TLS_BYTES: usize = ARENA_CONNECTION_BYTES + TLS_SESSION_BYTES;
 /// One in so many parts of the leases is reserved beside them at least, for what lies unusable between them.
@@ -253,14 +259,22 @@ pub const DESCRIPTORS_FLOOR_COUNT: u64 = 528 + (DESCRIPTORS_SPARE_COUNT + CONNEC
 pub const DESCRIPTORS_CEILING_COUNT: u64 = 528 + (DESCRIPTORS_SPARE_COUNT + CONNECTIONS_CEILING_COUNT) as u64;
 /// Largest file that the process may write; a longer one is an error of that write.
 pub const FILE_MAX_BYTES: u64 = 64 * 1024 * 1024 * 1024;
-/// Longest status file of the kernel that is read.
-pub const PROC_STATUS_MAX_BYTES: usize = 8 * 1024;
+/// Longest status file of the kernel that is read: that of a user with as many groups as the kernel allows, 65,536 of at most 11 bytes each.
+pub const PROC_STATUS_MAX_BYTES: usize = 65_536 * 11 + PROC_STATUS_USUAL_BYTES;
+/// Room that it is read into first.
+pub const PROC_STATUS_USUAL_BYTES: usize = 8 * 1024;
 /// How much of the kernel's list of mappings is read at once: more than its longest line, a path included.
 pub const PROC_MAPS_BUFFER_BYTES: usize = 8 * 1024;
 /// Executable mappings of a process that is one file: its own, and those that the kernel adds.
 pub const EXECUTABLE_MAPPINGS_MAX_COUNT: usize = 16;
 /// How long the main thread looks at the process at a time, before it looks after signals again.
 pub const MONITOR_SLICE_MAX_MILLIS: u64 = 5;
+/// How long it looks after nothing but signals then, before it goes on with a round.
+pub const MONITOR_PAUSE_MILLIS: u64 = 50;
+/// How long a descriptor may be on its way to another number before it is a finding.
+pub const MONITOR_SUSPECT_MILLIS: u64 = 250;
+/// How long the keeper may take to look at the end of the journal before that is a finding: longer than a disk that lives.
+pub const MONITOR_TAIL_MAX_MILLIS: u64 = 30_000;
 /// How much of the program's file is hashed before it looks at the time.
 pub const MONITOR_PIECE_BYTES: usize = 16 * 1024;
 /// How many descriptors are looked at before it looks at the time.
@@ -388,6 +402,8 @@ pub const TLS_OCSP_MAX_BYTES: usize = 16 * 1024;
 pub const TLS_CERTIFICATE_MAX_BYTES: usize = 64 * 1024;
 /// Most certificates of one chain.
 pub const TLS_CHAIN_MAX_COUNT: usize = 10;
+/// Most lists of client certificates that these have revoked.
+pub const TLS_CLIENT_REVOCATIONS_MAX_COUNT: usize = 32;
 /// Most certificates of the authorities that may sign client certificates.
 pub const TLS_CLIENT_AUTHORITIES_MAX_COUNT: usize = 256;
 /// Most names of a certificate that are looked at.
@@ -521,6 +537,8 @@ pub const ENTROPY_REPETITION_MAX_COUNT: usize = 9;
 pub const ENTROPY_PROPORTION_WINDOW_COUNT: usize = 512;
 /// Bytes like the first one of a window for which a seed is refused: the same H and alpha.
 pub const ENTROPY_PROPORTION_MAX_COUNT: usize = 26;
+/// Samples that are tested before the first one is used: SP 800-90B 4.3.
+pub const ENTROPY_START_COUNT: usize = 1_024;
 
 // ---------------------------------------------------------------------------------------------------------
 // Tokens
@@ -618,6 +636,8 @@ pub const AUDIT_TAIL_DEFAULT_LINES_COUNT: usize = 20;
 pub const AUDIT_TAIL_MAX_LINES_COUNT: usize = 10_000;
 /// How often `quantonium audit verify` looks at a journal that a server may be compacting.
 pub const AUDIT_STORE_LOOKS_MAX_COUNT: usize = 5;
+/// How often it looks at files that a server goes on removing and compressing, before it says what is wrong with them.
+pub const AUDIT_VERIFY_LOOKS_MAX_COUNT: usize = 10;
 /// Audit lines of one turn of a worker's loop; a fuller buffer makes further requests wait for the next turn.
 pub const AUDIT_BUFFER_BYTES: usize = 256 * 1024;
 /// Audit lines of requests without a valid credential that a worker writes in a second; the others are counted, and

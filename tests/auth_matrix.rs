@@ -125,7 +125,7 @@ fn assert_nobody(server: &Server, credentials: &[(&'static str, String)]) {
 }
 
 #[test]
-fn health_needs_no_credential_and_does_not_look_at_one() {
+fn what_is_public_needs_no_credential_and_does_not_look_at_one() {
     let Some(server) = start() else { return };
     for route in TABLE.iter().filter(|route| route.access == Access::Public) {
         for request in [plain(route), plain(route).key("nonsense")] {

@@ -18,7 +18,7 @@ use std::process::{Child, Command, Stdio};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use server::client::{Reply, Request};
-use server::{NO_MOUNT, Scratch, Server, assert_sound, binary, skip};
+use server::{NO_MOUNT, Scratch, Server, assert_sound, binary, command, skip};
 
 const OFTEN: [&str; 2] = ["--integrity-interval-seconds", "1"];
 /// SHA-256 of "abc" (FIPS 180-4), a known answer of the self-test.
@@ -44,15 +44,20 @@ fn check<'a>(report: &'a Value, name: &str) -> &'a Value {
     checks.iter().find(|check| check["check"] == name).unwrap_or_else(|| panic!("no {name}: {report}"))
 }
 
+/// How often is asked for what must come: a look a second comes many times while so much is answered.
+const QUESTIONS: usize = 1_000_000;
+
 /// Asks until the report is as wanted: each question is answered after a turn of the server's loop.
 fn until(server: &Server, wanted: impl Fn(&Value) -> bool) -> Value {
-    loop {
-        let report = report(server);
-        if wanted(&report) {
-            return report;
+    let mut last = Value::Null;
+    for _ in 0..QUESTIONS {
+        last = report(server);
+        if wanted(&last) {
+            return last;
         }
         std::thread::yield_now();
     }
+    panic!("it never came: {last}")
 }
 
 fn until_state(server: &Server, name: &str, state: &str) -> Value {
@@ -201,6 +206,32 @@ fn foreign_bytes_behind_the_journal_are_cut_off_and_cost_no_change() {
 }
 
 #[test]
+fn foreign_bytes_between_two_looks_are_cut_off_by_the_next_change_which_is_kept() {
+    if !is_root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    // Its first look is its last one.
+    let Some(server) = Server::start_in(&scratch, &["--integrity-interval-seconds", "86400"]) else { return };
+    assert_eq!(create(&server, "before").status, 201);
+    until(&server, |report| check(report, "journal")["looks"] == 1);
+    append_to_journal(&server);
+    assert_eq!(create(&server, "after").status, 201);
+    let found = until(&server, |report| check(report, "journal")["findings"] == 1);
+    assert!(check(&found, "journal")["finding"].as_str().unwrap().contains("they were cut off"), "{found}");
+    let data_dir = server.data_dir();
+    // As kill -9 leaves it: nothing is put right at the end.
+    server.signal(Signal::SIGKILL);
+    server.wait();
+    assert_sound(&data_dir);
+    let server = Server::start_in(&scratch, &[]).unwrap();
+    for name in ["before", "after"] {
+        assert_eq!(server.ask(Request::get(&format!("/api/keys/{name}"))).status, 200, "{name}");
+    }
+    assert_eq!(server.stop().code, Some(0));
+}
+
+#[test]
 fn foreign_bytes_that_come_after_the_last_look_are_cut_off_before_the_last_writing() {
     if !is_root() {
         return;
@@ -233,7 +264,11 @@ fn a_damaged_end_of_the_journal_ends_the_changes_and_loses_none_that_was_made() 
     let Some(server) = Server::start_in(&scratch, &OFTEN) else { return };
     let altered = alter_journal(&server);
     let found = until_state(&server, "journal", "failed");
-    assert!(check(&found, "journal")["finding"].as_str().unwrap().contains("from byte"), "{found}");
+    let looks = |report: &Value| check(report, "journal")["looks"].as_u64().unwrap();
+    // It stays found, although nothing is looked at any more.
+    let later = until(&server, |report| looks(report) >= looks(&found) + 2);
+    assert_eq!(check(&later, "journal")["state"], "failed", "{later}");
+    assert!(check(&later, "journal")["finding"].as_str().unwrap().contains("from byte"), "{later}");
     let refused = create(&server, "after");
     assert_eq!((refused.status, refused.member("code")), (503, "store_refuses".to_owned()));
     let sealed = server.ask(Request::post("/api/encrypt", r#"{"key":"orders","plaintext":"AAAA"}"#));
@@ -293,7 +328,6 @@ fn with_stop_a_finding_is_told_and_ends_the_process_with_70_and_the_store_as_it_
     let sealed = server.ask(Request::post("/api/encrypt", r#"{"key":"orders","plaintext":"AAAA"}"#));
     assert_eq!(sealed.status, 200, "{}", sealed.text());
     let data_dir = server.data_dir();
-    let before = fs::read(data_dir.join("journal")).unwrap();
     append_to_journal(&server);
     let ended = server.wait();
     assert_eq!(ended.code, Some(70), "{}", ended.stderr);
@@ -301,10 +335,19 @@ fn with_stop_a_finding_is_told_and_ends_the_process_with_70_and_the_store_as_it_
     let lines = told(&data_dir, "integrity.finding");
     assert!(lines.len() == 1 && lines[0].contains("\"check\":\"journal\""), "{lines:?}");
     assert!(told(&data_dir, "server.stop").is_empty(), "it did not end in order");
-    assert_eq!(fs::read(data_dir.join("journal")).unwrap(), before, "neither figures nor a checkpoint");
+    // The checkpoint of every ten seconds may have come before the finding, that of an end may not.
+    let verified = command(&["audit", "verify"], &data_dir).unwrap();
+    assert!(verified.code == Some(0) && !verified.stdout.contains("to its end"), "{verified:?}");
     let server = Server::start_in(&scratch, &[]).unwrap();
-    assert_eq!(server.ask(Request::get("/api/keys/orders")).status, 200);
+    let orders = server.ask(Request::get("/api/keys/orders"));
+    assert_eq!(
+        (orders.status, orders.json()["versions"][0]["uses"].as_u64()),
+        (200, Some(0)),
+        "figures were written"
+    );
     assert_eq!(server.stop().code, Some(0));
+    let verified = command(&["audit", "verify"], &data_dir).unwrap();
+    assert!(verified.stdout.contains("to its end"), "so does one that ends in order: {verified:?}");
 }
 
 #[test]
@@ -336,6 +379,26 @@ fn with_stop_what_is_found_before_anything_is_served_ends_the_start() {
     assert_eq!(ended.status.code(), Some(70), "{stderr}");
     assert!(stderr.contains("integrity: tracer: "), "{stderr}");
     assert!(!String::from_utf8_lossy(&ended.stdout).contains("listening"), "nobody was told that it serves");
+}
+
+#[test]
+fn a_kernel_whose_random_bytes_are_none_ends_the_start_before_a_key_is_made() {
+    let Some(program) = binary() else { return };
+    for words in [&["serve", "--dev", "--listen", "127.0.0.1:0"][..], &["init", "--generate-master-key"]] {
+        let scratch = Scratch::new();
+        let mut command = Command::new("strace");
+        // It answers in the kernel's place, and writes nothing into what was to be filled.
+        command
+            .args(["-qq", "-f", "-e", "trace=getrandom", "-e", "signal=none", "-o"])
+            .arg(scratch.path("trace"));
+        command.args(["-e", "inject=getrandom:retval=32"]).arg(&program).args(words);
+        command.arg("--data-dir").arg(scratch.data_dir()).env_clear();
+        let Ok(ended) = command.output() else { return skip("it needs strace") };
+        let stderr = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(71), "{words:?}: {stderr}");
+        assert!(stderr.contains("fail their health tests") && stderr.contains("start again"), "{stderr}");
+        assert!(!scratch.data_dir().join("journal").exists(), "nothing was made of them");
+    }
 }
 
 #[test]

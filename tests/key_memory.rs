@@ -19,6 +19,9 @@ use std::sync::Arc;
 
 use memchr::memmem;
 use needles::{Needle, needles};
+use quantonium::crypto::hash::sha256;
+use quantonium::crypto::kdf::derive;
+use quantonium::crypto::stream::HEADER_BYTES;
 use serde_json::{Value, json};
 use server::client::{Client, Reply, Request};
 use server::{Scratch, Server, binary, skip};
@@ -177,21 +180,38 @@ fn turned(by: u8) -> Vec<u8> {
     bytes.iter().map(|byte| byte ^ by).collect()
 }
 
+/// The context of the key that derives one for each context.
+const CONTEXT: &[u8] = b"a context that is no secret";
+
+/// The keys that are made, by what turns their material; the last one derives.
+const KEYS: [(&str, &str, u8); 5] = [
+    ("base64", "xchacha20-poly1305", 0),
+    ("hex", "chacha20-poly1305", 3),
+    ("raw", "hmac-sha512", 5),
+    ("base64", "hmac-sha256", 7),
+    ("base64", "xchacha20-poly1305", 9),
+];
+
+fn name_of(by: u8) -> String {
+    format!("key-{by}")
+}
+
+/// What requests with this key carry beside their own members.
+fn with_context(mut body: Value, by: u8) -> Value {
+    if by == 9 {
+        body["context"] = json!(text(CONTEXT));
+    }
+    body
+}
+
 /// Has the server take keys in every form and use them in every way; returns what is secret of it.
 fn take_and_use_keys(caller: &mut Caller<'_>) -> Vec<Needle> {
     let mut secrets = Vec::new();
     caller.json("/api/keys", &json!({ "name": PUBLIC }));
-    let forms: [(&str, &str, u8); 4] = [
-        ("base64", "xchacha20-poly1305", 0),
-        ("hex", "chacha20-poly1305", 3),
-        ("raw", "hmac-sha512", 5),
-        ("base64", "hmac-sha256", 7),
-    ];
-    for (form, kind, by) in forms {
+    for (form, kind, by) in KEYS {
         let material = turned(by);
-        let name = format!("key-{by}");
         secrets.extend(needles(&format!("the {form} import of {kind}"), &material));
-        let target = format!("/api/keys/{name}/import");
+        let target = format!("/api/keys/{}/import", name_of(by));
         let digits: String = material.iter().map(|byte| format!("{byte:02x}")).collect();
         match form {
             "raw" => caller.post(&format!("{target}?type={kind}&exportable=true"), &material),
@@ -199,39 +219,92 @@ fn take_and_use_keys(caller: &mut Caller<'_>) -> Vec<Needle> {
                 &target,
                 &json!({ "material": digits, "format": "hex", "type": kind, "exportable": true }),
             ),
-            _ => caller
-                .json(&target, &json!({ "material": text(&material), "type": kind, "exportable": true })),
+            _ => caller.json(
+                &target,
+                &json!({ "material": text(&material), "type": kind, "exportable": true, "derived": by == 9 }),
+            ),
         };
-        let signed = caller.json("/api/sign", &json!({ "key": name, "input": text(b"an input") }));
-        let body =
-            json!({ "key": name, "input": text(b"an input"), "signature": signed.member("signature") });
-        assert_eq!(caller.json("/api/verify", &body).json()["valid"], true);
-        if kind.starts_with("hmac") {
-            continue;
-        }
-        caller.post(&format!("/api/stream/encrypt?key={name}"), vec![7; 200_000]);
-        let sealed = caller.json("/api/encrypt", &json!({ "key": name, "plaintext": text(&[7; 300]) }));
-        let body = json!({ "key": name, "ciphertext": sealed.member("ciphertext") });
-        assert_eq!(caller.json("/api/decrypt", &body).member("plaintext"), text(&[7; 300]));
-        let made = caller.json("/api/datakey", &json!({ "key": name, "bits": 512 }));
-        let plaintext = made.member("plaintext");
-        secrets.extend(in_text("a data key", &plaintext));
-        let exported = caller.json(&format!("/api/keys/{name}/export"), &json!({ "format": "hex" })).json();
-        for (part, digits) in
-            exported["versions"].as_object().unwrap().values().flat_map(|one| one.as_object().unwrap())
-        {
-            secrets.extend(needles(&format!("{part} of {name}"), &hex(digits.as_str().unwrap())));
+        secrets.extend(use_key(caller, kind, by));
+        if by == 0 {
+            // Its first version is then one of the past, and the second one is used as well.
+            caller.post(&format!("/api/keys/{}/rotate", name_of(by)), "");
+            secrets.extend(use_key(caller, kind, by));
         }
     }
     secrets
 }
 
-fn destroy_keys(caller: &mut Caller<'_>) {
-    for by in [0, 3, 5, 7] {
-        caller.destroy(&format!("key-{by}"), 1);
+/// Uses a key in every way that it has; returns what is secret of it.
+fn use_key(caller: &mut Caller<'_>, kind: &str, by: u8) -> Vec<Needle> {
+    let mut secrets = Vec::new();
+    let name = name_of(by);
+    let signed = caller.json("/api/sign", &json!({ "key": name, "input": text(b"an input") }));
+    let body = json!({ "key": name, "input": text(b"an input"), "signature": signed.member("signature") });
+    assert_eq!(caller.json("/api/verify", &body).json()["valid"], true);
+    if kind.starts_with("hmac") {
+        return secrets;
     }
-    // What was made behind the import whose nonces are counted.
+    let sealed =
+        caller.json("/api/encrypt", &with_context(json!({ "key": name, "plaintext": text(&[7; 300]) }), by));
+    let body = with_context(json!({ "key": name, "ciphertext": sealed.member("ciphertext") }), by);
+    assert_eq!(caller.json("/api/decrypt", &body).member("plaintext"), text(&[7; 300]));
+    let made = caller.json("/api/datakey", &with_context(json!({ "key": name, "bits": 512 }), by));
+    secrets.extend(in_text("a data key", &made.member("plaintext")));
+    let drawn = caller.json("/api/keystream", &with_context(json!({ "key": name, "bytes": 64 }), by));
+    secrets.extend(in_text("a keystream", &drawn.member("keystream")));
+    let context = if by == 9 { CONTEXT } else { &[] };
+    let encoded = String::from_utf8(needles::base64(context, true)).unwrap();
+    let of_stream = if by == 9 { format!("key={name}&context={encoded}") } else { format!("key={name}") };
+    let stream = caller.post(&format!("/api/stream/encrypt?{of_stream}"), vec![7; 200_000]).body;
+    let opened = caller.post(&format!("/api/stream/decrypt?{of_stream}"), &stream).body;
+    assert!(opened == [7; 200_000]);
+    let exported = caller.json(&format!("/api/keys/{name}/export"), &json!({ "format": "hex" })).json();
+    for (number, parts) in exported["versions"].as_object().unwrap() {
+        for (part, digits) in parts.as_object().unwrap() {
+            secrets.extend(needles(&format!("{part} {number} of {name}"), &hex(digits.as_str().unwrap())));
+        }
+        let part = |part: &str| hex(parts[part].as_str().unwrap());
+        let number: u32 = number.parse().unwrap();
+        secrets.extend(derived_keys(&part("encryption_key"), &part("sub_key"), number, context, &stream));
+    }
+    secrets
+}
+
+/// What is derived from a version's keys while it is used: docs/FORMATS.md.
+fn derived_keys(enc: &[u8], sub: &[u8], number: u32, context: &[u8], stream: &[u8]) -> Vec<Needle> {
+    let mut found = Vec::new();
+    let mut key = |name: &str, salt: &[u8], from: &[u8], info: &[&[u8]]| {
+        let mut okm = [0; 32];
+        derive(salt, from, info, &mut okm).unwrap();
+        found.extend(needles(name, &okm));
+    };
+    let (number, len) = (number.to_be_bytes(), u32::try_from(context.len()).unwrap().to_be_bytes());
+    if !context.is_empty() {
+        key("the key of a context", &[], enc, &[context]);
+    }
+    key("a keystream key", &[], sub, &[b"quantonium/keystream/v1\0", &number, &len, context]);
+    let (head, _) = stream.split_at(HEADER_BYTES);
+    let magic = &head[..HEADER_BYTES - 4 - 16 - 32];
+    if head[magic.len()..][..4] == number {
+        let salt = &head[magic.len() + 4..][..16];
+        let info: [&[u8]; 7] =
+            [b"quantonium/stream/v1\0", magic, &number, &len, context, &[0; 8], &sha256(&[])];
+        let mut okm = [0; 64];
+        derive(salt, sub, &info, &mut okm).unwrap();
+        // The second half of it stands in the header: this is the key of that very stream.
+        assert_eq!(okm[32..], head[HEADER_BYTES - 32..]);
+        found.extend(needles("the file key of a stream", &okm[..32]));
+    }
+    found
+}
+
+fn destroy_keys(caller: &mut Caller<'_>) {
+    for by in [0, 3, 5, 7, 9] {
+        caller.destroy(&name_of(by), 1);
+    }
+    // What was made behind the import whose nonces are counted, and by the rotation.
     caller.destroy("key-3", 2);
+    caller.destroy("key-0", 2);
 }
 
 /// A secret of which only a text is known.
@@ -248,10 +321,18 @@ fn use_credentials(server: &Server, caller: &mut Caller<'_>) -> Vec<Needle> {
     let request = Request::post("/api/encrypt", json!({ "key": PUBLIC, "plaintext": "" }).to_string());
     assert_eq!(server.call(&request.clone().key(&key)).status, 200);
     let token = server.call(&Request::post("/api/auth/token", "").key(&key)).member("access_token");
-    let used = server.call(&request.with("Authorization", &format!("Bearer {token}")));
+    let used = server.call(&request.clone().with("Authorization", &format!("Bearer {token}")));
     assert_eq!(used.status, 200, "{used:?}");
     let (_, signature) = token.rsplit_once('.').unwrap();
     secrets.extend(in_text("the signature of a token", signature));
+    let rotate = format!("/api/auth/keys/{}/rotate", made.json()["id"].as_str().unwrap());
+    let newer = caller.json(&rotate, &json!({ "overlap_seconds": 0 })).member("api_key");
+    let (_, secret) = newer.split_once('.').unwrap();
+    secrets.extend(in_text("the next secret of an API key", secret));
+    for (key, status) in [(&newer, 200), (&key, 401)] {
+        assert_eq!(server.call(&request.clone().key(key)).status, status);
+    }
+    assert_eq!(server.call(&request.with("Authorization", &format!("Bearer {token}"))).status, 401);
     secrets
 }
 
@@ -323,6 +404,8 @@ fn no_key_can_be_read_while_it_lives_and_none_is_left_when_it_is_destroyed() {
         assert_nowhere(&server, &secrets, "when the keys were read from the store");
     }
     let mut caller = Caller::new(&server);
+    // What was read from the store is used here, too, before it goes.
+    KEYS.iter().for_each(|(_, kind, by)| secrets.extend(use_key(&mut caller, kind, *by)));
     destroy_keys(&mut caller);
     drop(caller);
     assert_nowhere(&server, &secrets, "after the keys were destroyed");

@@ -130,8 +130,23 @@ fn schemathesis_finds_no_difference() {
     run.env("SCHEMATHESIS_HOOKS", "hooks");
     run.arg("--config-file").arg(folder.join("schemathesis.toml")).arg("run");
     run.arg(root().join("docs/openapi.json")).args(["--url", &format!("http://{}", server.address())]);
-    run.args(["-H", &format!("X-API-Key: {}", server.key()), "--checks", "all", "--seed", "1", "--no-shrink"]);
-    run.args(["--phases", "examples,coverage,fuzzing", "--max-examples", "20", "--suppress-health-check", "all"]);
+    run.args([
+        "-H",
+        &format!("X-API-Key: {}", server.key()),
+        "--checks",
+        "all",
+        "--seed",
+        "1",
+        "--no-shrink",
+    ]);
+    run.args([
+        "--phases",
+        "examples,coverage,fuzzing",
+        "--max-examples",
+        "20",
+        "--suppress-health-check",
+        "all",
+    ]);
     // It does not end.
     run.args(["--exclude-path", "/api/audit/stream"]);
     let said = printed(&mut run);

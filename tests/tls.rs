@@ -22,6 +22,8 @@ mod crowd;
 mod handshake;
 #[path = "tls/reload.rs"]
 mod reload;
+#[path = "tls/revocation.rs"]
+mod revocation;
 #[path = "support/tls.rs"]
 mod secured;
 #[path = "support/server.rs"]

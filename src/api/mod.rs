@@ -31,6 +31,7 @@ pub mod product;
 pub mod raw;
 pub mod rewrap;
 pub mod route;
+pub mod security_txt;
 pub mod sign;
 pub mod stream;
 pub mod verify;

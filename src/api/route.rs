@@ -8,7 +8,7 @@ use crate::api::keys::{backup, configure, create, lifecycle, material, read};
 use crate::api::stream::Direction;
 use crate::api::{
     Handler, audit, datakey, decrypt, documents, encrypt, entropy, hash, health, integrity, keystream,
-    rewrap, sign, verify,
+    rewrap, security_txt, sign, verify,
 };
 use crate::http::service::Taking;
 use crate::http::target::Method;
@@ -194,6 +194,7 @@ pub static TABLE: &[Route] = &[
     public("/api/health", health::health),
     public("/api/health/live", health::live),
     public("/api/health/ready", health::ready),
+    public("/.well-known/security.txt", security_txt::security_txt),
     key_row(Method::Get, "/api/keys", read::list, Permission::KeysRead, "key.list"),
     key_row(Method::Post, "/api/keys", create::create, Permission::KeysManage, "key.create"),
     key_row(Method::Get, "/api/keys/{name}", read::read_one, Permission::KeysRead, "key.read"),
@@ -338,7 +339,14 @@ mod tests {
             let rows = TABLE.iter().filter(move |route| route.access == access);
             rows.map(|route| route.pattern).collect::<Vec<_>>()
         };
-        let open = ["/api/health", "/api/health/live", "/api/health/ready", "/openapi.json", "/docs"];
+        let open = [
+            "/api/health",
+            "/api/health/live",
+            "/api/health/ready",
+            "/.well-known/security.txt",
+            "/openapi.json",
+            "/docs",
+        ];
         assert_eq!(of(Access::Public), open);
         assert_eq!(of(Access::Recognised), ["/api/auth/token", "/api/auth/profile"]);
         for route in TABLE {

@@ -90,6 +90,8 @@ pub struct Finding {
     pub check: Check,
     /// What was found; nothing if nothing is any more.
     pub found: Option<String>,
+    /// How many before this one were given up, because too many came while the log took no line.
+    pub lost: u64,
 }
 
 #[derive(Debug, Default)]
@@ -241,11 +243,14 @@ impl Office {
     pub fn note_finding(&self, check: Check, found: Option<&str>) -> u64 {
         let mut findings = lock(&self.findings);
         findings.noted += 1;
-        if findings.untold.len() >= INTEGRITY_FINDINGS_UNTOLD_MAX_COUNT {
-            findings.untold.pop_front();
-        }
         let number = findings.noted;
-        findings.untold.push_back(Finding { number, check, found: found.map(str::to_owned) });
+        findings.untold.push_back(Finding { number, check, found: found.map(str::to_owned), lost: 0 });
+        if findings.untold.len() > INTEGRITY_FINDINGS_UNTOLD_MAX_COUNT
+            && let Some(oldest) = findings.untold.pop_front()
+            && let Some(next) = findings.untold.front_mut()
+        {
+            next.lost += oldest.lost + 1;
+        }
         number
     }
 
@@ -438,6 +443,7 @@ mod tests {
             number,
             check: Check::Tracer,
             found: found.map(str::to_owned),
+            lost: 0,
         };
         let all = [finding(1, Some("traced")), finding(2, None)];
         assert_eq!(office.untold_findings(), all);
@@ -451,6 +457,8 @@ mod tests {
         let untold = office.untold_findings();
         assert_eq!(untold.len(), INTEGRITY_FINDINGS_UNTOLD_MAX_COUNT);
         assert!(untold.iter().all(|finding| finding.check == Check::Binary), "the oldest went");
+        let lost: Vec<u64> = untold.iter().map(|finding| finding.lost).collect();
+        assert_eq!((lost[0], lost[1..].iter().sum::<u64>()), (2, 0), "and how many that were is told first");
         office.tell_findings(untold.last().unwrap().number);
         assert!(office.untold_findings().is_empty());
     }

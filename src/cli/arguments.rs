@@ -66,6 +66,8 @@ pub(super) enum Command {
     },
     /// Show what was built.
     Version,
+    /// Show what it was made of.
+    Crates,
     /// Show the help.
     Help(Topic),
 }
@@ -221,7 +223,7 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
             Some("tls") => tls::parse(parser),
             Some("sandbox") => sandbox::parse(parser),
             Some("healthcheck") => healthcheck(parser),
-            Some("version") => alone(parser, Command::Version),
+            Some("version") => version(parser),
             Some("help") => help(parser),
             _ => Err(unknown_command(&word)),
         },
@@ -236,6 +238,21 @@ pub(super) fn alone(mut parser: Parser, command: Command) -> Result<Command, Usa
         match argument {
             Arg::Long("help") | Arg::Short('h') => command = Command::Help(Topic::Program),
             Arg::Long(name) => return Err(unknown_flag(name, ["help"])),
+            Arg::Short(letter) => return Err(unknown_letter(letter)),
+            Arg::Value(word) => return Err(stray_word(&word)),
+        }
+    }
+    Ok(command)
+}
+
+/// `version`, `version --crates`.
+fn version(mut parser: Parser) -> Result<Command, UsageError> {
+    let mut command = Command::Version;
+    while let Some(argument) = parser.next().map_err(wrong)? {
+        match argument {
+            Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help(Topic::Program)),
+            Arg::Long("crates") => command = Command::Crates,
+            Arg::Long(name) => return Err(unknown_flag(name, ["crates", "help"])),
             Arg::Short(letter) => return Err(unknown_letter(letter)),
             Arg::Value(word) => return Err(stray_word(&word)),
         }
@@ -546,6 +563,7 @@ mod tests {
         for line in ["version", "--version", "-V"] {
             assert!(matches!(parsed(line), Ok(Command::Version)), "{line}");
         }
+        assert!(matches!(parsed("version --crates"), Ok(Command::Crates)));
         assert!(matches!(parsed("healthcheck"), Ok(Command::HealthCheck { url: None, .. })));
         let Ok(Command::HealthCheck { url: Some(url), .. }) = parsed("healthcheck --url=http://[::1]:1/x")
         else {

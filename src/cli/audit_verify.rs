@@ -1,8 +1,10 @@
 //! `quantonium audit verify`: whether the audit log holds what was written.
 //!
 //! Owns what is said about each stream. Invariants: what the store has noted is read before the files are, so that a server
-//! which goes on meanwhile makes nothing look cut off; success is said of nothing that was not checked.
+//! which goes on meanwhile makes nothing look cut off; what it removed or compressed meanwhile is not missed, since nothing is said
+//! to be wrong before it was wrong while no file came or went; success is said of nothing that was not checked.
 
+use core::fmt::{self, Write as _};
 use std::io::ErrorKind;
 
 use super::audit_arguments::Part;
@@ -14,7 +16,7 @@ use crate::audit::{Checkpoint, Stream, StreamMark, Who, part};
 use crate::config::Offline;
 use crate::console;
 use crate::exit::Exit;
-use crate::limits::AUDIT_STORE_LOOKS_MAX_COUNT;
+use crate::limits::{AUDIT_STORE_LOOKS_MAX_COUNT, AUDIT_VERIFY_LOOKS_MAX_COUNT};
 use crate::store::{Journal, MasterKey, StoreError, quoted};
 
 /// What the store knows of audit streams.
@@ -51,30 +53,58 @@ impl Known {
         }
     }
 
+    /// The streams of which the store knows, and what was removed of each. Of those of which nothing is left it knows no more.
+    fn removed(&self) -> impl Iterator<Item = (Stream, u64)> {
+        self.checkpoints.iter().flat_map(|of| {
+            let start = of.start;
+            of.streams.iter().map(move |mark| (Stream { start, who: mark.who }, mark.removed.seq))
+        })
+    }
+
     fn noted(&self, stream: Stream) -> Option<(StreamMark, bool)> {
         self.checkpoints.iter().find_map(|of| Some((*of.of(stream)?, of.ended)))
     }
 }
 
-/// What was found in all.
+/// What is looked at.
+struct Site {
+    keyed: bool,
+    known: Known,
+    parts: Vec<Part>,
+}
+
+impl Site {
+    /// Whether no file came or went, and none was noted as removed.
+    fn is_as(&self, other: &Self) -> bool {
+        self.parts == other.parts && self.known.removed().eq(other.known.removed())
+    }
+}
+
+/// What was found in all, and what there is to say of it.
 #[derive(Default)]
 struct Found {
     changed: usize,
     missing: usize,
+    told: String,
 }
 
 impl Found {
+    fn tell(&mut self, text: fmt::Arguments<'_>) {
+        // A string takes whatever is written to it.
+        let _ = self.told.write_fmt(text);
+    }
+
     fn take(&mut self, place: &str, finding: Finding) {
         match finding.flaw {
             Flaw::Cut { .. } | Flaw::Torn => {
                 self.missing += 1;
-                console::out(&format!("{place}: {}\n", finding.flaw));
+                self.tell(format_args!("{place}: {}\n", finding.flaw));
             }
             flaw => {
                 self.changed += 1;
                 let seq = finding.seq.map(|seq| format!(", number {seq}")).unwrap_or_default();
                 let Finding { line, offset, .. } = finding;
-                console::out(&format!("{place}: line {line} at byte {offset}{seq}: {flaw}\n"));
+                self.tell(format_args!("{place}: line {line} at byte {offset}{seq}: {flaw}\n"));
             }
         }
     }
@@ -87,25 +117,17 @@ pub(super) fn verify(
     all: bool,
     without_key: bool,
 ) -> Result<Exit, Failure> {
-    let known = if without_key { None } else { Known::read(settings)? };
-    let keyed = known.is_some();
-    let known = known.unwrap_or_default();
-    let parts = parts()?;
-    let mut found = Found::default();
-    for of in parts.chunk_by(|one, next| one.name.stream() == next.name.stream()) {
-        verify_stream(of, &known, &mut found)?;
-    }
-    let noted = known.checkpoints.iter().flat_map(|of| of.streams.iter().map(move |mark| (of.start, mark)));
-    for (start, mark) in noted.filter(|(_, mark)| all && mark.last.seq > mark.removed.seq) {
-        let stream = Stream { start, who: mark.who };
-        if parts.binary_search_by_key(&stream, |part| part.name.stream()).is_err() {
-            found.missing += 1;
-            console::out(&format!(
-                "{stream}: no file of it is there, but it was written up to {}\n",
-                mark.last.seq
-            ));
-        }
-    }
+    let read = || {
+        let known = if without_key { None } else { Known::read(settings)? };
+        let keyed = known.is_some();
+        Ok(Site { keyed, known: known.unwrap_or_default(), parts: parts()? })
+    };
+    let is_right = |looked: &Result<(Found, bool), Failure>| {
+        looked.as_ref().is_ok_and(|(found, _)| found.changed + found.missing == 0)
+    };
+    let look = |site: &Site| look_at(site, all).map(|found| (found, site.keyed));
+    let (found, keyed) = until_still(read, look, is_right, Site::is_as)??;
+    console::out(&found.told);
     if !keyed {
         console::out(
             "no mac was checked, since the master key was not given: only numbers and order were looked at\n",
@@ -117,6 +139,48 @@ pub(super) fn verify(
         _ if keyed || without_key => Exit::Success,
         _ => Exit::Failure,
     })
+}
+
+/// Looks at what was read; again, as long as it is not right and what is read afterwards is not the same.
+fn until_still<S, L>(
+    read: impl Fn() -> Result<S, Failure>,
+    look: impl Fn(&S) -> L,
+    is_right: impl Fn(&L) -> bool,
+    is_same: impl Fn(&S, &S) -> bool,
+) -> Result<L, Failure> {
+    let mut site = read()?;
+    for _ in 1..AUDIT_VERIFY_LOOKS_MAX_COUNT {
+        let looked = look(&site);
+        if is_right(&looked) {
+            return Ok(looked);
+        }
+        let later = read()?;
+        if is_same(&site, &later) {
+            return Ok(looked);
+        }
+        site = later;
+    }
+    Ok(look(&site))
+}
+
+fn look_at(site: &Site, all: bool) -> Result<Found, Failure> {
+    let Site { known, parts, .. } = site;
+    let mut found = Found::default();
+    for of in parts.chunk_by(|one, next| one.name.stream() == next.name.stream()) {
+        verify_stream(of, known, &mut found)?;
+    }
+    let noted = known.checkpoints.iter().flat_map(|of| of.streams.iter().map(move |mark| (of.start, mark)));
+    for (start, mark) in noted.filter(|(_, mark)| all && mark.last.seq > mark.removed.seq) {
+        let stream = Stream { start, who: mark.who };
+        if parts.binary_search_by_key(&stream, |part| part.name.stream()).is_err() {
+            found.missing += 1;
+            found.tell(format_args!(
+                "{stream}: no file of it is there, but it was written up to {}\n",
+                mark.last.seq
+            ));
+        }
+    }
+    Ok(found)
 }
 
 fn verify_stream(parts: &[Part], known: &Known, found: &mut Found) -> Result<(), Failure> {
@@ -139,7 +203,7 @@ fn verify_stream(parts: &[Part], known: &Known, found: &mut Found) -> Result<(),
     let own = u64::from(stream.who == Who::Keeper);
     let ended = noted.is_some_and(|(mark, ended)| ended && verified.last <= mark.last.seq + own);
     let good = found.changed + found.missing == before;
-    console::out(&format!("{stream}: {}\n", summary(&verified, good, gave_up, ended)));
+    found.tell(format_args!("{stream}: {}\n", summary(&verified, good, gave_up, ended)));
     Ok(())
 }
 
@@ -168,4 +232,36 @@ fn summary(verified: &Verified, good: bool, gave_up: bool, ended: bool) -> Strin
         said.push_str(&format!("; {torn_bytes} bytes of an unfinished line follow"));
     }
     said
+}
+
+#[cfg(test)]
+mod tests {
+    use core::cell::Cell;
+
+    use super::*;
+
+    /// What is found of sites that move on `moves` times, and after how many looks; the last one is right if `ends_right`.
+    fn looked(moves: usize, ends_right: bool) -> (usize, usize) {
+        let (reads, looks) = (Cell::new(0), Cell::new(0));
+        let read = || {
+            reads.set(reads.get() + 1);
+            Ok((reads.get() - 1).min(moves))
+        };
+        let look = |site: &usize| {
+            looks.set(looks.get() + 1);
+            *site
+        };
+        let found = until_still(read, look, |site| ends_right && *site == moves, |one, other| one == other);
+        (found.unwrap(), looks.get())
+    }
+
+    #[test]
+    fn what_is_wrong_counts_when_nothing_has_moved_meanwhile() {
+        assert_eq!(looked(0, true), (0, 1));
+        assert_eq!(looked(0, false), (0, 1), "it is wrong and stands still");
+        assert_eq!(looked(2, true), (2, 3), "what was removed meanwhile is not missed");
+        assert_eq!(looked(2, false), (2, 3));
+        let last = AUDIT_VERIFY_LOOKS_MAX_COUNT - 1;
+        assert_eq!(looked(usize::MAX, false), (last, AUDIT_VERIFY_LOOKS_MAX_COUNT), "for ever");
+    }
 }

@@ -8,7 +8,7 @@ use core::fmt;
 use crate::config::ConfigError;
 use crate::console;
 use crate::crypto;
-use crate::exit::Exit;
+use crate::exit::{Exit, NO_ENTROPY};
 use crate::sandbox;
 use crate::store::StoreError;
 
@@ -24,6 +24,11 @@ impl Failure {
     /// A setting or a file that has to be changed.
     pub(super) fn config(text: impl Into<String>) -> Self {
         Self { exit: Exit::Config, text: text.into(), is_in_use: false }
+    }
+
+    /// The kernel's random bytes cannot be had, or are not random.
+    pub(super) fn entropy() -> Self {
+        Self { exit: Exit::System, ..Self::config(NO_ENTROPY) }
     }
 
     /// A file that failed.

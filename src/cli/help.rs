@@ -30,7 +30,7 @@ Commands:
   quantonium tls COMMAND [FLAG ...]      make a certificate for development; show one
   quantonium sandbox COMMAND [FLAG ...]  show the filters, check this host, print profiles
   quantonium healthcheck [--url URL]     ask a server (default: the one configured here) how it is
-  quantonium version                     show version, commit, target, features, CPU flavour
+  quantonium version [--crates]          show version, commit, target, features; the crates in it
   quantonium help [COMMAND]              show this; more on init, store, apikey, store rekey ...
 
 Settings of serve. Each is a flag, an environment variable or a key in the TOML file, in this

@@ -73,6 +73,13 @@ pub fn run(
             console::out(&version::text());
             Exit::Success
         }
+        Ok(Command::Crates) => match version::crates() {
+            Some(text) => {
+                console::out(&text);
+                Exit::Success
+            }
+            None => Exit::Software,
+        },
         Ok(Command::Help(topic)) => {
             console::out(&help::text(topic));
             Exit::Success

@@ -12,6 +12,7 @@ use rustix::fs::Mode;
 use super::failure::Failure;
 use crate::build_info;
 use crate::config::Offline;
+use crate::crypto::random;
 use crate::sandbox;
 use crate::secret;
 use crate::server;
@@ -26,7 +27,8 @@ pub(super) fn prepare() -> Result<(), Failure> {
     })?;
     sandbox::shield()?;
     // Without a region they lie on the heap, for the short time that a command runs.
-    let _ = secret::open_region();
+    random::start_up().map_err(|_| Failure::entropy())?;
+    let _ = secret::open_region(|key| random::draw_key(key).is_ok());
     rustix::process::umask(Mode::from_raw_mode(0o077));
     Ok(())
 }

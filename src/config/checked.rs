@@ -187,6 +187,8 @@ pub struct Tls {
     pub certificates: Vec<CertificateFiles>,
     /// The authorities whose client certificates are taken.
     pub client_ca: Option<PathBuf>,
+    /// What these have revoked.
+    pub client_crls: Vec<PathBuf>,
     /// Whether a client must have one.
     pub client_required: bool,
     /// Whether TLS 1.2 is spoken beside 1.3.

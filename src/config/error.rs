@@ -93,6 +93,8 @@ pub enum ConfigError {
     },
     /// TLS is to be spoken without a certificate.
     CertificateMissing,
+    /// There are lists of revoked client certificates, and nobody whose clients these are.
+    AuthorityMissing,
     /// There are not as many keys as certificates, or more OCSP responses.
     UnpairedCertificates {
         /// Certificates.
@@ -130,6 +132,9 @@ impl ConfigError {
             Self::CertificateMissing => f.write_str(
                 "TLS needs a certificate: give --tls-cert FILE and --tls-key FILE; for a trial `quantonium tls \
                  self-signed` makes both",
+            ),
+            Self::AuthorityMissing => f.write_str(
+                "--tls-client-crl names what the authorities of clients have revoked: give --tls-client-ca FILE too",
             ),
             Self::UnpairedCertificates { certs, keys } => write!(
                 f,

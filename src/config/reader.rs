@@ -98,6 +98,10 @@ impl Reader<'_> {
         let (certs, keys, ocsp) =
             (self.paths(Id::TlsCert)?, self.paths(Id::TlsKey)?, self.paths(Id::TlsOcsp)?);
         let client_ca = self.path(Id::TlsClientCa)?;
+        let client_crls = self.paths(Id::TlsClientCrl)?;
+        if !client_crls.is_empty() && client_ca.is_none() {
+            return Err(ConfigError::AuthorityMissing);
+        }
         if certs.len() != keys.len() || ocsp.len() > certs.len() {
             return Err(ConfigError::UnpairedCertificates { certs: certs.len(), keys: keys.len() });
         }
@@ -111,6 +115,7 @@ impl Reader<'_> {
         Ok(Some(Tls {
             certificates,
             client_ca,
+            client_crls,
             client_required: self.word(Id::TlsClientAuth)? == "required",
             tls12: self.word(Id::TlsMinVersion)? == "1.2",
         }))

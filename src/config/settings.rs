@@ -42,6 +42,7 @@ pub enum Id {
     TlsKey,
     TlsOcsp,
     TlsClientCa,
+    TlsClientCrl,
     TlsClientAuth,
     TlsMinVersion,
     AllowedHost,

@@ -276,6 +276,14 @@ pub const SETTINGS: [Setting; 58] = [
         "PEM file of the authorities whose client certificates are taken, as `identities` of API keys",
     ),
     row(
+        Id::TlsClientCrl,
+        "tls-client-crl",
+        Kind::Paths,
+        Fallback::Nothing,
+        Group::Tls,
+        "File of the certificates that such an authority has revoked (CRL in PEM or DER); repeatable, one for each authority",
+    ),
+    row(
         Id::TlsClientAuth,
         "tls-client-auth",
         Kind::Choice(&TLS_CLIENT_AUTHS),

@@ -1,8 +1,8 @@
 //! Health tests of the kernel's random bytes: NIST SP 800-90B, 4.4.1 and 4.4.2, and one for seeds that come twice.
 //!
-//! Owns `Health`, which each generator has for itself, and the process's count of refused seeds. Invariants: every
-//! byte of every seed is looked at, in order, before the seed is used; what is kept of a seed is its last byte, at most
-//! one byte to compare with, and a one-way fingerprint.
+//! Owns `Health`, which each generator has for itself, the tests at the start ([`starts`]), and the process's counts of seeds.
+//! Invariants: every byte of every seed is looked at, in order, before the seed is used; what is kept of a seed is its last
+//! byte, at most one byte to compare with, and a one-way fingerprint; a source that fails at the start is not asked again.
 //!
 //! **Cutoffs.** The source is a generator of the kernel whose bytes have full entropy: H = 8 bits in each sample of
 //! one byte. The chance of a false alarm is set to alpha = 2^-64 for each test and sample, stricter than the 2^-20 to
@@ -13,24 +13,49 @@
 //! - The same seed twice in a row (the tests above do not see a source that repeats a varied seed, SP 800-90B 4.5 asks
 //!   for tests of what may well happen: the copy of a machine): 64 bits of a fingerprint are compared.
 //!
+//! **At the start** (SP 800-90B 4.3) the same tests go over 1,024 samples, which are thrown away, before the first one is used.
+//!
 //! They find a source that is stuck or grossly biased. They cannot tell good bytes from bytes that somebody computes.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use zeroize::zeroize_bytes;
+
 use super::hash;
+use super::random::{SEED_BYTES, SeedSource};
 use crate::limits::{
     ENTROPY_PROPORTION_MAX_COUNT, ENTROPY_PROPORTION_WINDOW_COUNT, ENTROPY_REPETITION_MAX_COUNT,
+    ENTROPY_START_COUNT,
 };
 
 /// Separates the fingerprint from every other use of SHA-256.
 const FINGERPRINT_LABEL: &[u8] = b"quantonium/random/fingerprint/v1\0";
 
 static REFUSED: AtomicU64 = AtomicU64::new(0);
+static ADMITTED: AtomicU64 = AtomicU64::new(0);
 
 /// How many seeds this process has refused.
 #[must_use]
 pub fn refused_seeds() -> u64 {
     REFUSED.load(Ordering::Relaxed)
+}
+
+/// How many seeds this process has admitted.
+#[must_use]
+pub fn admitted_seeds() -> u64 {
+    ADMITTED.load(Ordering::Relaxed)
+}
+
+/// Whether a source passes the tests at the start. Its samples are used for nothing else.
+pub(super) fn starts(source: &mut impl SeedSource) -> bool {
+    let mut health = Health::default();
+    let mut seed = [0; SEED_BYTES];
+    // Every sample goes through, also behind one that failed.
+    let failed = (0..ENTROPY_START_COUNT.div_ceil(SEED_BYTES))
+        .filter(|_| source.fill(&mut seed).is_err() || !health.admits(&seed))
+        .count();
+    zeroize_bytes(&mut seed);
+    failed == 0
 }
 
 /// What the tests remember of the samples of one source.
@@ -52,9 +77,8 @@ impl Health {
         // Every sample goes through both tests, also behind one that failed.
         let sound = seed.iter().filter(|sample| !self.sample_is_sound(**sample)).count() == 0;
         let fresh = self.is_fresh(seed);
-        if !(sound && fresh) {
-            REFUSED.fetch_add(1, Ordering::Relaxed);
-        }
+        let count = if sound && fresh { &ADMITTED } else { &REFUSED };
+        count.fetch_add(1, Ordering::Relaxed);
         sound && fresh
     }
 
@@ -198,6 +222,50 @@ mod tests {
         }
         let mut moved = varied(4);
         assert!((0..64).all(|_| health.admits(&moved.by_ref().take(32).collect::<Vec<u8>>())));
+    }
+
+    /// Varied bytes, and from seed number `stuck_at` on always the same.
+    struct Source<I> {
+        varied: I,
+        stuck_at: usize,
+        asked: usize,
+    }
+
+    impl<I: Iterator<Item = u8>> SeedSource for Source<I> {
+        fn fill(&mut self, seed: &mut [u8; SEED_BYTES]) -> Result<(), super::super::Error> {
+            if self.asked < self.stuck_at {
+                seed.iter_mut().zip(&mut self.varied).for_each(|(byte, varied)| *byte = varied);
+            }
+            self.asked += 1;
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_start_looks_at_as_many_samples_as_the_standard_asks_for() {
+        let last = ENTROPY_START_COUNT / SEED_BYTES - 1;
+        for (stuck_at, passes) in [(0, false), (1, false), (last, false), (last + 1, true)] {
+            let mut source = Source { varied: varied(6), stuck_at, asked: 0 };
+            assert_eq!(starts(&mut source), passes, "{stuck_at}");
+            assert_eq!(source.asked * SEED_BYTES, 1_024, "all of them, whatever the first ones were");
+        }
+        struct Silent;
+        impl SeedSource for Silent {
+            fn fill(&mut self, _seed: &mut [u8; SEED_BYTES]) -> Result<(), super::super::Error> {
+                Err(super::super::Error::Entropy)
+            }
+        }
+        assert!(!starts(&mut Silent));
+    }
+
+    #[test]
+    fn seeds_are_counted_as_they_are_judged() {
+        let mut health = Health::default();
+        let before = (admitted_seeds(), refused_seeds());
+        assert!(health.admits(&varied(10).take(32).collect::<Vec<u8>>()));
+        assert!(!health.admits(&[7; 32]));
+        // Other tests count at the same time.
+        assert!(admitted_seeds() > before.0 && refused_seeds() > before.1);
     }
 
     #[test]

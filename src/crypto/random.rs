@@ -15,13 +15,14 @@
 //! snapshot of a virtual machine is outside of its sight) must call [`Generator::reseed`] in the copy first.
 
 use core::fmt;
+use std::sync::OnceLock;
 
 use chacha20::cipher::{KeyIvInit as _, StreamCipherCore as _};
 use chacha20::variants::Ietf;
 use chacha20::{ChaChaCore, R20};
 use zeroize::{zeroize_bytes, zeroize_stack};
 
-use super::health::Health;
+use super::health::{self, Health};
 use super::{Error, hash};
 use crate::clock::Moment;
 use crate::limits;
@@ -47,14 +48,47 @@ pub trait SeedSource {
     fn fill(&mut self, seed: &mut [u8; SEED_BYTES]) -> Result<(), Error>;
 }
 
-/// The kernel's random source, `getrandom(2)`, which waits until the kernel's own pool was seeded once.
+/// The kernel's random source, `getrandom(2)`, which waits until the kernel's own pool was seeded once. Whoever asks it
+/// first has it tested ([`start_up`]).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Kernel;
 
 impl SeedSource for Kernel {
     fn fill(&mut self, seed: &mut [u8; SEED_BYTES]) -> Result<(), Error> {
+        start_up()?;
+        Raw.fill(seed)
+    }
+}
+
+/// The same, as it is.
+struct Raw;
+
+impl SeedSource for Raw {
+    fn fill(&mut self, seed: &mut [u8; SEED_BYTES]) -> Result<(), Error> {
         getrandom::fill(seed).map_err(|_| Error::Entropy)
     }
+}
+
+/// Puts the kernel's random bytes through the health tests of a start, once for the process; later calls tell how that ended.
+///
+/// # Errors
+/// [`Error::Entropy`] if they fail: then nothing is ever drawn from it.
+pub fn start_up() -> Result<(), Error> {
+    static PASSED: OnceLock<bool> = OnceLock::new();
+    PASSED.get_or_init(|| health::starts(&mut Raw)).then_some(()).ok_or(Error::Entropy)
+}
+
+/// Draws a key for which there is no generator yet: one tested seed of the kernel.
+///
+/// # Errors
+/// [`Error::Entropy`] if the kernel has no healthy seed; `key` is then all zeros.
+pub fn draw_key(key: &mut [u8; SEED_BYTES]) -> Result<(), Error> {
+    let drawn = Kernel.fill(key);
+    let drawn = drawn.and_then(|()| Health::default().admits(key).then_some(()).ok_or(Error::Entropy));
+    if drawn.is_err() {
+        zeroize_bytes(key);
+    }
+    drawn
 }
 
 /// A generator of random bytes for one thread.
@@ -349,6 +383,17 @@ mod tests {
                 assert!(seen.insert(stretch.to_vec()), "request of {len} bytes");
             }
         }
+    }
+
+    #[test]
+    fn a_key_without_a_generator_is_drawn_from_the_tested_source() {
+        let mut keys = [[0; SEED_BYTES]; 2];
+        for key in &mut keys {
+            let before = health::admitted_seeds();
+            draw_key(key).unwrap();
+            assert!(health::admitted_seeds() > before);
+        }
+        assert!(keys[0] != keys[1] && keys[0] != [0; SEED_BYTES] && start_up().is_ok());
     }
 
     #[test]

@@ -245,7 +245,8 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
         } else if end != End::Idle {
             self.channel.conclude();
             // It stands behind a reply that the peer may still be reading; without room it would be lost, and the reply look cut.
-            let _ = self.channel.send_all(&[], self.env.bounds.write_millis).await;
+            let stall_millis = self.patience_millis();
+            let _ = self.channel.send_all(&[], stall_millis).await;
         }
         end
     }
@@ -293,6 +294,7 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
         let Some((admission, taking)) = self.admit(whole)? else { return Ok(()) };
         if let Some(account) = self.env.service.account(&admission) {
             let charged = self.ws.input.charge(account).and_then(|()| self.ws.output.charge(account));
+            let charged = charged.and_then(|()| self.channel.charge(account));
             if charged.is_err() {
                 self.admission = Some(admission);
                 return Err(self.refuse(&OVERLOADED, &[("Retry-After", b"1")]));

@@ -22,8 +22,7 @@ use crate::http::sharing::{OriginIndex, Origins};
 use crate::http::status::Status;
 use crate::limits::{
     BODY_GAP_MAX_MILLIS, BODY_READ_MAX_MILLIS, HANDSHAKE_MAX_MILLIS, HEAD_READ_MAX_MILLIS, IDLE_MAX_MILLIS,
-    PIPELINE_MAX_COUNT, REPLY_PROBLEM_MAX_BYTES, REQUESTS_PER_CONNECTION_DEFAULT_COUNT,
-    WRITE_STALL_MAX_MILLIS,
+    MARKS_KEPT_COUNT, REPLY_PROBLEM_MAX_BYTES, REQUESTS_PER_CONNECTION_DEFAULT_COUNT, WRITE_STALL_MAX_MILLIS,
 };
 use crate::model::RequestId;
 use crate::quota::Quota;
@@ -71,6 +70,9 @@ pub(super) struct Workspace {
     pub(super) marks: Vec<Mark>,
     pub(super) current: Current,
 }
+
+/// What one takes, beside what it leases.
+pub const WORKSPACE_BYTES: usize = size_of::<Workspace>() + MARKS_KEPT_COUNT * size_of::<Mark>();
 
 /// The request in hand. It is kept here and not in the task, so that an idle connection does not pay for it.
 #[derive(Clone, Copy, Debug)]
@@ -196,7 +198,7 @@ impl<S> Env<S> {
                 input: self.pool.vacant(),
                 output: self.pool.vacant(),
                 scan: HeadScan::default(),
-                marks: Vec::with_capacity(PIPELINE_MAX_COUNT),
+                marks: Vec::with_capacity(MARKS_KEPT_COUNT),
                 current: Current::none(),
             })
         })
@@ -207,6 +209,7 @@ impl<S> Env<S> {
         workspace.output.release();
         workspace.scan = HeadScan::default();
         workspace.marks.clear();
+        workspace.marks.shrink_to(MARKS_KEPT_COUNT);
         workspace.current = Current::none();
         self.waiting.borrow_mut().push(workspace);
     }

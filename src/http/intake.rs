@@ -60,15 +60,15 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
                 self.send_no_memory().await
             });
         }
-        let received = if begun {
-            let deadline = self.ws.current.started.plus_millis(self.env.bounds.head_millis);
-            self.channel.receive(self.ws.input.room_mut(), deadline).await
-        } else {
-            match self.channel.try_receive(self.ws.input.room_mut()) {
-                Ok(Some(count)) => Ok(count),
-                Ok(None) => return Err(End::Idle),
-                Err(failure) => Err(failure),
+        let received = match self.channel.try_receive(self.ws.input.room_mut()) {
+            Ok(Some(count)) => Ok(count),
+            Ok(None) if !begun => return Err(End::Idle),
+            Ok(None) => {
+                self.stay()?;
+                let deadline = self.ws.current.started.plus_millis(self.env.bounds.head_millis);
+                self.channel.receive(self.ws.input.room_mut(), deadline).await
             }
+            Err(failure) => Err(failure),
         };
         match received {
             Ok(0) => Err(End::Close),
@@ -79,6 +79,12 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
             Err(Failure::TimedOut) => Err(self.refuse(&HEAD_TOO_SLOW, &[])),
             Err(Failure::Lost) => Err(End::Lost),
         }
+    }
+
+    /// Whoever was let in to be heard at once waits for more of what he says only if there is room for that by now.
+    fn stay(&mut self) -> Result<(), End> {
+        let stays = self.ws.input.stay();
+        self.check_room(stays)
     }
 
     /// Waits for the body of the request in hand; it then follows the head in the input. Returns its length.
@@ -168,6 +174,7 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
             .plus_millis(bounds.body_gap_millis)
             .min(began.plus_millis(bounds.body_millis))
             .min(began.plus_millis(bounds.body_gap_millis.saturating_add(rate_millis)));
+        self.stay()?;
         match self.channel.receive(self.ws.input.room_mut(), deadline).await {
             Ok(0) => Err(self.refuse(&BODY_CUT_SHORT, &[])),
             Ok(count) => {

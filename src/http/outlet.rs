@@ -36,7 +36,8 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
             turn.ended().await;
         }
         let broken = self.take_back();
-        let sent = self.channel.send_all(self.ws.output.filled(), self.env.bounds.write_millis).await;
+        let stall_millis = self.patience_millis();
+        let sent = self.channel.send_all(self.ws.output.filled(), stall_millis).await;
         self.ws.marks.clear();
         if self.ws.output.capacity() > LEASE_USUAL_BYTES {
             self.ws.output.put_down();
@@ -48,6 +49,12 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
             Ok(()) if broken => Err(End::Linger),
             Ok(()) => Ok(()),
         }
+    }
+
+    /// How long the peer may let a reply wait: not at all, if it was let in to be answered at once, and there is no room for more by now.
+    pub(super) fn patience_millis(&mut self) -> u64 {
+        let stays = self.ws.output.stay().and_then(|()| self.ws.input.stay());
+        if stays.is_ok() { self.env.bounds.write_millis } else { 0 }
     }
 
     /// Replaces the first reply whose audit line was not written, and drops those behind it.
@@ -82,9 +89,10 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
             return end;
         }
         // The one place that asks the allocator because no lease is left: a kilobyte, for as long as it takes to send.
+        let stall_millis = self.patience_millis();
         let (wall, way) = (self.channel.turn().wall(), self.peer.way);
         let refusal = self.env.refusal_of(&self.ws.current, &OVERLOADED, wall, way);
-        match self.channel.send_all(&refusal, self.env.bounds.write_millis).await {
+        match self.channel.send_all(&refusal, stall_millis).await {
             Ok(()) => End::Linger,
             Err(_) => End::Lost,
         }
@@ -98,7 +106,7 @@ pub(super) async fn linger<T: Transport>(channel: &mut Channel<T>, input: &mut B
     let mut left = DISCARD_MAX_BYTES;
     // Whoever is refused does not hold what his body had taken.
     input.release();
-    if input.reserve(1).is_err() {
+    if input.reserve(1).and_then(|()| input.stay()).is_err() {
         return;
     }
     while let Ok(count) = channel.receive(input.room_mut(), deadline).await {

@@ -161,12 +161,25 @@ impl Diary {
         let Some(office) = self.office.clone() else { return };
         let findings = office.untold_findings();
         let Some(last) = findings.last().map(|finding| finding.number) else { return };
-        for Finding { check, found, .. } in &findings {
-            let (about, own) = match found {
+        for Finding { check, found, lost, .. } in &findings {
+            let ((name, outcome), own) = match found {
                 Some(text) => ((INTEGRITY_FINDING, Outcome::Failure), Own::Finding(*check, text)),
                 None => ((INTEGRITY_CLEARED, Outcome::Success), Own::Cleared(*check)),
             };
-            let _ = self.tell_own(about, None, Some(own), at);
+            if !self.sink.has_room() && self.sink.commit_now(at).is_err() {
+                return;
+            }
+            let (count, own) = ((*lost > 0).then_some(*lost), Some(own));
+            self.sink.append(&Event {
+                at,
+                name,
+                outcome,
+                code: None,
+                count,
+                own,
+                store: None,
+                request: None,
+            });
         }
         // What could not be written is told again with the next tick; a gap names the numbers.
         if self.sink.commit_now(at).is_ok() {

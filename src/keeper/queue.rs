@@ -66,6 +66,8 @@ pub struct Keeper {
     arrived: Condvar,
     publication: Arc<Publication<State>>,
     store: AtomicU8,
+    /// What was found at the end of the store before a change was written there, as long as nobody asked.
+    found: Mutex<Option<Tail>>,
     /// How often the keeper has done all that waited.
     rounds: AtomicU64,
 }
@@ -115,7 +117,8 @@ impl Keeper {
     pub fn new(publication: Arc<Publication<State>>) -> Arc<Self> {
         let store = AtomicU8::new(StoreHealth::Good as u8);
         let rounds = AtomicU64::new(0);
-        Arc::new(Self { queue: Mutex::default(), arrived: Condvar::new(), publication, store, rounds })
+        let found = Mutex::default();
+        Arc::new(Self { queue: Mutex::default(), arrived: Condvar::new(), publication, store, found, rounds })
     }
 
     /// Leaves a change for the keeper's thread. The store remembers that `request` caused it.
@@ -160,6 +163,12 @@ impl Keeper {
     pub fn flush(&self, last: Last, done: Done) {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner).flush = Some((last, done));
         self.arrived.notify_one();
+    }
+
+    /// What the keeper found at the end of the store, without being asked, since this was called last.
+    #[must_use]
+    pub fn take_found(&self) -> Option<Tail> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// How the store is.
@@ -211,6 +220,9 @@ impl Keeper {
                 return done();
             }
             None => {}
+        }
+        if let Some(found) = ledger.store.take_found() {
+            *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
         }
         self.store.store(ledger.health() as u8, Ordering::Relaxed);
         if let Some((looked, tail)) = looked {

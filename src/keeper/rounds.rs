@@ -76,7 +76,9 @@ impl Ledger {
     /// Writes down everything that is only in memory, if it can.
     pub(super) fn flush(&mut self, now: Now) {
         // What was written behind foreign bytes no start could read, and one byte would cost all of it.
-        if let Some(text) = self.store.verify_tail().finding() {
+        let is_given_up = self.store.standing().condition == Condition::Poisoned;
+        let found = self.store.take_found().or_else(|| (!is_given_up).then(|| self.store.verify_tail()));
+        if let Some(text) = found.and_then(|found| found.finding()) {
             console::log(Level::Error, format_args!("integrity: {}: {text}", Check::Journal.name()));
             self.diary.note_finding(Check::Journal, &text);
         }

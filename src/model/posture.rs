@@ -14,8 +14,8 @@ pub enum Mode {
     /// Everything: what is missing stops the start.
     Strict,
     /// The namespaces and the root are those of a container runtime; everything else must be there, by the step itself or,
-    /// where the kernel shows it, by what the runtime has done before. Of Landlock and of key memory the part suffices that the
-    /// kernel has.
+    /// where the kernel shows it, by what the runtime has done before. Of Landlock, of key memory and of what keeps memory from becoming
+    /// executable the part suffices that the kernel has.
     Container,
 }
 
@@ -79,6 +79,10 @@ pub enum Step {
     NoWayBack,
     /// No executed file can have more rights.
     NoNewPrivs,
+    /// No memory becomes executable.
+    NoNewCode,
+    /// No system call but those that any thread needs, from its first to its last.
+    ProcessFilter,
     /// No file but those that the thread needs, no new network connection, no signal to others.
     Landlock,
     /// No system call but those that the thread needs.
@@ -89,7 +93,7 @@ pub enum Step {
 
 impl Step {
     /// Every step, in order.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::ResourceLimits,
         Self::Dumpable,
         Self::KeyMemory,
@@ -108,6 +112,8 @@ impl Step {
         Self::CapabilitySets,
         Self::NoWayBack,
         Self::NoNewPrivs,
+        Self::NoNewCode,
+        Self::ProcessFilter,
         Self::Landlock,
         Self::Seccomp,
         Self::SelfCheck,
@@ -135,6 +141,8 @@ impl Step {
             Self::CapabilitySets => "capability-sets",
             Self::NoWayBack => "no-way-back",
             Self::NoNewPrivs => "no-new-privs",
+            Self::NoNewCode => "no-new-code",
+            Self::ProcessFilter => "process-filter",
             Self::Landlock => "landlock",
             Self::Seccomp => "seccomp",
             Self::SelfCheck => "self-check",
@@ -271,9 +279,11 @@ impl Posture {
     }
 
     /// Whether the mode serves with a part of the step: the nodes of a cluster have the kernels that they have, and what an
-    /// older one knows of Landlock, or memory that is locked but can be read by root, is told and not refused.
+    /// older one knows of Landlock, or memory that is locked but can be read by root, or that only the filters keep from becoming
+    /// executable, is told and not refused.
     fn suffices_in_part(&self, step: Step, outcome: &Outcome) -> bool {
-        let of_kernel = matches!(step, Step::Landlock | Step::KeyMemory);
+        let of_kernel =
+            matches!(step, Step::NoNewCode | Step::ProcessFilter | Step::Landlock | Step::KeyMemory);
         self.mode == Mode::Container && of_kernel && matches!(outcome, Outcome::Partial(_))
     }
 }
@@ -328,7 +338,7 @@ mod tests {
     fn a_container_serves_with_the_part_that_an_older_kernel_has() {
         let part = || Outcome::Partial("an older kernel".to_owned());
         let none = || Outcome::Skipped("none".to_owned());
-        for step in [Step::Landlock, Step::KeyMemory] {
+        for step in [Step::NoNewCode, Step::Landlock, Step::KeyMemory] {
             assert_eq!(posture(Mode::Container, &[], step, part()).missing(), None, "{step}");
             assert!(posture(Mode::Strict, &[], step, part()).missing().is_some(), "{step}");
             assert!(posture(Mode::Container, &[], step, none()).missing().is_some(), "{step}");

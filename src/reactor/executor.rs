@@ -165,8 +165,16 @@ impl<R: Resting, F: Future<Output = Option<R>>, M: FnMut(R) -> F> Executor<R, F,
         }
     }
 
-    /// Polls one task; a number without a task is ignored, since a late event may name a task that has ended.
+    /// Polls one task, and those that it calls; a number without a task is ignored, since a late event may name a task that
+    /// has ended.
     pub fn poll(&mut self, task: TaskId) {
+        self.poll_alone(task);
+        while let Some(called) = self.turn.next_called() {
+            self.poll_alone(called);
+        }
+    }
+
+    fn poll_alone(&mut self, task: TaskId) {
         let Some(slot) = self.slots.get_mut(task.0 as usize) else { return };
         self.turn.enter(task);
         loop {

@@ -3,7 +3,8 @@
 //! Owns [`Budget`] (one for the process), [`Pool`] (one for each loop) and [`Buffer`]. Invariants: the sum of all
 //! buffers, in use and kept for the next lease, never exceeds the budget; nobody's buffers exceed a share of it; a
 //! returned buffer is zero in every byte that was ever written during the lease; a lease that the pool can serve from
-//! returned buffers allocates nothing; whose account is short of room gets no more than it needs.
+//! returned buffers allocates nothing; whose account is short of room gets no more than it needs; when strangers hold all that they
+//! may, one more still gets a small buffer as a **guest**, to be heard or answered at once, and not to wait with it.
 
 use core::cell::RefCell;
 use core::hint::black_box;
@@ -11,7 +12,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::limits::{
-    LEASE_BESIDE_SHARE_COUNT, LEASE_CLASSES_BYTES, LEASE_KEPT_COUNT, LEASE_KEPT_SHARE_COUNT,
+    LEASE_CLASSES_BYTES, LEASE_GUESTS_SHARE_COUNT, LEASE_KEPT_COUNT, LEASE_KEPT_SHARE_COUNT,
     LEASE_SHARE_COUNT, LEASE_SHARE_FLOOR_BYTES, LEASE_SHORT_SHARE_COUNT, LEASE_USUAL_BYTES,
 };
 use crate::memory;
@@ -28,6 +29,10 @@ pub struct Budget {
     total: usize,
     /// How much of it one account may hold.
     share: usize,
+    /// How much of it nobody known may hold, guests apart.
+    unknown_most: usize,
+    /// How much of it guests may hold.
+    guests_most: usize,
     /// How much of it returned buffers may take.
     kept_most: usize,
     /// All buffers that exist.
@@ -36,22 +41,29 @@ pub struct Budget {
     kept: Tally,
     /// What is leased for nobody who is known.
     unknown: Tally,
-    /// What is held beside the buffers.
-    beside: Tally,
+    /// What is leased for those of them who are guests.
+    guests: Tally,
+    /// What is held beside the buffers for those who are not known, beyond what each loop has for them.
+    strangers: Tally,
 }
 
 impl Budget {
     /// A budget of `total` bytes.
     #[must_use]
     pub fn new(total: usize) -> Arc<Self> {
+        let share = (total / LEASE_SHARE_COUNT).max(LEASE_SHARE_FLOOR_BYTES);
+        let guests_most = total / LEASE_GUESTS_SHARE_COUNT;
         Arc::new(Self {
             total,
-            share: (total / LEASE_SHARE_COUNT).max(LEASE_SHARE_FLOOR_BYTES),
+            share,
+            unknown_most: share - guests_most,
+            guests_most,
             kept_most: total / LEASE_KEPT_SHARE_COUNT,
             made: Tally::default(),
             kept: Tally::default(),
             unknown: Tally::default(),
-            beside: Tally::default(),
+            guests: Tally::default(),
+            strangers: Tally::default(),
         })
     }
 
@@ -67,21 +79,18 @@ impl Budget {
         self.made.held_bytes().saturating_sub(self.kept.held_bytes())
     }
 
-    /// Takes `bytes` for something that is no buffer.
-    pub(super) fn take_beside(&self, bytes: usize) -> Result<(), Exhausted> {
-        if !self.beside.take(bytes, self.total / LEASE_BESIDE_SHARE_COUNT) {
-            return Err(Exhausted);
-        }
-        if !self.made.take(bytes, self.total) {
-            self.beside.give_back(bytes);
-            return Err(Exhausted);
-        }
-        Ok(())
+    /// How much of it one account may hold.
+    pub(super) const fn share_bytes(&self) -> usize {
+        self.share
     }
 
+    pub(super) const fn strangers(&self) -> &Tally {
+        &self.strangers
+    }
+
+    /// Gives back what was taken for something that is no buffer.
     pub(super) fn give_back_beside(&self, bytes: usize) {
         self.made.give_back(bytes);
-        self.beside.give_back(bytes);
     }
 
     /// Bytes of all buffers that exist: on lease, and kept for the next one.
@@ -120,15 +129,21 @@ impl Pool {
     fn lease_for(self: &Rc<Self>, account: Account, bytes: usize) -> Result<Buffer, Exhausted> {
         let class = self.class_for(account.as_ref(), bytes).ok_or(Exhausted)?;
         let size = LEASE_CLASSES_BYTES.get(class).copied().ok_or(Exhausted)?;
-        if !self.tally(account.as_ref()).take(size, self.budget.share) {
-            return Err(Exhausted);
-        }
+        let is_guest = match &account {
+            Some(account) if account.take(size, self.budget.share) => false,
+            None if self.budget.unknown.take(size, self.budget.unknown_most) => false,
+            None if size <= LEASE_USUAL_BYTES && self.budget.guests.take(size, self.budget.guests_most) => {
+                true
+            }
+            _ => return Err(Exhausted),
+        };
         match self.obtain(class, size) {
             Some(bytes) => {
-                Ok(Buffer { bytes, start: 0, end: 0, high: 0, class, account, pool: Rc::clone(self) })
+                let pool = Rc::clone(self);
+                Ok(Buffer { bytes, start: 0, end: 0, high: 0, class, account, is_guest, pool })
             }
             None => {
-                self.tally(account.as_ref()).give_back(size);
+                self.tally(account.as_ref(), is_guest).give_back(size);
                 Err(Exhausted)
             }
         }
@@ -142,12 +157,13 @@ impl Pool {
 
     fn vacant_for(self: &Rc<Self>, account: Account) -> Buffer {
         let class = LEASE_CLASSES_BYTES.len();
-        Buffer { bytes: Box::default(), start: 0, end: 0, high: 0, class, account, pool: Rc::clone(self) }
+        let (bytes, pool) = (Box::default(), Rc::clone(self));
+        Buffer { bytes, start: 0, end: 0, high: 0, class, account, is_guest: false, pool }
     }
 
     /// Whether this account holds so much of its share that it gets no more than it needs.
     fn is_short(&self, account: Option<&Arc<Tally>>) -> bool {
-        self.tally(account).held_bytes() > self.budget.share / LEASE_SHORT_SHARE_COUNT
+        self.tally(account, false).held_bytes() > self.budget.share / LEASE_SHORT_SHARE_COUNT
     }
 
     /// The class of a buffer for this account that holds `bytes`.
@@ -157,8 +173,9 @@ impl Pool {
         LEASE_CLASSES_BYTES.iter().position(|size| *size >= least)
     }
 
-    fn tally<'a>(&'a self, account: Option<&'a Arc<Tally>>) -> &'a Tally {
-        account.map_or(&self.budget.unknown, |tally| tally)
+    fn tally<'a>(&'a self, account: Option<&'a Arc<Tally>>, is_guest: bool) -> &'a Tally {
+        let unknown = if is_guest { &self.budget.guests } else { &self.budget.unknown };
+        account.map_or(unknown, |tally| tally)
     }
 
     /// A buffer of this class: a kept one, or a new one if there is room for it, if need be in place of kept ones.
@@ -167,15 +184,29 @@ impl Pool {
             self.budget.kept.give_back(size);
             return Some(bytes);
         }
-        while !self.budget.made.take(size, self.budget.total) {
-            self.drop_kept()?;
-        }
+        self.take_made(size)?;
         // The budget is far below what the heap has; should it be in too many pieces all the same, work is refused.
         let made = memory::zeroed(size);
         if made.is_none() {
             self.budget.made.give_back(size);
         }
         made
+    }
+
+    fn take_made(&self, bytes: usize) -> Option<()> {
+        while !self.budget.made.take(bytes, self.budget.total) {
+            self.drop_kept()?;
+        }
+        Some(())
+    }
+
+    pub(super) const fn budget(&self) -> &Arc<Budget> {
+        &self.budget
+    }
+
+    /// Takes `bytes` of the budget for something that is no buffer, if need be in place of kept ones.
+    pub(super) fn take_beside(&self, bytes: usize) -> Result<(), Exhausted> {
+        self.take_made(bytes).ok_or(Exhausted)
     }
 
     /// Gives one of the largest kept buffers back to the allocator; nothing if there is none.
@@ -191,7 +222,8 @@ impl Pool {
         let class = self.class_for(account, bytes);
         let Some(size) = class.and_then(|class| LEASE_CLASSES_BYTES.get(class)) else { return false };
         let free = |held: usize, most: usize| held.checked_add(*size).is_some_and(|sum| sum <= most);
-        free(self.tally(account).held_bytes(), self.budget.share)
+        let most = if account.is_some() { self.budget.share } else { self.budget.unknown_most };
+        free(self.tally(account, false).held_bytes(), most)
             && free(self.budget.leased_bytes(), self.budget.total)
     }
 
@@ -219,6 +251,8 @@ pub struct Buffer {
     high: usize,
     class: usize,
     account: Account,
+    /// Whether it was leased beyond what nobody known may hold.
+    is_guest: bool,
     pool: Rc<Pool>,
 }
 
@@ -330,8 +364,24 @@ impl Buffer {
         if !account.take(self.bytes.len(), self.pool.budget.share) {
             return Err(Exhausted);
         }
-        self.pool.tally(self.account.as_ref()).give_back(self.bytes.len());
-        self.account = Some(Arc::clone(account));
+        self.pool.tally(self.account.as_ref(), self.is_guest).give_back(self.bytes.len());
+        (self.account, self.is_guest) = (Some(Arc::clone(account)), false);
+        Ok(())
+    }
+
+    /// Makes of a guest one that may wait for its peer; everybody else may.
+    ///
+    /// # Errors
+    /// [`Exhausted`] if there is no room for that: whoever holds it must be done with it at once.
+    pub fn stay(&mut self) -> Result<(), Exhausted> {
+        if self.is_guest {
+            let budget = &self.pool.budget;
+            if !budget.unknown.take(self.bytes.len(), budget.unknown_most) {
+                return Err(Exhausted);
+            }
+            budget.guests.give_back(self.bytes.len());
+            self.is_guest = false;
+        }
         Ok(())
     }
 
@@ -413,7 +463,7 @@ impl Drop for Buffer {
             // hint keeps it so should the pool ever be inlined away.
             black_box(&*written);
         }
-        self.pool.tally(self.account.as_ref()).give_back(self.bytes.len());
+        self.pool.tally(self.account.as_ref(), self.is_guest).give_back(self.bytes.len());
         self.pool.give_back(self.class, core::mem::take(&mut self.bytes));
     }
 }
@@ -509,11 +559,14 @@ mod tests {
         let budget = Budget::new(16 << 20);
         let pool = Pool::new(Arc::clone(&budget));
         let (one, other) = (Arc::new(Tally::default()), Arc::new(Tally::default()));
-        let mut held: Vec<Buffer> = (0..4).map(|_| pool.lease(2 << 20).unwrap()).collect();
-        assert_eq!(pool.lease(1).err(), Some(Exhausted), "half of it is with nobody who is known");
+        let mut held: Vec<Buffer> = (0..3).map(|_| pool.lease(2 << 20).unwrap()).collect();
+        assert_eq!(pool.lease(2 << 20).err(), Some(Exhausted), "the rest of the half is for guests");
         for buffer in &mut held {
             buffer.charge(&one).unwrap();
         }
+        let mut last = pool.lease(2 << 20).unwrap();
+        last.charge(&one).unwrap();
+        held.push(last);
         assert_eq!(one.held_bytes(), 8 << 20);
         let mut more = pool.lease(1).unwrap();
         assert_eq!(more.charge(&one), Err(Exhausted));
@@ -526,6 +579,38 @@ mod tests {
         drop(held);
         assert_eq!((one.held_bytes(), other.held_bytes(), budget.leased_bytes()), (0, 0, 0));
         assert_eq!(budget.unknown.held_bytes(), 0);
+    }
+
+    #[test]
+    fn when_strangers_hold_all_that_they_may_one_more_is_a_guest_until_it_has_to_wait() {
+        let budget = Budget::new(16 << 20);
+        let pool = Pool::new(Arc::clone(&budget));
+        let mut strangers: Vec<Buffer> = Vec::new();
+        while let Some(buffer) = pool.lease(2 * 1024).ok().filter(|buffer| !buffer.is_guest) {
+            strangers.push(buffer);
+        }
+        assert_eq!(budget.unknown.held_bytes(), budget.unknown_most);
+        let mut guest = pool.lease(1).unwrap();
+        assert!(guest.is_guest && guest.append(b"asked at once"));
+        assert_eq!(guest.stay(), Err(Exhausted));
+        assert_eq!(pool.lease(64 * 1024).err(), Some(Exhausted), "a guest asks for little");
+        let account = Arc::new(Tally::default());
+        guest.charge(&account).unwrap();
+        assert_eq!(guest.stay(), Ok(()), "it is known now");
+        assert_eq!(guest.filled(), b"asked at once");
+        assert_eq!((account.held_bytes(), budget.guests.held_bytes()), (2 * 1024, 0));
+        let mut guests: Vec<Buffer> = Vec::new();
+        while let Ok(buffer) = pool.lease(1) {
+            guests.push(buffer);
+        }
+        assert_eq!(budget.guests.held_bytes(), budget.guests_most);
+        strangers.pop();
+        assert_eq!((guests[0].stay(), guests[1].stay()), (Ok(()), Err(Exhausted)));
+        drop((strangers, guests, guest));
+        assert_eq!(
+            (budget.unknown.held_bytes(), budget.guests.held_bytes(), budget.leased_bytes()),
+            (0, 0, 0)
+        );
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub mod transport;
 pub mod turn;
 pub mod wheel;
 
-pub use charge::Charge;
+pub use charge::{Charge, Strangers};
 pub use executor::{Beginning, Executor, Look, Resting, TaskId};
 pub use lease::{Budget, Buffer, Exhausted, Pool};
 pub use transport::{Channel, Established, Failure, Received, Transport};

@@ -8,11 +8,14 @@ use core::future::poll_fn;
 use core::task::Poll;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::clock::Moment;
 use crate::limits::SEND_RATE_MIN_BYTES_PER_SECOND;
 use crate::model::Identities;
+use crate::quota::Tally;
 use crate::reactor::executor::{Look, TaskId};
+use crate::reactor::lease::Exhausted;
 use crate::reactor::turn::Turn;
 
 /// What one successful receive brought.
@@ -87,6 +90,15 @@ pub trait Transport {
 
     /// Says that everything was said, as far as that takes no waiting: the connection is closed next.
     fn conclude(&mut self) {}
+
+    /// Says on whose account is what the transport keeps from here on.
+    ///
+    /// # Errors
+    /// [`Exhausted`] if the account has no room for it.
+    fn charge(&mut self, account: &Arc<Tally>) -> Result<(), Exhausted> {
+        let _ = account;
+        Ok(())
+    }
 
     /// Whom the transport proves the peer to be, once it is established.
     fn identities(&self) -> Option<Rc<Identities>> {
@@ -250,6 +262,14 @@ impl<T: Transport> Channel<T> {
     /// Says that everything was said: the connection is closed next.
     pub fn conclude(&mut self) {
         self.transport.conclude();
+    }
+
+    /// Says on whose account is what the transport keeps from here on.
+    ///
+    /// # Errors
+    /// [`Exhausted`] if the account has no room for it.
+    pub fn charge(&mut self, account: &Arc<Tally>) -> Result<(), Exhausted> {
+        self.transport.charge(account)
     }
 
     /// Lets the peer see a break instead of an end when the connection is closed, or no longer.

@@ -67,6 +67,8 @@ pub struct Turn {
     waiting: RefCell<VecDeque<(u64, TaskId)>>,
     /// Tasks that wait for the end of this round, whatever becomes of its commit.
     pausing: RefCell<Vec<TaskId>>,
+    /// Tasks that are to be polled as soon as the one that is polled now has been.
+    called: RefCell<Vec<TaskId>>,
     round: Cell<u64>,
     /// The first round of which it is not told what became of it.
     untold: Cell<u64>,
@@ -90,6 +92,7 @@ impl Turn {
             wheel: RefCell::new(Wheel::new(now)),
             waiting: RefCell::new(VecDeque::new()),
             pausing: RefCell::new(Vec::new()),
+            called: RefCell::new(Vec::new()),
             round: Cell::new(0),
             untold: Cell::new(0),
             under_way: RefCell::new(VecDeque::new()),
@@ -211,6 +214,17 @@ impl Turn {
         if let Some(place) = self.readiness.borrow_mut().get_mut(task.index() as usize) {
             *place |= bits;
         }
+    }
+
+    /// Has another task try both directions as soon as the one that is polled now has been: its transport has changed.
+    pub(super) fn call(&self, task: TaskId) {
+        self.mark_ready(task, true, true, true);
+        self.called.borrow_mut().push(task);
+    }
+
+    /// A task that was called.
+    pub(super) fn next_called(&self) -> Option<TaskId> {
+        self.called.borrow_mut().pop()
     }
 
     pub(super) fn begin(&self, now: Moment, wall: WallTime) {

@@ -13,6 +13,7 @@ pub mod census;
 pub mod confinement;
 pub mod descriptors;
 mod dumpable;
+mod executable;
 mod filters;
 pub mod identity;
 pub mod left_out;
@@ -20,6 +21,7 @@ pub mod mappings;
 pub mod namespaces;
 mod privileges;
 pub mod probe;
+pub mod processes;
 pub mod rlimits;
 mod root;
 pub mod rules;
@@ -30,7 +32,7 @@ pub mod watch;
 
 use crate::model::{Mode, Outcome, Posture, Step};
 use confinement::{Confined, Reach};
-use namespaces::{Giver, Left};
+use namespaces::{Giver, Left, Starter};
 use seccomp::Role;
 use verify::{Expected, Status, Witness};
 
@@ -52,6 +54,8 @@ pub struct Plan {
     pub mode: Mode,
     /// Steps that may be absent.
     pub allow_missing: Vec<Step>,
+    /// Who has started this process.
+    pub starter: Starter,
     /// How the step ended that is taken before the first key is read: [`namespaces::enter_user`].
     pub user_namespace: Outcome,
     /// What became of the key region, which was made before the first key was read.
@@ -70,6 +74,7 @@ impl Plan {
             witness: Witness::open()?,
             mode: Mode::default(),
             allow_missing: Vec::new(),
+            starter: Starter::default(),
             user_namespace: Outcome::Skipped("not tried".to_owned()),
             key_memory: Outcome::Skipped("no region was made".to_owned()),
         })
@@ -187,8 +192,8 @@ pub fn lock_down(plan: &Plan) -> Result<Posture, Failure> {
     // These need CAP_SYS_ADMIN. What must be asked of paths is asked before they vanish.
     let hindrance = identity::hindrance(plan.uid, plan.gid)?;
     posture.add(Step::UserNamespace, plan.user_namespace.clone());
-    let giver = Giver::of(plan.mode);
-    let left = namespaces::leave(&giver)?;
+    let giver = Giver::of(plan.mode, plan.starter);
+    let left = namespaces::leave(&giver, plan.starter)?;
     for (step, outcome) in &left.outcomes {
         posture.add(*step, outcome.clone());
     }
@@ -221,6 +226,7 @@ pub fn lock_down(plan: &Plan) -> Result<Posture, Failure> {
     // The change of user reset it to the system's default.
     dumpable::clear()?;
     posture.add(Step::NoNewPrivs, left_out::unless(Step::NoNewPrivs, privileges::forbid_new)?);
+    posture.add(Step::NoNewCode, left_out::unless(Step::NoNewCode, executable::forbid_new)?);
     posture.add(Step::Landlock, left_out::unless(Step::Landlock, || Ok(confinement::foresee()))?);
 
     let expected = Expected {
@@ -229,9 +235,33 @@ pub fn lock_down(plan: &Plan) -> Result<Posture, Failure> {
         groups_empty: switched,
         bounding_empty: bounding,
     };
+    if posture.of(Step::NoNewCode) == Some(&Outcome::Done) {
+        executable::confirm()?;
+    }
     posture.add(Step::SelfCheck, confirm(plan, &expected, &left, is_empty)?);
     judge(&posture)?;
     Ok(posture)
+}
+
+/// Puts this process under a filter of its own, which each thread inherits and adds that of its role to: a second wall, of the same
+/// kind, should a role's filter allow what it must not or a thread not enter it. To be called right after [`lock_down`], and before the
+/// first thread is started.
+///
+/// # Errors
+/// If the kernel refuses it, or the posture's mode does not serve without it.
+pub fn enclose(plan: &Plan, posture: &mut Posture) -> Result<(), Failure> {
+    let outcome = left_out::unless(Step::ProcessFilter, || {
+        // Without the count nobody could see whether a thread has the filter of its role as well.
+        let Some(before) = plan.witness.status()?.filters else {
+            return Ok(Outcome::Partial("the kernel, older than 5.9, does not count filters".to_owned()));
+        };
+        seccomp::enclose()?;
+        let after = plan.witness.status()?.filters;
+        Failure::unless_equal("number of filters", &Some(before.saturating_add(1)), &after)?;
+        Ok(Outcome::Done)
+    })?;
+    posture.add(Step::ProcessFilter, outcome);
+    judge(posture)
 }
 
 /// Asks the kernel about all that can be asked before there are threads.

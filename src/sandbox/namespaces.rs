@@ -6,7 +6,7 @@
 //! so that listeners accept on, and nothing new can be connected.
 //!
 //! Process numbers are not among them: a thread cannot be started by a process that has left its own, so they are
-//! for the container runtime that starts the server.
+//! for who starts the server: `quantonium supervise` ([`super::processes`]), or a container runtime.
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -23,16 +23,23 @@ use crate::model::{Mode, Outcome, Step};
 
 /// Why a step is not taken that somebody else takes.
 const OF_THE_RUNTIME: &str = "left to the container runtime";
+/// The same of process numbers.
+const OF_A_STARTER: &str = "quantonium supervise or a container takes one";
+/// Why a supervised server has none.
+const OF_ITS_SUPERVISOR: &str = "its supervisor could take none: its log says why";
 /// Why it is missed all the same.
 const NO_RUNTIME: &str = "this is no container: queues, host name and control groups are those of the host";
 const USER: Kind =
     Kind { step: Step::UserNamespace, flag: CloneFlags::CLONE_NEWUSER, file: "user", host: None };
+/// Process numbers. Their host's number is asked for where it matters.
+pub(super) const PROCESSES: Kind =
+    Kind { step: Step::PidNamespace, flag: CloneFlags::CLONE_NEWPID, file: "pid", host: None };
 
 /// What a namespace is of.
 #[derive(Clone, Copy, Debug)]
-struct Kind {
-    step: Step,
-    flag: CloneFlags,
+pub(super) struct Kind {
+    pub(super) step: Step,
+    pub(super) flag: CloneFlags,
     /// Its name in `/proc/self/ns` and in `/proc/sys/user`.
     file: &'static str,
     /// The number of the host's own, where it is the same on every kernel (`include/linux/proc_ns.h`).
@@ -54,6 +61,16 @@ const KINDS: [Kind; 5] = [
 /// The number of the host's own process numbers.
 const HOST_PROCESSES: u64 = 0xEFFF_FFFC;
 
+/// Who has started this process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Starter {
+    /// Anybody: a shell, a service manager, a container runtime.
+    #[default]
+    Anybody,
+    /// `quantonium supervise`, which makes a server the first of process numbers of its own, and gives nothing else.
+    Supervisor,
+}
+
 /// Who gives the namespaces and the root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Giver {
@@ -65,12 +82,14 @@ pub(super) enum Giver {
 
 impl Giver {
     /// As the mode and this process' own namespaces say.
-    pub(super) fn of(mode: Mode) -> Self {
+    pub(super) fn of(mode: Mode, starter: Starter) -> Self {
         let number = |file: &str| {
             let found = statat(CWD, format!("/proc/self/ns/{file}"), AtFlags::empty());
             found.ok().map(|found| found.st_ino)
         };
         let is_first = getpid().as_raw() == 1 && number("pid").is_some_and(|number| number != HOST_PROCESSES);
+        // What a runtime executes in a container enters those of its first process, which is the supervisor.
+        let is_first = is_first && starter == Starter::Anybody;
         Self::judged(mode, is_first, is_contained(number))
     }
 
@@ -125,8 +144,8 @@ impl Left {
 ///
 /// # Errors
 /// If the system begins and does not end it.
-pub fn enter_user(mode: Mode, names_peers: bool) -> Result<Outcome, Failure> {
-    if let Giver::Runtime(outcome) = Giver::of(mode) {
+pub fn enter_user(mode: Mode, starter: Starter, names_peers: bool) -> Result<Outcome, Failure> {
+    if let Giver::Runtime(outcome) = Giver::of(mode, starter) {
         return Ok(outcome);
     }
     if holds(Capability::CAP_SYS_ADMIN)? {
@@ -159,12 +178,12 @@ pub fn enter_user(mode: Mode, names_peers: bool) -> Result<Outcome, Failure> {
 }
 
 /// Leaves the namespaces that need CAP_SYS_ADMIN, one by one.
-pub(super) fn leave(giver: &Giver) -> Result<Left, Failure> {
+pub(super) fn leave(giver: &Giver, starter: Starter) -> Result<Left, Failure> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let own = openat(CWD, "/proc/self/ns", flags, FileMode::empty());
     let own = own.map_err(|error| Failure::refused("opening /proc/self/ns", error))?;
     let mut left = Left { own, numbers: Vec::new(), outcomes: Vec::new() };
-    let of_processes = processes(&left.own, giver)?;
+    let of_processes = processes(&left.own, giver, starter)?;
     let is_first = of_processes == Outcome::Done;
     left.outcomes.push((Step::PidNamespace, of_processes));
     for kind in KINDS {
@@ -195,14 +214,14 @@ pub(super) fn leave(giver: &Giver) -> Result<Left, Failure> {
 }
 
 /// Whether the process numbers are its own already.
-fn processes(own: &OwnedFd, giver: &Giver) -> Result<Outcome, Failure> {
-    let kind = Kind { step: Step::PidNamespace, flag: CloneFlags::CLONE_NEWPID, file: "pid", host: None };
-    let apart = number(own, kind)? != HOST_PROCESSES;
-    Ok(match (apart, getpid().as_raw() == 1, giver) {
-        (true, true, _) => Outcome::Done,
-        (_, _, Giver::Runtime(outcome)) => outcome.clone(),
-        (true, false, _) => Outcome::Partial("shared with what else runs in that of its starter".to_owned()),
-        (false, ..) => Outcome::Skipped(OF_THE_RUNTIME.to_owned()),
+fn processes(own: &OwnedFd, giver: &Giver, starter: Starter) -> Result<Outcome, Failure> {
+    let apart = number(own, PROCESSES)? != HOST_PROCESSES;
+    Ok(match (apart, getpid().as_raw() == 1, giver, starter) {
+        (true, true, ..) => Outcome::Done,
+        (_, _, Giver::Runtime(outcome), _) => outcome.clone(),
+        (true, false, ..) => Outcome::Partial("shared with what else runs in that of its starter".to_owned()),
+        (false, _, _, Starter::Supervisor) => Outcome::Skipped(OF_ITS_SUPERVISOR.to_owned()),
+        (false, ..) => Outcome::Skipped(OF_A_STARTER.to_owned()),
     })
 }
 
@@ -231,7 +250,7 @@ fn hindrance_of_user(names_peers: bool) -> Result<Option<String>, Failure> {
 }
 
 /// What keeps this process from leaving a namespace of this kind.
-fn hindrance(kind: Kind) -> Result<Option<String>, Failure> {
+pub(super) fn hindrance(kind: Kind) -> Result<Option<String>, Failure> {
     if !holds(Capability::CAP_SYS_ADMIN)? {
         return Ok(Some("CAP_SYS_ADMIN is absent".to_owned()));
     }
@@ -285,7 +304,7 @@ mod tests {
 
     #[test]
     fn a_container_keeps_what_its_runtime_gave_it() {
-        let left = leave(&of_the_runtime()).unwrap();
+        let left = leave(&of_the_runtime(), Starter::Anybody).unwrap();
         assert!(left.outcomes.iter().all(|(_, outcome)| outcome.is_whole()), "{left:?}");
         assert!(left.numbers.is_empty());
     }
@@ -309,7 +328,7 @@ mod tests {
         };
         assert!(reason.contains("no container"), "{reason}");
         assert_eq!(Giver::judged(Mode::Container, false, true), of_the_runtime());
-        let left = leave(&Giver::Runtime(Outcome::Skipped(reason))).unwrap();
+        let left = leave(&Giver::Runtime(Outcome::Skipped(reason)), Starter::Anybody).unwrap();
         let is_host = |kind: &Kind| kind.host.is_none_or(|host| number(&left.own, *kind).unwrap() == host);
         for kind in KINDS.iter().filter(|kind| is_host(kind)) {
             let found = left.outcomes.iter().find(|(step, _)| *step == kind.step);
@@ -331,7 +350,7 @@ mod tests {
 
     #[test]
     fn what_was_not_left_is_found() {
-        let mut left = leave(&of_the_runtime()).unwrap();
+        let mut left = leave(&of_the_runtime(), Starter::Anybody).unwrap();
         let kind = KINDS[0];
         left.numbers.push((kind, number(&left.own, kind).unwrap()));
         assert!(matches!(left.confirm(), Err(Failure::Unconfirmed { .. })));

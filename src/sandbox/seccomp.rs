@@ -1,4 +1,5 @@
-//! Seccomp: a thread may make the system calls of its role; any other kills the process.
+//! Seccomp: a thread may make the system calls of its role; any other kills the process. A wider filter of the whole process stands
+//! before and beside those of the roles.
 //!
 //! Owns the roles and the entry into them. Invariant: a filter cannot be taken off, and it acts on the calling
 //! thread alone, so each thread enters its own before it touches a byte from outside, the main thread last.
@@ -36,6 +37,16 @@ impl Role {
             Self::Main => "main",
         }
     }
+}
+
+/// Puts the calling thread, and every one that it starts, under the filter of the whole process, for good: it allows what a start
+/// still calls from here on, and what any role may call.
+///
+/// # Errors
+/// If the kernel refuses the filter.
+pub(super) fn enclose() -> Result<(), Failure> {
+    seccompiler::apply_filter(filters::of_process())
+        .map_err(|error| Failure::refused("process-filter", error))
 }
 
 /// Puts the calling thread under the filter of `role`, for good.

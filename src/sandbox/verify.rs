@@ -10,7 +10,9 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::{Dir, Mode, OFlags, open, openat};
 
 use super::{Failure, descriptors, dumpable, left_out, rlimits};
-use crate::limits::{FD_OWN_FIRST_NUMBER, FD_OWN_LAST_NUMBER, PROC_STATUS_MAX_BYTES};
+use crate::limits::{
+    FD_OWN_FIRST_NUMBER, FD_OWN_LAST_NUMBER, PROC_STATUS_MAX_BYTES, PROC_STATUS_USUAL_BYTES,
+};
 use crate::model::{Outcome, Step};
 
 const STEP: &str = "self-check";
@@ -24,6 +26,8 @@ pub struct Witness {
     tasks: OwnedFd,
     /// The number of the main thread as `/proc` has it, which in a process that is the first of its namespace is not its own.
     main: String,
+    /// How many filters a thread has that has entered that of its role, once it was asked about, where the kernel tells.
+    filters_wanted: Option<u64>,
 }
 
 /// What the lock-down reached, for the comparison with what the kernel reports.
@@ -58,6 +62,8 @@ pub struct Status {
     pub no_new_privs: bool,
     /// Seccomp mode: 0 none, 1 strict, 2 filter.
     pub seccomp: u64,
+    /// How many filters a call goes through, where the kernel tells (Linux 5.9).
+    pub filters: Option<u64>,
     /// The process that traces this thread; 0 for none.
     pub tracer: u64,
     /// How many descriptors the table has room for that the process has now: none has this number or a higher one.
@@ -79,7 +85,7 @@ impl Witness {
         let tasks = own(tasks).map_err(|error| cause(&error))?;
         let link = std::fs::read_link("/proc/thread-self").map_err(|error| cause(&error))?;
         let main = link.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Ok(Self { status: status.into(), tasks, main })
+        Ok(Self { status: status.into(), tasks, main, filters_wanted: None })
     }
 
     /// Reads the status of the main thread.
@@ -115,8 +121,10 @@ impl Witness {
     ///
     /// # Errors
     /// The property that does not hold.
-    pub fn confirm_threads(&self, others: usize) -> Result<(), Failure> {
+    pub fn confirm_threads(&mut self, others: usize) -> Result<(), Failure> {
         let refused = |error| Failure::refused(STEP, error);
+        // The main thread has those of the whole process alone, so that the mode says nothing of the filter of a role.
+        self.filters_wanted = self.status()?.filters.map(|count| count.saturating_add(1));
         let mut count = 0;
         for entry in Dir::read_from(&self.tasks).map_err(refused)? {
             let entry = entry.map_err(refused)?;
@@ -129,6 +137,8 @@ impl Witness {
                 openat(&self.tasks, format!("{name}/status"), flags, Mode::empty()).map_err(refused)?;
             let found = Status::read(&File::from(file))?;
             found.is_locked_in()?;
+            let filters = Failure::unless_equal("filters of a thread", &self.filters_wanted, &found.filters);
+            left_out::tolerate(Step::Seccomp, filters)?;
             count += 1;
         }
         Failure::unless_equal("number of other threads", &others, &count)
@@ -165,8 +175,12 @@ impl Witness {
     /// # Errors
     /// If the kernel reports no filter.
     pub fn confirm_main(&self) -> Result<(), Failure> {
-        let filtered =
-            Failure::unless_equal("seccomp mode of the main thread", &FILTERED, &self.status()?.seccomp);
+        let found = self.status()?;
+        let filtered = Failure::unless_equal("seccomp mode of the main thread", &FILTERED, &found.seccomp);
+        let filtered = filtered.and_then(|()| {
+            let wanted = self.filters_wanted.or(found.filters);
+            Failure::unless_equal("filters of the main thread", &wanted, &found.filters)
+        });
         left_out::tolerate(Step::Seccomp, filtered)
     }
 }
@@ -184,9 +198,13 @@ impl Status {
 
     /// Reads a status file from its beginning, by `pread64`.
     pub(super) fn read(file: &File) -> Result<Self, Failure> {
-        let mut bytes = [0; PROC_STATUS_MAX_BYTES];
+        let mut bytes = vec![0; PROC_STATUS_USUAL_BYTES];
         let mut filled = 0;
-        while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        loop {
+            if filled == bytes.len() && filled < PROC_STATUS_MAX_BYTES {
+                bytes.resize(filled.saturating_mul(2).min(PROC_STATUS_MAX_BYTES), 0);
+            }
+            let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) else { break };
             let offset = u64::try_from(filled).unwrap_or(u64::MAX);
             match file.read_at(rest, offset).map_err(|error| Failure::refused(STEP, error))? {
                 0 => break,
@@ -222,6 +240,7 @@ impl Status {
             bounding: set("CapBnd")?,
             no_new_privs: line("NoNewPrivs")? == "1",
             seccomp: line("Seccomp")?.parse().ok()?,
+            filters: line("Seccomp_filters").and_then(|count| count.parse().ok()),
             tracer: line("TracerPid")?.parse().ok()?,
             descriptors: line("FDSize")?.parse().ok()?,
         })
@@ -248,10 +267,24 @@ mod tests {
             bounding: 0x1ff_ffff_ffff,
             no_new_privs: true,
             seccomp: 2,
+            filters: Some(9),
             tracer: 9,
             descriptors: 64,
         };
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_status_file_of_a_user_with_every_group_is_read_to_its_end() {
+        let groups: String =
+            (4_294_900_000..4_294_900_000_u32 + 65_536).map(|group| format!("{group} ")).collect();
+        let text = TEXT.replace("4 5 \n", &format!("{groups}\n"));
+        assert!(text.len() < PROC_STATUS_MAX_BYTES && text.len() > 64 * PROC_STATUS_USUAL_BYTES);
+        let path = std::env::temp_dir().join(format!("quantonium-status-{}", std::process::id()));
+        std::fs::write(&path, text).unwrap();
+        let found = Status::read(&File::open(&path).unwrap()).unwrap();
+        std::fs::remove_file(path).unwrap();
+        assert_eq!((found.groups.len(), found.seccomp), (65_536, 2));
     }
 
     #[test]
@@ -289,7 +322,7 @@ mod tests {
 
     #[test]
     fn threads_without_a_filter_are_found() {
-        let witness = Witness::open().unwrap();
+        let mut witness = Witness::open().unwrap();
         let failure = witness.confirm_threads(0).unwrap_err();
         assert!(matches!(failure, Failure::Unconfirmed { .. }), "{failure}");
         assert!(witness.confirm_main().is_err());

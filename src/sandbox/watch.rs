@@ -145,6 +145,8 @@ impl Watch {
 fn confirm(start: &Status, found: &Status) -> Result<(), Failure> {
     let filtered = Failure::unless_equal("seccomp mode", &FILTERED, &found.seccomp);
     left_out::tolerate(Step::Seccomp, filtered)?;
+    let counted = Failure::unless_equal("number of filters", &start.filters, &found.filters);
+    left_out::tolerate(Step::Seccomp, counted)?;
     let confined = Failure::unless_equal("no_new_privs", &true, &found.no_new_privs);
     left_out::tolerate(Step::NoNewPrivs, confined)?;
     let empty = Failure::unless_equal("capability sets", &[0; 4], &found.capabilities);
@@ -169,6 +171,7 @@ mod tests {
             bounding: 0,
             no_new_privs: true,
             seccomp: FILTERED,
+            filters: Some(2),
             tracer: 0,
             descriptors: 1024,
         }
@@ -179,8 +182,9 @@ mod tests {
         let start = status();
         confirm(&start, &Status { threads: 9, descriptors: 2048, tracer: 4, ..status() }).unwrap();
         type Change = (&'static str, fn(&mut Status));
-        let changes: [Change; 10] = [
+        let changes: [Change; 11] = [
             ("seccomp mode", |status| status.seccomp = 0),
+            ("number of filters", |status| status.filters = Some(1)),
             ("no_new_privs", |status| status.no_new_privs = false),
             ("capability sets", |status| status.capabilities[0] = 1),
             ("capability sets", |status| status.capabilities[2] = 1 << 21),

@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_value_is_read_changed_and_dropped_once() {
-        crate::secret::region::open();
+        crate::secret::region::open_for_test();
         let counted = Rc::new(());
         let mut locked = Locked::new(([1u64; 10], Rc::clone(&counted)));
         assert!(matches!(locked.0, Place::Region(..)));
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn a_value_without_room_in_the_region_lies_on_the_heap() {
-        crate::secret::region::open();
+        crate::secret::region::open_for_test();
         let large = Locked::new([7u8; crate::limits::KEY_SLOT_MAX_BYTES + 1]);
         assert!(matches!(large.0, Place::Heap(_)));
         assert!(large.iter().all(|byte| *byte == 7));

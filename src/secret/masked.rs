@@ -20,7 +20,7 @@ type Core = ChaChaCore<R20, Ietf>;
 type StreamBlock = chacha20::cipher::Block<Core>;
 
 /// Length of the wrapping key.
-const KEY_BYTES: usize = 32;
+pub(super) const KEY_BYTES: usize = 32;
 /// Keystream drawn at a time: two keys of an HMAC, or one secret of every other kind, with room to spare.
 const GROUP_BYTES: usize = 64;
 
@@ -28,11 +28,11 @@ static WRAPPING: OnceLock<Slot> = OnceLock::new();
 /// The next nonce: 2^64 are enough for any process.
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
-/// Makes the wrapping key. Without a region, or without entropy, there is none.
-pub(super) fn prepare() {
+/// Makes the wrapping key, as `draw` fills it. Without a region, or if that fails, there is none.
+pub(super) fn prepare(draw: impl FnOnce(&mut [u8; KEY_BYTES]) -> bool) {
     if WRAPPING.get().is_none()
         && let Some(mut slot) = Slot::take(KEY_BYTES, Share::Process)
-        && getrandom::fill(slot.bytes_mut()).is_ok()
+        && slot.bytes_mut().first_chunk_mut().is_some_and(draw)
     {
         // Another thread may have been first; its key stands.
         let _ = WRAPPING.set(slot);
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn what_is_masked_comes_back_and_does_not_stand_there() {
-        super::super::region::open();
+        super::super::region::open_for_test();
         for len in [1, 16, 32, 63, 64, 65, 512, 5_000] {
             let plain: Vec<u8> = (0..=250).cycle().take(len).collect();
             let [one, other] = [(); 2].map(|()| Masked::new(&plain).unwrap());

@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn more_secrets_than_the_region_holds_are_kept_all_the_same() {
-        open_region();
+        region::open_for_test();
         let bytes =
             |number: usize| [number.to_le_bytes(), [0xA5; 8], [0x5A; 8], number.to_be_bytes()].concat();
         let count = crate::limits::KEY_REGION_MAX_BYTES / 32 + 100;

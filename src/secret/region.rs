@@ -17,6 +17,7 @@ use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit};
 use zeroize::zeroize_bytes;
 
+use super::masked::KEY_BYTES;
 use super::pages::{self, Kind, page_bytes};
 use super::slots::{Share, Slots};
 use super::{locked, masked};
@@ -44,10 +45,11 @@ unsafe impl Sync for Region {}
 /// Makes the region; later calls tell how that ended. To be called before the first secret is read, while there is one thread.
 ///
 /// `Done`: memory that not even root reads, nor the kernel by its own map. `Partial`: locked memory. `Skipped`: pages that may be
-/// swapped, for the process's own state alone. Secrets without room lie masked on the heap.
-pub fn open() -> Outcome {
+/// swapped, for the process's own state alone. Secrets without room lie masked on the heap, under a key that `draw` fills: it tells
+/// whether it could.
+pub fn open(draw: impl FnOnce(&mut [u8; KEY_BYTES]) -> bool) -> Outcome {
     let outcome = OPENED.get_or_init(make).outcome.clone();
-    masked::prepare();
+    masked::prepare(draw);
     locked::begin();
     outcome
 }
@@ -144,13 +146,22 @@ fn largest(kind: Kind) -> io::Result<Region> {
     Err(refused)
 }
 
+/// The same under a key that needs no kernel.
+#[cfg(test)]
+pub(super) fn open_for_test() -> Outcome {
+    open(|key| {
+        key.fill(0x5A);
+        true
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_slot_is_zero_and_its_own_and_zero_again_for_the_next() {
-        assert!(!matches!(open(), Outcome::Skipped(_)), "{}", open());
+        assert!(!matches!(open_for_test(), Outcome::Skipped(_)), "{}", open_for_test());
         let mut one = Slot::take(100, Share::Many).unwrap();
         let two = Slot::take(100, Share::Many).unwrap();
         assert_eq!(one.bytes(), [0; 100]);

@@ -15,6 +15,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::{DupFlags, dup3};
 use zeroize::Zeroizing;
 
+use crate::clock::WallTime;
 use crate::config::{Config, Tls};
 use crate::console::{self, Level};
 use crate::crypto::hash;
@@ -26,6 +27,7 @@ use crate::sandbox::descriptors;
 use crate::server::error::ServerError;
 use crate::store::quoted;
 use crate::tls::material::Authorities;
+use crate::tls::revocation::Revocations;
 use crate::tls::{Material, Materials, TlsError, material};
 
 /// The content of a file.
@@ -37,6 +39,7 @@ pub(super) struct Files {
     directories: Vec<Directory>,
     pairs: Vec<Pair<Place>>,
     authorities: Option<Place>,
+    revocations: Vec<Place>,
     /// The number that every file is read through.
     slot: OwnedFd,
     /// The end of a pipe without a writer.
@@ -72,6 +75,7 @@ struct Pair<T> {
 pub(super) struct Contents {
     pairs: Vec<Pair<Bytes>>,
     authorities: Option<Bytes>,
+    revocations: Vec<Bytes>,
 }
 
 impl Files {
@@ -81,7 +85,14 @@ impl Files {
             descriptors::hold(number).map_err(|error| ServerError::io("reserving descriptor numbers", &error))
         };
         let (slot, silence) = (hold(FD_TLS_FILE_NUMBER)?, hold(FD_TLS_SILENCE_NUMBER)?);
-        let mut files = Self { directories: Vec::new(), pairs: Vec::new(), authorities: None, slot, silence };
+        let mut files = Self {
+            directories: Vec::new(),
+            pairs: Vec::new(),
+            authorities: None,
+            revocations: Vec::new(),
+            slot,
+            silence,
+        };
         for of in &tls.certificates {
             let chain = files.place(&of.cert)?;
             let key = files.place(&of.key)?;
@@ -90,6 +101,10 @@ impl Files {
             files.pairs.push(Pair { chain, key, ocsp });
         }
         files.authorities = tls.client_ca.as_deref().map(|path| files.place(path)).transpose()?;
+        for path in &tls.client_crls {
+            let place = files.place(path)?;
+            files.revocations.push(place);
+        }
         Ok(files)
     }
 
@@ -100,7 +115,7 @@ impl Files {
 
     /// Reads all of them.
     pub(super) fn read(&mut self) -> Result<Contents, String> {
-        let Self { directories, pairs, authorities, slot, silence } = self;
+        let Self { directories, pairs, authorities, revocations, slot, silence } = self;
         let mut read = |place: &Place| {
             let content = directories
                 .get(place.directory)
@@ -110,12 +125,14 @@ impl Files {
             let _ = dup3(&*silence, slot, DupFlags::CLOEXEC);
             content.map_err(|error| format!("{}: {}", quoted(&place.path), advice(&error)))
         };
-        let mut contents = Contents { pairs: Vec::with_capacity(pairs.len()), authorities: None };
+        let mut contents =
+            Contents { pairs: Vec::with_capacity(pairs.len()), authorities: None, revocations: Vec::new() };
         for Pair { chain, key, ocsp } in pairs {
             let ocsp = ocsp.as_ref().map(&mut read).transpose()?;
             contents.pairs.push(Pair { chain: read(chain)?, key: read(key)?, ocsp });
         }
-        contents.authorities = authorities.as_ref().map(read).transpose()?;
+        contents.authorities = authorities.as_ref().map(&mut read).transpose()?;
+        contents.revocations = revocations.iter().map(read).collect::<Result<_, _>>()?;
         Ok(contents)
     }
 
@@ -133,9 +150,20 @@ impl Files {
         if let Some((place, bytes)) = self.authorities.as_ref().zip(contents.authorities.as_ref()) {
             let read = Authorities::read(bytes);
             let read = read.map_err(|error| format!("{}: {error}", quoted(&place.path)))?;
-            materials.authorities = Some(read);
+            let revoking = read.revoking(self.lists(contents)?);
+            materials.authorities = Some(revoking.map_err(|error| error.to_string())?);
         }
         Ok(materials)
+    }
+
+    /// What the authorities of clients have revoked.
+    fn lists(&self, contents: &Contents) -> Result<Vec<Revocations>, String> {
+        let mut lists = Vec::new();
+        for (place, bytes) in self.revocations.iter().zip(&contents.revocations) {
+            let read = Revocations::read(bytes, WallTime::now());
+            lists.extend(read.map_err(|error| format!("{}: {error}", quoted(&place.path)))?);
+        }
+        Ok(lists)
     }
 
     /// The paths of the certificates, in order.
@@ -206,7 +234,7 @@ impl Contents {
     /// Differs if they differ.
     pub(super) fn digest(&self) -> [u8; 32] {
         let all = self.pairs.iter().flat_map(|pair| [Some(&pair.chain), Some(&pair.key), pair.ocsp.as_ref()]);
-        let all = all.chain([self.authorities.as_ref()]);
+        let all = all.chain([self.authorities.as_ref()]).chain(self.revocations.iter().map(Some));
         // The digest of each is of one length, so that no byte can change sides.
         let each: Vec<[u8; 32]> =
             all.map(|bytes| bytes.map_or([0; 32], |bytes| hash::sha256(&[bytes]))).collect();
@@ -279,7 +307,7 @@ mod tests {
             key: bytes(key),
             ocsp: ocsp.map(bytes),
         });
-        Contents { pairs: pairs.collect(), authorities: authorities.map(bytes) }
+        Contents { pairs: pairs.collect(), authorities: authorities.map(bytes), revocations: Vec::new() }
     }
 
     #[test]
@@ -291,6 +319,11 @@ mod tests {
             contents(&[("a", "b", None)], Some("")),
             contents(&[("a", "b", None), ("", "", None)], None),
         ];
+        let with_list = |text: &str| {
+            let revocations = vec![Zeroizing::new(text.as_bytes().to_vec())];
+            Contents { revocations, ..contents(&[("a", "b", None)], Some("")) }
+        };
+        let all: Vec<Contents> = all.into_iter().chain([with_list("a"), with_list("b")]).collect();
         for (at, one) in all.iter().enumerate() {
             for (other_at, other) in all.iter().enumerate() {
                 assert_eq!(at == other_at, one.digest() == other.digest());

@@ -16,11 +16,11 @@ use crate::console::{self, Level};
 use crate::crypto::hash;
 use crate::limits::{TLS_EXPIRY_ROUND_MILLIS, TLS_EXPIRY_WARNING_DAYS, TLS_RELOAD_MILLIS};
 use crate::reactor::socket::SocketTransport;
-use crate::reactor::{Budget, Charge};
+use crate::reactor::{Charge, Strangers, TaskId};
 use crate::server::certificate_files::Files;
 use crate::server::error::ServerError;
 use crate::store::quoted;
-use crate::tls::certificate::{Facts, Name};
+use crate::tls::certificate::Facts;
 use crate::tls::{ClientAuth, Current, Edition, MinVersion, Options, Scratch, Session, provider};
 
 const DAY_SECONDS: u64 = 86_400;
@@ -59,6 +59,7 @@ pub(super) fn open(config: &Config) -> Result<Option<Certificates>, ServerError>
     for (path, facts) in files.chains().zip(&edition.certificates) {
         tell_certificate(path, facts, now);
     }
+    tell_revocations(&edition, now);
     Ok(Some(Certificates {
         in_force: Arc::new(in_force),
         digest: contents.digest(),
@@ -183,9 +184,10 @@ impl Certificates {
         for (path, facts) in self.files.chains().zip(&edition.certificates) {
             tell_certificate(path, facts, now);
         }
+        tell_revocations(edition, now);
     }
 
-    /// Tells which certificates end soon.
+    /// Tells which certificates end soon, and which lists are overdue.
     fn tell_ends(&self) {
         let now = WallTime::now();
         let edition = self.in_force.get();
@@ -193,6 +195,9 @@ impl Certificates {
             if level(facts, now) != Level::Info {
                 tell_certificate(path, facts, now);
             }
+        }
+        if edition.revocations_due.iter().any(|due| *due < now) {
+            tell_revocations(&edition, now);
         }
     }
 }
@@ -229,18 +234,18 @@ impl Sighting {
 pub(super) struct Securing {
     in_force: InForce,
     scratch: Rc<Scratch>,
-    budget: Arc<Budget>,
+    strangers: Rc<Strangers>,
 }
 
 impl Securing {
-    pub(super) fn new(in_force: InForce, budget: &Arc<Budget>) -> Self {
-        Self { in_force, scratch: Scratch::new(), budget: Arc::clone(budget) }
+    pub(super) fn new(in_force: InForce, strangers: Rc<Strangers>) -> Self {
+        Self { in_force, scratch: Scratch::new(), strangers }
     }
 
-    /// Begins a session on a connection that was just accepted; nothing if the library refuses, and the connection ends.
-    pub(super) fn secure(&self, transport: SocketTransport) -> Option<Tunnel> {
+    /// Begins the session of a task on a connection that was just accepted; nothing if the library refuses, and the connection ends.
+    pub(super) fn secure(&self, transport: SocketTransport, task: TaskId) -> Option<Tunnel> {
         let config = Arc::clone(&self.in_force.get().config);
-        let charge = Charge::of(&self.budget);
+        let charge = Charge::of(&self.strangers, task);
         Session::new(transport, config, Rc::clone(&self.scratch), charge).ok().map(Box::new)
     }
 }
@@ -260,7 +265,7 @@ fn level(facts: &Facts, now: WallTime) -> Level {
 }
 
 fn tell_certificate(path: &Path, facts: &Facts, now: WallTime) {
-    let names: Vec<String> = facts.names.iter().map(name).collect();
+    let names: Vec<String> = facts.names.iter().map(ToString::to_string).collect();
     let names = if names.is_empty() { "no name".to_owned() } else { names.join(", ") };
     let end = facts.not_after.civil();
     let state = if now < facts.not_before {
@@ -273,10 +278,22 @@ fn tell_certificate(path: &Path, facts: &Facts, now: WallTime) {
     console::log(level(facts, now), format_args!("TLS: {} ({names}) {state}", quoted(path)));
 }
 
-fn name(name: &Name) -> String {
-    match name {
-        Name::Dns(text) | Name::Uri(text) | Name::Email(text) => text.to_string(),
-        Name::Address(address) => address.to_string(),
+/// Tells until when what is known of revoked certificates is the newest.
+fn tell_revocations(edition: &Edition, now: WallTime) {
+    let Some(first) = edition.revocations_due.iter().min() else { return };
+    let (count, due) = (edition.revocations_due.len(), first.civil());
+    if *first < now {
+        console::log(
+            Level::Error,
+            format_args!(
+                "TLS: a list of revoked client certificates was due to be replaced at {due}, and still holds: fetch the newest one"
+            ),
+        );
+    } else {
+        console::log(
+            Level::Info,
+            format_args!("TLS: {count} lists of revoked client certificates; the next one is due at {due}"),
+        );
     }
 }
 

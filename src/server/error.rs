@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::exit::Exit;
+use crate::exit::{self, Exit};
 use crate::sandbox;
 use crate::store::StoreError;
 
@@ -26,6 +26,11 @@ impl ServerError {
 
     pub(super) fn defect(text: impl Into<String>) -> Self {
         Self { exit: Exit::Software, text: text.into() }
+    }
+
+    /// The kernel's random bytes cannot be had, or are not random.
+    pub(super) fn entropy() -> Self {
+        Self { exit: Exit::System, text: exit::NO_ENTROPY.to_owned() }
     }
 
     pub(super) fn io(what: &str, error: &std::io::Error) -> Self {

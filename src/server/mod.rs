@@ -77,6 +77,7 @@ pub fn run(config: &Config, manager: &Manager) -> Result<(), ServerError> {
     let mut prepared = startup::prepare(config, manager)?;
     memory::close_heap(&Needs::of(&prepared.common, config.workers))?;
     let mut posture = sandbox::lock_down(&prepared.plan)?;
+    sandbox::enclose(&prepared.plan, &mut posture)?;
     for (step, outcome) in &posture.steps {
         console::log(Level::Info, format_args!("sandbox: {step}: {outcome}"));
     }

@@ -6,28 +6,31 @@
 //! made has failed; a finding is told once when it comes and once when it is gone, in the log and in the audit log.
 //!
 //! A round: the kernel's view (privileges, tracer) -> mappings -> descriptors -> the end of the journal -> seeds -> known
-//! answers -> the program's file. The next one begins after the interval, give or take a quarter, drawn anew each time, so
-//! that nobody who comes and goes knows when.
+//! answers -> the program's file. From the beginning of one to that of the next it is the interval, give or take a quarter, drawn
+//! anew each time, so that nobody who comes and goes knows when.
 
-use std::sync::{Arc, Mutex, PoisonError};
+mod tail;
 
+use core::time::Duration;
+use std::sync::Arc;
+
+use self::tail::Asked;
 use crate::audit::Office;
 use crate::clock::{Moment, WallTime};
 use crate::config::{IntegrityAction, IntegrityPolicy};
 use crate::console::{self, Level};
 use crate::crypto::hash::Sha256Pieces;
 use crate::crypto::{health, selftest};
-use crate::integrity::{Board, CapabilityView, Check, KernelView};
+use crate::integrity::{Board, CapabilityView, Check, KernelView, State};
 use crate::keeper::Keeper;
 use crate::limits::{
-    FD_CONNECTION_FIRST_NUMBER, FD_JOURNAL_NUMBER, MONITOR_DESCRIPTORS_COUNT, MONITOR_PIECE_BYTES,
-    MONITOR_SLICE_MAX_MILLIS, MONITOR_SUSPECTS_MAX_COUNT,
+    FD_CONNECTION_FIRST_NUMBER, FD_JOURNAL_NUMBER, MONITOR_DESCRIPTORS_COUNT, MONITOR_PAUSE_MILLIS,
+    MONITOR_PIECE_BYTES, MONITOR_SLICE_MAX_MILLIS, MONITOR_SUSPECT_MILLIS, MONITOR_SUSPECTS_MAX_COUNT,
 };
 use crate::sandbox::census::{self, Verdict};
 use crate::sandbox::verify::{Status, Witness};
 use crate::sandbox::watch::{Baseline, Watch};
 use crate::sandbox::{Failure, probe};
-use crate::store::Tail;
 
 /// What a round does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,14 +68,16 @@ pub(super) struct Monitor<'a> {
     means: Means<'a>,
     baseline: Baseline,
     stage: Option<Stage>,
+    /// When the round began.
+    begun: Moment,
+    /// When the next round begins, or this one goes on.
     due: Moment,
     /// Beyond the last descriptor that the process can have.
     descriptors_end: i32,
     suspects: Vec<i32>,
     program: Sha256Pieces,
-    refused_seeds: u64,
-    /// What the keeper found last; nothing if it has not answered, or that was told.
-    tail: Arc<Mutex<Option<Tail>>>,
+    seeds: Seeds,
+    tail: Asked,
     must_end: bool,
 }
 
@@ -88,12 +93,13 @@ impl<'a> Monitor<'a> {
             means,
             baseline,
             stage: Some(Stage::Program(0)),
+            begun: now,
             due: now,
             descriptors_end: 0,
             suspects: Vec::with_capacity(MONITOR_SUSPECTS_MAX_COUNT),
             program: Sha256Pieces::default(),
-            refused_seeds: 0,
-            tail: Arc::default(),
+            seeds: Seeds::default(),
+            tail: Asked::default(),
             must_end: false,
         };
         if !monitor.means.watch.has_program() {
@@ -110,7 +116,9 @@ impl<'a> Monitor<'a> {
             monitor.step(now);
         }
         if monitor.stage == Some(Stage::Program(0)) {
-            monitor.rest(now);
+            monitor.rest();
+        } else {
+            monitor.due = now.plus_millis(MONITOR_SUSPECT_MILLIS);
         }
         Ok(monitor)
     }
@@ -120,21 +128,37 @@ impl<'a> Monitor<'a> {
         self.must_end
     }
 
-    /// Goes on with a round, or begins one that is due: for a few milliseconds.
+    /// For how long it has nothing to do, as of now.
+    pub(super) fn patience(&self, now: Moment) -> Duration {
+        now.until(self.due)
+    }
+
+    /// Goes on with a round, or begins one, if that is due: for a few milliseconds.
     pub(super) fn tick(&mut self) {
         let begun = Moment::now();
-        self.take_tail();
-        if self.stage.is_none() && self.due <= begun {
-            self.stage = Some(Stage::Kernel);
+        if let Some(found) = self.tail.take(&self.means.keeper, begun) {
+            self.settle(Check::Journal, found);
+        }
+        if begun < self.due {
+            return;
+        }
+        if self.stage.is_none() {
+            (self.stage, self.begun) = (Some(Stage::Kernel), begun);
         }
         let mut now = begun;
-        while self.stage.is_some() && now.nanos_since(begun) < MONITOR_SLICE_MAX_MILLIS * 1_000_000 {
+        while self.stage.is_some() {
             self.step(now);
-            if self.stage == Some(Stage::Suspects) {
-                // What is on its way has arrived when the next tick comes.
-                return;
-            }
             now = Moment::now();
+            let pause = match self.stage {
+                // What is on its way has arrived by then.
+                Some(Stage::Suspects) => MONITOR_SUSPECT_MILLIS,
+                Some(_) if now.nanos_since(begun) >= MONITOR_SLICE_MAX_MILLIS * 1_000_000 => {
+                    MONITOR_PAUSE_MILLIS
+                }
+                _ => continue,
+            };
+            self.due = now.plus_millis(pause);
+            return;
         }
     }
 
@@ -153,7 +177,7 @@ impl<'a> Monitor<'a> {
             Stage::Descriptors(from) => self.count_descriptors(from),
             Stage::Suspects => self.look_again(),
             Stage::Tail => {
-                self.ask_for_tail();
+                self.tail.ask(&self.means.keeper, now);
                 Stage::Seeds
             }
             Stage::Seeds => {
@@ -163,19 +187,19 @@ impl<'a> Monitor<'a> {
             Stage::Answers(part) => self.check_answers(part),
             Stage::Program(offset) => match self.hash_program(offset) {
                 Some(next) => Stage::Program(next),
-                None => return self.rest(now),
+                None => return self.rest(),
             },
         };
         self.stage = Some(next);
     }
 
-    /// The round is over.
-    fn rest(&mut self, now: Moment) {
+    /// The round is over. The next one begins so long after this one began, however long it took.
+    fn rest(&mut self) {
         self.stage = None;
         // SplitMix64 (Steele, Lea, Flood 2014): nothing secret depends on it.
         self.means.jitter = self.means.jitter.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (self.means.jitter ^ (self.means.jitter >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        self.due = now.plus_millis(pause_millis(self.means.policy.interval_seconds, z ^ (z >> 27)));
+        self.due = self.begun.plus_millis(pause_millis(self.means.policy.interval_seconds, z ^ (z >> 27)));
     }
 
     /// Notes how a look ended, and tells what is news.
@@ -256,34 +280,9 @@ impl<'a> Monitor<'a> {
         Stage::Tail
     }
 
-    /// Has the keeper look at the end of the journal; it answers when it has time.
-    fn ask_for_tail(&self) {
-        let tail = Arc::clone(&self.tail);
-        self.means.keeper.look_at_tail(Box::new(move |found| {
-            *tail.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
-        }));
-    }
-
-    fn take_tail(&mut self) {
-        let found = self.tail.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match found {
-            Some(Tail::Sound { .. }) => self.settle(Check::Journal, Ok(())),
-            // What keeps it from being read the store tells by itself.
-            found => {
-                if let Some(text) = found.and_then(|tail| tail.finding()) {
-                    self.settle(Check::Journal, Err(text));
-                }
-            }
-        }
-    }
-
     fn look_at_seeds(&mut self) {
-        let refused = health::refused_seeds();
-        let news = refused.saturating_sub(core::mem::replace(&mut self.refused_seeds, refused));
-        let found = match news {
-            0 => Ok(()),
-            news => Err(format!("{news} seeds of the kernel have failed their health tests")),
-        };
+        let has_failed = self.means.board.state(Check::Entropy) == State::Failed;
+        let found = self.seeds.judge(health::refused_seeds(), health::admitted_seeds(), has_failed);
         self.settle(Check::Entropy, found);
     }
 
@@ -327,7 +326,29 @@ impl<'a> Monitor<'a> {
     }
 }
 
-/// How long the next pause is: the interval, give or take a quarter.
+/// How many seeds there were at the last look.
+#[derive(Debug, Default)]
+struct Seeds {
+    refused: u64,
+    admitted: u64,
+}
+
+impl Seeds {
+    /// What there is to say of the seeds since the last look, if that has `failed` or not: a source that fails is sound again when
+    /// it has given a seed, and not when nobody asked it.
+    fn judge(&mut self, refused: u64, admitted: u64, failed: bool) -> Result<(), String> {
+        let before = core::mem::replace(self, Self { refused, admitted });
+        match refused.saturating_sub(before.refused) {
+            0 if failed && admitted <= before.admitted => {
+                Err("no seed was drawn since one has failed its health tests".to_owned())
+            }
+            0 => Ok(()),
+            news => Err(format!("{news} seeds of the kernel have failed their health tests")),
+        }
+    }
+}
+
+/// How long it is from one round to the next: the interval, give or take a quarter.
 fn pause_millis(interval_seconds: u64, random: u64) -> u64 {
     let interval = interval_seconds.saturating_mul(1_000);
     interval - interval / 4 + random % (interval / 2 + 1)
@@ -382,6 +403,19 @@ mod tests {
         }
         assert_eq!((pause_millis(60, 0), pause_millis(60, 30_000)), (45_000, 75_000));
         assert!(pause_millis(1, 0) >= 750);
+    }
+
+    #[test]
+    fn a_source_that_failed_is_sound_again_when_it_has_given_a_seed_and_not_before() {
+        let mut seeds = Seeds::default();
+        assert_eq!(seeds.judge(0, 40, false), Ok(()));
+        assert!(seeds.judge(3, 40, false).unwrap_err().starts_with("3 seeds"));
+        for _ in 0..3 {
+            assert!(seeds.judge(3, 40, true).unwrap_err().starts_with("no seed"), "nobody asked it");
+        }
+        assert!(seeds.judge(4, 41, true).unwrap_err().starts_with("1 seeds"), "one of two");
+        assert_eq!(seeds.judge(4, 42, true), Ok(()));
+        assert_eq!(seeds.judge(4, 42, false), Ok(()), "no seed is no news");
     }
 
     #[test]

@@ -4,12 +4,12 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::sync::Arc;
+use std::rc::Rc;
 
 use crate::clock::Moment;
 use crate::config::Config;
 use crate::reactor::socket::SocketTransport;
-use crate::reactor::{Budget, Received, Transport};
+use crate::reactor::{Received, Strangers, TaskId, Transport};
 use crate::server::error::ServerError;
 
 /// There is no configuration.
@@ -62,11 +62,11 @@ impl Certificates {
 
 impl Securing {
     #[expect(clippy::needless_pass_by_value, reason = "as where there is something to pass")]
-    pub(super) fn new(in_force: InForce, _budget: &Arc<Budget>) -> Self {
+    pub(super) fn new(in_force: InForce, _strangers: Rc<Strangers>) -> Self {
         match in_force {}
     }
 
-    pub(super) fn secure(&self, _transport: SocketTransport) -> Option<Tunnel> {
+    pub(super) fn secure(&self, _transport: SocketTransport, _task: TaskId) -> Option<Tunnel> {
         match *self {}
     }
 }

@@ -7,7 +7,7 @@
 use core::time::Duration;
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -33,8 +33,8 @@ pub(crate) const VERSION_IS: &str = "X_QUANTONIUM_VERSION=";
 #[derive(Debug, Default)]
 pub(super) struct Notifier {
     socket: Option<OwnedFd>,
-    /// Our number, asked for before the filters forbid it.
-    own: u32,
+    /// Our number, asked for before the filters forbid it; nothing for the first of its process numbers, whom the manager knows by another.
+    own: Option<u32>,
 }
 
 impl Notifier {
@@ -50,11 +50,16 @@ impl Notifier {
         let placed = descriptors::place(socket, FD_NOTIFY_NUMBER, FD_NOTIFY_NUMBER).map_err(failed)?;
         // Whoever does not read loses what is said; the server waits for nobody.
         ioctl_fionbio(&placed, true).map_err(|errno| failed(errno.into()))?;
-        let notifier = Self { socket: Some(placed), own: std::process::id() };
+        let notifier = Self { socket: Some(placed), own: Some(std::process::id()).filter(|own| *own != 1) };
         if manager.supervisor().is_some() {
             notifier.tell(&format!("{VERSION_IS}{} ({})", build_info::VERSION, build_info::COMMIT));
         }
         Ok(notifier)
+    }
+
+    /// The number of the socket, for a poll.
+    pub(super) fn socket(&self) -> Option<i32> {
+        self.socket.as_ref().map(OwnedFd::as_raw_fd)
     }
 
     /// Sends one message. One that cannot be sent is lost: the manager is gone, or does not read.
@@ -66,7 +71,8 @@ impl Notifier {
 
     /// The server answers.
     pub(super) fn ready(&self, status: &str) {
-        self.tell(&format!("READY=1\nSTATUS={status}\nMAINPID={}", self.own));
+        let own = self.own.map(|own| format!("\nMAINPID={own}")).unwrap_or_default();
+        self.tell(&format!("READY=1\nSTATUS={status}{own}"));
     }
 
     /// It reads its files anew, and says [`ready`](Self::ready) when that is done.

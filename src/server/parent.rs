@@ -12,10 +12,12 @@ use std::os::fd::OwnedFd;
 use crate::config::HandedOver;
 use crate::limits::{INHERITED_NAME_MAX_BYTES, INHERITED_SOCKETS_MAX_COUNT};
 use crate::sandbox::descriptors;
+use crate::sandbox::namespaces::Starter;
 use crate::server::error::ServerError;
 use crate::server::listeners::Inherited;
 
-/// Says, beside `LISTEN_FDS`, which process has opened the sockets, where that cannot know our number beforehand.
+/// Says, beside `LISTEN_FDS`, which process has opened the sockets, where that cannot know our number beforehand: by the number that
+/// our parent has for us, which is 0 in process numbers of our own.
 pub(crate) const PARENT_VARIABLE: &str = "LISTEN_PARENT_PID";
 /// The first descriptor that is handed over.
 pub(crate) const FIRST_NUMBER: i32 = 3;
@@ -87,6 +89,11 @@ impl Manager {
     /// Our own supervisor, if that is who has started this process.
     pub(super) const fn supervisor(&self) -> Option<u32> {
         self.supervisor
+    }
+
+    /// The same, for the lock-down.
+    pub(super) fn starter(&self) -> Starter {
+        self.supervisor.map_or_else(Starter::default, |_| Starter::Supervisor)
     }
 
     pub(super) fn notify(&self) -> Option<&OsStr> {

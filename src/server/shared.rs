@@ -146,6 +146,11 @@ impl Shared {
         }
     }
 
+    /// How many workers there are.
+    pub(super) fn workers(&self) -> usize {
+        self.progress.len()
+    }
+
     /// How far each worker has come.
     pub(super) fn progress(&self) -> Vec<u64> {
         self.progress.iter().map(|turns| turns.load(Ordering::Relaxed)).collect()

@@ -1,6 +1,6 @@
 //! The main thread after the start: signals, the ticks of keeper and archivist, the drain and the end.
 //!
-//! Owns the signal descriptor, the timers and the decision to leave. Invariants: signals are blocked in every thread
+//! Owns the signal descriptor, the ticks and the decision to leave. Invariants: signals are blocked in every thread
 //! and read here alone; the first SIGTERM or SIGINT drains, the second one leaves at once (of a supervised server: its supervisor's second one); after the drain, or at the
 //! end of its time, the keeper writes down what is only in memory, for which it has a bounded time; the process ends by
 //! its exit call alone, so that no descriptor is closed that a filter keeps.
@@ -35,17 +35,19 @@ use crate::server::notify::{Notifier, Watchdog};
 use crate::server::parent::Manager;
 use crate::server::shared::Shared;
 
+/// Has the server leave at once, whatever it has in hand: from a supervisor that was told to end a second time.
+pub(super) const AT_ONCE: Signal = Signal::SIGUSR1;
 const SIGNAL: Token = Token(0);
-const TIMER: Token = Token(1);
 const TICK: Token = Token(2);
+const SUPERVISOR: Token = Token(3);
 
 /// What the main thread waits on.
 #[derive(Debug)]
 pub(super) struct MainLoop {
     poll: Poll,
     signals: SignalFd,
-    /// The end of the drain, and then of the keeper's last writing.
-    timer: TimerFd,
+    /// The end of the drain, and then of the keeper's last writing: how long the poll waits at most.
+    deadline: Option<Moment>,
     ticks: TimerFd,
     mailbox: Arc<Mailbox>,
     office: Arc<Office>,
@@ -71,7 +73,8 @@ enum Course {
 /// Whose second signal ends the drain.
 ///
 /// A service manager that ends a whole control group signals the server and its supervisor, and the supervisor hands its
-/// own on: that is one wish, told twice.
+/// own on: that is one wish, told twice. In process numbers of its own a server cannot tell the two apart, which are both 0 there: its
+/// supervisor then says it by another signal, SIGUSR1.
 #[derive(Debug, Default)]
 struct Hurry {
     /// The only one who is heard, if there is one.
@@ -83,7 +86,8 @@ struct Hurry {
 impl Hurry {
     /// Whether a signal to end, sent by the process `sender`, is the second one.
     fn is_second(&mut self, sender: u32) -> bool {
-        self.supervisor.is_none_or(|supervisor| supervisor == sender) && mem::replace(&mut self.first, true)
+        let is_heard = self.supervisor.is_none_or(|supervisor| supervisor == sender && sender != 0);
+        is_heard && mem::replace(&mut self.first, true)
     }
 }
 
@@ -92,7 +96,7 @@ impl MainLoop {
     pub(super) fn new(poll: Poll, mailbox: Arc<Mailbox>, office: Arc<Office>) -> io::Result<Self> {
         let mut wanted = SigSet::empty();
         // SIGXFSZ is blocked so that a file at its limit is an error of the write, and never read.
-        for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGXFSZ] {
+        for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, AT_ONCE, Signal::SIGXFSZ] {
             wanted.add(signal);
         }
         wanted.thread_block()?;
@@ -101,25 +105,22 @@ impl MainLoop {
             SignalFd::with_flags(&wanted, flags).map_err(Into::into)
         })?;
         let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
-        let timer = |number: i32| {
-            descriptors::create_at(number, || {
-                TimerFd::new(ClockId::CLOCK_MONOTONIC, flags).map_err(Into::into)
-            })
-        };
-        let (timer, ticks) = (timer(FD_OWN_LAST_NUMBER)?, timer(FD_OWN_LAST_NUMBER - 1)?);
+        let ticks = descriptors::create_at(FD_OWN_LAST_NUMBER, || {
+            TimerFd::new(ClockId::CLOCK_MONOTONIC, flags).map_err(Into::into)
+        })?;
         ticks.set(
             Expiration::Interval(TimeSpec::milliseconds(KEEPER_TICK_MILLIS.cast_signed())),
             TimerSetTimeFlags::empty(),
         )?;
         let registry = poll.registry();
-        for (fd, token) in [(signals.as_fd(), SIGNAL), (timer.as_fd(), TIMER), (ticks.as_fd(), TICK)] {
+        for (fd, token) in [(signals.as_fd(), SIGNAL), (ticks.as_fd(), TICK)] {
             registry.register(&mut SourceFd(&fd.as_raw_fd()), token, Interest::READABLE)?;
         }
         let notifier = Notifier::default();
         Ok(Self {
             poll,
             signals,
-            timer,
+            deadline: None,
             ticks,
             mailbox,
             office,
@@ -131,8 +132,11 @@ impl MainLoop {
         })
     }
 
-    /// Reports to `manager`, through `notifier`.
-    pub(super) fn report_to(&mut self, notifier: Notifier, manager: &Manager) {
+    /// Reports to `manager`, through `notifier`; if it is our supervisor, its end is ours.
+    pub(super) fn report_to(&mut self, notifier: Notifier, manager: &Manager) -> io::Result<()> {
+        if let Some(supervisor) = notifier.socket().filter(|_| manager.supervisor().is_some()) {
+            self.poll.registry().register(&mut SourceFd(&supervisor), SUPERVISOR, Interest::READABLE)?;
+        }
         let patience = manager.watchdog();
         self.notifier = notifier;
         self.hurry.supervisor = manager.supervisor();
@@ -145,6 +149,7 @@ impl MainLoop {
                 ),
             );
         }
+        Ok(())
     }
 
     /// Reports that the server answers.
@@ -228,7 +233,7 @@ impl MainLoop {
     ) -> io::Result<()> {
         let flushed = Arc::new(AtomicBool::new(false));
         let (done, mailbox) = (Arc::clone(&flushed), Arc::clone(&self.mailbox));
-        self.start_timer(Duration::from_millis(KEEPER_FLUSH_MILLIS));
+        self.deadline = Some(Moment::now().plus_millis(KEEPER_FLUSH_MILLIS));
         let done = Box::new(move || {
             done.store(true, Ordering::Release);
             mailbox.nudge();
@@ -259,7 +264,11 @@ impl MainLoop {
         drain: Duration,
         monitor: &mut Monitor<'_>,
     ) -> io::Result<Course> {
-        match self.poll.poll(events, None) {
+        // Whichever comes first: the end of the drain, or what the monitor has to do.
+        let now = Moment::now();
+        let patience = monitor.patience(now);
+        let timeout = self.deadline.map_or(patience, |at| now.until(at).min(patience));
+        match self.poll.poll(events, Some(timeout)) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(Course::On),
             Err(error) => return Err(error),
@@ -273,17 +282,23 @@ impl MainLoop {
         for event in &*events {
             match event.token() {
                 SIGNAL if self.take_signals(shared, drain) => course = Course::Leave,
-                TIMER if take_expirations(&self.timer) && course == Course::On => course = Course::Over,
+                SUPERVISOR if event.is_read_closed() => {
+                    self.drain(shared, drain, "its supervisor has ended");
+                }
                 TICK if take_expirations(&self.ticks) => {
                     self.feed_watchdog(shared, keeper);
                     keeper.tick();
                     self.office.tick();
-                    monitor.tick();
                 }
                 _ => {}
             }
         }
         self.tell_reloaded(shared);
+        if course == Course::On && self.deadline.is_some_and(|at| at <= Moment::now()) {
+            self.deadline = None;
+            course = Course::Over;
+        }
+        monitor.tick();
         Ok(course)
     }
 
@@ -300,19 +315,12 @@ impl MainLoop {
         while let Ok(Some(info)) = self.signals.read_signal() {
             let signal = i32::try_from(info.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok());
             let is_end = matches!(signal, Some(Signal::SIGTERM | Signal::SIGINT));
-            let hurries = is_end && self.hurry.is_second(info.ssi_pid);
+            let hurries = signal == Some(AT_ONCE) || is_end && self.hurry.is_second(info.ssi_pid);
             match signal {
                 Some(Signal::SIGTERM | Signal::SIGINT) if shared.phase() == Phase::Serving => {
-                    // Acted on before it is told: a log that nobody reads must not hold it up.
-                    self.start_timer(drain);
-                    shared.enter(Phase::Draining);
-                    self.notifier.stopping();
-                    console::log(
-                        Level::Info,
-                        format_args!("draining: no new connections, finishing requests in flight"),
-                    );
+                    self.drain(shared, drain, "no new connections, finishing requests in flight");
                 }
-                Some(Signal::SIGTERM | Signal::SIGINT) if hurries => {
+                Some(Signal::SIGTERM | Signal::SIGINT | AT_ONCE) if hurries => {
                     console::log(Level::Warn, format_args!("second signal: leaving at once"));
                     return true;
                 }
@@ -329,17 +337,21 @@ impl MainLoop {
         false
     }
 
-    fn start_timer(&self, drain: Duration) {
-        let millis = i64::try_from(drain.as_millis()).unwrap_or(i64::MAX).max(1);
-        let expiration = Expiration::OneShot(TimeSpec::milliseconds(millis));
-        if let Err(error) = self.timer.set(expiration, TimerSetTimeFlags::empty()) {
-            // Without a timer the drain ends with its last request, or with a second signal.
-            console::log(Level::Warn, format_args!("the drain has no deadline: {error}"));
+    /// Begins the end, unless it has begun.
+    fn drain(&mut self, shared: &Shared, drain: Duration, told: &str) {
+        if shared.phase() != Phase::Serving {
+            return;
         }
+        // Acted on before it is told: a log that nobody reads must not hold it up.
+        let nanos = u64::try_from(drain.as_nanos()).unwrap_or(u64::MAX);
+        self.deadline = Some(Moment::now().plus_nanos(nanos));
+        shared.enter(Phase::Draining);
+        self.notifier.stopping();
+        console::log(Level::Info, format_args!("draining: {told}"));
     }
 }
 
-/// Acknowledges a timer; tells whether it had expired: one that was set anew meanwhile has not.
+/// Acknowledges a timer; tells whether it had expired.
 fn take_expirations(timer: &TimerFd) -> bool {
     let mut count = [0; 8];
     rustix::io::read(timer.as_fd(), &mut count).is_ok_and(|read| read == count.len())
@@ -358,7 +370,12 @@ mod tests {
 
     #[test]
     fn a_supervised_server_is_hurried_by_its_supervisor_alone() {
-        let mut hurry = Hurry { supervisor: Some(7), first: false };
+        let mut hurry = Hurry { supervisor: Some(0), first: false };
+        assert!(
+            !hurry.is_second(0) && !hurry.is_second(0),
+            "in process numbers of its own everybody outside is 0"
+        );
+        hurry.supervisor = Some(7);
         assert!(!hurry.is_second(1) && !hurry.is_second(1) && !hurry.is_second(0));
         assert!(!hurry.is_second(7));
         assert!(!hurry.is_second(1));

@@ -24,7 +24,7 @@ use crate::clock::Moment;
 use crate::config::{Config, ControlGroups, Endpoint, Scheme};
 use crate::console::{self, Level, Output};
 use crate::crypto::mac::MacKey;
-use crate::crypto::random::{Generator, Kernel};
+use crate::crypto::random::{self, Generator, Kernel};
 use crate::crypto::selftest;
 use crate::http::env::Bounds;
 use crate::http::forwarded::Forwarding;
@@ -97,7 +97,7 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
         settle(config, manager)?;
     // The journal's numbers are kept for it; everything that is opened before it is placed lies above all bands.
     let kept = fill(FD_DATA_DIRECTORY_NUMBER + 1)?;
-    let plan = Plan { user_namespace, key_memory, ..plan(config)? };
+    let plan = Plan { starter: manager.starter(), user_namespace, key_memory, ..plan(config)? };
     let watch = Watch::open()?;
     let slots = ArchiveSlots::hold()?;
     let mut random = generator()?;
@@ -138,7 +138,8 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
     let opened = open_loops(audit, listeners.of_worker, &common, &archivist.office, &mut random);
     let (mut workers, mut main) =
         opened.map_err(|error| ServerError::io("opening the event loops", &error))?;
-    main.report_to(notifier, manager);
+    let watched = main.report_to(notifier, manager);
+    watched.map_err(|error| ServerError::io("watching the supervisor", &error))?;
     archivist.certificates = certificates;
     let jitter = random.array(Moment::now()).map_err(|error| ServerError::config(error.to_string()))?;
     let fillers = fill(FD_CONNECTION_FIRST_NUMBER)?;
@@ -234,17 +235,27 @@ struct Environs {
 
 /// Makes of what the parent has left what the server needs.
 fn settle(config: &Config, manager: &Manager) -> Result<Environs, ServerError> {
-    // A parent may have blocked signals of its own; a start ends on SIGTERM as any program does.
+    // A parent may have blocked signals of its own; a start ends on SIGTERM as any program does. Who is the first of process
+    // numbers has no default actions: what came before now waits, and ends it in the next line but one.
+    if std::process::id() == 1 {
+        let ready = crate::exit::leave_on_signals();
+        ready.map_err(|errno| ServerError::io("preparing for signals", &errno.into()))?;
+    }
     let unblocked = SigSet::all().thread_unblock();
     unblocked.map_err(|errno| ServerError::io("unblocking signals", &errno.into()))?;
     let inherited = manager.take_sockets()?;
     // It has to be dumpable for that, and no key was read yet.
     let names_peers = listeners::names_peers(config, &inherited);
-    let user_namespace = namespaces::enter_user(config.sandbox_mode, names_peers)?;
+    let user_namespace = namespaces::enter_user(config.sandbox_mode, manager.starter(), names_peers)?;
     sandbox::shield()?;
     let groups = ControlGroups::here();
     resources::prepare(config, &groups)?;
-    let key_memory = secret::open_region();
+    let mut drawn = Ok(());
+    let key_memory = secret::open_region(|key| {
+        drawn = random::draw_key(key);
+        drawn.is_ok()
+    });
+    drawn.map_err(|_| ServerError::entropy())?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     close_inherited(&inherited)?;
     let descriptors_count = rlimits::raise_descriptors()?;
@@ -299,6 +310,8 @@ fn check_binary() -> Result<(), ServerError> {
         ))
     })?;
     selftest::run().map_err(|failure| ServerError::defect(failure.to_string()))?;
+    // Before the first key, nonce or identifier is drawn, those of the TLS library included.
+    random::start_up().map_err(|_| ServerError::entropy())?;
     console::log(Level::Info, format_args!("cryptographic self-test passed"));
     Ok(())
 }
@@ -383,8 +396,7 @@ fn open_loop(index: usize) -> io::Result<(Poll, Arc<Mailbox>)> {
 }
 
 fn generator() -> Result<Generator, ServerError> {
-    Generator::new(Kernel, Moment::now())
-        .map_err(|_| ServerError::config("the system gives no random bytes (getrandom)"))
+    Generator::new(Kernel, Moment::now()).map_err(|_| ServerError::entropy())
 }
 
 /// Gives each worker a descriptor of its own to let go of when there is no other.

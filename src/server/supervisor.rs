@@ -4,7 +4,7 @@
 //! Owns the sockets and the children. Invariants: the sockets outlive every child, and what the kernel has queued is served
 //! by the next one; the old child is told to end only after its successor has come to where it waits for the store; a
 //! child that ends by itself is started again, each time after a longer pause, and one that never served ends
-//! the supervisor with its own exit code.
+//! the supervisor with its own exit code. A child sees the end of its supervisor by the end of the socket between them.
 
 use core::time::Duration;
 use std::ffi::OsString;
@@ -23,6 +23,7 @@ use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use crate::clock::Moment;
 use crate::config::{Config, Endpoint, Scheme};
@@ -32,12 +33,14 @@ use crate::limits::{
     FD_LISTENER_FIRST_NUMBER, NOTIFY_MESSAGE_MAX_BYTES, RESTART_PAUSE_FIRST_MILLIS, RESTART_PAUSE_MAX_MILLIS,
     SUPERVISED_WAIT_SECONDS,
 };
+use crate::model::{Outcome, Step};
 use crate::reactor::socket;
-use crate::sandbox::{self, descriptors};
+use crate::sandbox::{self, descriptors, processes};
 use crate::server::error::ServerError;
 use crate::server::listeners::{bind_unix, refused};
 use crate::server::notify::{Notifier, VERSION_IS, WAITING};
 use crate::server::parent::{FIRST_NUMBER, Manager, PARENT_VARIABLE};
+use crate::server::signals::AT_ONCE;
 use crate::store::{Owner, quoted};
 
 const SIGNALS: Token = Token(0);
@@ -61,6 +64,8 @@ struct Running {
     told: UnixDatagram,
     state: State,
     token: Token,
+    /// What cuts off what it has in hand, once it was told to end.
+    at_once: Signal,
     /// Whether it was told to end.
     told_to_end: bool,
 }
@@ -75,8 +80,10 @@ impl Running {
 
     /// Tells it to end; a second time only if that is to cut off what it has in hand.
     fn end(&mut self, at_once: bool) {
-        if at_once || !core::mem::replace(&mut self.told_to_end, true) {
+        if !core::mem::replace(&mut self.told_to_end, true) {
             self.signal(Signal::SIGTERM);
+        } else if at_once {
+            self.signal(self.at_once);
         }
     }
 
@@ -94,6 +101,8 @@ struct Supervisor {
     program: PathBuf,
     arguments: Vec<OsString>,
     names: Vec<&'static str>,
+    /// Whether each server is the first of process numbers of its own.
+    own_numbers: bool,
     notifier: Notifier,
     current: Option<Running>,
     next: Option<Running>,
@@ -138,6 +147,9 @@ pub fn supervise(
     let registered =
         poll.registry().register(&mut SourceFd(&signals.as_fd().as_raw_fd()), SIGNALS, Interest::READABLE);
     registered.map_err(failed)?;
+    let names_peers = config.listen.iter().any(|endpoint| matches!(endpoint, Endpoint::Unix(_)));
+    let numbers = processes::prepare(config.sandbox_mode, names_peers)?;
+    console::log(Level::Info, format_args!("supervise: {} of servers: {numbers}", Step::PidNamespace));
     sandbox::restrict_supervisor()?;
     let mut supervisor = Supervisor {
         poll,
@@ -145,6 +157,7 @@ pub fn supervise(
         program,
         arguments,
         names,
+        own_numbers: numbers == Outcome::Done,
         notifier,
         current: None,
         next: None,
@@ -224,11 +237,15 @@ impl Supervisor {
     }
 
     fn start_program(&mut self, program: &Path) -> io::Result<Running> {
-        let (told, theirs) = UnixDatagram::pair()?;
+        // Of a kind that tells each of them of the other's end.
+        let flags = SocketFlags::CLOEXEC;
+        let (told, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        let told = UnixDatagram::from(told);
         told.set_nonblocking(true)?;
-        let own = std::process::id().to_string();
+        // Who is the first of its process numbers has a parent without one.
+        let own = if self.own_numbers { 0 } else { std::process::id() }.to_string();
         let mut command = Command::new(program);
-        command.arg("serve").args(&self.arguments).stdin(OwnedFd::from(theirs));
+        command.arg("serve").args(&self.arguments).stdin(theirs);
         command.env(PARENT_VARIABLE, own).env("LISTEN_FDS", self.names.len().to_string());
         command.env("LISTEN_FDNAMES", self.names.join(":"));
         command.env("QUANTONIUM_WAIT_FOR_STORE", SUPERVISED_WAIT_SECONDS.to_string());
@@ -237,7 +254,7 @@ impl Supervisor {
         }
         // A signal for our group (a key pressed at a terminal) comes to it once, through us.
         command.process_group(0);
-        let child = command.spawn()?;
+        let child = if self.own_numbers { processes::start(&mut command)? } else { command.spawn()? };
         let token = Token(self.tokens);
         self.tokens += 1;
         self.poll.registry().register(&mut SourceFd(&told.as_raw_fd()), token, Interest::READABLE)?;
@@ -245,7 +262,8 @@ impl Supervisor {
             Level::Info,
             format_args!("supervise: started server {} ({})", child.id(), quoted(program)),
         );
-        Ok(Running { child, told, state: State::Starting, token, told_to_end: false })
+        let at_once = if self.own_numbers { AT_ONCE } else { Signal::SIGTERM };
+        Ok(Running { child, told, state: State::Starting, token, at_once, told_to_end: false })
     }
 
     fn run(&mut self) -> io::Result<Exit> {

@@ -5,11 +5,13 @@
 
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::limits::OVERFLOW_ID_NUMBER;
 use crate::model::{Identities, Identity};
+use crate::quota::Tally;
 use crate::reactor::socket::SocketTransport;
-use crate::reactor::{Established, Received, Transport};
+use crate::reactor::{Established, Exhausted, Received, Transport};
 use crate::server::certificates::Tunnel;
 
 /// A connection's transport.
@@ -88,6 +90,10 @@ impl Transport for Wire {
 
     fn conclude(&mut self) {
         each!(self, transport => transport.conclude());
+    }
+
+    fn charge(&mut self, account: &Arc<Tally>) -> Result<(), Exhausted> {
+        each!(self, transport => transport.charge(account))
     }
 
     fn identities(&self) -> Option<Rc<Identities>> {

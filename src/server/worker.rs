@@ -36,7 +36,7 @@ use crate::reactor::mailbox::Mailbox;
 use crate::reactor::run::{Driver, Phase, Reactor};
 use crate::reactor::socket::{Leaving, Listener, SocketTransport, Stream};
 use crate::reactor::turn::{Commit, CommitFailed, Ticket};
-use crate::reactor::{Budget, Channel, Pool, TaskId, Transport as _, Turn};
+use crate::reactor::{Budget, Channel, Pool, Strangers, TaskId, Transport as _, Turn};
 use crate::sandbox;
 use crate::sandbox::confinement::Reach;
 use crate::sandbox::seccomp::Role;
@@ -155,11 +155,12 @@ impl Worker {
         };
         let pool = Pool::new(Arc::clone(&common.budget));
         let (forwarding, origins) = (Arc::clone(&common.forwarding), Arc::clone(&common.origins));
+        let strangers = Strangers::new(Rc::clone(&pool), Rc::clone(&turn), common.shared.workers());
         let env = Env::new(app, pool, common.bounds, forwarding, origins, first_id);
         let driver = WorkerDriver {
             index,
             ways,
-            securing: common.tls.clone().map(|tls| Securing::new(tls, &common.budget)),
+            securing: common.tls.clone().map(|tls| Securing::new(tls, strangers)),
             env,
             refusals,
             sink,
@@ -251,7 +252,7 @@ impl Driver for WorkerDriver {
         let refused = match self.census.admit(peer.address, is_uncounted, way == Way::Secure) {
             Ok(ticket) => {
                 let wire = match way {
-                    Way::Secure => Wire::Secure(self.securing.as_ref()?.secure(transport)?),
+                    Way::Secure => Wire::Secure(self.securing.as_ref()?.secure(transport, task)?),
                     Way::Local => Wire::local(transport),
                     Way::Plain | Way::Redirect => Wire::Plain(transport),
                 };
@@ -321,5 +322,31 @@ impl Driver for WorkerDriver {
 
     fn phase(&self) -> Phase {
         self.shared.phase()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::env::WORKSPACE_BYTES;
+    use crate::limits::{ARENA_CONNECTION_BYTES, ARENA_CONNECTION_TLS_BYTES, TLS_SESSION_BYTES};
+
+    /// How large the futures are that `start` makes.
+    const fn future_bytes<R, F>(_: &impl Fn(R) -> F) -> usize {
+        size_of::<Option<F>>()
+    }
+
+    #[test]
+    fn a_connection_at_work_takes_no_more_than_is_reckoned_for_it() {
+        // What an allocation takes beside its bytes, of the future, the workspace, its marks, the waker and the session.
+        const ALLOCATIONS: usize = 5 * 32;
+        // An entry of the census, of the timers, of the tables of a loop, and the mailbox's part of the task.
+        const ENTRIES: usize = 256;
+        let future = future_bytes(&serve::<Wire, App, census::Ticket>);
+        let slot = size_of::<Idle<Wire, App, census::Ticket>>() + 32;
+        // A table that grows is there twice for a moment, and may be half empty.
+        let all = future + WORKSPACE_BYTES + 3 * slot + ENTRIES + ALLOCATIONS;
+        assert!(all <= ARENA_CONNECTION_BYTES, "{all}: {future} {WORKSPACE_BYTES} {slot}");
+        assert_eq!(ARENA_CONNECTION_TLS_BYTES, ARENA_CONNECTION_BYTES + TLS_SESSION_BYTES);
     }
 }

@@ -185,6 +185,12 @@ pub trait Store: Send {
         Tail::Sound { bytes: 0 }
     }
 
+    /// What was found at the end of what was written since this was asked last, by looks that nobody asked for: those that
+    /// come before each append.
+    fn take_found(&mut self) -> Option<Tail> {
+        None
+    }
+
     /// Takes no changes any more, and does no housekeeping: what is written stays as it is.
     fn leave(&mut self);
 }
@@ -207,16 +213,22 @@ pub enum Tail {
         /// Where it begins.
         offset: u64,
     },
-    /// It could not be looked at.
+    /// It could not be looked at: the disk would not be read.
     Unread,
+    /// It is not looked at, since the store takes no changes any more for another reason.
+    GivenUp,
 }
 
 impl Tail {
-    /// What is wrong with it, for people; nothing if nothing is known to be.
+    /// What is wrong with it, or why that is not known, for people; nothing if nothing is wrong.
     #[must_use]
     pub fn finding(&self) -> Option<String> {
         match self {
-            Self::Sound { .. } | Self::Unread => None,
+            Self::Sound { .. } => None,
+            Self::Unread => Some("the end of the journal could not be read".to_owned()),
+            Self::GivenUp => {
+                Some("the store takes no changes any more, and its end is not looked at".to_owned())
+            }
             Self::Foreign { offset } => Some(format!(
                 "the journal had bytes behind its end, from byte {offset} on, that this server did not write: they \
                  were cut off"

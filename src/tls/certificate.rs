@@ -3,6 +3,7 @@
 //! Owns [`Facts`]. Invariants: nothing here is a proof; whoever trusts a name has had the certificate verified. Names
 //! that cannot be read are left out; a certificate whose frame cannot be read is none.
 
+use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::clock::WallTime;
@@ -23,6 +24,15 @@ pub enum Name {
     Uri(Box<str>),
     /// A mailbox.
     Email(Box<str>),
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dns(text) | Self::Uri(text) | Self::Email(text) => f.write_str(text),
+            Self::Address(address) => address.fmt(f),
+        }
+    }
 }
 
 /// What a certificate says of itself.
@@ -129,7 +139,7 @@ fn name((found, content): (u8, &[u8])) -> Option<Name> {
 }
 
 /// RFC 5280, section 4.1.2.5: both forms in UTC with seconds; two digits of a year below 50 are of this century.
-fn time((found, content): (u8, &[u8])) -> Option<WallTime> {
+pub(super) fn time((found, content): (u8, &[u8])) -> Option<WallTime> {
     let text = core::str::from_utf8(content).ok()?;
     let (century, rest) = match found {
         tag::UTC_TIME if text.len() == 13 => (if text.get(..2)? < "50" { "20" } else { "19" }, text),

@@ -2,7 +2,7 @@
 //!
 //! Owns [`Current`] and [`Edition`]. Invariants: a connection keeps the edition that it began with; a replacement that fails
 //! changes nothing; session tickets live on across replacements, but not across a change of who may sign client
-//! certificates: a ticket is a proof that was made under the old rule.
+//! certificates or of what is revoked of them: a ticket is a proof that was made under the old rule.
 
 use core::fmt;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -12,9 +12,10 @@ use rustls::server::ProducesTickets;
 
 use crate::clock::WallTime;
 use crate::tls::TlsError;
-use crate::tls::certificate::Facts;
+use crate::tls::certificate::{Facts, Name};
 use crate::tls::material::Authorities;
 use crate::tls::provider::ticketer;
+use crate::tls::revocation::Revocations;
 use crate::tls::server_config::{Materials, Options, build};
 
 /// A configuration, and what its certificates say of themselves.
@@ -24,6 +25,8 @@ pub struct Edition {
     pub config: Arc<ServerConfig>,
     /// Of each certificate, in the order in which they were given.
     pub certificates: Vec<Facts>,
+    /// When the next one of each list of revoked client certificates is due.
+    pub revocations_due: Vec<WallTime>,
 }
 
 impl Edition {
@@ -31,6 +34,12 @@ impl Edition {
     #[must_use]
     pub fn earliest_end(&self) -> WallTime {
         self.certificates.iter().map(|facts| facts.not_after).min().unwrap_or_default()
+    }
+
+    /// Of each certificate, in the order in which they were given, its first name, if it has one, and the second since 1970 with which it
+    /// ceases to hold.
+    pub fn ends(&self) -> impl ExactSizeIterator<Item = (Option<&Name>, u64)> {
+        self.certificates.iter().map(|facts| (facts.names.first(), facts.not_after.as_secs()))
     }
 }
 
@@ -90,5 +99,7 @@ impl fmt::Debug for Current {
 fn edition(materials: &Materials, options: &Options, tickets: &Tickets) -> Result<Arc<Edition>, TlsError> {
     let config = build(materials, options, Arc::clone(&tickets.ticketer))?;
     let certificates = materials.pairs.iter().map(|pair| pair.facts().clone()).collect();
-    Ok(Arc::new(Edition { config, certificates }))
+    let revocations = materials.authorities.as_ref().map(Authorities::revocations).unwrap_or_default();
+    let revocations_due = revocations.iter().map(Revocations::next_update).collect();
+    Ok(Arc::new(Edition { config, certificates, revocations_due }))
 }

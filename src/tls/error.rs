@@ -6,7 +6,8 @@ use core::fmt;
 
 use crate::limits::{
     DEVELOPMENT_CERTIFICATE_CEILING_DAYS, DEVELOPMENT_CERTIFICATE_FLOOR_DAYS, TLS_CHAIN_MAX_COUNT,
-    TLS_CLIENT_AUTHORITIES_MAX_COUNT, TLS_FILE_MAX_BYTES, TLS_OCSP_MAX_BYTES, TLS_PAIRS_MAX_COUNT,
+    TLS_CLIENT_AUTHORITIES_MAX_COUNT, TLS_CLIENT_REVOCATIONS_MAX_COUNT, TLS_FILE_MAX_BYTES,
+    TLS_OCSP_MAX_BYTES, TLS_PAIRS_MAX_COUNT,
 };
 
 /// Why a TLS configuration cannot be made.
@@ -42,6 +43,12 @@ pub enum TlsError {
     ManyAuthorities,
     /// Client certificates are asked for, and no authority is given that signs them.
     NoAuthority,
+    /// A list of revoked certificates cannot be read.
+    BadRevocations,
+    /// A list of revoked certificates has ended: there must be a newer one.
+    OldRevocations,
+    /// More lists of revoked certificates than a server keeps.
+    ManyRevocations,
     /// The generator of random bytes failed.
     Random,
     /// A name for a development certificate that is neither a host name nor an address.
@@ -94,6 +101,15 @@ impl fmt::Display for TlsError {
             Self::NoAuthority => f.write_str(
                 "client certificates are asked for, and the authority file holds no certificate that could sign them: give --tls-client-ca",
             ),
+            Self::BadRevocations => f.write_str(
+                "the file holds no list of revoked certificates that can be read: give an X.509 version 2 CRL with a next update, in PEM (`X509 CRL`) or DER (see `openssl crl -text`)",
+            ),
+            Self::OldRevocations => f.write_str(
+                "the list of revoked certificates has ended: fetch the authority's newest one (`openssl crl -nextupdate` says how long it holds)",
+            ),
+            Self::ManyRevocations => {
+                write!(f, "there are more than {TLS_CLIENT_REVOCATIONS_MAX_COUNT} lists of revoked certificates: give one for each authority that signs your clients")
+            }
             Self::Random => f.write_str("the generator of random bytes failed: nothing secret can be made"),
             Self::BadName => f.write_str("a name is neither a host name nor an IP address: give names like `db.example.net` or `10.0.0.1`"),
             Self::BadValidity => write!(

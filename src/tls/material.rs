@@ -16,13 +16,15 @@ use rustls::{Error, InconsistentKeys};
 
 use crate::clock::WallTime;
 use crate::limits::{
-    TLS_CERTIFICATE_MAX_BYTES, TLS_CHAIN_MAX_COUNT, TLS_CLIENT_AUTHORITIES_MAX_COUNT, TLS_OCSP_MAX_BYTES,
+    TLS_CERTIFICATE_MAX_BYTES, TLS_CHAIN_MAX_COUNT, TLS_CLIENT_AUTHORITIES_MAX_COUNT,
+    TLS_CLIENT_REVOCATIONS_MAX_COUNT, TLS_OCSP_MAX_BYTES,
 };
 use crate::tls::TlsError;
 use crate::tls::certificate::Facts;
 use crate::tls::der::{Reader, tag};
 use crate::tls::pem;
 use crate::tls::provider::provider;
+use crate::tls::revocation::Revocations;
 
 /// A certificate chain with its key.
 #[derive(Clone)]
@@ -89,9 +91,12 @@ pub fn read_facts(chain: &[u8]) -> Result<Facts, TlsError> {
     chain.first().and_then(|own| Facts::read(own)).ok_or(TlsError::BadCertificate)
 }
 
-/// Who may sign client certificates.
+/// Who may sign client certificates, and what they have revoked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Authorities(Vec<CertificateDer<'static>>);
+pub struct Authorities {
+    certificates: Vec<CertificateDer<'static>>,
+    revocations: Vec<Revocations>,
+}
 
 impl Authorities {
     /// Reads their certificates in PEM.
@@ -104,11 +109,27 @@ impl Authorities {
         if all.len() > TLS_CLIENT_AUTHORITIES_MAX_COUNT {
             return Err(TlsError::ManyAuthorities);
         }
-        Ok(Self(all))
+        Ok(Self { certificates: all, revocations: Vec::new() })
+    }
+
+    /// The same with these lists. From then on each certificate of a client's chain has to be known to be good: one whose authority has no
+    /// list here is refused.
+    ///
+    /// # Errors
+    /// [`TlsError::ManyRevocations`].
+    pub fn revoking(self, revocations: Vec<Revocations>) -> Result<Self, TlsError> {
+        if revocations.len() > TLS_CLIENT_REVOCATIONS_MAX_COUNT {
+            return Err(TlsError::ManyRevocations);
+        }
+        Ok(Self { revocations, ..self })
     }
 
     pub(super) fn certificates(&self) -> &[CertificateDer<'static>] {
-        &self.0
+        &self.certificates
+    }
+
+    pub(super) fn revocations(&self) -> &[Revocations] {
+        &self.revocations
     }
 }
 

@@ -6,6 +6,7 @@
 //! | [`session`] | a TLS session over any transport, itself a transport |
 //! | `records` | where the records of a stream begin and end |
 //! | [`material`] | certificates and keys from their files' bytes, checked against one another |
+//! | [`revocation`] | which client certificates their authorities have revoked |
 //! | [`server_config`] | what a server offers and demands; the choice of a certificate by name |
 //! | [`current`] | the configuration in force, replaced on reload without losing the tickets |
 //! | [`identity`] | whom a verified client certificate names |
@@ -27,6 +28,7 @@ pub mod material;
 mod pem;
 pub mod provider;
 mod records;
+pub mod revocation;
 pub mod self_signed;
 pub mod server_config;
 pub mod session;

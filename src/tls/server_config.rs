@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rustls::server::{
-    ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier,
+    ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert, VerifierBuilderError,
+    WebPkiClientVerifier,
 };
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
@@ -17,6 +18,7 @@ use crate::limits::{TLS_PAIRS_MAX_COUNT, TLS_TICKETS_COUNT};
 use crate::tls::TlsError;
 use crate::tls::material::{Authorities, Material};
 use crate::tls::provider::provider;
+use crate::tls::revocation::Revocations;
 
 /// The oldest version that is spoken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -85,12 +87,20 @@ pub fn build(
         if roots.is_empty() {
             return Err(TlsError::NoAuthority);
         }
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
+        // Without a list nothing is asked of revocation; with one, of every certificate of a chain. A list that ends while it is in
+        // force is not taken for none.
+        let revocations =
+            materials.authorities.as_ref().map(Authorities::revocations).unwrap_or_default().iter();
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+            .with_crls(revocations.map(Revocations::list));
         let verifier = match options.client_auth {
             ClientAuth::Required => verifier,
             ClientAuth::Optional | ClientAuth::Off => verifier.allow_unauthenticated(),
         };
-        let verifier = verifier.build().map_err(|error| TlsError::Library(error.to_string()))?;
+        let verifier = verifier.build().map_err(|error| match error {
+            VerifierBuilderError::InvalidCrl(_) => TlsError::BadRevocations,
+            error => TlsError::Library(error.to_string()),
+        })?;
         builder.with_client_cert_verifier(verifier)
     };
     let mut config = builder.with_cert_resolver(Arc::new(resolver));

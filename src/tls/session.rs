@@ -9,7 +9,7 @@
 //! that the plaintext that waits in the session is less than one record; records that bring nothing are borne up to
 //! [`TLS_HOLLOW_MAX_BYTES`] in a row, whatever is waited for; what waits to be sent is at most
 //! [`TLS_SEND_BUFFER_BYTES`] and what the library says by itself; what it keeps beyond what every session does is on its
-//! charge, and a session that gets no room for it ends; only encrypted bytes pass through the scratch; a
+//! charge, and a session that gets no room for it, or had to give it to another, ends; only encrypted bytes pass through the scratch; a
 //! stream that ends without `close_notify` is an error (RFC 8446, section 6.1), and one that is aborted is never ended by one.
 
 use core::cell::RefCell;
@@ -27,7 +27,8 @@ use crate::limits::{
     TLS_SEND_BUFFER_BYTES,
 };
 use crate::model::Identities;
-use crate::reactor::{Charge, Established, Received, Transport};
+use crate::quota::Tally;
+use crate::reactor::{Charge, Established, Exhausted, Received, Transport};
 use crate::tls::identity::identities;
 use crate::tls::records::Records;
 
@@ -309,8 +310,14 @@ impl<T: Transport> Session<T> {
         }
     }
 
-    /// Bytes cannot pass yet.
-    fn refuse_early(&self) -> io::Result<()> {
+    /// Whether what it kept was given to another: then it goes no further.
+    fn refuse_late(&self) -> io::Result<()> {
+        if self.charge.has_given_way() { Err(io::ErrorKind::OutOfMemory.into()) } else { Ok(()) }
+    }
+
+    /// Bytes cannot pass yet, or not any more.
+    fn refuse_untimely(&self) -> io::Result<()> {
+        self.refuse_late()?;
         if self.is_established() { Ok(()) } else { Err(io::ErrorKind::NotConnected.into()) }
     }
 }
@@ -320,7 +327,7 @@ impl<T: Transport> Transport for Session<T> {
         if self.phase == Phase::Clear {
             return self.overhear(target);
         }
-        self.refuse_early()?;
+        self.refuse_untimely()?;
         let received = self.take_some(target);
         self.settle()?;
         received
@@ -330,7 +337,7 @@ impl<T: Transport> Transport for Session<T> {
         if self.phase == Phase::Clear {
             return self.inner.send(source);
         }
-        self.refuse_early()?;
+        self.refuse_untimely()?;
         let sent = self.put_some(source);
         self.settle()?;
         sent
@@ -347,6 +354,7 @@ impl<T: Transport> Transport for Session<T> {
     }
 
     fn establish(&mut self) -> io::Result<Established> {
+        self.refuse_late()?;
         let established = self.shake();
         self.settle()?;
         established
@@ -367,6 +375,7 @@ impl<T: Transport> Transport for Session<T> {
 
     fn flush(&mut self) -> io::Result<()> {
         if self.phase != Phase::Clear {
+            self.refuse_late()?;
             let pushed = self.push();
             self.settle()?;
             pushed?;
@@ -381,6 +390,10 @@ impl<T: Transport> Transport for Session<T> {
             let _ = self.push();
         }
         self.inner.conclude();
+    }
+
+    fn charge(&mut self, account: &Arc<Tally>) -> Result<(), Exhausted> {
+        self.charge.charge(account)
     }
 
     fn identities(&self) -> Option<Rc<Identities>> {

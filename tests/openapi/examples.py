@@ -30,6 +30,7 @@ SILENT = {
     "followAudit": "it does not end",
     "readDocument": "its reply is the description itself",
     "readConsole": "its reply is a page",
+    "readSecurityTxt": "its reply is another one with each version",
     "readMetrics": "its reply is numbers",
 }
 # Members whose values are not the same for every server, and are not used again by their text.

@@ -351,7 +351,7 @@ fn never_by_main() -> Vec<Call> {
     // Reading nothing is allowed on every number but those of the three streams, and reading anything on few.
     all.extend(outside_with("pread64", libc::SYS_pread64, &[OWN, WATCH], &[0, 1, 0]));
     all.extend([0, 2].map(|fd| on("pread64 of nothing", libc::SYS_pread64, fd, &[0, 0, 0])));
-    all.extend(outside("timerfd_settime", libc::SYS_timerfd_settime, &[OWN]));
+    all.extend(outside("timerfd_settime", libc::SYS_timerfd_settime, &[]));
     all.extend(outside("read", libc::SYS_read, &[signal, OWN]));
     all.extend(outside("write", libc::SYS_write, &[(1, 2), EVENTS]));
     all
@@ -468,7 +468,6 @@ pub(crate) fn allowed(role: Role) -> Vec<Call> {
             all.extend(within("epoll_pwait", libc::SYS_epoll_pwait, EPOLLS, &[0, 1, 0, 0, 8]));
             all.extend(within("pread64", libc::SYS_pread64, OWN, &[0, 0, 0]));
             all.extend(within("read", libc::SYS_read, OWN, &[0, 0]));
-            all.extend(within("timerfd_settime", libc::SYS_timerfd_settime, OWN, &[0, 0, 0]));
             all.extend(within("pread64", libc::SYS_pread64, WATCH, &[buffer(), 8, 0]));
             for fd in [limits::FD_JOURNAL_NUMBER, CLOSED_CONNECTION] {
                 all.push(on("pread64 of nothing", libc::SYS_pread64, fd, &[0, 0, 0]));

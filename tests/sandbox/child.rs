@@ -14,6 +14,7 @@ use quantonium::limits::{self, ARENA_GRAIN_BYTES};
 use quantonium::memory;
 use quantonium::model::{Mode, Outcome};
 use quantonium::sandbox::confinement::{Confined, Reach};
+use quantonium::sandbox::namespaces::Starter;
 use quantonium::sandbox::seccomp::{Role, enter};
 use quantonium::sandbox::{EXIT_CODE, Plan, confinement, descriptors, lock_down, namespaces, rlimits};
 use rustix::fs::OFlags;
@@ -38,7 +39,7 @@ pub(crate) fn run(task: &str) -> ! {
         }
         ["namespace"] => {
             become_ordinary();
-            let entered = namespaces::enter_user(Mode::Auto, false).unwrap();
+            let entered = namespaces::enter_user(Mode::Auto, Starter::Anybody, false).unwrap();
             println!("sandbox: entered: {entered}");
             report_lock_down_of(&Plan { user_namespace: entered, ..Plan::new().unwrap() });
         }
@@ -58,7 +59,7 @@ pub(crate) fn run(task: &str) -> ! {
             report_lock_down_of(&Plan {
                 mode: Mode::Container,
                 key_memory: Outcome::Done,
-                user_namespace: namespaces::enter_user(Mode::Container, false).unwrap(),
+                user_namespace: namespaces::enter_user(Mode::Container, Starter::Anybody, false).unwrap(),
                 ..Plan::new().unwrap()
             });
         }

@@ -205,13 +205,19 @@ impl Server {
     }
 
     /// The same of a server that may end before it listens.
-    pub(crate) fn try_spawn(
+    pub(crate) fn try_spawn(command: Command, scratch: &Arc<Scratch>, listens: usize) -> Result<Self, Ended> {
+        Self::try_spawn_by(Command::spawn, command, scratch, listens)
+    }
+
+    /// The same, started by `spawn`.
+    pub(crate) fn try_spawn_by(
+        spawn: impl FnOnce(&mut Command) -> std::io::Result<Child>,
         mut command: Command,
         scratch: &Arc<Scratch>,
         listens: usize,
     ) -> Result<Self, Ended> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let mut child = spawn(&mut command).unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let mut stderr = child.stderr.take().expect("standard error");
         let stderr = std::thread::spawn(move || {
             let mut text = Vec::new();

@@ -22,6 +22,7 @@ use rcgen::{
     date_time_ymd,
 };
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
@@ -99,6 +100,13 @@ impl Authority {
 }
 
 impl Issued {
+    /// One that was made elsewhere, in PEM.
+    pub(crate) fn read(certificate: &str, key: &str) -> Self {
+        let der = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
+        let key_der = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap().secret_der().to_vec();
+        Self { certificate: certificate.to_owned(), key: key.to_owned(), der, key_der }
+    }
+
     /// Writes both files; returns their paths.
     pub(crate) fn write(&self, folder: &Path, stem: &str) -> (PathBuf, PathBuf) {
         let (chain, key) = (folder.join(format!("{stem}.pem")), folder.join(format!("{stem}.key")));

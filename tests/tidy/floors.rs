@@ -69,8 +69,8 @@ const CRATES: &[(&str, &[&str])] = &[
     // `secret` masks what its region has no room for; it lies below `crypto`.
     ("chacha20", &["crypto", "secret"]),
     ("dlmalloc", &["memory"]),
-    ("flate2", &["api", "audit"]),
-    ("getrandom", &["crypto", "secret"]),
+    ("flate2", &["api", "audit", "cli"]),
+    ("getrandom", &["crypto"]),
     ("hkdf", &["crypto"]),
     ("hmac", &["crypto"]),
     ("httparse", &["http"]),

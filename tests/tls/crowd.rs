@@ -208,3 +208,85 @@ fn what_strangers_make_sessions_keep_is_bounded_in_little_memory() {
     assert!(left.stderr.contains("memory allows"), "{}", left.stderr);
     assert!(!left.stderr.contains("ERROR") && !left.stderr.contains("panic"), "{}", left.stderr);
 }
+
+/// A request as the one record that it is on the wire.
+fn record(of: &mut Stream, request: &Request) -> Vec<u8> {
+    of.conn.writer().write_all(&request.bytes()).unwrap();
+    let mut bytes = Vec::new();
+    while of.conn.wants_write() {
+        of.conn.write_tls(&mut bytes).unwrap();
+    }
+    bytes
+}
+
+/// Sends the pieces one by one: the server has read each before the next one comes, since it has answered another client meanwhile.
+fn send_apart(to: &mut Stream, pieces: &[&[u8]], witness: &mut Stream) {
+    for piece in pieces {
+        // A server that has closed need not take it.
+        let _ = to.sock.write_all(piece);
+        witness.write_all(&Request::get("/api/health/live").bytes()).unwrap();
+        assert!(crate::secured::read_reply(witness).0.starts_with("HTTP/1.1 200 "));
+    }
+}
+
+/// Whether a whole reply comes that says 200.
+fn is_served(stream: &mut Stream) -> bool {
+    let mut begin = [0; 1];
+    stream.read_exact(&mut begin).is_ok() && crate::secured::read_reply(stream).0.starts_with("TTP/1.1 200 ")
+}
+
+#[test]
+fn strangers_in_the_middle_of_records_keep_no_known_client_and_no_new_one_from_being_served() {
+    // Their part holds 51 of them, and all that sessions could hold before they had one of their own, 102.
+    const STRANGERS: usize = 200;
+    let kept =
+        limits::LEASE_BUDGET_FLOOR_BYTES / limits::LEASE_BESIDE_SHARE_COUNT / limits::TLS_RECORD_KEPT_BYTES;
+    let flags =
+        ["--workers", "1", "--max-memory", "8MiB", "--max-connections", "1000", "--head-timeout-ms", "60000"];
+    let more = ["--max-connections-per-address", "0", "--max-handshakes-per-address", "0"];
+    let Some(of) = Secured::start(&[&flags[..], &more].concat()) else { return };
+    let config = of.client();
+    let made = of.ask(&config, Request::post("/api/keys", "{\"name\":\"orders\"}"));
+    assert!(made.starts_with("HTTP/1.1 201 "), "{made}");
+    let body = format!("{{\"key\":\"orders\",\"plaintext\":\"{}\"}}", "aGVs".repeat(2_000));
+    let seal = Request::post("/api/encrypt", body).key(of.server.key());
+    let mut witness = of.connect(&config);
+    let mut known = of.connect(&config);
+    known.write_all(&seal.bytes()).unwrap();
+    assert!(crate::secured::read_reply(&mut known).0.starts_with("HTTP/1.1 200 "));
+    // It has been in the middle of a record for longer than any of them.
+    let first = record(&mut known, &seal);
+    send_apart(&mut known, &[&first[..2_000]], &mut witness);
+    let attack = |count: usize| -> Vec<Stream> {
+        let begun = |_| {
+            let mut stream = of.connect(&config);
+            let whole = record(&mut stream, &seal);
+            stream.sock.write_all(&whole[..20]).unwrap();
+            stream
+        };
+        (0..count).map(begun).collect()
+    };
+    let mut strangers = attack(STRANGERS);
+    send_apart(&mut known, &[&first[2_000..]], &mut witness);
+    assert!(is_served(&mut known), "a known client gives way to strangers");
+    drop(known);
+    let mut known = of.connect(&config);
+    for number in 0..8 {
+        for is_new in [true, false] {
+            let mut new = is_new.then(|| of.connect(&config));
+            let stream = new.as_mut().unwrap_or(&mut known);
+            let whole = record(stream, &seal);
+            let pieces: Vec<&[u8]> = whole.chunks(whole.len().div_ceil(4)).collect();
+            send_apart(stream, &pieces, &mut witness);
+            assert!(is_served(stream), "request {number}, on a new connection: {is_new}");
+        }
+        strangers.extend(attack(10));
+    }
+    // The last of them were heard too.
+    send_apart(&mut known, &[&[]], &mut witness);
+    let left = strangers.iter_mut().filter_map(|stream| (!has_ended(&mut stream.sock)).then_some(())).count();
+    assert!(left <= kept && left + 1 >= kept, "{left} are left of those that have room, {kept}");
+    let ended = of.server.stop();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(!ended.stderr.contains("ERROR") && !ended.stderr.contains("panic"), "{}", ended.stderr);
+}

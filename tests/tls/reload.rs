@@ -167,7 +167,7 @@ fn await_audit(of: &Secured, count: usize) {
     assert!(told);
 }
 
-fn audit_lines(data_dir: &std::path::Path) -> String {
+pub(crate) fn audit_lines(data_dir: &std::path::Path) -> String {
     let files = fs::read_dir(data_dir.join("audit")).unwrap();
     let read = |entry: std::io::Result<fs::DirEntry>| fs::read(entry.unwrap().path()).unwrap();
     files.map(|entry| String::from_utf8_lossy(&read(entry)).into_owned()).collect()

@@ -1,7 +1,7 @@
 //! The profile of AppArmor.
 //!
 //! Owns its text. Invariant: it allows what every start may need, as root with namespaces too, since AppArmor cannot tell a start
-//! from what follows; our own filters and Landlock take the rest away before the first client is served.
+//! from what follows, and of mounts what `sandbox::root` does and nothing else; our own filters and Landlock take the rest away before the first client is served.
 
 /// The profile, for `/etc/apparmor.d/`.
 pub(super) fn profile() -> String {
@@ -40,9 +40,12 @@ profile quantonium /{usr/local/bin/,}quantonium flags=(attach_disconnected,media
   capability setpcap,
   capability setuid,
   capability sys_admin,
-  mount,
-  umount,
-  pivot_root,
+  # The empty root, and nothing else of mounts: none can be taken over, bound or made anywhere. A kernel that asks for more
+  # refuses it; the step is skipped then, and told.
+  mount options=(rw, make-rprivate) -> /,
+  mount options=(rw, move) -> /,
+  pivot_root oldroot=/ /,
+  umount /,
 
   # Listeners; the health check and `apikey` connect to them. Nothing else of the network.
   network inet stream,

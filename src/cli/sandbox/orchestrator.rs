@@ -13,6 +13,7 @@ pub(super) fn manifest() -> String {
 const MANIFEST: &str = r#"# Made by `quantonium sandbox profile kubernetes`.
 #
 #   kubectl create namespace quantonium
+#   kubectl label namespace quantonium pod-security.kubernetes.io/enforce=restricted
 #   head -c 32 /dev/urandom > master.key && kubectl -n quantonium create secret generic quantonium-master-key --from-file=master.key
 #   kubectl -n quantonium apply -f kubernetes.yaml
 #
@@ -140,4 +141,41 @@ spec:
       port: 8080
       targetPort: http
       protocol: TCP
+---
+# Who may ask: pods of this namespace that are labelled for it. The kubelet's probes come from the node, which no policy keeps
+# out. The server itself calls nobody.
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata:
+  name: quantonium
+  labels:
+    app.kubernetes.io/name: quantonium
+spec:
+  podSelector:
+    matchLabels:
+      app.kubernetes.io/name: quantonium
+  policyTypes: ["Ingress", "Egress"]
+  ingress:
+    - from:
+        - podSelector:
+            matchLabels:
+              quantonium-client: "true"
+      ports:
+        - port: http
+          protocol: TCP
+  egress: []
+---
+# One server has the store, so that an eviction is a stop of seconds. It is allowed: a budget of none would hold up every
+# drain of its node.
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata:
+  name: quantonium
+  labels:
+    app.kubernetes.io/name: quantonium
+spec:
+  maxUnavailable: 1
+  selector:
+    matchLabels:
+      app.kubernetes.io/name: quantonium
 "#;

@@ -7,9 +7,11 @@ use core::fmt::Write as _;
 
 use super::Wanted;
 use crate::console;
+use crate::crypto::random;
 use crate::exit::Exit;
 use crate::model::{Outcome, Step};
 use crate::sandbox::confinement::{self, Reach};
+use crate::sandbox::namespaces::Starter;
 use crate::sandbox::seccomp::Role;
 use crate::sandbox::{self, Failure, Plan, namespaces};
 use crate::secret;
@@ -35,14 +37,15 @@ pub(super) fn run(wanted: Wanted) -> Exit {
 
 /// The steps in the order of a start, of which this is the main thread, with no other beside it.
 fn lock_down(wanted: Wanted) -> Result<String, Failure> {
-    let user_namespace = namespaces::enter_user(wanted.mode, false)?;
+    let user_namespace = namespaces::enter_user(wanted.mode, Starter::Anybody, false)?;
     sandbox::shield()?;
     let mut plan = Plan::new()?;
     plan.mode = wanted.mode;
     plan.allow_missing = wanted.allow_missing;
     plan.user_namespace = user_namespace;
-    plan.key_memory = secret::open_region();
+    plan.key_memory = secret::open_region(|key| random::draw_key(key).is_ok());
     let mut posture = sandbox::lock_down(&plan)?;
+    sandbox::enclose(&plan, &mut posture)?;
     let confined = confinement::confine(&Reach::Nothing)?;
     if posture.of(Step::Seccomp).is_none() {
         posture.add(Step::Seccomp, Outcome::Done);

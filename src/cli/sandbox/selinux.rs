@@ -62,7 +62,7 @@ const MODULE: &str = r#"; Made by `quantonium sandbox profile selinux`.
 (allow quantonium_t init_t (tcp_socket (listen accept read write getattr getopt setopt shutdown)))
 (allow quantonium_t init_t (unix_stream_socket (listen accept read write getattr getopt setopt shutdown)))
 (allow quantonium_t init_t (unix_dgram_socket (sendto)))
-(allow quantonium_t init_var_run_t (dir (search)))
+(allow quantonium_t init_var_run_t (dir (search getattr)))
 (allow quantonium_t init_var_run_t (sock_file (write)))
 
 ; Journal and audit files; master key, settings and certificates.
@@ -74,6 +74,12 @@ const MODULE: &str = r#"; Made by `quantonium sandbox profile selinux`.
 (allow quantonium_t quantonium_conf_t (dir (read getattr open search)))
 (allow quantonium_t quantonium_conf_t (file (read getattr open)))
 (allow quantonium_t quantonium_conf_t (lnk_file (read getattr)))
+; What LoadCredential= puts below /run/credentials: labelled by its directory, or as the ramfs or tmpfs that it lies in.
+(allow quantonium_t init_var_run_t (file (read getattr open)))
+(allow quantonium_t ramfs_t (dir (search getattr)))
+(allow quantonium_t ramfs_t (file (read getattr open)))
+(allow quantonium_t tmpfs_t (dir (search getattr)))
+(allow quantonium_t tmpfs_t (file (read getattr open)))
 (filecon "/usr/local/bin/quantonium" file (system_u object_r quantonium_exec_t ((s0) (s0))))
 (filecon "/etc/quantonium(/.*)?" any (system_u object_r quantonium_conf_t ((s0) (s0))))
 (filecon "/var/lib/quantonium(/.*)?" any (system_u object_r quantonium_data_t ((s0) (s0))))

@@ -8,6 +8,7 @@ use super::super::shelf::Shelf;
 use super::{Desk, create, diary_in};
 use crate::audit::Office;
 use crate::integrity::Check;
+use crate::limits::INTEGRITY_FINDINGS_UNTOLD_MAX_COUNT;
 use crate::model::RequestId;
 
 #[test]
@@ -30,6 +31,22 @@ fn findings_are_told_once_and_kept_as_long_as_the_log_takes_nothing() {
     let found = r#""event":"integrity.finding","outcome":"failure","check":"mappings","finding":"a page is ?writable? and executable""#;
     assert!(told[0].contains(found), "{told:?}");
     assert!(told[1].contains(r#""event":"integrity.cleared","outcome":"success","check":"mappings","prev""#));
+}
+
+#[test]
+fn more_findings_than_are_kept_are_counted_with_the_first_that_is_told() {
+    let mut desk = Desk::on(Shelf::default());
+    let office = Arc::new(Office::new(1));
+    desk.ledger.diary =
+        diary_in(File::options().append(true).open(&desk.diary).unwrap()).with_office(Arc::clone(&office));
+    for _ in 0..INTEGRITY_FINDINGS_UNTOLD_MAX_COUNT + 3 {
+        office.note_finding(Check::Tracer, Some("traced"));
+    }
+    desk.tick_after(1_000);
+    let told = desk.told();
+    assert_eq!(told.len(), INTEGRITY_FINDINGS_UNTOLD_MAX_COUNT);
+    assert!(told[0].contains(r#""event":"integrity.finding","outcome":"failure","count":3,"#), "{}", told[0]);
+    assert!(told[1..].iter().all(|line| !line.contains("\"count\"")), "{told:?}");
 }
 
 #[test]

@@ -37,12 +37,16 @@ pub(super) struct Core<D> {
     /// For messages.
     path: PathBuf,
     header: Header,
-    keys: FrameKeys,
+    pub(super) keys: FrameKeys,
     random: Generator,
     witness: Witness,
     /// Nothing until it was loaded.
-    state: Option<State>,
-    condition: Condition,
+    pub(super) state: Option<State>,
+    pub(super) condition: Condition,
+    /// Where damage was found at the end, with which the store took its last change.
+    pub(super) damaged_at: Option<u64>,
+    /// What a look before a change found, as long as nobody asked.
+    pub(super) found: Option<Tail>,
     last_sync_micros: u64,
     /// Whether the file system reserves room.
     reserves: bool,
@@ -54,21 +58,21 @@ pub(super) struct Core<D> {
     /// room that is reserved in it.
     next_is_empty: bool,
     /// The frame that is being written; kept for its memory.
-    frame: Vec<u8>,
+    pub(super) frame: Vec<u8>,
 }
 
 /// Where an open journal stands.
 #[derive(Debug)]
-struct State {
+pub(super) struct State {
     /// Where the next frame goes.
-    place: Place,
-    end: u64,
+    pub(super) place: Place,
+    pub(super) end: u64,
     /// Up to where room is reserved.
-    reserved: u64,
+    pub(super) reserved: u64,
     head: Head,
     recent: VecDeque<Origin>,
     live: Live,
-    trail: Trail,
+    pub(super) trail: Trail,
 }
 
 /// What is alive: where, since when, and how heavy.
@@ -120,6 +124,8 @@ impl<D: Disk> Core<D> {
             witness,
             state: None,
             condition: Condition::Good,
+            damaged_at: None,
+            found: None,
             last_sync_micros: 0,
             reserves: true,
             compact_from: 0,
@@ -221,6 +227,7 @@ impl<D: Disk> Core<D> {
 
     /// Writes a change and makes it durable.
     fn commit(&mut self, revision: u64, items: &[Item<'_>], origins: &[Origin]) -> Result<Head, AppendError> {
+        self.clear_end()?;
         let Some(state) = &mut self.state else { return Err(AppendError::Refused) };
         let nonce = self.random.array(Moment::now()).map_err(|_| AppendError::Failed)?;
         Commit::encode(&mut self.frame, revision, origins, items.iter().copied())
@@ -244,6 +251,8 @@ impl<D: Disk> Core<D> {
         if let Err(errno) = write_all(&self.disk, Which::Journal, &self.frame) {
             return Err(self.heal(errno));
         }
+        self.confirm_written(end)?;
+        let Some(state) = &mut self.state else { return Err(AppendError::Refused) };
         let before = Moment::now();
         if self.disk.sync_change().is_err() {
             self.condition = Condition::Poisoned;
@@ -263,7 +272,7 @@ impl<D: Disk> Core<D> {
     }
 
     /// Takes back what a failed write left at the end of the file.
-    fn heal(&mut self, errno: Errno) -> AppendError {
+    pub(super) fn heal(&mut self, errno: Errno) -> AppendError {
         let Some(state) = &mut self.state else { return AppendError::Refused };
         // This gives back the room that was reserved as well.
         state.reserved = state.end;
@@ -277,7 +286,7 @@ impl<D: Disk> Core<D> {
         self.not_written(errno)
     }
 
-    fn not_written(&mut self, errno: Errno) -> AppendError {
+    pub(super) fn not_written(&mut self, errno: Errno) -> AppendError {
         let full = snapshot::is_full(errno);
         self.condition = if full { Condition::Full } else { Condition::Failing };
         if full { AppendError::Full } else { AppendError::Failed }
@@ -325,6 +334,7 @@ impl<D: Disk> Core<D> {
     /// Puts a file with nothing but what is alive in the place of the journal; under another header if there is one,
     /// whose file id is drawn anew.
     pub(super) fn compact(&mut self, header: Option<Header>) -> Result<Compacted, MaintainError> {
+        self.clear_before_compaction()?;
         self.give_back();
         let done = self.fill_next(header).and_then(|successor| self.replace(&successor));
         if done.is_ok() {
@@ -435,33 +445,6 @@ impl<D: Disk> Core<D> {
             last_sync_micros: self.last_sync_micros,
             compacts_in_use: self.disk.has_next(),
         }
-    }
-
-    /// See [`super::super::Store::verify_tail`].
-    pub(super) fn verify_tail(&mut self) -> Tail {
-        let Some(state) = self.state.as_mut().filter(|_| self.condition != Condition::Poisoned) else {
-            // What stands at its end is not known, or was told.
-            return Tail::Unread;
-        };
-        let mut tail = scan::verify(&self.disk, &self.keys, &state.trail, &state.place, state.end);
-        if let Tail::Foreign { offset } = tail {
-            // Whatever is appended behind it no start could read. This gives back the room that was reserved as well.
-            state.reserved = state.end;
-            let cut = self.disk.truncate(Which::Journal, state.end).and_then(|()| self.disk.sync_change());
-            if cut.is_err() {
-                tail = Tail::Damaged { offset };
-            }
-        }
-        if matches!(tail, Tail::Damaged { .. }) {
-            // The next start would refuse this file: nothing more is promised on it.
-            self.condition = Condition::Poisoned;
-        }
-        tail
-    }
-
-    /// See [`super::super::Store::leave`].
-    pub(super) const fn leave(&mut self) {
-        self.condition = Condition::Poisoned;
     }
 
     fn failed(&self, action: &'static str, errno: Errno) -> StoreError {

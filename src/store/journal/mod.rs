@@ -14,6 +14,7 @@ mod scan;
 #[cfg(test)]
 mod simulation;
 mod snapshot;
+mod tail;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -248,6 +249,10 @@ impl Store for Journal {
 
     fn verify_tail(&mut self) -> Tail {
         self.0.verify_tail()
+    }
+
+    fn take_found(&mut self) -> Option<Tail> {
+        self.0.take_found()
     }
 
     fn leave(&mut self) {

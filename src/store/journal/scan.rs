@@ -200,8 +200,9 @@ pub(super) fn verify(disk: &impl Disk, keys: &FrameKeys, trail: &Trail, next: &P
         return Tail::Damaged { offset: end };
     }
     match disk.read_at(end, &mut [0; 1]) {
-        Ok(0) | Err(_) => Tail::Sound { bytes: end.saturating_sub(begin) },
+        Ok(0) => Tail::Sound { bytes: end.saturating_sub(begin) },
         Ok(_) => behind(disk, keys, next, end),
+        Err(_) => Tail::Unread,
     }
 }
 

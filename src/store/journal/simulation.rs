@@ -10,7 +10,9 @@ use std::sync::{Arc, Mutex};
 
 use rustix::io::Errno;
 
-use super::super::record::{AppendError, Condition, Head, MaintainError, Origin, Path, Record, Witness};
+use super::super::record::{
+    AppendError, Condition, Head, MaintainError, Origin, Path, Record, Tail, Witness,
+};
 use super::super::root::{MasterKey, RootKey};
 use super::core::Core;
 use super::disk::{Disk, Which};
@@ -63,6 +65,8 @@ struct Machine {
     fails_once_in: usize,
     /// After so many calls the machine stops.
     calls_left: usize,
+    /// What others write to the journal in the moment of the next write: before it, and behind it.
+    others: Option<[Vec<u8>; 2]>,
 }
 
 impl Machine {
@@ -173,8 +177,11 @@ impl Disk for Simulated {
             // A failed call may have written something all the same, but not all.
             let len = if done.is_err() { machine.dice.below(bytes.len()) } else { len };
             let flushed = machine.dice.once_in(4);
+            let [before, behind] = machine.others.take().unwrap_or_default();
             let file = machine.file(which);
+            file.cached.extend(before);
             file.cached.extend_from_slice(&bytes[..len]);
+            file.cached.extend(behind);
             if flushed {
                 // The system writes back when it likes.
                 file.durable.clone_from(&file.cached);
@@ -275,6 +282,7 @@ fn new_disk(seed: u64) -> (Simulated, Model) {
         dice,
         fails_once_in: 0,
         calls_left: usize::MAX,
+        others: None,
     };
     let disk = Simulated(Arc::new(Mutex::new(machine)));
     let master = MasterKey::take(&mut MASTER.clone());
@@ -421,6 +429,35 @@ fn run(seed: u64) {
     }
     disk.with(Machine::restart);
     open(&disk, &mut model, seed);
+}
+
+#[test]
+fn what_others_write_in_the_moment_of_a_change_never_stands_before_one_that_was_acknowledged() {
+    for seed in 0..100 {
+        let (disk, mut model) = new_disk(seed);
+        disk.with(|machine| machine.fails_once_in = 0);
+        let mut core = open(&disk, &mut model, seed);
+        let mut dice = Dice(!seed);
+        append(&mut core, &disk, &mut model, seed, &mut dice);
+        for [before, behind] in [["x", ""], ["", "x"], ["foreign", "bytes"]] {
+            let is_before = !before.is_empty();
+            disk.with(|machine| machine.others = Some([before.into(), behind.into()]));
+            let revision = model.head.revision;
+            append(&mut core, &disk, &mut model, seed, &mut dice);
+            let condition = core.standing().condition;
+            // A write that was cut into pieces has them between its pieces, and is never whole.
+            if is_before || model.head.revision == revision {
+                assert_eq!((model.head.revision, condition), (revision, Condition::Failing), "seed {seed}");
+                assert!(matches!(core.take_found(), Some(Tail::Foreign { .. })), "seed {seed}");
+            }
+            append(&mut core, &disk, &mut model, seed, &mut dice);
+            assert_eq!(core.standing().condition, Condition::Good, "seed {seed}");
+        }
+        // What stood behind one was found by the next.
+        assert!(core.take_found().is_none_or(|tail| matches!(tail, Tail::Foreign { .. })));
+        disk.with(Machine::kill);
+        open(&disk, &mut model, seed);
+    }
 }
 
 #[test]

@@ -103,7 +103,74 @@ fn an_end_that_is_not_what_was_written_is_found_and_nothing_is_written_behind_it
         assert!(offset <= at as u64 && offset >= begin as u64);
         assert_eq!(journal.standing().condition, Condition::Poisoned);
         assert_eq!(append(&mut journal, 4).unwrap_err(), AppendError::Refused);
-        assert_eq!((journal.verify_tail(), fs::read(&name).unwrap()), (Tail::Unread, damaged));
+        assert_eq!((journal.verify_tail(), fs::read(&name).unwrap()), (Tail::Damaged { offset }, damaged));
+        assert_eq!(journal.take_found(), None, "whoever asked was told");
+    }
+}
+
+#[test]
+fn an_end_that_cannot_be_read_or_is_given_up_is_neither_sound_nor_damaged() {
+    let scratch = Scratch::new();
+    let data_dir = created(&scratch);
+    let (mut journal, ..) = opened(&data_dir);
+    append(&mut journal, 1).unwrap();
+    let name = path(&data_dir, "journal");
+    let before = journal.0.disk.change_journal(open(name.to_str().unwrap(), OFlags::WRONLY | OFlags::APPEND));
+    assert_eq!(journal.verify_tail(), Tail::Unread);
+    assert_eq!(append(&mut journal, 2).unwrap_err(), AppendError::Failed, "nobody knows what stands there");
+    assert_eq!(journal.standing().condition, Condition::Failing);
+    journal.0.disk.change_journal(before);
+    append(&mut journal, 2).unwrap();
+    journal.leave();
+    assert_eq!(journal.verify_tail(), Tail::GivenUp);
+    assert!([Tail::Unread, Tail::GivenUp].iter().all(|tail| tail.finding().is_some()));
+}
+
+#[test]
+fn what_others_wrote_behind_the_end_is_found_by_the_next_change_without_being_asked() {
+    let scratch = Scratch::new();
+    let data_dir = created(&scratch);
+    let (mut journal, ..) = opened(&data_dir);
+    let name = path(&data_dir, "journal");
+    for (path, foreign) in [(1, vec![0]), (2, b"x".to_vec()), (3, vec![7; 100_000])] {
+        let sound = fs::read(&name).unwrap();
+        fs::write(&name, [&sound[..], &foreign].concat()).unwrap();
+        append(&mut journal, path).unwrap();
+        assert_eq!(fs::read(&name).unwrap()[..sound.len()], sound);
+        assert_eq!(journal.take_found(), Some(Tail::Foreign { offset: sound.len() as u64 }));
+        assert_eq!(journal.take_found(), None, "once");
+        assert!(matches!(journal.verify_tail(), Tail::Sound { .. }));
+    }
+    append(&mut journal, 4).unwrap();
+    assert_eq!(journal.take_found(), None);
+    drop(journal);
+    let (journal, ..) = opened(&data_dir);
+    assert_eq!(journal.standing().live_records, 4);
+}
+
+#[test]
+fn a_change_behind_what_another_server_wrote_is_not_taken_and_nothing_is_cut_off() {
+    let scratch = Scratch::new();
+    let data_dir = created(&scratch);
+    let name = path(&data_dir, "journal");
+    let (mut journal, ..) = opened(&data_dir);
+    append(&mut journal, 1).unwrap();
+    let ours = fs::read(&name).unwrap();
+    append(&mut journal, 2).unwrap();
+    let theirs = fs::read(&name).unwrap();
+    drop(journal);
+    for compacts in [false, true] {
+        fs::write(&name, &ours).unwrap();
+        let (mut journal, ..) = opened(&data_dir);
+        fs::write(&name, &theirs).unwrap();
+        if compacts {
+            assert!(matches!(journal.0.compact(None), Err(MaintainError::Damaged { .. })));
+        } else {
+            assert_eq!(append(&mut journal, 2).unwrap_err(), AppendError::Refused);
+        }
+        assert_eq!(journal.take_found(), Some(Tail::Damaged { offset: ours.len() as u64 }));
+        assert_eq!(journal.standing().condition, Condition::Poisoned);
+        assert_eq!(fs::read(&name).unwrap(), theirs);
     }
 }
 
@@ -204,23 +271,21 @@ fn a_write_that_fails_leaves_nothing_and_the_next_one_is_taken() {
 
 #[test]
 fn a_write_that_cannot_be_taken_back_ends_all_changes() {
-    let flags = OFlags::RDWR | OFlags::APPEND;
-    for file in [open("/dev/full", flags), open("/dev/null", OFlags::RDONLY)] {
-        let scratch = Scratch::new();
-        let data_dir = created(&scratch);
-        let (mut journal, ..) = opened(&data_dir);
-        let head = append(&mut journal, 1).unwrap();
-        let real = journal.0.disk.change_journal(file);
-        journal.0.set_reserves(false);
-        assert_eq!(append(&mut journal, 2), Err(AppendError::Ambiguous));
-        journal.0.disk.change_journal(real);
-        assert_eq!(append(&mut journal, 2), Err(AppendError::Refused));
-        assert_eq!(journal.standing().condition, Condition::Poisoned);
-        assert_eq!(journal.maintain(), Ok(None));
-        assert!(matches!(journal.load(&mut |_| Ok(())), Err(StoreError::NotAppended(_))));
-        drop(journal);
-        assert_eq!(opened(&data_dir).1.head, head);
-    }
+    let scratch = Scratch::new();
+    let data_dir = created(&scratch);
+    let (mut journal, ..) = opened(&data_dir);
+    let head = append(&mut journal, 1).unwrap();
+    // Nothing stands behind its end, and it takes neither bytes nor a cut.
+    let real = journal.0.disk.change_journal(open("/dev/null", OFlags::RDONLY));
+    journal.0.set_reserves(false);
+    assert_eq!(append(&mut journal, 2), Err(AppendError::Ambiguous));
+    journal.0.disk.change_journal(real);
+    assert_eq!(append(&mut journal, 2), Err(AppendError::Refused));
+    assert_eq!(journal.standing().condition, Condition::Poisoned);
+    assert_eq!(journal.maintain(), Ok(None));
+    assert!(matches!(journal.load(&mut |_| Ok(())), Err(StoreError::NotAppended(_))));
+    drop(journal);
+    assert_eq!(opened(&data_dir).1.head, head);
 }
 
 #[test]
@@ -228,9 +293,8 @@ fn a_sync_that_fails_is_not_tried_again() {
     let scratch = Scratch::new();
     let data_dir = created(&scratch);
     let (mut journal, ..) = opened(&data_dir);
-    // A pipe takes bytes and cannot be synced.
-    let (_reader, writer) = io::pipe().unwrap();
-    let real = journal.0.disk.change_journal(writer.into());
+    // It takes bytes and cannot be synced.
+    let real = journal.0.disk.change_journal(open("/dev/null", OFlags::RDWR | OFlags::APPEND));
     journal.0.set_reserves(false);
     assert_eq!(append(&mut journal, 1), Err(AppendError::Ambiguous));
     journal.0.disk.change_journal(real);

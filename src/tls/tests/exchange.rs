@@ -7,12 +7,13 @@ use proptest::prelude::*;
 use rustls::{ClientConfig, ServerConfig};
 
 use crate::limits::{
-    LEASE_BESIDE_SHARE_COUNT, LEASE_BUDGET_FLOOR_BYTES, TLS_RECORD_KEPT_BYTES, TLS_SCRATCH_BYTES,
-    TLS_SEND_BUFFER_BYTES,
+    LEASE_BESIDE_SHARE_COUNT, LEASE_BUDGET_FLOOR_BYTES, LEASE_SHARE_FLOOR_BYTES, TLS_RECORD_KEPT_BYTES,
+    TLS_SCRATCH_BYTES, TLS_SEND_BUFFER_BYTES,
 };
-use crate::reactor::{Budget, Charge, Established, Transport as _};
+use crate::quota::Tally;
+use crate::reactor::{Budget, Charge, Established, TaskId, Transport as _};
 use crate::tls::tests::certificates::{Issued, authority};
-use crate::tls::tests::wire::{Client, Pair};
+use crate::tls::tests::wire::{Client, Pair, strangers};
 use crate::tls::{Current, Materials, MinVersion, Options};
 
 fn configs(min_version: MinVersion) -> (Arc<ServerConfig>, Arc<ClientConfig>) {
@@ -194,7 +195,8 @@ fn a_drained_receive_leaves_nothing_behind() {
 fn what_is_kept_now_and_then_is_charged_and_given_back() {
     let (server, client) = configs(MinVersion::Tls13);
     let budget = Budget::new(LEASE_BUDGET_FLOOR_BYTES);
-    let mut pair = Pair::charged(&server, &client, "a.example", 0, Charge::of(&budget));
+    let mut pair =
+        Pair::charged(&server, &client, "a.example", 0, Charge::of(&strangers(&budget), TaskId::default()));
     assert_eq!(pair.shake(), Ok(Established::Ready));
     assert_eq!(budget.made_bytes(), 0, "a session that rests keeps nothing of it");
     let mut target = vec![0; 10_000];
@@ -227,10 +229,17 @@ fn what_is_kept_now_and_then_is_charged_and_given_back() {
 fn a_session_without_room_for_what_it_must_keep_ends() {
     let (server, client) = configs(MinVersion::Tls13);
     let budget = Budget::new(LEASE_BUDGET_FLOOR_BYTES);
-    let mut others = Charge::of(&budget);
-    let mut pair = Pair::charged(&server, &client, "a.example", 0, Charge::of(&budget));
+    let strangers = strangers(&budget);
+    let charge = || Charge::of(&strangers, TaskId::default());
+    let mut pair = Pair::charged(&server, &client, "a.example", 0, charge());
     assert_eq!(pair.shake(), Ok(Established::Ready));
-    others.hold(LEASE_BUDGET_FLOOR_BYTES / LEASE_BESIDE_SHARE_COUNT).unwrap();
+    // What those have who are known gives way to nobody.
+    let mut others = charge();
+    others.charge(&Arc::new(Tally::default())).unwrap();
+    others.hold(LEASE_SHARE_FLOOR_BYTES).unwrap();
+    let mut more = charge();
+    more.charge(&Arc::new(Tally::default())).unwrap();
+    more.hold(LEASE_BUDGET_FLOOR_BYTES - LEASE_SHARE_FLOOR_BYTES).unwrap();
     pair.client.writer().write_all(b"a whole record").unwrap();
     pair.client_turn().unwrap();
     let mut target = [0; 100];
@@ -240,4 +249,34 @@ fn a_session_without_room_for_what_it_must_keep_ends() {
     pair.line.borrow_mut().to_server.truncate(5_000);
     let refused = pair.server.receive(&mut [0; 10_000]).map_err(|error| error.kind());
     assert_eq!(refused, Err(io::ErrorKind::OutOfMemory));
+}
+
+#[test]
+fn a_session_in_the_middle_of_a_record_gives_way_to_the_next_unless_its_client_is_known() {
+    let (server, client) = configs(MinVersion::Tls13);
+    for is_known in [false, true] {
+        let budget = Budget::new(LEASE_BUDGET_FLOOR_BYTES);
+        let strangers = strangers(&budget);
+        let charge = || Charge::of(&strangers, TaskId::default());
+        let mut pair = Pair::charged(&server, &client, "a.example", 0, charge());
+        assert_eq!(pair.shake(), Ok(Established::Ready));
+        let account = Arc::new(Tally::default());
+        if is_known {
+            pair.server.charge(&account).unwrap();
+        }
+        pair.client.writer().write_all(&[7; 10_000]).unwrap();
+        pair.client_turn().unwrap();
+        let rest = pair.line.borrow_mut().to_server.split_off(5_000);
+        let mut target = vec![0; 10_000];
+        let waits = pair.server.receive(&mut target).map_err(|error| error.kind());
+        assert_eq!(waits, Err(io::ErrorKind::WouldBlock));
+        assert_eq!(account.held_bytes(), if is_known { TLS_RECORD_KEPT_BYTES } else { 0 });
+        let mut others = charge();
+        others.hold(LEASE_BUDGET_FLOOR_BYTES / LEASE_BESIDE_SHARE_COUNT).unwrap();
+        pair.line.borrow_mut().to_server.extend(rest);
+        let received = pair.server.receive(&mut target).map(|received| received.count);
+        let expected = if is_known { Ok(10_000) } else { Err(io::ErrorKind::OutOfMemory) };
+        assert_eq!(received.map_err(|error| error.kind()), expected);
+        assert_eq!(account.held_bytes(), 0);
+    }
 }

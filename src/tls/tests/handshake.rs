@@ -206,7 +206,13 @@ fn sessions_are_resumed_across_a_replacement_of_the_certificate() {
     assert!(Arc::ptr_eq(&before, &current.get()), "a failed replacement changes nothing");
     let old = Issued::expired(&ca, &["old.example"]);
     current.replace(&materials(&[Issued::server(&ca, &["a.example"]), old])).unwrap();
-    assert!(current.get().earliest_end() < end, "the first to end counts");
+    let after = current.get();
+    assert!(after.earliest_end() < end, "the first to end counts");
+    let ends: Vec<_> =
+        after.ends().map(|(name, end)| (name.map(ToString::to_string).unwrap_or_default(), end)).collect();
+    let names: Vec<&str> = ends.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!((names, ends.len()), (vec!["a.example", "old.example"], 2));
+    assert_eq!(ends[1].1, after.earliest_end().as_secs());
     assert_eq!(visit(), Some(HandshakeKind::Resumed));
 }
 

@@ -10,8 +10,9 @@ use rustls::client::Resumption;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, SupportedProtocolVersion};
 
+use crate::clock::Moment;
 use crate::limits::LEASE_BUDGET_FLOOR_BYTES;
-use crate::reactor::{Budget, Charge, Established, Received, Transport};
+use crate::reactor::{Budget, Charge, Established, Pool, Received, Strangers, TaskId, Transport, Turn};
 use crate::tls::provider::provider;
 use crate::tls::session::{Scratch, Session};
 use crate::tls::tests::certificates::{Authority, Issued};
@@ -113,9 +114,14 @@ pub(super) fn half(seed: u64, room: usize) -> (Half, Rc<RefCell<Line>>) {
     (Half(Rc::clone(&line)), line)
 }
 
+/// The strangers of a budget.
+pub(super) fn strangers(budget: &Arc<Budget>) -> Rc<Strangers> {
+    Strangers::new(Pool::new(Arc::clone(budget)), Turn::new(Moment::default()), 1)
+}
+
 /// A charge of a budget of its own.
 pub(super) fn charge() -> Charge {
-    Charge::of(&Budget::new(LEASE_BUDGET_FLOOR_BYTES))
+    Charge::of(&strangers(&Budget::new(LEASE_BUDGET_FLOOR_BYTES)), TaskId::default())
 }
 
 impl Pair {

@@ -1,0 +1,141 @@
+#!/usr/bin/env bash
+# Checks what scripts/sign.sh, or cosign with the same kind of key, has signed. Nothing is asked of the network.
+#
+#   scripts/verify_signature.sh --key PUBLIC blob FILE...       by FILE.sigstore.json and FILE.sig, whichever are there
+#   scripts/verify_signature.sh --key PUBLIC statement FILE...  in-toto statements, by FILE.sigstore.json
+#   scripts/verify_signature.sh --key PUBLIC image LAYOUT       an OCI layout: the signature, that it is of this image, and each blob
+#   scripts/verify_signature.sh digest LAYOUT                   what the image of a layout is called by
+#   scripts/verify_signature.sh --identity REGEXP --issuer URL blob|image FILE|NAME@DIGEST...   without a key: by cosign
+#
+# Ends with 0 only if every signature there is holds; what has none does not.
+set -euo pipefail
+
+usage() {
+    sed -n '2,/^set /{/^set /!s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}" >&2
+    exit 64
+}
+
+refuse() {
+    echo "REFUSED: $*" >&2
+    exit 1
+}
+
+work=$(mktemp -d)
+trap 'rm -rf -- "$work"' EXIT
+
+# Whether the signature, DER in base64, is that of the file.
+holds() { # PUBLIC SIGNATURE FILE
+    base64 -d <<<"$2" >"$work/der" 2>/dev/null && [[ -s $work/der ]] &&
+        openssl dgst -sha256 -verify "$1" -signature "$work/der" "$3" >/dev/null 2>&1
+}
+
+member() { jq -er "$1" "$2" 2>/dev/null || refuse "$2 has no $1"; }
+
+is_bundle() { [[ $(member .mediaType "$1") == application/vnd.dev.sigstore.bundle.v0.3+json ]] || refuse "$1 is no Sigstore bundle v0.3"; }
+
+verify_blob() { # PUBLIC FILE
+    local found=0
+    [[ -r $2 ]] || refuse "$2 cannot be read"
+    if [[ -e $2.sigstore.json ]]; then
+        is_bundle "$2.sigstore.json"
+        [[ $(member .messageSignature.messageDigest.digest "$2.sigstore.json") == "$(openssl dgst -sha256 -binary "$2" | base64 -w0)" ]] ||
+            refuse "$2: its bundle is of another file"
+        holds "$1" "$(member .messageSignature.signature "$2.sigstore.json")" "$2" || refuse "$2: the signature of its bundle does not hold"
+        found=1
+    fi
+    if [[ -e $2.sig ]]; then
+        holds "$1" "$(cat "$2.sig")" "$2" || refuse "$2: $2.sig does not hold"
+        found=1
+    fi
+    ((found)) || refuse "$2: there is no signature"
+    echo "VERIFIED: $2"
+}
+
+verify_statement() { # PUBLIC FILE
+    local bundle=$2.sigstore.json kind
+    [[ -r $bundle ]] || refuse "$2: there is no signature"
+    is_bundle "$bundle"
+    kind=$(member .dsseEnvelope.payloadType "$bundle")
+    [[ $kind == application/vnd.in-toto+json ]] || refuse "$bundle: a $kind"
+    member .dsseEnvelope.payload "$bundle" | base64 -d >"$work/payload"
+    cmp -s "$work/payload" "$2" || refuse "$2: its bundle is of another statement"
+    {
+        printf 'DSSEv1 %d %s %d ' "${#kind}" "$kind" "$(wc -c <"$work/payload")"
+        cat "$work/payload"
+    } >"$work/signed"
+    holds "$1" "$(member '.dsseEnvelope.signatures[0].sig' "$bundle")" "$work/signed" || refuse "$2: its signature does not hold"
+    echo "VERIFIED: $2"
+}
+
+# The one image of a layout: what else is there refers to it.
+image_digest() { # LAYOUT
+    local found
+    found=$(jq -r '.manifests[] | select(has("artifactType") | not) | .digest' "$1/index.json") || refuse "$1 is no OCI layout"
+    [[ $found =~ ^sha256:[0-9a-f]{64}$ ]] || refuse "$1 holds not exactly one image"
+    echo "$found"
+}
+
+verify_image() { # PUBLIC LAYOUT
+    local digest tag manifest entries index
+    digest=$(image_digest "$2")
+    # A name says nothing yet: the bytes must be those that it was made from.
+    for blob in "$2"/blobs/sha256/*; do
+        [[ $(sha256sum <"$blob" | cut -d ' ' -f 1) == "${blob##*/}" ]] || refuse "$2: ${blob##*/} is not what it is called"
+    done
+    [[ -e $2/blobs/sha256/${digest#sha256:} ]] || refuse "$2: the image is not there"
+    tag=${digest/:/-}.sig
+    manifest=$(jq -r --arg tag "$tag" '.manifests[] | select(.annotations["org.opencontainers.image.ref.name"] == $tag) | .digest' "$2/index.json")
+    [[ $manifest =~ ^sha256:[0-9a-f]{64}$ ]] || refuse "$2: there is no signature of $digest"
+    manifest=$2/blobs/sha256/${manifest#sha256:}
+    entries=$(member '.layers | length' "$manifest")
+    # Several may have signed; one that holds is what is asked for.
+    for ((index = 0; index < entries; index++)); do
+        local payload
+        payload=$(member ".layers[$index].digest" "$manifest")
+        [[ $payload =~ ^sha256:[0-9a-f]{64}$ ]] || refuse "$manifest: $payload"
+        payload=$2/blobs/sha256/${payload#sha256:}
+        holds "$1" "$(member ".layers[$index].annotations[\"dev.cosignproject.cosign/signature\"]" "$manifest")" "$payload" || continue
+        [[ $(member .critical.type "$payload") == "cosign container image signature" ]] || refuse "$payload is no signature of an image"
+        [[ $(member '.critical.image["docker-manifest-digest"]' "$payload") == "$digest" ]] || refuse "$2: the signature is of another image"
+        echo "VERIFIED: $2 $digest as $(member '.critical.identity["docker-reference"]' "$payload")"
+        return
+    done
+    refuse "$2: no signature of $digest holds"
+}
+
+(($# >= 2)) || usage
+case $1 in
+digest) image_digest "$2" ;;
+--key)
+    (($# >= 4)) || usage
+    public=$2 what=$3
+    shift 3
+    openssl pkey -pubin -in "$public" -noout 2>/dev/null || refuse "$public is no public key"
+    for thing in "$@"; do
+        case $what in
+        blob) verify_blob "$public" "$thing" ;;
+        statement) verify_statement "$public" "$thing" ;;
+        image) verify_image "$public" "$thing" ;;
+        *) usage ;;
+        esac
+    done
+    ;;
+--identity)
+    (($# >= 6)) || usage
+    [[ $3 == --issuer ]] || usage
+    identity=$2 issuer=$4 what=$5
+    shift 5
+    command -v cosign >/dev/null || refuse "what was signed without a key is checked by cosign, which is not there"
+    for thing in "$@"; do
+        case $what in
+        blob) cosign verify-blob --bundle "$thing.sigstore.json" --certificate-identity-regexp "$identity" --certificate-oidc-issuer "$issuer" "$thing" ;;
+        image)
+            [[ $thing == *@sha256:* ]] || refuse "$thing: an image is checked by its digest"
+            cosign verify --certificate-identity-regexp "$identity" --certificate-oidc-issuer "$issuer" "$thing"
+            ;;
+        *) usage ;;
+        esac
+    done
+    ;;
+*) usage ;;
+esac
