@@ -384,7 +384,10 @@ fn with_stop_what_is_found_before_anything_is_served_ends_the_start() {
 #[test]
 fn a_kernel_whose_random_bytes_are_none_ends_the_start_before_a_key_is_made() {
     let Some(program) = binary() else { return };
-    for words in [&["serve", "--dev", "--listen", "127.0.0.1:0"][..], &["init", "--generate-master-key"]] {
+    let serve = ["serve", "--dev", "--listen", "127.0.0.1:0"];
+    let init =
+        ["init", "--generate-master-key", "--master-key-file", "master.key", "--admin-key-file", "admin.key"];
+    for words in [&serve[..], &init] {
         let scratch = Scratch::new();
         let mut command = Command::new("strace");
         // It answers in the kernel's place, and writes nothing into what was to be filled.
@@ -392,7 +395,7 @@ fn a_kernel_whose_random_bytes_are_none_ends_the_start_before_a_key_is_made() {
             .args(["-qq", "-f", "-e", "trace=getrandom", "-e", "signal=none", "-o"])
             .arg(scratch.path("trace"));
         command.args(["-e", "inject=getrandom:retval=32"]).arg(&program).args(words);
-        command.arg("--data-dir").arg(scratch.data_dir()).env_clear();
+        command.arg("--data-dir").arg(scratch.data_dir()).current_dir(scratch.path("")).env_clear();
         let Ok(ended) = command.output() else { return skip("it needs strace") };
         let stderr = String::from_utf8_lossy(&ended.stderr);
         assert_eq!(ended.status.code(), Some(71), "{words:?}: {stderr}");

@@ -221,12 +221,14 @@ impl Keeper {
             }
             None => {}
         }
-        if let Some(found) = ledger.store.take_found() {
-            *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
-        }
         self.store.store(ledger.health() as u8, Ordering::Relaxed);
-        if let Some((looked, tail)) = looked {
-            looked(tail);
+        // What a change has found since is the newer word.
+        match (looked, ledger.store.take_found()) {
+            (Some((looked, tail)), found) => looked(found.unwrap_or(tail)),
+            (None, Some(found)) => {
+                *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+            }
+            (None, None) => {}
         }
         self.rounds.fetch_add(1, Ordering::Relaxed);
     }

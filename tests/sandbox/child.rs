@@ -125,7 +125,7 @@ impl Filtered {
 fn serve() -> ! {
     descriptors::close_inherited(&[]).unwrap();
     rlimits::raise_descriptors().unwrap();
-    let plan = Plan::new().unwrap();
+    let mut plan = Plan::new().unwrap();
     let (epoll, event) = (limits::FD_EPOLL_FIRST_NUMBER, limits::FD_EVENT_FIRST_NUMBER);
     let main_poll = descriptors::create_at(epoll + 1, Poll::new).unwrap();
     let main_waker =

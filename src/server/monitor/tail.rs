@@ -32,8 +32,13 @@ impl Asked {
 
     /// How it stands with the end of the journal, if there is news.
     pub(super) fn take(&mut self, keeper: &Keeper, now: Moment) -> Option<Result<(), String>> {
-        // What was found before a change comes first: the look behind it finds nothing any more.
-        keeper.take_found().map(judge).or_else(|| self.answered(now))
+        self.news(keeper.take_found(), now)
+    }
+
+    /// What was found with a change comes before the answer, which may be older: that is asked for again with the next round.
+    fn news(&mut self, found: Option<Tail>, now: Moment) -> Option<Result<(), String>> {
+        let answered = self.answered(now);
+        found.map(judge).or(answered)
     }
 
     fn begin(&mut self, now: Moment) -> bool {
@@ -82,6 +87,16 @@ mod tests {
             put(&asked.answer, end);
             assert!(asked.answered(START).unwrap().is_err(), "{end:?}");
         }
+    }
+
+    #[test]
+    fn an_answer_from_before_a_finding_does_not_take_it_back() {
+        let mut asked = Asked::default();
+        assert!(asked.begin(START));
+        put(&asked.answer, Tail::Sound { bytes: 7 });
+        assert!(asked.news(Some(Tail::Damaged { offset: 3 }), START).unwrap().is_err());
+        assert_eq!(asked.news(None, START), None, "the answer is gone");
+        assert!(asked.begin(START));
     }
 
     #[test]
