@@ -218,6 +218,14 @@ pub enum AuditSink {
 }
 
 impl AuditSink {
+    fn from_name(name: &str) -> Self {
+        match name {
+            "stdout" => Self::Stdout,
+            "both" => Self::Both,
+            _ => Self::File,
+        }
+    }
+
     /// Whether there are files.
     #[must_use]
     pub const fn has_file(self) -> bool {
@@ -288,11 +296,7 @@ pub(super) fn check(raw: &Raw, machine: Machine, credentials: Option<&Path>) -> 
         drain_timeout_ms: read.number(Id::DrainTimeout)?,
         user_id: read.identity(Id::UserId)?,
         group_id: read.identity(Id::GroupId)?,
-        audit_sink: match read.word(Id::AuditSink)? {
-            "stdout" => AuditSink::Stdout,
-            "both" => AuditSink::Both,
-            _ => AuditSink::File,
-        },
+        audit_sink: AuditSink::from_name(read.word(Id::AuditSink)?),
         audit_synced: read.word(Id::AuditDurability)? == "synced",
         audit_body: read.word(Id::AuditBody)? == "hmac",
         token_issuer: read.text(Id::TokenIssuer)?,
