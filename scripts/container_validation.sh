@@ -54,16 +54,20 @@ clean() {
     fi
     stop_docker
     rm -rf -- "$work"
+    # Whatever it started has this directory among its arguments.
+    if pgrep -af -- "$work" >&2; then
+        echo "container_validation: these are left" >&2
+        status=1
+    fi
     exit "$status"
 }
 
 stop_docker() {
     [[ -n $daemon ]] || return 0
+    # It ends its containerd; its mounts go with their namespace.
     kill "$daemon" 2>/dev/null || true
     wait "$daemon" 2>/dev/null || true
     daemon=
-    # What it was starting when it was told to end: nothing of it may hold the directory.
-    umount --lazy "$work"/docker/*/* "$work"/docker-exec/* 2>/dev/null || true
 }
 trap clean EXIT
 
@@ -353,9 +357,11 @@ CONF
         if [[ $engine == compose ]]; then composed; else validate --read-only-tmpfs=false; fi
         ;;
     docker)
-        if ! said=$(start_docker); then
+        # Not in a subshell: the daemon's number must be known at the end.
+        if ! start_docker >"$work/start" 2>&1; then
             engine=
-            "$here/skip" "container_validation: no Docker Engine: ${said:-$(tail -n 1 "$work/download" 2>/dev/null)}"
+            stop_docker
+            "$here/skip" "container_validation: no Docker Engine: $(cat "$work/start" "$work/download" 2>/dev/null | tail -n 1)"
             continue
         fi
         validate

@@ -270,13 +270,18 @@ fn use_key(caller: &mut Caller<'_>, kind: &str, by: u8) -> Vec<Needle> {
     secrets
 }
 
+/// A secret that never leaves the process: it has no other form.
+fn as_it_is(name: &str, secret: &[u8]) -> Needle {
+    Needle { name: name.to_owned(), bytes: secret.to_vec() }
+}
+
 /// What is derived from a version's keys while it is used: docs/FORMATS.md.
 fn derived_keys(enc: &[u8], sub: &[u8], number: u32, context: &[u8], stream: &[u8]) -> Vec<Needle> {
     let mut found = Vec::new();
     let mut key = |name: &str, salt: &[u8], from: &[u8], info: &[&[u8]]| {
         let mut okm = [0; 32];
         derive(salt, from, info, &mut okm).unwrap();
-        found.extend(needles(name, &okm));
+        found.push(as_it_is(name, &okm));
     };
     let (number, len) = (number.to_be_bytes(), u32::try_from(context.len()).unwrap().to_be_bytes());
     if !context.is_empty() {
@@ -293,7 +298,7 @@ fn derived_keys(enc: &[u8], sub: &[u8], number: u32, context: &[u8], stream: &[u
         derive(salt, sub, &info, &mut okm).unwrap();
         // The second half of it stands in the header: this is the key of that very stream.
         assert_eq!(okm[32..], head[HEADER_BYTES - 32..]);
-        found.extend(needles("the file key of a stream", &okm[..32]));
+        found.push(as_it_is("the file key of a stream", &okm[..32]));
     }
     found
 }
