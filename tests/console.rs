@@ -2,8 +2,6 @@
 //!
 //! Owns the list of what must have been done. Invariant: what was not done is a failure, not a silence.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by a panic, its helping functions too")]
-
 #[path = "support/packages.rs"]
 mod packages;
 #[path = "support/server.rs"]
