@@ -100,7 +100,8 @@ fn the_description_is_what_its_sources_give_and_valid() {
     lint.arg("node_modules/@redocly/cli/bin/cli.js").arg("lint").arg(&document).current_dir(folder);
     // It would ask its maker for news.
     let said = printed(lint.env("REDOCLY_TELEMETRY", "off").env("REDOCLY_SUPPRESS_UPDATE_NOTICE", "true"));
-    assert!(said.contains("is valid") && !said.contains("warning"), "{said}");
+    // It counts what it only warns of.
+    assert!(said.contains("is valid") && !said.contains("You have "), "{said}");
 }
 
 #[test]
