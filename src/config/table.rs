@@ -281,7 +281,7 @@ pub const SETTINGS: [Setting; 59] = [
         Kind::Paths,
         Fallback::Nothing,
         Group::Tls,
-        "File of the certificates that such an authority has revoked (CRL in PEM or DER); repeatable, one for each authority",
+        "What such an authority has revoked (CRL, PEM or DER); repeatable, one for each authority",
     ),
     row(
         Id::TlsClientAuth,

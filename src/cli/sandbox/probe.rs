@@ -9,11 +9,12 @@ use super::Wanted;
 use crate::console;
 use crate::crypto::random;
 use crate::exit::Exit;
+use crate::limits::FD_CONNECTION_FIRST_NUMBER;
 use crate::model::{Outcome, Step};
 use crate::sandbox::confinement::{self, Reach};
 use crate::sandbox::namespaces::Starter;
 use crate::sandbox::seccomp::Role;
-use crate::sandbox::{self, Failure, Plan, namespaces};
+use crate::sandbox::{self, Failure, Plan, descriptors, namespaces};
 use crate::secret;
 
 /// How the line begins that says why there would be no start.
@@ -44,6 +45,10 @@ fn lock_down(wanted: Wanted) -> Result<String, Failure> {
     plan.allow_missing = wanted.allow_missing;
     plan.user_namespace = user_namespace;
     plan.key_memory = secret::open_region(|key| random::draw_key(key).is_ok());
+    // As in a server no number below the connections' is free: the filter of the process lets none of those be closed.
+    let filled = descriptors::fill_below(FD_CONNECTION_FIRST_NUMBER);
+    let refused = |error: std::io::Error| Failure::Refused { step: "descriptors", cause: error.to_string() };
+    core::mem::forget(filled.map_err(refused)?);
     let mut posture = sandbox::lock_down(&plan)?;
     sandbox::enclose(&plan, &mut posture)?;
     let confined = confinement::confine(&Reach::Nothing)?;
