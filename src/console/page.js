@@ -609,10 +609,12 @@ function sum(metrics, name, fits = () => true) {
   return all ? all.filter((one) => fits(one.labels)).reduce((total, one) => total + one.value, 0) : undefined;
 }
 
-// The count of each bucket of a histogram, all routes together, by upper bound.
+// The count of each bucket of a histogram, all routes together but those that last as long as their client likes, by
+// upper bound.
 function buckets(metrics, name) {
   const made = new Map();
   for (const { labels, value } of metrics.get(`${name}_bucket`) || []) {
+    if ((labels.route || "").includes("/stream")) continue;
     const bound = Number(labels.le.replace("Inf", "Infinity"));
     made.set(bound, (made.get(bound) || 0) + value);
   }
@@ -645,7 +647,7 @@ const human = (value) => {
 
 function plot(title, unit, names) {
   const data = names.map(() => []);
-  const [wide, high, left, top, bottom] = [600, 190, 56, 12, 24];
+  const [wide, high, left, top, bottom] = [innerWidth < 640 ? 330 : 600, 190, 68, 12, 24];
   const lines = names.map((_, at) => draw("polyline", { class: `s${at}`, points: "" }));
   const marks = [0, .5, 1].map((part) => ({ part, text: draw("text", { x: left - 6, y: top + (high - top - bottom) * (1 - part) + 4, "text-anchor": "end" }) }));
   const rules = marks.map(({ part }) => draw("line", { class: "rule", x1: left, x2: wide - 8, y1: top + (high - top - bottom) * (1 - part), y2: top + (high - top - bottom) * (1 - part) }));
@@ -678,7 +680,7 @@ function trafficView() {
   const missing = needs("metrics.read");
   if (missing) return [make("h2", {}, "Traffic"), missing];
   const requests = plot("Requests in a second", "/s", ["good", "refused (4xx)", "failed (5xx)"]);
-  const latency = plot("Time to answer", "s", ["median", "99 of 100"]);
+  const latency = plot("Time to answer", "ms", ["median", "99 of 100"]);
   const bytes = plot("Bytes in a second", "B/s", ["received", "sent"]);
   const connections = plot("Connections", "", ["open"]);
   const memory = plot("Memory of requests", "B", ["leased"]);
@@ -702,7 +704,7 @@ function trafficView() {
       const name = "quantonium_http_request_duration_seconds";
       const part = (which) => before ? quantile(buckets(before.metrics, name), buckets(metrics, name), which) : undefined;
       requests.add([ofClass("1", "2", "3"), ofClass("4"), ofClass("5")]);
-      latency.add([part(.5), part(.99)]);
+      latency.add([part(.5), part(.99)].map((seconds) => seconds === undefined ? undefined : seconds * 1000));
       bytes.add([rate("quantonium_received_bytes_total"), rate("quantonium_sent_bytes_total")]);
       connections.add([sum(metrics, "quantonium_connections")]);
       memory.add([sum(metrics, "quantonium_memory_leased_bytes")]);
