@@ -5,7 +5,7 @@
 //!
 //! | floor | modules | what is there |
 //! |---|---|---|
-//! | ground | [`limits`], [`memory`], [`secret`], [`clock`], [`encoding`], [`model`], [`network`], [`quota`], [`publication`], [`console`], [`build_info`], [`exit`] | every bound; the heap that is closed; secrets that wipe themselves; the one door of time; base64; plain types; networks and rates; output that cannot fail |
+//! | ground | [`limits`], [`memory`], [`secret`], [`clock`], [`encoding`], [`model`], [`network`], [`quota`], [`publication`], [`metrics`], [`console`], [`build_info`], [`exit`] | every bound; the heap that is closed; secrets that wipe themselves; the one door of time; base64; plain types; networks and rates; what is counted; output that cannot fail |
 //! | first | [`crypto`] | sealing and opening in place, MACs, key derivation, the generator, ciphertext forms, known answers |
 //! | second | [`keyring`], [`auth`], [`audit`], [`limiter`] | keys and their versions as immutable snapshots; who asks; what is told of it; how often |
 //! | third | [`store`] | the data directory: what outlives a run |
@@ -46,6 +46,7 @@ pub mod exit;
 pub mod integrity;
 pub mod limits;
 pub mod memory;
+pub mod metrics;
 pub mod model;
 pub mod network;
 pub mod publication;

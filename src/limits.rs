@@ -782,6 +782,27 @@ pub const CLIENT_REPLY_MAX_BYTES: usize = 4 * 1024 * 1024;
 /// API keys that `quantonium apikey list` asks for at a time.
 pub const CLIENT_PAGE_MAX_COUNT: usize = 64;
 
+/// Bounds of the times that metrics count, in microseconds: from what a request takes that touches nothing to what nobody
+/// waits for.
+pub const METRICS_BOUNDS_MICROS: [u64; METRICS_BUCKETS_COUNT - 1] = [
+    25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
+    2_500_000, 10_000_000,
+];
+/// So many counts of times there are: one for each bound, and one for what is above all of them.
+pub const METRICS_BUCKETS_COUNT: usize = 18;
+/// How old the counts of a key ring may be that is so large that counting it takes long.
+pub const METRICS_KEYS_KEPT_MILLIS: u64 = 10_000;
+/// Counting a key ring takes long if it takes more than this.
+pub const METRICS_KEYS_LONG_MICROS: u64 = 1_000;
+/// Of how many of its seals a version with 96-bit nonces has used so many, in percent, it is near its end.
+pub const METRICS_NONCE_NEAR_PERCENT: u64 = 80;
+/// How often the main thread looks at what the process uses.
+pub const METRICS_PROCESS_MILLIS: u64 = 5_000;
+/// Ticks of the clock in which the kernel tells processor time: `USER_HZ`, on all processors of this program.
+pub const CLOCK_TICKS_PER_SECOND_COUNT: u64 = 100;
+/// Most of the line with which the kernel tells what a process uses (proc_pid_stat(5)).
+pub const PROC_STAT_MAX_BYTES: usize = 1024;
+
 const _: () = {
     assert!(HEAD_MAX_BYTES < LEASE_USUAL_BYTES);
     assert!(REPLY_PROBLEM_MAX_BYTES <= LEASE_CLASSES_BYTES[1], "a refusal has room where room is short");

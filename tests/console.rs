@@ -16,7 +16,7 @@ use server::{Server, skip};
 /// Debian's.
 const BROWSER: &str = "/usr/bin/chromium";
 
-const DONE: [&str; 19] = [
+const DONE: [&str; 20] = [
     "the reference shows every operation",
     "try it",
     "create a key",
@@ -29,6 +29,7 @@ const DONE: [&str; 19] = [
     "what a credential may not do is not offered",
     "revoke an API key",
     "follow the audit log",
+    "the plots move",
     "the state of integrity",
     "by the keyboard alone",
     "a credential is kept in memory alone, and a wrong one is told",

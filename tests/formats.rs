@@ -30,7 +30,7 @@ use quantonium::keyring::{
     decode_key, decode_uses, encode_key, encode_uses, open_backup, read_plain_backup, seal_backup,
     write_plain_backup,
 };
-use quantonium::model::{KeyOptions, KeyType, Policy, RequestId, VersionState};
+use quantonium::model::{KeyOptions, KeyType, Policy, RequestId, TraceParent, VersionState};
 use quantonium::secret::Secret;
 
 const FORMATS: &str = include_str!("../docs/FORMATS.md");
@@ -352,6 +352,7 @@ fn the_example_audit_line_is_what_is_written() {
             token: None,
             identity: None,
             remote: Some("::ffff:127.0.0.1".parse().unwrap()),
+            trace: None,
             route: Some("/api/decrypt"),
             status: 400,
             elapsed_micros: 31,
@@ -401,6 +402,7 @@ fn every_member_of_an_audit_line_is_documented_in_its_order() {
         token: Some("t"),
         identity: Some("unix-user:7"),
         remote,
+        trace: TraceParent::parse(b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
         route: Some("/api/keys"),
         status: 409,
         elapsed_micros: 1,

@@ -200,6 +200,7 @@ mod tests {
     use crate::http::service::Arrival;
     use crate::integrity::{Board, Failed};
     use crate::keyring::Ring;
+    use crate::metrics::Registry;
     use crate::model::{Health, Posture, RequestId, StoreHealth};
     use crate::secret::Secret;
 
@@ -240,6 +241,7 @@ mod tests {
             kept: &mut None,
             tools: &mut tools,
             recent: &Recent::new("s"),
+            metrics: &Registry::new(0, 0, 0),
             health: &health,
             posture: &Posture::default(),
             board: &Board::default(),

@@ -25,6 +25,7 @@ pub mod keys;
 pub mod keystream;
 pub mod made;
 pub mod members;
+pub mod metrics;
 pub mod operation;
 pub mod payload;
 pub mod product;
@@ -59,6 +60,7 @@ use crate::http::status::Status;
 use crate::integrity::Board;
 use crate::keyring::{self, Key, Ring};
 use crate::limits::{ASSOCIATED_DATA_MAX_BYTES, CONTEXT_MAX_BYTES, KEY_BYTES};
+use crate::metrics::Source;
 use crate::model::{ApiKeyId, Health, KeyName, Permission, Posture, Principal};
 use crate::quota::Rate;
 use crate::secret::Secret;
@@ -182,6 +184,8 @@ pub struct Call<'a> {
     pub tools: &'a mut Tools,
     /// The last audit lines.
     pub recent: &'a Recent,
+    /// What was counted.
+    pub metrics: &'a dyn Source,
     /// The state of the server.
     pub health: &'a Health,
     /// What the lock-down reached.

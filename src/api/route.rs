@@ -8,7 +8,7 @@ use crate::api::keys::{backup, configure, create, lifecycle, material, read};
 use crate::api::stream::Direction;
 use crate::api::{
     Handler, audit, datakey, decrypt, documents, encrypt, entropy, hash, health, integrity, keystream,
-    rewrap, security_txt, sign, verify,
+    metrics, rewrap, security_txt, sign, verify,
 };
 use crate::http::service::Taking;
 use crate::http::target::Method;
@@ -62,6 +62,13 @@ impl Route {
             Access::Public | Access::Recognised => None,
             Access::Permitted(permission) => Some(permission),
         }
+    }
+
+    /// Its place in the table.
+    #[must_use]
+    pub fn place(&'static self) -> u16 {
+        let from = core::ptr::from_ref(self).addr().saturating_sub(TABLE.as_ptr().addr());
+        u16::try_from(from / size_of::<Self>()).unwrap_or(u16::MAX)
     }
 
     /// How the body is taken.
@@ -240,6 +247,7 @@ pub static TABLE: &[Route] = &[
         cost: cost_of(Permission::AuditRead),
         event: Some("audit.stream"),
     },
+    row(Method::Get, "/api/metrics", metrics::metrics, Permission::MetricsRead, "metrics.read", 0),
     row(Method::Get, "/api/integrity", integrity::integrity, Permission::MetricsRead, "integrity.read", 0),
     document("/openapi.json", documents::description),
     document("/docs", documents::page),
@@ -351,6 +359,13 @@ mod tests {
         assert_eq!(of(Access::Recognised), ["/api/auth/token", "/api/auth/profile"]);
         for route in TABLE {
             assert_eq!(route.access != Access::Public, route.event.is_some(), "{}", route.pattern);
+        }
+    }
+
+    #[test]
+    fn every_row_knows_its_place() {
+        for (place, route) in TABLE.iter().enumerate() {
+            assert_eq!(usize::from(route.place()), place);
         }
     }
 

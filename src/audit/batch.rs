@@ -31,6 +31,8 @@ pub struct Batch {
     lost: bool,
     /// How many bytes at the front are left of a torn line.
     torn: usize,
+    /// How many lines this turn has, and how many of them are gap records.
+    counts: (u64, u64),
 }
 
 impl Batch {
@@ -50,6 +52,7 @@ impl Batch {
             broken: false,
             lost: false,
             torn: 0,
+            counts: (0, 0),
         }
     }
 
@@ -98,8 +101,15 @@ impl Batch {
         self.filled().get(self.torn..).unwrap_or_default()
     }
 
+    /// How many lines this turn has, and how many of them are gap records.
+    #[must_use]
+    pub const fn counts(&self) -> (u64, u64) {
+        self.counts
+    }
+
     /// Notes that everything was written.
     pub fn written(&mut self) {
+        self.counts = (0, 0);
         self.len = 0;
         self.broken = false;
         self.torn = 0;
@@ -117,6 +127,7 @@ impl Batch {
     pub fn failed(&mut self, count: usize) {
         let count = count.min(self.len);
         self.broken = true;
+        self.counts = (0, 0);
         let torn_end = if count < self.torn {
             self.torn
         } else {
@@ -179,7 +190,10 @@ impl Batch {
     fn count(&mut self, written: Option<usize>) {
         self.next += 1;
         match written {
-            Some(written) => self.len += written,
+            Some(written) => {
+                self.len += written;
+                self.counts.0 += 1;
+            }
             None => self.lost = true,
         }
     }
@@ -190,6 +204,7 @@ impl Batch {
             let written = self
                 .room()
                 .and_then(|(room, stream, chain, next)| line::write_gap(room, stream, next, at, gap, chain));
+            self.counts.1 += u64::from(written.is_some());
             self.count(written);
             // Should this write fail too, the next record begins where this one did.
             self.turn_first = first;

@@ -13,7 +13,7 @@ use crate::cursor::Cursor;
 use crate::encoding::hex_encode;
 use crate::integrity::Check;
 use crate::limits::{AUDIT_FINDING_MAX_BYTES, AUDIT_IDENTIFIER_MAX_BYTES};
-use crate::model::{KeyName, Mode, RequestId};
+use crate::model::{KeyName, Mode, RequestId, TraceParent};
 
 /// What came of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,6 +159,8 @@ pub struct Request<'a> {
     pub identity: Option<&'a str>,
     /// From where; nothing if the server does it by itself.
     pub remote: Option<IpAddr>,
+    /// Where in a trace the caller says it stands.
+    pub trace: Option<TraceParent>,
     /// The pattern of the route, not the path that was sent.
     pub route: Option<&'a str>,
     /// The status of the reply that is meant to be sent; zero in an attempt.
@@ -284,6 +286,11 @@ fn put_request(cursor: &mut Cursor<'_>, request: &Request<'_>) -> Option<()> {
     if let Some(remote) = request.remote {
         cursor.put(b",\"remote\":\"")?;
         put_address(cursor, remote)?;
+        cursor.put(b"\"")?;
+    }
+    if let Some(trace) = &request.trace {
+        cursor.put(b",\"traceparent\":\"")?;
+        cursor.put(trace.as_bytes())?;
         cursor.put(b"\"")?;
     }
     if let Some(route) = request.route {
@@ -430,6 +437,7 @@ mod tests {
                 token: Some("t-1"),
                 identity: Some("unix-user:7"),
                 remote: Some("::ffff:192.0.2.7".parse().unwrap()),
+                trace: None,
                 route: Some("/api/encrypt"),
                 status: 200,
                 elapsed_micros: 42,
@@ -497,6 +505,7 @@ mod tests {
                 token: Some(&token),
                 identity: Some(&identity),
                 remote: Some("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff".parse().unwrap()),
+                trace: TraceParent::parse(b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
                 route: Some("/api/keys/{name}/rotate"),
                 status: 599,
                 elapsed_micros: u64::MAX,

@@ -14,6 +14,7 @@ use crate::audit::office::Office;
 use crate::audit::pipe::Piped;
 use crate::audit::{Batch, Event, Recent, Sink, WriteFailed};
 use crate::clock::WallTime;
+use crate::metrics::Stream as Counters;
 
 /// What became of a turn's lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +47,7 @@ pub struct Outlets {
     way: Way,
     /// Where lines can be read again that were written.
     recent: Option<Arc<Recent>>,
+    counters: Arc<Counters>,
 }
 
 /// What is on its way to the disk.
@@ -81,13 +83,19 @@ impl Outlets {
     #[must_use]
     pub fn new(file: Option<Sink>, piped: Option<Piped>, syncing: Syncing) -> Self {
         let syncing = if file.is_some() { syncing } else { Syncing::Written };
-        Self { file, piped, syncing, way: Way::default(), recent: None }
+        Self { file, piped, syncing, way: Way::default(), recent: None, counters: Arc::default() }
     }
 
     /// The same, which hands every line on that is with the kernel.
     #[must_use]
     pub fn remembered_by(self, recent: Arc<Recent>) -> Self {
         Self { recent: Some(recent), ..self }
+    }
+
+    /// What is counted here.
+    #[must_use]
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
     }
 
     /// Whether one more request can be told of in this turn.
@@ -153,6 +161,7 @@ impl Outlets {
         let told = |number: u64| number > way.failed.get();
         let (number, _) = open.pop_front_if(|(number, _)| !told(*number) || *number <= synced.through)?;
         way.settled.set(number);
+        self.counters.unsynced.set(way.last.get().saturating_sub(number));
         if told(number)
             && let Standing::Suspect(last) = way.standing.get()
             && number > last
@@ -185,6 +194,7 @@ impl Outlets {
             }
         }
         way.last.set(number);
+        self.counters.unsynced.set(number.saturating_sub(way.settled.get()));
         Committed::Pending(number)
     }
 
@@ -238,6 +248,7 @@ impl Outlets {
         if let (true, Some(recent), Some(batch)) = (good, &self.recent, one) {
             recent.append(batch.borrow().lines());
         }
+        self.tally(good);
         let note = |batch: &RefCell<Batch>, written: Result<(), usize>| {
             let mut batch = batch.borrow_mut();
             if good { batch.written() } else { batch.failed(written.err().unwrap_or(usize::MAX)) }
@@ -247,6 +258,26 @@ impl Outlets {
         }
         if let Some(own) = &self.piped {
             note(&own.batch, piped);
+        }
+    }
+
+    /// Counts what became of the turn.
+    fn tally(&self, good: bool) {
+        let counters = &self.counters;
+        if !good {
+            counters.failures.add(1);
+            return;
+        }
+        if let Some(file) = &self.file {
+            let (lines, gaps) = file.batch.borrow().counts();
+            counters.file_lines.add(lines);
+            counters.gaps.add(gaps);
+        }
+        if let Some(piped) = &self.piped {
+            let (lines, gaps) = piped.batch.borrow().counts();
+            counters.stdout_lines.add(lines);
+            // The same numbers are missing in both.
+            counters.gaps.add(if self.file.is_some() { 0 } else { gaps });
         }
     }
 

@@ -256,6 +256,7 @@ mod tests {
                 token: None,
                 identity: None,
                 remote: Some("192.0.2.1".parse().unwrap()),
+                trace: None,
                 route: Some("/api/keys"),
                 status: 0,
                 elapsed_micros: 5,

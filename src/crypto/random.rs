@@ -26,6 +26,7 @@ use super::health::{self, Health};
 use super::{Error, hash};
 use crate::clock::Moment;
 use crate::limits;
+use crate::metrics::process::ENTROPY;
 use crate::secret::Locked;
 
 /// Length of a seed and of a key.
@@ -150,6 +151,10 @@ impl<S: SeedSource> Generator<S> {
         let mut seed = [0; SEED_BYTES];
         let drawn = self.source.fill(&mut seed);
         let drawn = drawn.and_then(|()| self.health.admits(&seed).then_some(()).ok_or(Error::Entropy));
+        match drawn {
+            Ok(()) => ENTROPY.reseeds.add_shared(1),
+            Err(_) => ENTROPY.failures.add_shared(1),
+        }
         if drawn.is_ok() {
             self.state.mix(&seed);
             self.seeded_at = now;

@@ -231,6 +231,7 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
             }
         };
         if end == End::Lost {
+            self.report();
             self.give_up().await;
             return end;
         }
@@ -346,7 +347,7 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
             let arrival = arrival(head, input.filled(), self.peer, current);
             if let Some(admitted) = self.env.service.admit(&arrival, &mut responder) {
                 // What the reply will tell of a limit, whoever writes it.
-                current.quota = responder.quota();
+                (current.quota, current.place) = (responder.quota(), responder.place());
                 return Ok(Some(admitted));
             }
         }
@@ -411,6 +412,7 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
         self.ws.current.started = Moment::NEVER;
         self.ws.current.quota = None;
         self.ws.current.origin = None;
+        self.ws.current.place = None;
         if goes_on { End::Linger } else { End::Close }
     }
 }
@@ -424,10 +426,10 @@ pub(super) fn terms<'a>(current: &'a Current, peer: &Peer, origins: &'a Origins,
         Version::Http10 => Persistence::KeepAlive,
         Version::Http11 => Persistence::Implied,
     };
-    let Current { id, date, started, quota, origin, .. } = current;
-    let (started, quota, origin) = (*started, *quota, *origin);
+    let Current { id, date, started, quota, origin, place, .. } = current;
+    let (started, quota, origin, place) = (*started, *quota, *origin, *place);
     let (secure, sharing) = (peer.way == Way::Secure, origins.sharing(origin));
-    Terms { id, date, head_only, persistence, started, quota, secure, origin, sharing }
+    Terms { id, date, head_only, persistence, started, quota, secure, origin, sharing, place }
 }
 
 /// The request in hand as the service sees it.

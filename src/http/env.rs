@@ -90,13 +90,25 @@ pub(super) struct Current {
     pub(super) quota: Option<Quota>,
     /// The listed origin whose page sent it.
     pub(super) origin: Option<OriginIndex>,
+    /// Under which number the service counts it, once it has said so.
+    pub(super) place: Option<u16>,
 }
 
 impl Current {
     fn none() -> Self {
         let (id, date) = (RequestId::new(0, 0), imf_fixdate(WallTime::default()));
         let client = Ipv4Addr::UNSPECIFIED.into();
-        Self { head: None, id, date, started: Moment::NEVER, last: false, client, quota: None, origin: None }
+        Self {
+            head: None,
+            id,
+            date,
+            started: Moment::NEVER,
+            last: false,
+            client,
+            quota: None,
+            origin: None,
+            place: None,
+        }
     }
 }
 

@@ -27,10 +27,13 @@ pub struct Fields {
     pub origin: Option<Span>,
     /// `X-Request-Id`, if it is short and plain enough to be repeated in logs and replies.
     pub request_id: Option<Span>,
+    /// `traceparent`; nothing if it stands twice.
+    pub traceparent: Option<Span>,
     /// `Content-Length` and `Transfer-Encoding`.
     pub framing: FramingFields,
     /// Whether there is a `Content-Encoding` other than `identity`.
     pub coded_content: bool,
+    traceparents: u8,
     connection_close: bool,
     connection_keep_alive: bool,
     expectation: Option<Expectation>,
@@ -62,6 +65,7 @@ impl Fields {
             6 if is(b"expect") => self.take_expectation(value)?,
             9 if is(b"x-api-key") => once(&mut self.api_key, head, value)?,
             10 if is(b"connection") => self.take_connection(value),
+            11 if is(b"traceparent") => self.take_traceparent(head, value),
             12 if is(b"content-type") => once(&mut self.content_type, head, value)?,
             12 if is(b"x-request-id") && is_plain(value) => first(&mut self.request_id, head, value),
             13 if is(b"authorization") => once(&mut self.authorization, head, value)?,
@@ -107,6 +111,12 @@ impl Fields {
             Expectation::Unknown
         });
         Ok(())
+    }
+
+    fn take_traceparent(&mut self, head: &[u8], value: &[u8]) {
+        self.traceparents = self.traceparents.saturating_add(1);
+        let only = self.traceparents == 1;
+        self.traceparent = Span::of(head, value).filter(|_| only);
     }
 
     fn take_connection(&mut self, value: &[u8]) {

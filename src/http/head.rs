@@ -12,6 +12,7 @@ use super::scan::{HeadScan, Lines};
 use super::span::Span;
 use super::target::{Method, Version};
 use crate::limits::HEAD_FIELDS_MAX_COUNT;
+use crate::model::TraceParent;
 
 /// Most fields that are parsed with the small array; usual clients send fewer, and clearing it costs less.
 const FEW_FIELDS_COUNT: usize = 12;
@@ -44,6 +45,7 @@ pub struct Head {
     accept: Option<Span>,
     origin: Option<Span>,
     request_id: Option<Span>,
+    traceparent: Option<Span>,
 }
 
 const _: () = assert!(size_of::<Head>() <= 160, "heads are kept in connections: they stay small");
@@ -135,6 +137,12 @@ impl Head {
         self.request_id.map(|span| span.of_bytes(bytes))
     }
 
+    /// `traceparent`, if it is well formed and stands once.
+    #[must_use]
+    pub fn traceparent(&self, bytes: &[u8]) -> Option<TraceParent> {
+        self.traceparent.and_then(|span| TraceParent::parse(span.of_bytes(bytes)))
+    }
+
     /// The values of every line of the field `name`, the last line first.
     ///
     /// They are looked for each time: for fields of which no place is kept, since hardly any request has them.
@@ -182,6 +190,7 @@ impl Head {
             accept: fields.accept,
             origin: fields.origin,
             request_id: fields.request_id,
+            traceparent: fields.traceparent,
         })
     }
 }
@@ -206,6 +215,21 @@ fn parse_fields<const ROOM: usize>(head: &[u8], start: usize) -> Result<Fields, 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_traceparent_that_stands_twice_or_is_malformed_counts_as_absent() {
+        const VALUE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let of = |fields: &str| {
+            let head = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+            let parsed = Head::parse(head.as_bytes()).unwrap().unwrap();
+            parsed.traceparent(head.as_bytes()).map(|trace| format!("{trace:?}"))
+        };
+        let line = format!("TraceParent:  {VALUE} \r\n");
+        assert_eq!(of(&line).as_deref(), Some(VALUE));
+        for bad in [String::new(), line.repeat(2), line.repeat(3), format!("traceparent: {VALUE}0\r\n")] {
+            assert_eq!(of(&bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn a_typical_head_gives_its_parts() {

@@ -106,11 +106,24 @@ pub fn negotiate(accept: Option<&[u8]>, offers: &[ReplyForm]) -> Option<ReplyFor
     best.map(|(_, offer)| offer)
 }
 
+/// The weight, in thousandths, that an `Accept` gives to a type in this version of it; 0 without `Accept`. A range that
+/// names no version is of every one.
+#[must_use]
+pub fn weight(accept: Option<&[u8]>, (kind, subtype): (&str, &str), version: &str) -> u16 {
+    let parts = (kind.as_bytes(), subtype.as_bytes());
+    weight_in(accept.unwrap_or_default(), parts, |range| {
+        range.version.is_none_or(|named| named == version.as_bytes())
+    })
+}
+
 /// The weight that the most specific range gives to a form, in thousandths.
 fn weight_of(accept: &[u8], form: ReplyForm) -> u16 {
-    let (kind, subtype) = form.parts();
+    weight_in(accept, form.parts(), |_| true)
+}
+
+fn weight_in(accept: &[u8], (kind, subtype): (&[u8], &[u8]), fits: impl Fn(&MediaRange<'_>) -> bool) -> u16 {
     let mut best = (0, 0);
-    for range in ranges(accept) {
+    for range in ranges(accept).filter(fits) {
         let any = |text: &[u8]| text == b"*";
         let same_kind = range.kind.eq_ignore_ascii_case(kind);
         let specificity = match () {
@@ -141,6 +154,8 @@ struct MediaRange<'a> {
     kind: &'a [u8],
     subtype: &'a [u8],
     weight: u16,
+    /// The value of its parameter `version`.
+    version: Option<&'a [u8]>,
 }
 
 impl<'a> MediaRange<'a> {
@@ -151,7 +166,7 @@ impl<'a> MediaRange<'a> {
         if !is_token(kind) || !is_token(subtype) {
             return None;
         }
-        let mut range = Self { kind, subtype, weight: 1_000 };
+        let mut range = Self { kind, subtype, weight: 1_000, version: None };
         let mut count = 0;
         while let Some(text) = rest {
             let (parameter, after) = split_unquoted(text, b';');
@@ -166,7 +181,7 @@ impl<'a> MediaRange<'a> {
     }
 
     /// Checks a parameter, and reads the weight if it is one. Empty ones are allowed (RFC 9110, section 5.6.6).
-    fn take_parameter(&mut self, parameter: &[u8]) -> Option<()> {
+    fn take_parameter(&mut self, parameter: &'a [u8]) -> Option<()> {
         if parameter.is_empty() {
             return Some(());
         }
@@ -176,8 +191,16 @@ impl<'a> MediaRange<'a> {
             self.weight = parse_weight(value)?;
             return Some(());
         }
+        if name.eq_ignore_ascii_case(b"version") {
+            self.version = Some(unquoted(value));
+        }
         (is_token(name) && (is_token(value) || is_quoted_string(value))).then_some(())
     }
+}
+
+/// What stands between quotation marks, or all of it.
+fn unquoted(value: &[u8]) -> &[u8] {
+    value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or(value)
 }
 
 /// A weight in thousandths (RFC 9110, section 12.4.2).

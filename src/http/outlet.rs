@@ -4,12 +4,13 @@
 //! before that line is with the kernel; after a failed commit the replies before the first such one leave as they
 //! are, it is replaced by a 503, and the connection ends there.
 
+use crate::clock::Moment;
 use crate::http::connection::{Busy, End};
 use crate::http::env::Workspace;
 use crate::http::peer::Way;
 use crate::http::reply::Persistence;
-use crate::http::responder::{Fault, OVERLOADED, Responder, Terms};
-use crate::http::service::Service;
+use crate::http::responder::{Fault, Mark, OVERLOADED, Responder, Terms};
+use crate::http::service::{Service, Told};
 use crate::http::status::Status;
 use crate::limits::{DISCARD_MAX_BYTES, DISCARD_MAX_MILLIS, LEASE_USUAL_BYTES};
 use crate::reactor::{Buffer, Channel, Transport};
@@ -36,9 +37,9 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
             turn.ended().await;
         }
         let broken = self.take_back();
+        self.report();
         let stall_millis = self.patience_millis();
         let sent = self.channel.send_all(self.ws.output.filled(), stall_millis).await;
-        self.ws.marks.clear();
         if self.ws.output.capacity() > LEASE_USUAL_BYTES {
             self.ws.output.put_down();
         } else {
@@ -63,8 +64,11 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
     fn take_back(&mut self) -> bool {
         let Workspace { output, marks, current, .. } = &mut *self.ws;
         let turn = self.channel.turn();
-        let lost = marks.iter().find(|mark| mark.audited.is_some_and(|round| turn.may_be_lost(round)));
-        let Some(mark) = lost else { return false };
+        let is_lost = |mark: &Mark| mark.audited.is_some_and(|round| turn.may_be_lost(round));
+        let Some(first) = marks.iter().position(is_lost) else { return false };
+        // None of those behind it is answered otherwise.
+        marks.iter_mut().skip(first).for_each(|mark| mark.status = Status::ServiceUnavailable);
+        let Some(mark) = marks.get(first) else { return false };
         output.truncate(mark.start);
         let terms = Terms {
             id: &mark.id,
@@ -76,11 +80,27 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
             secure: self.peer.way == Way::Secure,
             origin: mark.origin,
             sharing: self.env.origins.sharing(mark.origin),
+            place: mark.place,
         };
         let mut responder = Responder::new(output, terms);
         responder.fault(&AUDIT_UNAVAILABLE, &[("Retry-After", b"1")]);
         responder.finish();
         true
+    }
+
+    /// Lets the service count what was answered.
+    pub(super) fn report(&mut self) {
+        for mark in self.ws.marks.drain(..) {
+            let Mark { place, status, elapsed_nanos, id, .. } = mark;
+            self.env.service.replied(&Told { place, status, elapsed_nanos, id: &id });
+        }
+    }
+
+    /// The same for the request in hand, whose reply was not made in the output.
+    pub(super) fn report_own(&self, status: Status) {
+        let current = &self.ws.current;
+        let (place, elapsed_nanos) = (current.place, Moment::now().nanos_since(current.started));
+        self.env.service.replied(&Told { place, status, elapsed_nanos, id: &current.id });
     }
 
     /// Refuses without any lease; whatever was gathered leaves first.
@@ -92,6 +112,7 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
         let stall_millis = self.patience_millis();
         let (wall, way) = (self.channel.turn().wall(), self.peer.way);
         let refusal = self.env.refusal_of(&self.ws.current, &OVERLOADED, wall, way);
+        self.report_own(OVERLOADED.status);
         match self.channel.send_all(&refusal, stall_millis).await {
             Ok(()) => End::Linger,
             Err(_) => End::Lost,

@@ -76,6 +76,12 @@ pub struct Mark {
     pub quota: Option<Quota>,
     /// The listed origin that asked.
     pub origin: Option<OriginIndex>,
+    /// Under which number the service counts it, if it has named one.
+    pub place: Option<u16>,
+    /// The status that was meant, or what came in its place.
+    pub status: Status,
+    /// How long it took, from the first byte of its request.
+    pub elapsed_nanos: u64,
 }
 
 /// What the connection knows of a reply before it is written.
@@ -99,6 +105,8 @@ pub struct Terms<'a> {
     pub origin: Option<OriginIndex>,
     /// With whose pages it is shared.
     pub sharing: Sharing<'a>,
+    /// Under which number the service counts it, if it has named one.
+    pub place: Option<u16>,
 }
 
 /// Writes one reply.
@@ -152,6 +160,16 @@ impl<'a> Responder<'a> {
     pub fn asked(&mut self) -> Option<&'a str> {
         self.terms.sharing = self.terms.sharing.asked();
         self.terms.sharing.origin()
+    }
+
+    /// Names the number under which the service counts this request, whoever answers it in the end.
+    pub const fn count_at(&mut self, place: u16) {
+        self.terms.place = Some(place);
+    }
+
+    /// The number under which the service counts the request.
+    pub(super) const fn place(&self) -> Option<u16> {
+        self.terms.place
     }
 
     /// What the reply tells of a limit.
@@ -283,20 +301,22 @@ impl<'a> Responder<'a> {
             self.close();
             self.fault(&INTERNAL, &[]);
         }
+        let elapsed_nanos = Moment::now().nanos_since(self.terms.started);
+        let status = self.status().unwrap_or(Status::InternalServerError);
         if let Some(begun) = self.begun {
             if self.terms.head_only {
                 self.output.truncate(self.start + begun.head);
             }
-            let elapsed = Moment::now().nanos_since(self.terms.started);
             if let Some(own) = self.output.filled_mut().get_mut(self.start..) {
-                reply::stamp(own, begun.stamp_at, elapsed);
+                reply::stamp(own, begun.stamp_at, elapsed_nanos);
                 if let Some(at) = begun.length_at {
                     reply::fill_length(own, at, begun.body);
                 }
             }
         }
-        let Terms { id, head_only, persistence, quota, origin, .. } = self.terms;
-        let mark = Mark { start: self.start, audited: self.audited, id: *id, head_only, quota, origin };
+        let Terms { id, head_only, persistence, quota, origin, place, .. } = self.terms;
+        let (start, audited, id) = (self.start, self.audited, *id);
+        let mark = Mark { start, audited, id, head_only, quota, origin, place, status, elapsed_nanos };
         (mark, persistence == Persistence::Close)
     }
 

@@ -12,6 +12,7 @@ use crate::clock::Moment;
 use crate::http::head::Head;
 use crate::http::peer::Peer;
 use crate::http::responder::{Fault, Responder};
+use crate::http::status::Status;
 use crate::model::RequestId;
 use crate::quota::Tally;
 
@@ -63,6 +64,19 @@ pub enum Gathered {
     Last,
     /// Less than was wanted, and the time is up until which it was to be waited for.
     Waiting,
+}
+
+/// A request that was answered.
+#[derive(Clone, Copy, Debug)]
+pub struct Told<'a> {
+    /// The number that the service has named for it ([`Responder::count_at`]); nothing if it never came so far.
+    pub place: Option<u16>,
+    /// The status of the reply.
+    pub status: Status,
+    /// From the first byte of the request until the reply was made, or, if it was streamed, had left.
+    pub elapsed_nanos: u64,
+    /// The identifier of the request.
+    pub id: &'a RequestId,
 }
 
 /// Why a streamed exchange cannot go on.
@@ -184,6 +198,9 @@ pub trait Service {
 
     /// Takes note of an admitted request whose client is gone before all of it came: nobody is there to be answered.
     fn lost(&self, admission: &Self::Admission, arrival: &Arrival<'_>);
+
+    /// Takes note of a request that was answered, once it is known with what.
+    fn replied(&self, _: &Told<'_>) {}
 
     /// Carries out an admitted request and writes its reply.
     fn serve(

@@ -15,6 +15,13 @@ macro_rules! statuses {
             /// Every status, in the order of the codes.
             pub const ALL: &[Self] = &[$(Self::$name,)*];
 
+            /// Its place among [`Self::ALL`].
+            #[must_use]
+            pub const fn place(self) -> usize {
+                enum Place { $($name,)* }
+                match self { $(Self::$name => Place::$name as usize,)* }
+            }
+
             /// The reason phrase.
             #[must_use]
             pub const fn reason(self) -> &'static str {
@@ -119,5 +126,8 @@ mod tests {
             assert_eq!(status.line(), line.as_bytes());
         }
         assert!(Status::ALL.is_sorted_by_key(|status| status.code()));
+        for (place, status) in Status::ALL.iter().enumerate() {
+            assert_eq!(status.place(), place);
+        }
     }
 }

@@ -180,6 +180,9 @@ impl<T: Transport, S: Service> Stream<'_, '_, T, S> {
     fn conclude(mut self) -> Result<(), End> {
         // A service that says nothing is answered for: the responder makes that a 500.
         self.refuse(|_, _| {});
+        if self.aborting || self.progress == Progress::Finished {
+            self.busy.report_own(Status::Ok);
+        }
         let closed = match self.progress {
             // A client that reads to the end and does not count must not take a clean end for that of the reply.
             Progress::None | Progress::Begun(_) | Progress::Lost => return Err(End::Lost),

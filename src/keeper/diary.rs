@@ -18,6 +18,7 @@ use crate::audit::{Finding, Office, Outlets, StoreMark, StreamName, WriteFailed}
 use crate::clock::WallTime;
 use crate::integrity::Check;
 use crate::limits::{REMOVALS_PER_COMMIT_COUNT, STORE_ORIGINS_MAX_COUNT};
+use crate::metrics::Stream as Counters;
 use crate::model::{Mode, RequestId};
 use crate::store::{Head, Origin};
 
@@ -40,6 +41,12 @@ impl Diary {
     #[must_use]
     pub fn new(sink: Outlets, start: u64) -> Self {
         Self { sink, start, count: 0, untold: None, office: None, removed: Vec::new() }
+    }
+
+    /// What is counted of its lines.
+    #[must_use]
+    pub fn counters(&self) -> Arc<Counters> {
+        self.sink.counters()
     }
 
     /// The same, which tells what `office` says was removed.
@@ -303,6 +310,7 @@ pub(super) const fn about(id: &RequestId) -> Request<'_> {
         token: None,
         identity: None,
         remote: None,
+        trace: None,
         route: None,
         status: 0,
         elapsed_micros: 0,

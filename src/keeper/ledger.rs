@@ -21,6 +21,7 @@ use crate::keeper::rounds::Rounds;
 use crate::keeper::state::State;
 use crate::keyring::{self, Circumstances};
 use crate::limits::{COMMIT_CONFLICTS_MAX_COUNT, SCHEDULED_CHANGES_MAX_COUNT};
+use crate::metrics::process::STORE;
 use crate::model::{KeyName, StoreHealth};
 use crate::publication::{Epoch, Publication};
 use crate::store::{AppendError, Condition, Head, MaintainError, Record, Sealer, Store};
@@ -242,7 +243,10 @@ impl Ledger {
 
     /// How the store is; news are told to the operator.
     pub(super) fn health(&mut self) -> StoreHealth {
-        let health = match self.store.standing().condition {
+        let standing = self.store.standing();
+        STORE.journal_bytes.set(standing.bytes);
+        STORE.live_bytes.set(standing.live_bytes);
+        let health = match standing.condition {
             Condition::Good => StoreHealth::Good,
             Condition::Full => StoreHealth::Full,
             Condition::Failing => StoreHealth::Failing,

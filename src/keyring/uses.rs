@@ -138,6 +138,12 @@ impl Uses {
         self.reserved.load(Ordering::Relaxed)
     }
 
+    /// How many seals were made, or may have been made before a restart.
+    #[must_use]
+    pub fn seals(&self) -> u64 {
+        self.seals.load(Ordering::Relaxed)
+    }
+
     /// How many operations were counted.
     #[must_use]
     pub fn operations(&self) -> u64 {

@@ -6,6 +6,7 @@ mod identity;
 mod posture;
 mod principal;
 mod scope;
+mod trace;
 
 use core::fmt;
 
@@ -13,6 +14,7 @@ pub use identity::{IDENTITY_FORMS, Identities, Identity};
 pub use posture::{Mode, Outcome, Posture, Step};
 pub use principal::{ApiKeyId, Principal, TokenTerms};
 pub use scope::{Grants, KeyGlob, Scope, ScopeError};
+pub use trace::TraceParent;
 
 use crate::integrity::Failed;
 use crate::limits::KEY_NAME_MAX_BYTES;

@@ -79,6 +79,12 @@ impl Budget {
         self.made.held_bytes().saturating_sub(self.kept.held_bytes())
     }
 
+    /// Bytes of the buffers of those whom nobody has recognised.
+    #[must_use]
+    pub fn strangers_bytes(&self) -> usize {
+        self.unknown.held_bytes().saturating_add(self.guests.held_bytes())
+    }
+
     /// How much of it one account may hold.
     pub(super) const fn share_bytes(&self) -> usize {
         self.share

@@ -97,14 +97,6 @@ pub fn replace(of: BorrowedFd<'_>, fd: &mut OwnedFd) -> io::Result<()> {
     Ok(dup3(of, fd, DupFlags::CLOEXEC)?)
 }
 
-/// Puts the reading end of a pipe without a writer in the place of what `fd` was, under the same number.
-///
-/// # Errors
-/// If the system has no pipe to spare.
-pub(super) fn silence(fd: &mut OwnedFd) -> io::Result<()> {
-    Ok(dup3(silent_pipe()?, fd, DupFlags::CLOEXEC)?)
-}
-
 /// A duplicate of what this process inherited as `number`, closed on `exec`.
 ///
 /// To name an inherited descriptor by its number alone is a promise to the compiler that only `unsafe` can make. Sent to

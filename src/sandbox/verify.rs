@@ -4,14 +4,16 @@
 //! Invariant: nothing is taken as confirmed that the files do not say.
 
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::FileExt;
 
 use rustix::fs::{Dir, Mode, OFlags, open, openat};
+use rustix::io::pread;
 
 use super::{Failure, descriptors, dumpable, left_out, rlimits};
 use crate::limits::{
-    FD_OWN_FIRST_NUMBER, FD_OWN_LAST_NUMBER, PROC_STATUS_MAX_BYTES, PROC_STATUS_USUAL_BYTES,
+    FD_OWN_FIRST_NUMBER, FD_OWN_LAST_NUMBER, PROC_STAT_MAX_BYTES, PROC_STATUS_MAX_BYTES,
+    PROC_STATUS_USUAL_BYTES,
 };
 use crate::model::{Outcome, Step};
 
@@ -23,6 +25,7 @@ const FILTERED: u64 = 2;
 #[derive(Debug)]
 pub struct Witness {
     status: File,
+    /// The directory of threads; afterwards the line that tells what the process uses.
     tasks: OwnedFd,
     /// The number of the main thread as `/proc` has it, which in a process that is the first of its namespace is not its own.
     main: String,
@@ -145,12 +148,23 @@ impl Witness {
     }
 
     /// Gives up the directory of threads, after the last [`Self::confirm_threads`]. Its number stays taken, by
-    /// the end of a pipe: were it free, the next connection would get it.
+    /// the file of what the process uses: were it free, the next connection would get it.
     ///
     /// # Errors
-    /// If the system has no pipe to spare.
+    /// If that file cannot be opened.
     pub fn close_threads(&mut self) -> Result<(), Failure> {
-        descriptors::silence(&mut self.tasks).map_err(|error| Failure::refused(STEP, error))
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let usage = openat(&self.tasks, "../stat", flags, Mode::empty());
+        let usage = usage.map_err(|error| Failure::refused("opening /proc/self/stat", error))?;
+        descriptors::replace(usage.as_fd(), &mut self.tasks).map_err(|error| Failure::refused(STEP, error))
+    }
+
+    /// What the process uses; nothing if it cannot be read, or before [`Self::close_threads`].
+    #[must_use]
+    pub fn usage(&self) -> Option<Usage> {
+        let mut bytes = [0; PROC_STAT_MAX_BYTES];
+        let count = pread(&self.tasks, &mut bytes, 0).ok()?;
+        Usage::parse(str::from_utf8(bytes.get(..count)?).ok()?)
     }
 
     /// The status files of other threads, at most `count`, those of the oldest first: opened while it is possible.
@@ -182,6 +196,35 @@ impl Witness {
             Failure::unless_equal("filters of the main thread", &wanted, &found.filters)
         });
         left_out::tolerate(Step::Seccomp, filtered)
+    }
+}
+
+/// What a process uses (proc_pid_stat(5)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// Time on all processors, in ticks of the clock.
+    pub ticks: u64,
+    /// Threads.
+    pub threads: u64,
+    /// Addresses in use, in bytes.
+    pub virtual_bytes: u64,
+    /// Memory in use, in pages.
+    pub resident_pages: u64,
+}
+
+impl Usage {
+    /// Takes the fields out of the line; nothing if one is missing.
+    fn parse(line: &str) -> Option<Self> {
+        // The name of the program stands in parentheses, and may hold some.
+        let (_, fields) = line.rsplit_once(')')?;
+        // The first of what follows is field 3.
+        let field = |number: usize| fields.split_whitespace().nth(number - 3)?.parse::<u64>().ok();
+        Some(Self {
+            ticks: field(14)?.saturating_add(field(15)?),
+            threads: field(20)?,
+            virtual_bytes: field(23)?,
+            resident_pages: field(24)?,
+        })
     }
 }
 
@@ -254,6 +297,17 @@ mod tests {
     const TEXT: &str = "Name:\tx\nTracerPid:\t9\nFDSize:\t64\nUid:\t1001\t1001\t1001\t1001\nGid:\t7\t7\t7\t8\nGroups:\t4 5 \nThreads:\t3\n\
         CapInh:\t0000000000000000\nCapPrm:\t0000000000000001\nCapEff:\t0000000000000002\n\
         CapBnd:\t000001ffffffffff\nCapAmb:\t0000000000000004\nNoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t9\n";
+
+    #[test]
+    fn what_a_process_uses_is_read_behind_its_name_whatever_that_is() {
+        let line =
+            "7 (a) R 1 (b) S 1 7 7 0 -1 4194560 90 0 1 0 250 31 0 0 20 0 5 0 8814 12345678 321 184467 0 0";
+        let usage = Usage { ticks: 281, threads: 5, virtual_bytes: 12_345_678, resident_pages: 321 };
+        assert_eq!(Usage::parse(line), Some(usage));
+        for bad in ["", "7 (a) S 1", "7 a S 1 7", &line.replace("12345678", "-1")] {
+            assert_eq!(Usage::parse(bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn the_lines_of_a_status_file_are_read() {

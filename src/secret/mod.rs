@@ -18,6 +18,7 @@ mod region;
 mod slots;
 
 pub use locked::{Locked, is_beside};
+pub use pages::page_bytes;
 pub use region::open as open_region;
 
 use crate::limits::MAC_KEY_MAX_BYTES;

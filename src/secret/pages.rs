@@ -84,7 +84,8 @@ fn done(result: i64) -> io::Result<i64> {
 }
 
 /// The size of a page.
-pub(super) fn page_bytes() -> usize {
+#[must_use]
+pub fn page_bytes() -> usize {
     // SAFETY: the call reads a number.
     let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     usize::try_from(page).unwrap_or(KEY_SLOT_MAX_BYTES * 2)

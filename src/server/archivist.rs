@@ -19,6 +19,7 @@ use crate::keeper::{Keeper, Removal};
 use crate::limits::{
     AUDIT_LOW_ROOM_BYTES, AUDIT_LOW_ROOM_PERCENT, AUDIT_ROUND_MILLIS, AUDIT_SETTLED_SECONDS,
 };
+use crate::metrics::process::AUDIT_ROOM;
 use crate::model::{Outcome, Posture, Step};
 use crate::sandbox;
 use crate::sandbox::confinement::Reach;
@@ -292,6 +293,7 @@ impl Desk {
 
     fn look_at_room(&mut self) {
         let Ok(room) = self.archivist.archive.room() else { return };
+        AUDIT_ROOM.set(room.free);
         let low = is_low(room);
         if low == self.low {
             return;

@@ -72,6 +72,16 @@ impl Census {
         self.bounds.connections
     }
 
+    /// How many connections there are.
+    pub(super) fn connections(&self) -> usize {
+        self.all.load(Ordering::Relaxed)
+    }
+
+    /// How many of them are in their handshake.
+    pub(super) fn handshakes(&self) -> usize {
+        self.handshakes.load(Ordering::Relaxed)
+    }
+
     /// Whether one more connection may be accepted.
     pub(super) fn has_place(&self) -> bool {
         self.all.load(Ordering::Relaxed) < self.bounds.connections

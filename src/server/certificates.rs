@@ -21,6 +21,7 @@ use crate::server::certificate_files::Files;
 use crate::server::error::ServerError;
 use crate::store::quoted;
 use crate::tls::certificate::Facts;
+pub(super) use crate::tls::failure_of;
 use crate::tls::{ClientAuth, Current, Edition, MinVersion, Options, Scratch, Session, provider};
 
 const DAY_SECONDS: u64 = 86_400;
@@ -248,6 +249,16 @@ impl Securing {
         let charge = Charge::of(&self.strangers, task);
         Session::new(transport, config, Rc::clone(&self.scratch), charge).ok().map(Box::new)
     }
+}
+
+/// Of each certificate in force its first name, and the second at which it ceases to hold.
+pub(super) fn ends(in_force: &InForce) -> Vec<(String, u64)> {
+    let edition = in_force.get();
+    let told = edition.certificates.iter().map(|facts| {
+        let first = facts.names.first().map(ToString::to_string).unwrap_or_default();
+        (first, facts.not_after.as_secs())
+    });
+    told.collect()
 }
 
 fn days_left(facts: &Facts, now: WallTime) -> u64 {

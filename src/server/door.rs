@@ -17,6 +17,7 @@ use crate::http::responder::{Fault, Responder};
 use crate::http::service::Arrival;
 use crate::http::status::Status;
 use crate::limiter::{Addresses, Bucket, Decision};
+use crate::metrics::{AuthFailure, Limited, Worker as Counters};
 use crate::model::{Identities, Principal};
 use crate::quota::{Quota, Rate, Tally};
 use crate::server::service::App;
@@ -146,6 +147,21 @@ impl App {
         }
         const SCOPE: &[(&str, &[u8])] = &[("WWW-Authenticate", b"Bearer error=\"insufficient_scope\"")];
         Err(Turned::new(&FORBIDDEN, SCOPE, Some(principal)))
+    }
+
+    /// Counts somebody who was not let in.
+    pub(super) fn count_turned(&self, turned: &Turned) {
+        if turned.is_limited() {
+            let by = if turned.principal.is_some() { Limited::Key } else { Limited::Address };
+            Counters::count(&self.counters.limited, by as usize, 1);
+        } else {
+            self.count_failure(turned.code);
+        }
+    }
+
+    pub(super) fn count_failure(&self, code: &str) {
+        let failure = AuthFailure::of_code(code);
+        Counters::count(&self.counters.auth_failures, failure as usize, 1);
     }
 
     fn identify(&self, callers: &Directory, arrival: &Arrival<'_>) -> Result<Principal, Turned> {

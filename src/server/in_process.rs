@@ -9,7 +9,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::api::Tools;
-use crate::audit::{Chain, Outlets, Recent, Sink, Syncing};
+use crate::api::route::TABLE;
+use crate::audit::{Chain, Office, Outlets, Recent, Sink, Syncing};
 use crate::auth::Authenticator;
 use crate::auth::jwt::Room;
 use crate::clock::WallTime;
@@ -17,14 +18,18 @@ use crate::crypto::hash::Algorithm;
 use crate::crypto::mac::MacKey;
 use crate::crypto::random::Generator;
 use crate::http::service::Service;
+use crate::http::status::Status;
 use crate::keeper::{Keeper, State};
-use crate::limits::KEY_BYTES;
+use crate::limits::{KEY_BYTES, LEASE_BUDGET_DEFAULT_BYTES};
+use crate::metrics::Registry;
 use crate::publication::{Publication, View};
-use crate::reactor::Turn;
 use crate::reactor::turn::CommitFailed;
+use crate::reactor::{Budget, Turn};
 use crate::secret::Secret;
+use crate::server::census::{Bounds, Census};
 use crate::server::door::Limits;
 use crate::server::front::Front;
+use crate::server::observed::Scene;
 use crate::server::service::App;
 use crate::server::shared::Shared;
 
@@ -55,6 +60,22 @@ pub fn open(parts: Parts) -> (impl Service, impl Fn(WallTime) -> Result<(), Comm
     let sink = Rc::new(sink);
     let shared = Shared::new(1);
     shared.open_gate();
+    let registry = Registry::new(1, TABLE.len(), Status::ALL.len());
+    registry.watch_stream(sink.counters());
+    let counters = registry.worker(0).map_or_else(Arc::default, Arc::clone);
+    let scene = Scene {
+        registry,
+        census: Census::new(Bounds {
+            connections: 1,
+            connections_per_address: None,
+            handshakes: 1,
+            handshakes_per_address: None,
+        }),
+        budget: Budget::new(LEASE_BUDGET_DEFAULT_BYTES),
+        office: Arc::new(Office::new(1)),
+        shared: Arc::clone(&shared),
+        tls: None,
+    };
     let app = App {
         worker: 0,
         entropy: Cell::new(true),
@@ -71,6 +92,8 @@ pub fn open(parts: Parts) -> (impl Service, impl Fn(WallTime) -> Result<(), Comm
         sink: Rc::clone(&sink),
         recent,
         keeper: Keeper::new(publication),
+        counters,
+        scene: Arc::new(scene),
         shared,
         console: true,
     };

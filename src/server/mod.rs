@@ -25,7 +25,9 @@ mod listeners;
 mod memory;
 mod monitor;
 mod notify;
+mod observed;
 mod parent;
+mod preflight;
 mod refusals;
 mod resources;
 mod service;
@@ -55,6 +57,7 @@ use crate::crypto::random::{Generator, Kernel};
 use crate::exit::Exit;
 use crate::keeper::{Ledger, Now, Parts};
 use crate::limits::{ARCHIVIST_STACK_BYTES, THREAD_STACK_BYTES};
+use crate::metrics::process::USAGE;
 use crate::model::{Mode, Outcome, Posture, Step};
 use crate::sandbox;
 use crate::sandbox::confinement::{self, Reach};
@@ -74,6 +77,7 @@ use crate::server::worker::Common;
 pub fn run(config: &Config, manager: &Manager) -> Result<(), ServerError> {
     #[cfg(feature = "pentest")]
     crate::pentest::begin(&config.data_dir);
+    USAGE.started_micros.set(WallTime::now().as_millis().saturating_mul(1_000));
     let mut prepared = startup::prepare(config, manager)?;
     memory::close_heap(&Needs::of(&prepared.common, config.workers))?;
     let mut posture = sandbox::lock_down(&prepared.plan)?;

@@ -24,10 +24,13 @@ use crate::crypto::{health, selftest};
 use crate::integrity::{Board, CapabilityView, Check, KernelView, State};
 use crate::keeper::Keeper;
 use crate::limits::{
-    FD_CONNECTION_FIRST_NUMBER, FD_JOURNAL_NUMBER, MONITOR_DESCRIPTORS_COUNT, MONITOR_PAUSE_MILLIS,
-    MONITOR_PIECE_BYTES, MONITOR_SLICE_MAX_MILLIS, MONITOR_SUSPECT_MILLIS, MONITOR_SUSPECTS_MAX_COUNT,
+    CLOCK_TICKS_PER_SECOND_COUNT, FD_CONNECTION_FIRST_NUMBER, FD_JOURNAL_NUMBER, METRICS_PROCESS_MILLIS,
+    MONITOR_DESCRIPTORS_COUNT, MONITOR_PAUSE_MILLIS, MONITOR_PIECE_BYTES, MONITOR_SLICE_MAX_MILLIS,
+    MONITOR_SUSPECT_MILLIS, MONITOR_SUSPECTS_MAX_COUNT,
 };
+use crate::metrics::process::USAGE;
 use crate::sandbox::census::{self, Verdict};
+use crate::sandbox::probe::Kind;
 use crate::sandbox::verify::{Status, Witness};
 use crate::sandbox::watch::{Baseline, Watch};
 use crate::sandbox::{Failure, probe};
@@ -79,6 +82,9 @@ pub(super) struct Monitor<'a> {
     seeds: Seeds,
     tail: Asked,
     must_end: bool,
+    /// Descriptors that were open, as far as they are counted in this round.
+    open: u64,
+    usage_due: Moment,
 }
 
 impl<'a> Monitor<'a> {
@@ -101,6 +107,8 @@ impl<'a> Monitor<'a> {
             seeds: Seeds::default(),
             tail: Asked::default(),
             must_end: false,
+            open: 0,
+            usage_due: now,
         };
         if !monitor.means.watch.has_program() {
             console::log(
@@ -111,6 +119,7 @@ impl<'a> Monitor<'a> {
         while monitor.stage.is_some() {
             monitor.step(now);
         }
+        monitor.note_usage(now);
         monitor.stage = Some(Stage::Kernel);
         while !matches!(monitor.stage, None | Some(Stage::Suspects | Stage::Program(_))) {
             monitor.step(now);
@@ -130,12 +139,15 @@ impl<'a> Monitor<'a> {
 
     /// For how long it has nothing to do, as of now.
     pub(super) fn patience(&self, now: Moment) -> Duration {
-        now.until(self.due)
+        now.until(self.due.min(self.usage_due))
     }
 
     /// Goes on with a round, or begins one, if that is due: for a few milliseconds.
     pub(super) fn tick(&mut self) {
         let begun = Moment::now();
+        if self.usage_due <= begun {
+            self.note_usage(begun);
+        }
         if let Some(found) = self.tail.take(&self.means.keeper, begun) {
             self.settle(Check::Journal, found);
         }
@@ -160,6 +172,17 @@ impl<'a> Monitor<'a> {
             self.due = now.plus_millis(pause);
             return;
         }
+    }
+
+    /// Takes down what the process uses, for metrics.
+    fn note_usage(&mut self, now: Moment) {
+        self.usage_due = now.plus_millis(METRICS_PROCESS_MILLIS);
+        let Some(usage) = self.means.witness.usage() else { return };
+        USAGE.cpu_micros.set(usage.ticks.saturating_mul(1_000_000 / CLOCK_TICKS_PER_SECOND_COUNT));
+        USAGE.threads.set(usage.threads);
+        USAGE.virtual_bytes.set(usage.virtual_bytes);
+        let page = u64::try_from(crate::secret::page_bytes()).unwrap_or_default();
+        USAGE.resident_bytes.set(usage.resident_pages.saturating_mul(page));
     }
 
     fn step(&mut self, now: Moment) {
@@ -246,9 +269,16 @@ impl<'a> Monitor<'a> {
     fn count_descriptors(&mut self, from: i32) -> Stage {
         let end = self.descriptors_end.max(FD_CONNECTION_FIRST_NUMBER);
         let until = end.min(from.saturating_add(MONITOR_DESCRIPTORS_COUNT));
+        if from == FD_JOURNAL_NUMBER {
+            // The three streams are not looked at.
+            self.open = FD_JOURNAL_NUMBER.unsigned_abs().into();
+        }
         for number in from..until {
+            let kind = probe::kind_of(number);
+            // Above the bands nothing is open that cannot be read, and below them nothing is free.
+            self.open += u64::from(kind != Kind::Unreadable || number < FD_CONNECTION_FIRST_NUMBER);
             // What is wrong for good is found again at the second look, and hides nothing that comes after it.
-            let is_right = census::judge(number, probe::kind_of(number)) == Verdict::Right;
+            let is_right = census::judge(number, kind) == Verdict::Right;
             if !is_right && self.suspects.len() < MONITOR_SUSPECTS_MAX_COUNT {
                 self.suspects.push(number);
             }
@@ -256,6 +286,7 @@ impl<'a> Monitor<'a> {
         if until < end {
             return Stage::Descriptors(until);
         }
+        USAGE.descriptors.set(self.open);
         if !self.suspects.is_empty() {
             return Stage::Suspects;
         }

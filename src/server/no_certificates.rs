@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use crate::clock::Moment;
 use crate::config::Config;
+use crate::metrics::{HandshakeFailure, TlsGroup, TlsVersion};
 use crate::reactor::socket::SocketTransport;
 use crate::reactor::{Received, Strangers, TaskId, Transport};
 use crate::server::error::ServerError;
@@ -35,6 +36,16 @@ pub(super) fn open(config: &Config) -> Result<Option<Certificates>, ServerError>
             "--tls-cert: this build has no TLS: build it with the feature `tls`, or let a proxy in front of it speak TLS",
         )),
     }
+}
+
+/// There is nothing in force.
+pub(super) fn ends(in_force: &InForce) -> Vec<(String, u64)> {
+    match *in_force {}
+}
+
+/// There is nothing that could fail.
+pub(super) fn failure_of(_: &io::Error) -> HandshakeFailure {
+    HandshakeFailure::Other
 }
 
 /// There is nothing to prepare.
@@ -67,6 +78,19 @@ impl Securing {
     }
 
     pub(super) fn secure(&self, _transport: SocketTransport, _task: TaskId) -> Option<Tunnel> {
+        match *self {}
+    }
+}
+
+/// There is nothing to agree on.
+pub(super) struct Agreed {
+    pub(super) version: TlsVersion,
+    pub(super) group: TlsGroup,
+    pub(super) resumed: bool,
+}
+
+impl Tunnel {
+    pub(super) fn agreed(&self) -> Option<Agreed> {
         match *self {}
     }
 }

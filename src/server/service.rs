@@ -11,7 +11,6 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use crate::api::change::{Change, ChangeError, Outcome as ChangeOutcome, Target};
-use crate::api::payload::Digits;
 use crate::api::route::{self, Found, Route, Serving};
 use crate::api::{Answer, Call, FORBIDDEN, NOT_FOUND, Rejection, Subject, Tools, Verdict};
 use crate::audit::line::{Event, Outcome, Request as AuditedRequest};
@@ -21,27 +20,24 @@ use crate::auth::jwt::Room;
 use crate::clock::Moment;
 use crate::crypto::mac::MacKey;
 use crate::http::responder::{Fault, Responder};
-use crate::http::service::{Arrival, Exchange, Request, Service, Taking};
+use crate::http::service::{Arrival, Exchange, Request, Service, Taking, Told};
 use crate::http::status::Status;
 use crate::http::target::Method;
 use crate::keeper::{Committed, Keeper, State, diary};
-use crate::limits::{
-    CHANGES_PER_REQUEST_MAX_COUNT, COMMIT_SETTLE_MILLIS, PREFLIGHT_CACHE_SECONDS, RATE_UNIT_BYTES,
-};
+use crate::limits::{CHANGES_PER_REQUEST_MAX_COUNT, COMMIT_SETTLE_MILLIS, RATE_UNIT_BYTES};
+use crate::metrics::{Exemplar, Worker as Counters};
 use crate::model::{ApiKeyId, Principal};
 use crate::publication::{Epoch, View};
 use crate::quota::Tally;
 use crate::reactor::Turn;
 use crate::server::door::Limits;
 use crate::server::front::Front;
+use crate::server::observed::Scene;
+use crate::server::preflight::tell_methods;
 use crate::server::refusals::Refusals;
 use crate::server::shared::Shared;
 use crate::store::Head;
 
-/// What a body of `PATCH` may be.
-const PATCH_TYPES: &[u8] = b"application/json, application/merge-patch+json";
-/// The fields that pages of a listed origin may send: those that are read.
-const PAGE_FIELDS: &[u8] = b"Accept, Authorization, Content-Type, Last-Event-ID, X-API-Key, X-Request-Id";
 const METHOD_NOT_ALLOWED: Fault<'static> = Fault::new(
     Status::MethodNotAllowed,
     "method_not_allowed",
@@ -84,6 +80,10 @@ pub(super) struct App {
     pub(super) recent: Arc<Recent>,
     pub(super) keeper: Arc<Keeper>,
     pub(super) shared: Arc<Shared>,
+    /// What this worker counts.
+    pub(super) counters: Arc<Counters>,
+    /// What metrics are made of.
+    pub(super) scene: Arc<Scene>,
     /// Whether the page for people is served.
     pub(super) console: bool,
 }
@@ -131,7 +131,10 @@ impl Service for App {
             return None;
         }
         let route = match route::find(arrival.head.method, path) {
-            Found::Route(route, _) => route,
+            Found::Route(route, _) => {
+                responder.count_at(route.place());
+                route
+            }
             Found::OtherMethods(allow) => {
                 let allow: [(&str, &[u8]); 1] = [("Allow", allow.as_bytes())];
                 self.turn_away(arrival, &METHOD_NOT_ALLOWED, &allow, responder);
@@ -149,6 +152,7 @@ impl Service for App {
             }
             Err(turned) => {
                 turned.write(responder);
+                self.count_turned(&turned);
                 let principal = turned.principal.as_ref();
                 // Of who asks too often, too, not every request may take room on the disk.
                 let is_one = principal.is_some() && !turned.is_limited();
@@ -183,7 +187,14 @@ impl Service for App {
         }
     }
 
+    fn replied(&self, told: &Told<'_>) {
+        let micros = told.elapsed_nanos / 1_000;
+        let exemplar = Exemplar { id: *told.id, micros, at_millis: self.turn.wall().as_millis() };
+        self.counters.count_request(told.place, told.status.place(), &exemplar);
+    }
+
     fn lost(&self, admission: &Admission, arrival: &Arrival<'_>) {
+        self.counters.lost.add(1);
         if let Admission::Route(route, principal, _) = admission
             && let Some(event) = route.event
         {
@@ -259,6 +270,7 @@ impl App {
             }
             Err(turned) => {
                 turned.write(responder);
+                self.count_turned(&turned);
                 turned.code
             }
         }
@@ -321,6 +333,7 @@ impl App {
             kept,
             tools: &mut self.tools.borrow_mut(),
             recent: &self.recent,
+            metrics: &*self.scene,
             health: &health,
             posture: self.shared.posture(),
             board: self.shared.board(),
@@ -423,6 +436,9 @@ impl App {
             Ok(Verdict::Commit(_)) => ChangeError::Unavailable.into(),
         };
         subject.code = Some(rejection.code());
+        if matches!(rejection, Rejection::Unrecognised(_)) || rejection.code() == FORBIDDEN.code {
+            self.count_failure(rejection.code());
+        }
         rejection.write(responder);
     }
 
@@ -505,28 +521,6 @@ impl App {
     }
 }
 
-/// Answers `OPTIONS`: which methods the path takes, and, to a browser that asks for a page of a listed origin, what that
-/// page may send.
-fn tell_methods(arrival: &Arrival<'_>, responder: &mut Responder<'_>) {
-    let allow = route::allowed(arrival.head.path(arrival.bytes));
-    let max_age = Digits::of(PREFLIGHT_CACHE_SECONDS);
-    let fields: [(&str, &[u8]); 5] = [
-        ("Access-Control-Allow-Methods", allow.as_bytes()),
-        ("Access-Control-Allow-Headers", PAGE_FIELDS),
-        ("Access-Control-Max-Age", max_age.as_bytes()),
-        ("Allow", allow.as_bytes()),
-        ("Accept-Patch", PATCH_TYPES),
-    ];
-    let mut wanted = arrival.head.values_from_last(arrival.bytes, "Access-Control-Request-Method");
-    let first = if responder.asked().is_some() && wanted.next().is_some() { 0 } else { 3 };
-    // RFC 5789, section 3.1: only what takes PATCH says how.
-    let end = if allow.contains(Method::Patch.name()) { 5 } else { 4 };
-    let fields = fields.get(first..end).unwrap_or_default();
-    if responder.begin(Status::NoContent, None, 0, fields).is_err() {
-        responder.overloaded();
-    }
-}
-
 /// What every line of a request tells; the rest is filled in by what came of it.
 pub(super) fn about<'a>(
     route: &'static Route,
@@ -539,6 +533,7 @@ pub(super) fn about<'a>(
         token: principal.and_then(Principal::token_id),
         identity: principal.and_then(Principal::identity),
         remote: Some(arrival.client),
+        trace: arrival.head.traceparent(arrival.bytes),
         route: Some(route.pattern),
         status: 0,
         elapsed_micros: Moment::now().nanos_since(arrival.started) / 1_000,

@@ -17,6 +17,7 @@ use nix::sys::signal::SigSet;
 use rustix::io::fcntl_dupfd_cloexec;
 use zeroize::Zeroizing;
 
+use crate::api::route::TABLE;
 use crate::audit::{Office, Outlets, Recent};
 use crate::auth::Authenticator;
 use crate::build_info;
@@ -29,6 +30,7 @@ use crate::crypto::selftest;
 use crate::http::env::Bounds;
 use crate::http::forwarded::Forwarding;
 use crate::http::sharing::Origins;
+use crate::http::status::Status;
 use crate::keeper::{Checkpoints, Keeper, Opening, Parts};
 use crate::limiter::Addresses;
 use crate::limits::{
@@ -36,6 +38,8 @@ use crate::limits::{
     FD_EVENT_FIRST_NUMBER, FD_JOURNAL_NEXT_NUMBER, FD_JOURNAL_NUMBER, FD_OWN_FIRST_NUMBER,
     FD_OWN_LAST_NUMBER, KEY_BYTES,
 };
+use crate::metrics::Registry;
+use crate::metrics::process::USAGE;
 use crate::model::Outcome;
 use crate::publication::Publication;
 use crate::reactor::Budget;
@@ -56,6 +60,7 @@ use crate::server::front::Site;
 use crate::server::listeners::{self, Entrance, Inherited};
 use crate::server::memory::Room;
 use crate::server::notify::{Notifier, WAITING};
+use crate::server::observed::Scene;
 use crate::server::parent::Manager;
 use crate::server::resources;
 use crate::server::shared::Shared;
@@ -117,10 +122,17 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
     let publication = Arc::clone(&parts.publication);
     let room = Room::look(groups.memory_bytes, config.workers, config.tls.is_some());
     let census = Census::new(census_bounds(config, descriptors_count, room));
+    let shared = Shared::new(config.workers);
+    let budget = Budget::new(room.budget(config.max_memory_bytes, census.places()));
+    let tls = certificates.as_ref().map(Certificates::in_force);
+    let registry = registry(config, &audit, &parts);
+    let (office, tls_of) = (Arc::clone(&archivist.office), tls.clone());
+    let scene = Scene::new(registry, (&census, &budget), office, &shared, tls_of);
     let common = Common {
-        shared: Shared::new(config.workers),
-        budget: Budget::new(room.budget(config.max_memory_bytes, census.places())),
+        shared,
+        budget,
         census,
+        scene: Arc::new(scene),
         authenticator: Arc::new(authenticator),
         keeper: Keeper::new(Arc::clone(&publication)),
         recent,
@@ -133,7 +145,7 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
         origins: Arc::new(Origins::new(&config.cors_origins)),
         site: Arc::new(Site::new(&config.allowed_hosts, https_port(&listeners.endpoints))),
         forwarding: Arc::new(forwarding(config)),
-        tls: certificates.as_ref().map(Certificates::in_force),
+        tls,
     };
     let opened = open_loops(audit, listeners.of_worker, &common, &archivist.office, &mut random);
     let (mut workers, mut main) =
@@ -160,6 +172,14 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
         _lock: lock,
         _fillers: fillers,
     })
+}
+
+/// The counters of all threads.
+fn registry(config: &Config, audit: &[Outlets], parts: &Parts) -> Registry {
+    let registry = Registry::new(config.workers, TABLE.len(), Status::ALL.len());
+    audit.iter().for_each(|outlets| registry.watch_stream(outlets.counters()));
+    registry.watch_stream(parts.diary.counters());
+    registry
 }
 
 /// What is open once the data directory is.
@@ -259,6 +279,7 @@ fn settle(config: &Config, manager: &Manager) -> Result<Environs, ServerError> {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     close_inherited(&inherited)?;
     let descriptors_count = rlimits::raise_descriptors()?;
+    USAGE.descriptors_most.set(descriptors_count);
     let inherited = listeners::place_inherited(inherited)?;
     let notifier = Notifier::open(manager)?;
     Ok(Environs { inherited, notifier, descriptors_count, user_namespace, key_memory, groups })

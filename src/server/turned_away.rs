@@ -4,10 +4,12 @@
 //! `limits::REFUSALS_TOLD_MILLIS` with their number, so that nobody can fill it.
 
 use core::fmt;
+use std::sync::Arc;
 
 use crate::clock::Moment;
 use crate::console::{self, Level};
 use crate::limits::REFUSALS_TOLD_MILLIS;
+use crate::metrics::{Refusal, Worker as Counters};
 use crate::server::census::Refused;
 
 /// Why a connection got no place.
@@ -19,7 +21,8 @@ pub(super) enum Reason {
     Exhausted,
 }
 
-const REASONS: [&str; 5] = [
+/// In the order of [`Refusal::ALL`].
+const REASONS: [&str; Refusal::ALL.len()] = [
     "all places were taken (--max-connections)",
     "their address had too many (--max-connections-per-address)",
     "there were too many TLS handshakes (--max-handshakes)",
@@ -28,23 +31,32 @@ const REASONS: [&str; 5] = [
 ];
 
 /// The connections of a worker that got no place and of which nothing was told.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct TurnedAway {
+    /// Those of the worker, for metrics.
+    all: Arc<Counters>,
     counts: [u64; REASONS.len()],
     /// Before this nothing more is told.
     quiet_until: Moment,
 }
 
 impl TurnedAway {
+    /// Nobody yet.
+    pub(super) fn new(all: Arc<Counters>) -> Self {
+        Self { all, counts: [0; REASONS.len()], quiet_until: Moment::default() }
+    }
+
     /// Counts one.
     pub(super) fn count(&mut self, reason: Reason) {
-        let index = match reason {
-            Reason::Refused(Refused::Full) => 0,
-            Reason::Refused(Refused::Address) => 1,
-            Reason::Refused(Refused::Handshakes) => 2,
-            Reason::Refused(Refused::AddressHandshakes) => 3,
-            Reason::Exhausted => 4,
+        let reason = match reason {
+            Reason::Refused(Refused::Full) => Refusal::Full,
+            Reason::Refused(Refused::Address) => Refusal::Address,
+            Reason::Refused(Refused::Handshakes) => Refusal::Handshakes,
+            Reason::Refused(Refused::AddressHandshakes) => Refusal::AddressHandshakes,
+            Reason::Exhausted => Refusal::Exhausted,
         };
+        let index = reason as usize;
+        Counters::count(&self.all.refused, index, 1);
         if let Some(count) = self.counts.get_mut(index) {
             *count += 1;
         }
@@ -90,7 +102,7 @@ mod tests {
 
     #[test]
     fn a_flood_becomes_one_line_at_once_and_one_later() {
-        let mut turned_away = TurnedAway::default();
+        let mut turned_away = TurnedAway::new(Arc::default());
         let start = Moment::default().plus_millis(1);
         let mut lines = Vec::new();
         for step in 0..1_000 {
@@ -111,5 +123,6 @@ mod tests {
             ]
         );
         assert!(!turned_away.pending());
+        assert_eq!(turned_away.all.refused[Refusal::Full as usize].get(), 1_000, "what was told counts on");
     }
 }

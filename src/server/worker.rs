@@ -30,6 +30,7 @@ use crate::http::sharing::Origins;
 use crate::http::status::Status;
 use crate::keeper::{Keeper, State};
 use crate::limits::{AUDIT_RETRY_MILLIS, KEY_BYTES};
+use crate::metrics::Worker as Counters;
 use crate::model::Posture;
 use crate::publication::{Publication, View};
 use crate::reactor::mailbox::Mailbox;
@@ -45,11 +46,12 @@ use crate::server::census::{self, Census, Refused};
 use crate::server::certificates::{InForce, Securing, prepare_thread};
 use crate::server::door::Limits;
 use crate::server::front::{Front, Site};
+use crate::server::observed::Scene;
 use crate::server::refusals::Refusals;
 use crate::server::service::App;
 use crate::server::shared::Shared;
 use crate::server::turned_away::{Reason, TurnedAway};
-use crate::server::wire::Wire;
+use crate::server::wire::{Line, Wire};
 
 /// What a client gets whose address has too many connections already.
 const TOO_MANY: Fault<'static> = Fault::new(
@@ -73,6 +75,8 @@ pub(super) struct Common {
     pub(super) authenticator: Arc<Authenticator>,
     pub(super) publication: Arc<Publication<State>>,
     pub(super) keeper: Arc<Keeper>,
+    /// What metrics are made of.
+    pub(super) scene: Arc<Scene>,
     /// The last audit lines of all threads.
     pub(super) recent: Arc<Recent>,
     /// What seals backups of keys.
@@ -134,6 +138,8 @@ impl Worker {
         let turn = Turn::new(Moment::now());
         let sink = Rc::new(audit);
         let refusals = Rc::new(Refusals::default());
+        // There is one for each worker.
+        let counters = common.scene.registry.worker(index).map_or_else(Arc::default, Arc::clone);
         let app = App {
             refusals: Rc::clone(&refusals),
             worker: index,
@@ -151,6 +157,8 @@ impl Worker {
             recent: Arc::clone(&common.recent),
             keeper: Arc::clone(&common.keeper),
             shared: Arc::clone(&common.shared),
+            counters: Arc::clone(&counters),
+            scene: Arc::clone(&common.scene),
             console: common.console,
         };
         let pool = Pool::new(Arc::clone(&common.budget));
@@ -167,7 +175,8 @@ impl Worker {
             shared: Arc::clone(&common.shared),
             census: Arc::clone(&common.census),
             turn: Rc::clone(&turn),
-            turned_away: TurnedAway::default(),
+            turned_away: TurnedAway::new(Arc::clone(&counters)),
+            counters,
             broken: false,
         };
         let mut reactor = Reactor::new(poll, turn, mailbox, listeners, reserve, driver, serve);
@@ -203,6 +212,7 @@ struct WorkerDriver {
     census: Arc<Census>,
     turn: Rc<Turn>,
     turned_away: TurnedAway,
+    counters: Arc<Counters>,
     broken: bool,
 }
 
@@ -252,10 +262,11 @@ impl Driver for WorkerDriver {
         let refused = match self.census.admit(peer.address, is_uncounted, way == Way::Secure) {
             Ok(ticket) => {
                 let wire = match way {
-                    Way::Secure => Wire::Secure(self.securing.as_ref()?.secure(transport, task)?),
-                    Way::Local => Wire::local(transport),
-                    Way::Plain | Way::Redirect => Wire::Plain(transport),
+                    Way::Secure => Line::Secure(self.securing.as_ref()?.secure(transport, task)?, true),
+                    Way::Local => Line::local(transport),
+                    Way::Plain | Way::Redirect => Line::Plain(transport),
                 };
+                let wire = Wire::new(wire, Arc::clone(&self.counters));
                 let mut peer = peer;
                 peer.identities = wire.identities();
                 let channel = Channel::new(wire, Rc::clone(turn), task);

@@ -34,9 +34,11 @@ pub mod server_config;
 pub mod session;
 #[cfg(test)]
 mod tests;
+pub mod told;
 
 pub use current::{Current, Edition};
 pub use error::TlsError;
 pub use material::Material;
 pub use server_config::{ClientAuth, Materials, MinVersion, Options};
 pub use session::{Scratch, Session};
+pub use told::{Agreed, failure_of};

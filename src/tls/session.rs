@@ -31,6 +31,7 @@ use crate::quota::Tally;
 use crate::reactor::{Charge, Established, Exhausted, Received, Transport};
 use crate::tls::identity::identities;
 use crate::tls::records::Records;
+use crate::tls::told::Agreed;
 
 /// Room that all sessions of one worker share for encrypted bytes on their way.
 pub struct Scratch(RefCell<Box<[u8]>>);
@@ -110,6 +111,11 @@ impl<T: Transport> Session<T> {
             left: 0,
             charge,
         })
+    }
+
+    /// What both sides have agreed on; nothing before that.
+    pub fn agreed(&self) -> Option<Agreed> {
+        (self.phase == Phase::Secure).then(|| Agreed::of(&self.tls))
     }
 
     /// The transport below.

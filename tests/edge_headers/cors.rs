@@ -151,7 +151,7 @@ fn a_preflight_of_a_listed_origin_is_told_what_pages_may_send() {
         assert_eq!(reply.field("Access-Control-Allow-Methods"), Some(methods));
         assert_eq!(
             reply.field("Access-Control-Allow-Headers"),
-            Some("Accept, Authorization, Content-Type, Last-Event-ID, X-API-Key, X-Request-Id")
+            Some("Accept, Authorization, Content-Type, Last-Event-ID, X-API-Key, X-Request-Id, traceparent")
         );
         assert_eq!(reply.field("Access-Control-Max-Age"), Some("600"));
         assert_eq!(granted(&reply).len(), 5, "{:?}", granted(&reply));

@@ -26,6 +26,7 @@ const HOUSE: &[Floor] = &[
             "integrity",
             "limits",
             "memory",
+            "metrics",
             "secret",
             "clock",
             "encoding",
@@ -43,7 +44,7 @@ const HOUSE: &[Floor] = &[
     Floor { name: "crypto", modules: &["crypto"], may_import: &["ground"] },
     Floor {
         name: "second",
-        modules: &["keyring", "auth", "audit", "limiter", "metrics"],
+        modules: &["keyring", "auth", "audit", "limiter"],
         may_import: &["ground", "crypto"],
     },
     Floor { name: "store", modules: &["store"], may_import: &["ground", "crypto", "second"] },

@@ -29,6 +29,7 @@ use crate::limits::{
     JOURNAL_MAX_BYTES, JOURNAL_NEXT_RESERVED_BYTES, JOURNAL_RESERVED_BYTES, JOURNAL_SUPERSEDED_MAX_SECONDS,
     STORE_APPEND_MAX_BYTES, STORE_ORIGINS_MAX_COUNT, STORE_REVISION_CEILING_NUMBER,
 };
+use crate::metrics::process::STORE;
 
 /// A journal over a disk.
 #[derive(Debug)]
@@ -259,6 +260,8 @@ impl<D: Disk> Core<D> {
             return Err(AppendError::Ambiguous);
         }
         self.last_sync_micros = Moment::now().nanos_since(before) / 1_000;
+        STORE.commits.add(1);
+        STORE.syncs.count(self.last_sync_micros);
         let head = Head { revision, tag: place.link };
         (state.place, state.end, state.head) = (place, end, head);
         state.trail.pass(place, end);
@@ -338,6 +341,7 @@ impl<D: Disk> Core<D> {
         self.give_back();
         let done = self.fill_next(header).and_then(|successor| self.replace(&successor));
         if done.is_ok() {
+            STORE.compactions.add(1);
             (self.compact_from, self.superseded_since) = (0, None);
             if self.condition == Condition::Full {
                 // There is room again: the next change will tell.
