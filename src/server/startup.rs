@@ -115,8 +115,7 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
     let data_dir = open_data_dir(config, owner, &notifier)?;
     let stored = open_store(config, &data_dir, slots, &mut random, (above, kept))?;
     let Stored { parts, authenticator, backup_key, audit, mut archivist, recent, body_key, admin } = stored;
-    let directory = keep_directory(&data_dir)?;
-    let lock = place_lock(data_dir)?;
+    let (directory, lock) = (keep_directory(&data_dir)?, place_lock(data_dir)?);
 
     let listeners = listeners::open(config, inherited, owner)?;
     let publication = Arc::clone(&parts.publication);
