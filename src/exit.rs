@@ -75,15 +75,16 @@ impl Exit {
     }
 }
 
-/// Has SIGTERM and SIGINT end the process, as their default actions would if it were not the first of its process numbers, which
-/// has none. For a start: a server blocks the signals and reads them.
+/// Has the signals that ask a process to end do so, as their default actions would if it were not the first of its process numbers,
+/// which has none. SIGTERM and SIGINT for a start: a server blocks these and reads them; the others, with which a service manager ends what
+/// hangs, for as long as it lives.
 ///
 /// # Errors
 /// What the system refuses.
 #[expect(unsafe_code, reason = "nix has no safe call for it")]
 pub fn leave_on_signals() -> Result<(), Errno> {
     let action = SigAction::new(SigHandler::Handler(end), SaFlags::empty(), SigSet::empty());
-    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGABRT, Signal::SIGQUIT] {
         // SAFETY: the handler makes one call, which is safe in a handler, and does not return.
         unsafe { sigaction(signal, &action) }?;
     }

@@ -102,6 +102,8 @@ pub const REPLY_BODY_MAX_BYTES: usize =
     LEASE_LARGEST_BYTES - OUTPUT_FLUSH_BYTES - REPLY_PROBLEM_MAX_BYTES - REPLY_HEAD_MAX_BYTES;
 /// The page for people, compressed as it is served.
 pub const CONSOLE_MAX_BYTES: usize = 60 * 1024;
+/// A document that everybody may ask for is opened for who does not read gzip up to this length, so that its reply fits a lease of 64 KiB.
+pub const DOCUMENT_OPENED_MAX_BYTES: usize = 60 * 1024;
 /// Body limit of every other route. Beyond it: 413.
 pub const BODY_SMALL_MAX_BYTES: usize = 64 * 1024;
 /// Longest associated data, decoded.

@@ -1,8 +1,6 @@
 //! A thousand clients that are slow in every way at once, on a server that may take little memory: each is ended at its
 //! deadline, and a good one is served all the time.
 
-#![expect(clippy::expect_used, reason = "a test fails by a panic, its helping functions too")]
-
 #[path = "support/server.rs"]
 mod server;
 

@@ -180,6 +180,16 @@ fn a_stop_during_the_start_ends_a_first_process_too() {
 }
 
 #[test]
+fn what_a_service_manager_ends_a_hung_server_with_ends_a_first_process_too() {
+    for signal in [Signal::SIGABRT, Signal::SIGQUIT] {
+        let Some(supervisor) = supervised(0, &[]) else { return };
+        let [server] = servers(supervisor.pid())[..] else { panic!("one server") };
+        kill(Pid::from_raw(server.cast_signed()), signal).unwrap();
+        until_gone(server);
+    }
+}
+
+#[test]
 fn an_ordinary_supervisor_takes_them_in_a_user_namespace() {
     let Some(supervisor) = supervised(ORDINARY, &[]) else { return };
     let server = servers(supervisor.pid())[0];

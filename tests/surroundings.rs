@@ -1,4 +1,4 @@
-//! What a start makes of where it stands: in a container, on a bare host, under a policy against mounts.
+//! What a start makes of where it stands: in a container, on a bare host, under a policy against mounts, where threads are few.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by a panic, its helping functions too")]
 
@@ -6,7 +6,8 @@
 mod server;
 
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -157,4 +158,34 @@ fn a_policy_against_mounts_costs_the_empty_root_and_no_start() {
     for call in ["mount", "move_mount", "pivot_root"] {
         assert_serves_without(call, ":when=2");
     }
+}
+
+#[test]
+fn a_start_that_gets_too_few_threads_says_so_and_is_not_killed() {
+    // Nobody else's, so that no other process counts.
+    const USER: u32 = 12_345;
+    if !is_root() {
+        return skip("it needs root, to become a user of whom nothing else runs");
+    }
+    let Some(binary) = server::binary() else { return };
+    let scratch = Scratch::new();
+    let copy = scratch.path("quantonium");
+    fs::copy(binary, &copy).unwrap();
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+    chown(scratch.path(""), Some(USER), Some(USER)).unwrap();
+    let mut command = Command::new("prlimit");
+    command.arg("--nproc=3:3").arg(copy).args([
+        "serve",
+        "--dev",
+        "--workers",
+        "4",
+        "--listen",
+        "127.0.0.1:0",
+        "--data-dir",
+    ]);
+    command.arg(scratch.data_dir()).current_dir("/").uid(USER).gid(USER);
+    let output = command.output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(78), "{:?}: {told}", output.status);
+    assert!(told.contains("quantonium: a thread could not be started or locked in: "), "{told}");
 }

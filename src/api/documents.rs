@@ -1,7 +1,8 @@
 //! What is the same for everybody: the description of the API (OpenAPI 3.1) and the page for people.
 //!
 //! Owns how the two are served; `build/documents.rs` makes them. Invariants: what is served says nothing of this server but its
-//! version; they are kept compressed, and opened only for a client that does not read that; only the page has a
+//! version; they are kept compressed, and opened only for a client that does not read that, and only the one that fits a buffer of which
+//! there are many: everybody may ask, and whoever takes it slowly holds that buffer; only the page has a
 //! `Content-Security-Policy` of its own, which lets it run its own script and ask its own server.
 
 use std::io::Read as _;
@@ -11,8 +12,15 @@ use flate2::read::GzDecoder;
 use crate::api::{Answer, Call, NOT_FOUND, Verdict};
 use crate::http::coding::{names_tag, takes_gzip};
 use crate::http::reply::Face;
-use crate::http::responder::Responder;
+use crate::http::responder::{Fault, Responder};
 use crate::http::status::Status;
+use crate::limits::DOCUMENT_OPENED_MAX_BYTES;
+
+const COMPRESSED_ONLY: Fault<'static> = Fault::new(
+    Status::NotAcceptable,
+    "not_acceptable",
+    "The description is sent compressed alone. Ask with `Accept-Encoding: gzip`, as `curl --compressed` does.",
+);
 
 /// A document as it is kept.
 #[derive(Debug)]
@@ -68,6 +76,9 @@ fn serve(
         responder.append(document.gzip);
         return Ok(Verdict::Done);
     }
+    if document.len > DOCUMENT_OPENED_MAX_BYTES {
+        return Err(COMPRESSED_ONLY.into());
+    }
     responder.begin(Status::Ok, Some(content_type), document.len, &same)?;
     if let Some(room) = responder.body(document.len) {
         // What cannot be opened leaves zeros. The test below opens both.
@@ -79,7 +90,7 @@ fn serve(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::{CONSOLE_MAX_BYTES, REPLY_BODY_MAX_BYTES};
+    use crate::limits::CONSOLE_MAX_BYTES;
 
     fn opened(document: &Document) -> String {
         let mut text = String::new();
@@ -94,7 +105,7 @@ mod tests {
         assert_eq!(described["info"]["version"], env!("CARGO_PKG_VERSION"));
         assert!(opened(&PAGE).starts_with("<!doctype html>"));
         assert!(PAGE.gzip.len() <= CONSOLE_MAX_BYTES, "{} bytes on the wire", PAGE.gzip.len());
-        assert!(DESCRIPTION.len <= REPLY_BODY_MAX_BYTES && PAGE.len <= REPLY_BODY_MAX_BYTES);
+        assert!(DESCRIPTION.gzip.len() <= DOCUMENT_OPENED_MAX_BYTES && PAGE.len <= DOCUMENT_OPENED_MAX_BYTES);
         assert_ne!(DESCRIPTION.tag, PAGE.tag);
     }
 

@@ -1,6 +1,6 @@
 //! Health tests of the kernel's random bytes: NIST SP 800-90B, 4.4.1 and 4.4.2, and one for seeds that come twice.
 //!
-//! Owns `Health`, which each generator has for itself, the tests at the start ([`starts`]), and the process's counts of seeds.
+//! Owns `Health`, which each generator has for itself, the tests at the start (`starts`), and the process's counts of seeds.
 //! Invariants: every byte of every seed is looked at, in order, before the seed is used; what is kept of a seed is its last
 //! byte, at most one byte to compare with, and a one-way fingerprint; a source that fails at the start is not asked again.
 //!

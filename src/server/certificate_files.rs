@@ -136,8 +136,12 @@ impl Files {
         Ok(contents)
     }
 
-    /// What a server can use of `contents`.
-    pub(super) fn materials(&self, contents: &Contents) -> Result<Materials, String> {
+    /// What a server can use of `contents` in the place of what is `in_force`.
+    pub(super) fn materials(
+        &self,
+        contents: &Contents,
+        in_force: &[Revocations],
+    ) -> Result<Materials, String> {
         let mut materials = Materials::default();
         for (places, of) in self.pairs.iter().zip(&contents.pairs) {
             // What is wrong with the chain is found before the key is looked at, so that the right file is named.
@@ -150,17 +154,17 @@ impl Files {
         if let Some((place, bytes)) = self.authorities.as_ref().zip(contents.authorities.as_ref()) {
             let read = Authorities::read(bytes);
             let read = read.map_err(|error| format!("{}: {error}", quoted(&place.path)))?;
-            let revoking = read.revoking(self.lists(contents)?);
+            let revoking = read.revoking(self.lists(contents, in_force)?);
             materials.authorities = Some(revoking.map_err(|error| error.to_string())?);
         }
         Ok(materials)
     }
 
     /// What the authorities of clients have revoked.
-    fn lists(&self, contents: &Contents) -> Result<Vec<Revocations>, String> {
+    fn lists(&self, contents: &Contents, in_force: &[Revocations]) -> Result<Vec<Revocations>, String> {
         let mut lists = Vec::new();
         for (place, bytes) in self.revocations.iter().zip(&contents.revocations) {
-            let read = Revocations::read(bytes, WallTime::now());
+            let read = Revocations::read(bytes, WallTime::now(), in_force);
             lists.extend(read.map_err(|error| format!("{}: {error}", quoted(&place.path)))?);
         }
         Ok(lists)

@@ -22,6 +22,7 @@ use crate::server::error::ServerError;
 use crate::store::quoted;
 use crate::tls::certificate::Facts;
 pub(super) use crate::tls::failure_of;
+use crate::tls::revocation::Revocations;
 use crate::tls::{ClientAuth, Current, Edition, MinVersion, Options, Scratch, Session, provider};
 
 const DAY_SECONDS: u64 = 86_400;
@@ -53,7 +54,7 @@ pub(super) fn open(config: &Config) -> Result<Option<Certificates>, ServerError>
     let mut files = Files::find(config, tls)?;
     let refused = |reason: String| ServerError::config(format!("TLS: {reason}"));
     let contents = files.read().map_err(refused)?;
-    let materials = files.materials(&contents).map_err(refused)?;
+    let materials = files.materials(&contents, &[]).map_err(refused)?;
     let in_force = Current::new(&materials, options(tls)).map_err(|error| refused(error.to_string()))?;
     let edition = in_force.get();
     let now = WallTime::now();
@@ -154,7 +155,7 @@ impl Certificates {
         if !self.sighting.note(digest, asked) {
             return None;
         }
-        let built = self.files.materials(&contents);
+        let built = self.files.materials(&contents, &self.in_force.get().revocations);
         let replaced =
             built.and_then(|materials| self.in_force.replace(&materials).map_err(|error| error.to_string()));
         match replaced {
@@ -197,7 +198,7 @@ impl Certificates {
                 tell_certificate(path, facts, now);
             }
         }
-        if edition.revocations_due.iter().any(|due| *due < now) {
+        if edition.revocations.iter().any(|list| list.next_update() < now) {
             tell_revocations(&edition, now);
         }
     }
@@ -291,9 +292,9 @@ fn tell_certificate(path: &Path, facts: &Facts, now: WallTime) {
 
 /// Tells until when what is known of revoked certificates is the newest.
 fn tell_revocations(edition: &Edition, now: WallTime) {
-    let Some(first) = edition.revocations_due.iter().min() else { return };
-    let (count, due) = (edition.revocations_due.len(), first.civil());
-    if *first < now {
+    let Some(first) = edition.revocations.iter().map(Revocations::next_update).min() else { return };
+    let (count, due) = (edition.revocations.len(), first.civil());
+    if first < now {
         console::log(
             Level::Error,
             format_args!(

@@ -25,8 +25,8 @@ pub struct Edition {
     pub config: Arc<ServerConfig>,
     /// Of each certificate, in the order in which they were given.
     pub certificates: Vec<Facts>,
-    /// When the next one of each list of revoked client certificates is due.
-    pub revocations_due: Vec<WallTime>,
+    /// Of each list of revoked client certificates.
+    pub revocations: Vec<Revocations>,
 }
 
 impl Edition {
@@ -100,6 +100,6 @@ fn edition(materials: &Materials, options: &Options, tickets: &Tickets) -> Resul
     let config = build(materials, options, Arc::clone(&tickets.ticketer))?;
     let certificates = materials.pairs.iter().map(|pair| pair.facts().clone()).collect();
     let revocations = materials.authorities.as_ref().map(Authorities::revocations).unwrap_or_default();
-    let revocations_due = revocations.iter().map(Revocations::next_update).collect();
-    Ok(Arc::new(Edition { config, certificates, revocations_due }))
+    let revocations = revocations.to_vec();
+    Ok(Arc::new(Edition { config, certificates, revocations }))
 }

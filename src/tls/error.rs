@@ -47,6 +47,8 @@ pub enum TlsError {
     BadRevocations,
     /// A list of revoked certificates has ended: there must be a newer one.
     OldRevocations,
+    /// A list of revoked certificates was made before the one that is in force.
+    OlderRevocations,
     /// More lists of revoked certificates than a server keeps.
     ManyRevocations,
     /// The generator of random bytes failed.
@@ -106,6 +108,9 @@ impl fmt::Display for TlsError {
             ),
             Self::OldRevocations => f.write_str(
                 "the list of revoked certificates has ended: fetch the authority's newest one (`openssl crl -nextupdate` says how long it holds)",
+            ),
+            Self::OlderRevocations => f.write_str(
+                "the list of revoked certificates was made before the one in force, whose revocations it may lack: give the authority's newest one (`openssl crl -lastupdate`)",
             ),
             Self::ManyRevocations => {
                 write!(f, "there are more than {TLS_CLIENT_REVOCATIONS_MAX_COUNT} lists of revoked certificates: give one for each authority that signs your clients")
