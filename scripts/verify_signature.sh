@@ -6,7 +6,7 @@
 #   scripts/verify_signature.sh --key PUBLIC image LAYOUT       an OCI layout: the signature, that it is of this image, that nothing
 #                                                           else goes by a name in it, and that each blob is there and whole
 #   scripts/verify_signature.sh digest LAYOUT                   what the image of a layout is called by
-#   scripts/verify_signature.sh --identity REGEXP --issuer URL blob|image FILE|NAME@DIGEST...   without a key: by cosign
+#   scripts/verify_signature.sh --identity REGEXP --issuer URL blob|image FILE|NAME@DIGEST...   without a key: by cosign (2.6 or later)
 #
 # Ends with 0 only if every signature there is holds; what has none does not.
 set -euo pipefail
@@ -162,7 +162,7 @@ digest) image_digest "$2" ;;
     command -v cosign >/dev/null || refuse "what was signed without a key is checked by cosign, which is not there"
     for thing in "$@"; do
         case $what in
-        blob) cosign verify-blob --bundle "$thing.sigstore.json" --certificate-identity-regexp "$identity" --certificate-oidc-issuer "$issuer" "$thing" ;;
+        blob) cosign verify-blob --new-bundle-format --bundle "$thing.sigstore.json" --certificate-identity-regexp "$identity" --certificate-oidc-issuer "$issuer" "$thing" ;;
         image)
             [[ $thing == *@sha256:* ]] || refuse "$thing: an image is checked by its digest"
             cosign verify --certificate-identity-regexp "$identity" --certificate-oidc-issuer "$issuer" "$thing"
