@@ -23,7 +23,7 @@ BIN_AARCH64 = target/$(AARCH64)/release/quantonium
 .PHONY: help run build build-aarch64 test check check-format check-lint check-tidy check-docs check-shell \
 	check-aarch64 check-container check-deploy check-metrics check-oci-profile check-sandbox-rules check-security check-signatures \
 	check-tls check-workflows coverage deploy-profiles pentest pentest-write release-check sandbox-tables sbom \
-	supply-chain fmt bench bench-http bench-tls bench-peers fuzz fuzz-regress image reproduce clean toolchain \
+	supply-chain openapi fmt bench bench-http bench-tls bench-peers fuzz fuzz-regress image reproduce clean toolchain \
 	toolchain-check
 
 help: ## list the targets (the default)
@@ -132,6 +132,9 @@ coverage: toolchain ## lines that the tests run, by llvm-cov; FLOOR=85, ARGS="--
 
 release-check: toolchain ## all that a release must pass, in one table; ARGS="signatures documents" for some of it
 	scripts/release-check $(ARGS)
+
+openapi: ## join docs/openapi/ to docs/openapi.json (needs PyYAML)
+	scripts/openapi
 
 fmt: toolchain-check ## format the sources
 	cargo fmt --all

@@ -1,7 +1,7 @@
 //! The build script: compiles the seccomp filters and records what the binary was built from and how.
 //!
 //! It writes `filters.rs` (one `static` array of BPF instructions for each role) and `rules.txt` (the same rules for
-//! people, as `src/sandbox/rules.rs` reads them), `crates.zlib` (`build/crates.rs`) and `security.txt` (`build/security_txt.rs`) into `OUT_DIR`, and hands version facts to `src/build_info.rs` as compile-time environment variables. A release build whose compiler
+//! people, as `src/sandbox/rules.rs` reads them), `crates.zlib` (`build/crates.rs`) and `security.txt` (`build/security_txt.rs`) into `OUT_DIR`, and what is served to browsers, compressed (`build/documents.rs`), and hands version facts to `src/build_info.rs` as compile-time environment variables. A release build whose compiler
 //! flags would make the cryptography slow is refused here; `docs/BUILD.md` says why.
 
 use std::env;
@@ -16,6 +16,8 @@ use serde_json::Value;
 
 #[path = "build/crates.rs"]
 mod crates;
+#[path = "build/documents.rs"]
+mod documents;
 #[path = "build/security_txt.rs"]
 mod security_txt;
 
@@ -26,8 +28,17 @@ const ROLES: [&str; 4] = ["worker", "keeper", "archivist", "main"];
 /// The filter that every thread has beside that of its role.
 const PROCESS: &str = "process";
 /// What a change of invalidates the mark of an unclean tree: everything that goes into the binary.
-const SOURCES: [&str; 8] =
-    ["build.rs", "build", "src", "seccomp", "Cargo.toml", "Cargo.lock", ".cargo/config.toml", "SECURITY.md"];
+const SOURCES: [&str; 9] = [
+    "build.rs",
+    "build",
+    "src",
+    "seccomp",
+    "docs/openapi.json",
+    "Cargo.toml",
+    "Cargo.lock",
+    ".cargo/config.toml",
+    "SECURITY.md",
+];
 
 fn main() -> Outcome<()> {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
@@ -40,6 +51,7 @@ fn main() -> Outcome<()> {
     }
     refuse_pentest()?;
     compile_filters(&root, &arch)?;
+    documents::write(&root, &PathBuf::from(env::var("OUT_DIR")?))?;
     crates::write(&root)?;
     security_txt::write(&root)?;
     let build = Flags::read()?;

@@ -35,6 +35,7 @@ fn lines(criterion: &mut Criterion) {
         items: None,
         bytes: None,
         body: Some([0xA5; 16]),
+        trace: None,
     };
     let at = WallTime::from_millis(1_795_367_111_715);
     let (name, outcome) = ("encrypt", Outcome::Success);

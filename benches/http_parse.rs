@@ -9,7 +9,7 @@ use quantonium::clock::WallTime;
 use quantonium::http::chunked::ChunkedDecoder;
 use quantonium::http::date::imf_fixdate;
 use quantonium::http::head::Head;
-use quantonium::http::reply::{BodyLength, Persistence, ReplyHead, stamp};
+use quantonium::http::reply::{BodyLength, Face, Persistence, ReplyHead, stamp};
 use quantonium::http::sharing::Sharing;
 use quantonium::http::status::Status;
 use quantonium::limits::REPLY_HEAD_MAX_BYTES;
@@ -76,6 +76,7 @@ fn replies(criterion: &mut Criterion) {
         quota: None,
         secure: false,
         sharing: Sharing::Closed,
+        face: Face::Answer,
     };
     let mut target = [0u8; REPLY_HEAD_MAX_BYTES];
     assert!(head.write(&mut target).is_some());

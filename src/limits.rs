@@ -100,6 +100,8 @@ pub const BODY_PAYLOAD_MAX_BYTES: usize =
 /// the reply's own head. Beyond it: 413.
 pub const REPLY_BODY_MAX_BYTES: usize =
     LEASE_LARGEST_BYTES - OUTPUT_FLUSH_BYTES - REPLY_PROBLEM_MAX_BYTES - REPLY_HEAD_MAX_BYTES;
+/// The page for people, compressed as it is served.
+pub const CONSOLE_MAX_BYTES: usize = 60 * 1024;
 /// Body limit of every other route. Beyond it: 413.
 pub const BODY_SMALL_MAX_BYTES: usize = 64 * 1024;
 /// Longest associated data, decoded.

@@ -123,6 +123,36 @@ fn every_thread_of_a_start_as_root_is_locked_in() {
 }
 
 #[test]
+fn a_start_that_gets_too_few_threads_says_so_and_is_not_killed() {
+    // Nobody else's, so that no other process counts.
+    const USER: u32 = 12_345;
+    if !is_root() {
+        return skip("it needs root, to become a user of whom nothing else runs");
+    }
+    let Some(binary) = server::binary() else { return };
+    let scratch = Scratch::new();
+    let copy = scratch.path("quantonium");
+    fs::copy(binary, &copy).unwrap();
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+    chown(scratch.path(""), Some(USER), Some(USER)).unwrap();
+    let mut command = Command::new("prlimit");
+    command.arg("--nproc=3:3").arg(copy).args([
+        "serve",
+        "--dev",
+        "--workers",
+        "4",
+        "--listen",
+        "127.0.0.1:0",
+        "--data-dir",
+    ]);
+    command.arg(scratch.data_dir()).current_dir("/").uid(USER).gid(USER);
+    let output = command.output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(78), "{:?}: {told}", output.status);
+    assert!(told.contains("quantonium: a thread could not be started or locked in: "), "{told}");
+}
+
+#[test]
 fn a_configured_user_and_group_are_taken() {
     if !is_root() {
         return skip("it needs root, to become another user");

@@ -247,6 +247,7 @@ mod tests {
             board: &Board::default(),
             now,
             wall: WallTime::default(),
+            console: false,
             committed: None,
             subject: &mut subject,
         };

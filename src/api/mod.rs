@@ -13,6 +13,7 @@ pub mod body;
 pub mod change;
 pub mod datakey;
 pub mod decrypt;
+pub mod documents;
 pub mod encrypt;
 pub mod entropy;
 pub mod escapes;
@@ -195,6 +196,8 @@ pub struct Call<'a> {
     pub now: Moment,
     /// This turn's civil time.
     pub wall: WallTime,
+    /// Whether the page for people is served.
+    pub console: bool,
     /// The result of the change that this handler asked for.
     pub committed: Option<Result<Outcome, ChangeError>>,
     /// What the audit line will say.
@@ -592,6 +595,13 @@ pub const UNRECOGNISED_CHALLENGE: &[(&str, &[u8])] =
 /// The credential does not allow what was asked.
 pub const FORBIDDEN: Fault<'static> =
     Fault::new(Status::Forbidden, "insufficient_scope", "The credential does not allow this.");
+
+/// There is no such path.
+pub const NOT_FOUND: Fault<'static> = Fault::new(
+    Status::NotFound,
+    "not_found",
+    "There is no such path. GET /api/health shows that the server is there.",
+);
 
 /// No key of that name exists.
 pub const UNKNOWN_KEY: Fault<'static> = Fault::new(

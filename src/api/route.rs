@@ -7,8 +7,8 @@ use crate::api::auth::{keys as auth, profile, token};
 use crate::api::keys::{backup, configure, create, lifecycle, material, read};
 use crate::api::stream::Direction;
 use crate::api::{
-    Handler, audit, datakey, decrypt, encrypt, entropy, hash, health, integrity, keystream, metrics, rewrap,
-    security_txt, sign, verify,
+    Handler, audit, datakey, decrypt, documents, encrypt, entropy, hash, health, integrity, keystream,
+    metrics, rewrap, security_txt, sign, verify,
 };
 use crate::http::service::Taking;
 use crate::http::target::Method;
@@ -143,6 +143,11 @@ const fn public(pattern: &'static str, handler: Handler) -> Route {
     Route { method: Method::Get, pattern, serving, access: Access::Public, cost: 0, event: None }
 }
 
+/// A document for everybody, which costs more than a probe and so is limited by the address.
+const fn document(pattern: &'static str, handler: Handler) -> Route {
+    Route { cost: 1, ..public(pattern, handler) }
+}
+
 /// A route for whoever is recognised.
 const fn recognised(method: Method, pattern: &'static str, handler: Handler, event: &'static str) -> Route {
     let serving = Serving::Whole(handler, BODY_SMALL_MAX_BYTES);
@@ -244,6 +249,8 @@ pub static TABLE: &[Route] = &[
     },
     row(Method::Get, "/api/metrics", metrics::metrics, Permission::MetricsRead, "metrics.read", 0),
     row(Method::Get, "/api/integrity", integrity::integrity, Permission::MetricsRead, "integrity.read", 0),
+    document("/openapi.json", documents::description),
+    document("/docs", documents::page),
 ];
 
 /// What the table says of a request.
@@ -335,15 +342,20 @@ mod tests {
     }
 
     #[test]
-    fn only_health_and_security_txt_are_open_to_everybody_and_who_asks_for_himself_needs_no_permission() {
+    fn health_and_documents_are_open_to_everybody_and_who_asks_for_himself_needs_no_permission() {
         let of = |access: Access| {
             let rows = TABLE.iter().filter(move |route| route.access == access);
             rows.map(|route| route.pattern).collect::<Vec<_>>()
         };
-        assert_eq!(
-            of(Access::Public),
-            ["/api/health", "/api/health/live", "/api/health/ready", "/.well-known/security.txt"]
-        );
+        let open = [
+            "/api/health",
+            "/api/health/live",
+            "/api/health/ready",
+            "/.well-known/security.txt",
+            "/openapi.json",
+            "/docs",
+        ];
+        assert_eq!(of(Access::Public), open);
         assert_eq!(of(Access::Recognised), ["/api/auth/token", "/api/auth/profile"]);
         for route in TABLE {
             assert_eq!(route.access != Access::Public, route.event.is_some(), "{}", route.pattern);

@@ -96,6 +96,8 @@ pub struct Config {
     pub allowed_hosts: Vec<String>,
     /// Origins whose pages may read replies.
     pub cors_origins: Vec<String>,
+    /// The page for people is left out.
+    pub no_console: bool,
     /// TLS handshakes at a time, all workers together.
     pub max_handshakes: usize,
     /// TLS handshakes at a time of one client address; none: no such limit.
@@ -216,6 +218,14 @@ pub enum AuditSink {
 }
 
 impl AuditSink {
+    fn from_name(name: &str) -> Self {
+        match name {
+            "stdout" => Self::Stdout,
+            "both" => Self::Both,
+            _ => Self::File,
+        }
+    }
+
     /// Whether there are files.
     #[must_use]
     pub const fn has_file(self) -> bool {
@@ -263,6 +273,7 @@ pub(super) fn check(raw: &Raw, machine: Machine, credentials: Option<&Path>) -> 
         tls: read.tls()?,
         allowed_hosts: read.list(Id::AllowedHost, "the name of a host", value::host)?,
         cors_origins: read.list(Id::CorsOrigin, "an origin like https://app.example.net", value::origin)?,
+        no_console: read.switch(Id::NoConsole)?,
         max_handshakes: read.count(Id::MaxHandshakes)?,
         max_handshakes_per_address: NonZeroUsize::new(read.count(Id::MaxHandshakesPerAddress)?),
         handshake_timeout_ms: read.number(Id::HandshakeTimeout)?,
@@ -285,11 +296,7 @@ pub(super) fn check(raw: &Raw, machine: Machine, credentials: Option<&Path>) -> 
         drain_timeout_ms: read.number(Id::DrainTimeout)?,
         user_id: read.identity(Id::UserId)?,
         group_id: read.identity(Id::GroupId)?,
-        audit_sink: match read.word(Id::AuditSink)? {
-            "stdout" => AuditSink::Stdout,
-            "both" => AuditSink::Both,
-            _ => AuditSink::File,
-        },
+        audit_sink: AuditSink::from_name(read.word(Id::AuditSink)?),
         audit_synced: read.word(Id::AuditDurability)? == "synced",
         audit_body: read.word(Id::AuditBody)? == "hmac",
         token_issuer: read.text(Id::TokenIssuer)?,

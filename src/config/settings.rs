@@ -47,6 +47,7 @@ pub enum Id {
     TlsMinVersion,
     AllowedHost,
     CorsOrigin,
+    NoConsole,
     TrustedProxy,
     ForwardedHeader,
     MaxConnections,

@@ -48,7 +48,7 @@ const fn capacity(id: Id, name: &'static str, unit: Unit, default: u64, help: &'
 }
 
 /// Every setting, in the order of [`Id`].
-pub const SETTINGS: [Setting; 58] = [
+pub const SETTINGS: [Setting; 59] = [
     row(
         Id::Dev,
         "dev",
@@ -314,6 +314,14 @@ pub const SETTINGS: [Setting; 58] = [
         Fallback::Nothing,
         Group::Network,
         "Origins whose pages may read replies, like https://app.example.net; no wildcards",
+    ),
+    row(
+        Id::NoConsole,
+        "no-console",
+        Kind::Switch,
+        Fallback::Off,
+        Group::Network,
+        "Leave out the page for people at /docs; the description at /openapi.json stays",
     ),
     row(
         Id::TrustedProxy,

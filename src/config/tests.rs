@@ -74,6 +74,7 @@ fn defaults_are_those_of_limits() {
         tls: None,
         allowed_hosts: Vec::new(),
         cors_origins: Vec::new(),
+        no_console: false,
         max_handshakes: 256,
         max_handshakes_per_address: NonZeroUsize::new(8),
         handshake_timeout_ms: 5_000,

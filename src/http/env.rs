@@ -15,7 +15,7 @@ use crate::http::forwarded::Forwarding;
 use crate::http::head::Head;
 use crate::http::peer::Way;
 use crate::http::problem::{PROBLEM_TYPE, Problem};
-use crate::http::reply::{BodyLength, Persistence, ReplyHead};
+use crate::http::reply::{BodyLength, Face, Persistence, ReplyHead};
 use crate::http::responder::{Fault, Mark};
 use crate::http::scan::HeadScan;
 use crate::http::sharing::{OriginIndex, Origins};
@@ -186,6 +186,7 @@ impl<S> Env<S> {
             quota: current.quota,
             secure: way == Way::Secure,
             sharing: self.origins.sharing(current.origin),
+            face: Face::Answer,
         };
         let head_len = head.write(&mut bytes).map_or(0, |written| written.len);
         let body_len = bytes.get_mut(head_len..).and_then(|rest| problem.write(rest)).unwrap_or(0);

@@ -204,7 +204,7 @@ fn unquoted(value: &[u8]) -> &[u8] {
 }
 
 /// A weight in thousandths (RFC 9110, section 12.4.2).
-fn parse_weight(text: &[u8]) -> Option<u16> {
+pub(super) fn parse_weight(text: &[u8]) -> Option<u16> {
     let (whole, fraction) = match text {
         [whole] => (whole, &[][..]),
         [whole, b'.', fraction @ ..] if fraction.len() <= 3 => (whole, fraction),

@@ -2,12 +2,13 @@
 //!
 //! Owns the parsing of request heads ([`scan`], [`target`], [`fields`], [`framing`], put together in [`head`]), of
 //! whom proxies name ([`forwarded`]),
-//! of bodies ([`chunked`]), queries ([`query`]) and media types ([`media`]), and the writing of replies
+//! of bodies ([`chunked`]), queries ([`query`]), media types ([`media`]) and codings ([`coding`]), and the writing of replies
 //! ([`status`], [`date`], [`reply`], [`problem`]). Invariants: these parts do no I/O and take no memory from the
 //! heap unless a function says so; input that two parsers could read in two ways is refused ([`refusal`]), never
 //! repaired; offsets are checked against the caller's buffer at every use.
 
 pub mod chunked;
+pub mod coding;
 pub mod connection;
 pub mod date;
 pub mod env;

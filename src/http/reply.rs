@@ -18,9 +18,7 @@ use crate::quota::Quota;
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// What stands in every reply, with places for the date, the request's identifier and the stamp.
-const FRAME: &[u8] = b"Cache-Control: no-store\r\n\
-    X-Content-Type-Options: nosniff\r\n\
-    Content-Security-Policy: default-src 'none'; frame-ancestors 'none'\r\n\
+const FRAME: &[u8] = b"X-Content-Type-Options: nosniff\r\n\
     X-Frame-Options: DENY\r\n\
     Referrer-Policy: no-referrer\r\n\
     Permissions-Policy: camera=(), geolocation=(), microphone=(), payment=(), usb=()\r\n\
@@ -29,6 +27,8 @@ const FRAME: &[u8] = b"Cache-Control: no-store\r\n\
     X-Request-Id: --------------------------------\r\n\
     Server-Timing: app;dur=00000.000\r\n\
     X-Request-Time: 000.000000";
+/// What a page may do: nothing, for what is no page.
+const STRICT_POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
 /// That the host is only to be spoken to through TLS, for a year (RFC 6797, section 6.1).
 const STRICT_TRANSPORT: &[u8] = b"\r\nStrict-Transport-Security: max-age=31536000; includeSubDomains";
 // The places are counted from the end, where the widths are plain to see.
@@ -48,6 +48,34 @@ pub const RATE_LIMIT_DRAFT: &str = "draft-ietf-httpapi-ratelimit-headers-10";
 
 /// Width of a length that is filled in: enough for whatever a lease holds.
 const LENGTH_BYTES: usize = 10;
+
+/// What a reply is to whoever keeps or shows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Face {
+    /// An answer for this once, which is kept nowhere and may do nothing.
+    #[default]
+    Answer,
+    /// A document that is the same for everybody until the server is another one: kept, and asked for again by its tag.
+    Document,
+    /// Such a document that is a page, with its `Content-Security-Policy`.
+    Page(&'static str),
+}
+
+impl Face {
+    const fn cache(self) -> &'static str {
+        match self {
+            Self::Answer => "no-store",
+            Self::Document | Self::Page(_) => "no-cache",
+        }
+    }
+
+    const fn policy(self) -> &'static str {
+        match self {
+            Self::Answer | Self::Document => STRICT_POLICY,
+            Self::Page(policy) => policy,
+        }
+    }
+}
 
 /// The framing of a reply's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +125,8 @@ pub struct ReplyHead<'a> {
     pub secure: bool,
     /// With whose pages it is shared.
     pub sharing: Sharing<'a>,
+    /// What it is to whoever keeps or shows it.
+    pub face: Face,
 }
 
 /// A reply head that was written.
@@ -119,6 +149,15 @@ impl ReplyHead<'_> {
     pub fn write(&self, target: &mut [u8]) -> Option<Written> {
         let mut cursor = Cursor::new(target);
         cursor.put(self.status.line())?;
+        for piece in [
+            "Cache-Control: ",
+            self.face.cache(),
+            "\r\nContent-Security-Policy: ",
+            self.face.policy(),
+            "\r\n",
+        ] {
+            cursor.put(piece.as_bytes())?;
+        }
         let frame_at = cursor.position();
         cursor.put(FRAME)?;
         cursor.put_over(frame_at + DATE_AT, self.date)?;
@@ -268,6 +307,7 @@ mod tests {
             quota: None,
             secure: false,
             sharing: Sharing::Closed,
+            face: Face::Answer,
         };
         change(&mut head);
         let mut target = [0u8; REPLY_HEAD_MAX_BYTES + 64];

@@ -8,7 +8,7 @@ use crate::clock::Moment;
 use crate::http::date::Date;
 use crate::http::problem::{PROBLEM_TYPE, Problem};
 use crate::http::refusal::Refusal;
-use crate::http::reply::{self, BodyLength, Persistence, ReplyHead};
+use crate::http::reply::{self, BodyLength, Face, Persistence, ReplyHead};
 use crate::http::sharing::{OriginIndex, Sharing};
 use crate::http::status::Status;
 use crate::limits::REPLY_HEAD_MAX_BYTES;
@@ -117,6 +117,7 @@ pub struct Responder<'a> {
     start: usize,
     begun: Option<Begun>,
     audited: Option<u64>,
+    face: Face,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -135,12 +136,17 @@ impl<'a> Responder<'a> {
     /// A reply at the end of `output`.
     pub fn new(output: &'a mut Buffer, terms: Terms<'a>) -> Self {
         let start = output.filled().len();
-        Self { output, terms, start, begun: None, audited: None }
+        Self { output, terms, start, begun: None, audited: None, face: Face::Answer }
     }
 
     /// Lets the connection end after this reply. Takes effect with the next [`begin`](Self::begin).
     pub fn close(&mut self) {
         self.terms.persistence = Persistence::Close;
+    }
+
+    /// Lets the reply be a document. Takes effect with the next [`begin`](Self::begin), and not for a refusal.
+    pub fn show(&mut self, face: Face) {
+        self.face = face;
     }
 
     /// Lets the reply tell what is left of a limit, and a refusal by the connection that replaces it too. Takes effect
@@ -240,6 +246,7 @@ impl<'a> Responder<'a> {
             quota: self.terms.quota,
             secure: self.terms.secure,
             sharing: self.terms.sharing,
+            face: self.face,
         };
         let written = head.write(self.output.room_mut()).ok_or(Exhausted)?;
         self.output.advance(written.len);
@@ -270,6 +277,7 @@ impl<'a> Responder<'a> {
     /// Writes a whole reply that says what went wrong.
     pub fn fault(&mut self, fault: &Fault<'_>, fields: &[(&str, &[u8])]) {
         let Fault { status, code, detail } = *fault;
+        self.face = Face::Answer;
         let problem = Problem { status, code, detail, request_id: self.terms.id, instance: None };
         let len = problem.len();
         // The connection keeps room for a problem, so that a lack of it is a mistake and shows as a 500.

@@ -48,6 +48,8 @@ statuses! {
     Created = 201 "Created";
     /// Done, and there is nothing to say.
     NoContent = 204 "No Content";
+    /// The client has it already.
+    NotModified = 304 "Not Modified";
     /// It is there for good, and so the same request is to be made again, with its method.
     PermanentRedirect = 308 "Permanent Redirect";
     /// The request cannot be understood.
@@ -105,10 +107,11 @@ impl Status {
         self as u16
     }
 
-    /// Whether replies of this status have neither body nor `Content-Length` (RFC 9110, section 8.6).
+    /// Whether replies of this status have neither body nor `Content-Length` (RFC 9110, section 8.6;
+    /// 304 may say a length, and the server does not).
     #[must_use]
     pub const fn is_bodiless(self) -> bool {
-        matches!(self, Self::Continue | Self::NoContent)
+        matches!(self, Self::Continue | Self::NoContent | Self::NotModified)
     }
 }
 

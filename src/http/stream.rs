@@ -30,7 +30,7 @@ use crate::http::env::{Bounds, Workspace};
 use crate::http::framing::Framing;
 use crate::http::head::Head;
 use crate::http::intake::{BODY_CUT_SHORT, BODY_TOO_LARGE, BODY_TOO_SLOW};
-use crate::http::reply::{self, BodyLength, CONTINUE, ReplyHead};
+use crate::http::reply::{self, BodyLength, CONTINUE, Face, ReplyHead};
 use crate::http::responder::{Fault, OVERLOADED, Responder};
 use crate::http::service::{Arrival, Cut, Exchange, Gathered, Opening, Piece, Service};
 use crate::http::status::Status;
@@ -455,6 +455,7 @@ impl<T: Transport, S: Service> Exchange for Stream<'_, '_, T, S> {
             quota: terms.quota,
             secure: terms.secure,
             sharing: terms.sharing,
+            face: Face::Answer,
         };
         let window = if self.pushed { PUSH_WINDOW_BYTES } else { 0 };
         output.reserve(REPLY_PROBLEM_MAX_BYTES + window).map_err(|_| Cut::Fault(OVERLOADED))?;

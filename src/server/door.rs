@@ -118,7 +118,12 @@ impl App {
         responder: &mut Responder<'_>,
     ) -> Result<Option<(Principal, Arc<Tally>)>, Turned> {
         if route.access == Access::Public {
-            return Ok(None);
+            // Probes are never limited; documents are longer.
+            return if route.cost == 0 {
+                Ok(None)
+            } else {
+                self.limit_address(arrival, responder).map(|()| None)
+            };
         }
         let state = self.view.enter();
         let principal = match self.identify(&state.callers, arrival) {

@@ -95,6 +95,7 @@ pub fn open(parts: Parts) -> (impl Service, impl Fn(WallTime) -> Result<(), Comm
         counters,
         scene: Arc::new(scene),
         shared,
+        console: true,
     };
     (app, move |now| sink.commit_now(now).map_err(|_| CommitFailed))
 }

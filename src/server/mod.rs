@@ -41,6 +41,8 @@ mod vault;
 mod wire;
 mod worker;
 
+use core::convert::Infallible;
+use core::mem::ManuallyDrop;
 use core::time::Duration;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
@@ -80,7 +82,24 @@ pub fn run(config: &Config, manager: &Manager) -> Result<(), ServerError> {
     USAGE.started_micros.set(WallTime::now().as_millis().saturating_mul(1_000));
     let mut prepared = startup::prepare(config, manager)?;
     memory::close_heap(&Needs::of(&prepared.common, config.workers))?;
-    let mut posture = sandbox::lock_down(&prepared.plan)?;
+    let posture = sandbox::lock_down(&prepared.plan)?;
+    let Err(error) = serve_enclosed(config, &mut prepared, posture);
+    refuse(&error)
+}
+
+/// Ends a start that has failed, and says why. For when it must not return: to drop what is open would close it, which the filter of
+/// the process forbids.
+fn refuse(error: &ServerError) -> ! {
+    console::err(&format!("quantonium: {error}\n"));
+    error.exit().leave()
+}
+
+/// What comes after the filter of the process. It returns only to tell why it failed, and nothing that it was given is dropped.
+fn serve_enclosed(
+    config: &Config,
+    prepared: &mut Prepared,
+    mut posture: Posture,
+) -> Result<Infallible, ServerError> {
     sandbox::enclose(&prepared.plan, &mut posture)?;
     for (step, outcome) in &posture.steps {
         console::log(Level::Info, format_args!("sandbox: {step}: {outcome}"));
@@ -91,7 +110,7 @@ pub fn run(config: &Config, manager: &Manager) -> Result<(), ServerError> {
         told.map_err(|_| ServerError::config("the audit log cannot be written: is the disk full?"))?;
     }
     let foreseen = Arc::new(posture.clone());
-    let threads = start_threads(&mut prepared, &foreseen)?;
+    let threads = start_threads(prepared, &foreseen)?;
     let shared = Arc::clone(&prepared.common.shared);
     shared.await_arrivals(threads).map_err(ServerError::thread)?;
     prepared.plan.witness.confirm_threads(threads)?;
@@ -101,7 +120,6 @@ pub fn run(config: &Config, manager: &Manager) -> Result<(), ServerError> {
     prepared.watch.keep_threads(others)?;
     prepared.plan.witness.close_threads()?;
     let confined = sandbox::lock_in(&foreseen, Role::Main, &Reach::Nothing)?;
-    // From here on an error must not return: to drop what is open would close it, which the filter forbids.
     let confirmed = prepared.plan.witness.confirm_main();
     let means = Means {
         witness: &prepared.plan.witness,
@@ -112,11 +130,7 @@ pub fn run(config: &Config, manager: &Manager) -> Result<(), ServerError> {
         policy: config.integrity,
         jitter: prepared.jitter,
     };
-    let begun = confirmed.and_then(|()| Monitor::begin(means, Moment::now()));
-    let mut monitor = begun.unwrap_or_else(|failure| {
-        console::err(&format!("quantonium: {failure}\n"));
-        Exit::Config.leave()
-    });
+    let mut monitor = confirmed.and_then(|()| Monitor::begin(means, Moment::now()))?;
     posture.landlock_abi = confined.abi;
     posture.add(Step::Seccomp, Outcome::Done);
     console::log(
@@ -129,7 +143,7 @@ pub fn run(config: &Config, manager: &Manager) -> Result<(), ServerError> {
         ended.unwrap_or(Exit::Software).leave();
     }
     let admin = prepared.admin.take();
-    startup::announce(config, &prepared, admin.as_ref());
+    startup::announce(config, prepared, admin.as_ref());
     drop(admin);
     shared.settle(posture);
     shared.open_gate();
@@ -173,25 +187,29 @@ fn start_threads(prepared: &mut Prepared, posture: &Arc<Posture>) -> Result<usiz
     let directory =
         prepared.directory.take().ok_or_else(|| ServerError::defect("the keeper has no directory"))?;
     let of_keeper = Arc::clone(posture);
-    spawn("keeper", THREAD_STACK_BYTES, move || keep(&common, parts, directory, &of_keeper))?;
+    spawn("keeper", THREAD_STACK_BYTES, move || keep(&common, parts, directory, &of_keeper));
     let archivist =
         prepared.archivist.take().ok_or_else(|| ServerError::defect("the archivist was started twice"))?;
     let shared = Arc::clone(&prepared.common.shared);
     let keeper = Arc::clone(&prepared.common.keeper);
     let of_archivist = Arc::clone(posture);
-    spawn("archivist", ARCHIVIST_STACK_BYTES, move || archivist.run(&shared, keeper, &of_archivist))?;
+    spawn("archivist", ARCHIVIST_STACK_BYTES, move || archivist.run(&shared, keeper, &of_archivist));
     for worker in workers {
         let (common, of_worker) = (prepared.common.clone(), Arc::clone(posture));
         let name = format!("worker-{}", worker.index);
-        spawn(&name, THREAD_STACK_BYTES, move || worker.run(&common, &of_worker))?;
+        spawn(&name, THREAD_STACK_BYTES, move || worker.run(&common, &of_worker));
     }
     Ok(threads)
 }
 
-fn spawn(name: &str, stack_bytes: usize, body: impl FnOnce() + Send + 'static) -> Result<(), ServerError> {
+/// Starts a thread, or ends the process: what `body` owns must not be dropped here.
+fn spawn(name: &str, stack_bytes: usize, body: impl FnOnce() + Send + 'static) {
     let builder = std::thread::Builder::new().name(name.to_owned()).stack_size(stack_bytes);
+    let body = ManuallyDrop::new(body);
     // The thread is never joined: it ends with the process.
-    builder.spawn(body).map(drop).map_err(|error| ServerError::thread(format!("{name}: {error}")))
+    if let Err(error) = builder.spawn(move || ManuallyDrop::into_inner(body)()) {
+        refuse(&ServerError::thread(format!("{name}: {error}")))
+    }
 }
 
 /// The body of the keeper's thread.

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::api::change::{Change, ChangeError, Outcome as ChangeOutcome, Target};
 use crate::api::route::{self, Found, Route, Serving};
-use crate::api::{Answer, Call, FORBIDDEN, Rejection, Subject, Tools, Verdict};
+use crate::api::{Answer, Call, FORBIDDEN, NOT_FOUND, Rejection, Subject, Tools, Verdict};
 use crate::audit::line::{Event, Outcome, Request as AuditedRequest};
 use crate::audit::{Outlets, Recent};
 use crate::auth::Authenticator;
@@ -38,11 +38,6 @@ use crate::server::refusals::Refusals;
 use crate::server::shared::Shared;
 use crate::store::Head;
 
-const NOT_FOUND: Fault<'static> = Fault::new(
-    Status::NotFound,
-    "not_found",
-    "There is no such path. GET /api/health shows that the server is there.",
-);
 const METHOD_NOT_ALLOWED: Fault<'static> = Fault::new(
     Status::MethodNotAllowed,
     "method_not_allowed",
@@ -89,6 +84,8 @@ pub(super) struct App {
     pub(super) counters: Arc<Counters>,
     /// What metrics are made of.
     pub(super) scene: Arc<Scene>,
+    /// Whether the page for people is served.
+    pub(super) console: bool,
 }
 
 /// What is remembered between head and body.
@@ -342,6 +339,7 @@ impl App {
             board: self.shared.board(),
             now,
             wall: self.turn.wall(),
+            console: self.console,
             committed,
             subject,
         };

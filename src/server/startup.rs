@@ -115,8 +115,7 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
     let data_dir = open_data_dir(config, owner, &notifier)?;
     let stored = open_store(config, &data_dir, slots, &mut random, (above, kept))?;
     let Stored { parts, authenticator, backup_key, audit, mut archivist, recent, body_key, admin } = stored;
-    let directory = keep_directory(&data_dir)?;
-    let lock = place_lock(data_dir)?;
+    let (directory, lock) = (keep_directory(&data_dir)?, place_lock(data_dir)?);
 
     let listeners = listeners::open(config, inherited, owner)?;
     let publication = Arc::clone(&parts.publication);
@@ -140,6 +139,7 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
         backup_key: Arc::new(backup_key),
         bounds: bounds(config),
         limits: Arc::new(limits(config, &mut random)?),
+        console: !config.no_console,
         body_key,
         origins: Arc::new(Origins::new(&config.cors_origins)),
         site: Arc::new(Site::new(&config.allowed_hosts, https_port(&listeners.endpoints))),

@@ -92,6 +92,8 @@ pub(super) struct Common {
     pub(super) origins: Arc<Origins>,
     /// Under which names the server is asked.
     pub(super) site: Arc<Site>,
+    /// Whether the page for people is served.
+    pub(super) console: bool,
     /// How TLS is spoken, if it is.
     pub(super) tls: Option<InForce>,
 }
@@ -157,6 +159,7 @@ impl Worker {
             shared: Arc::clone(&common.shared),
             counters: Arc::clone(&counters),
             scene: Arc::clone(&common.scene),
+            console: common.console,
         };
         let pool = Pool::new(Arc::clone(&common.budget));
         let (forwarding, origins) = (Arc::clone(&common.forwarding), Arc::clone(&common.origins));

@@ -152,8 +152,15 @@ impl Reply {
 
     /// Asserts what stands in every reply of the server.
     pub(crate) fn assert_guarded(&self) {
+        // A document is kept and asked for again; the page among them may run its own script.
+        let document = self.field("ETag").is_some();
         for (name, value) in GUARDS {
-            assert_eq!(self.field(name), Some(value), "{name}");
+            let wanted = match name {
+                "Cache-Control" if document => "no-cache",
+                "Content-Security-Policy" if document => continue,
+                _ => value,
+            };
+            assert_eq!(self.field(name), Some(wanted), "{name}");
         }
         let id = self.field("X-Request-Id").unwrap_or_default();
         assert!(id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{id:?}");

@@ -1,7 +1,7 @@
 //! The packages of other languages against which formats are held: Python's in a venv, Node's in a folder.
 //!
-//! Owns `target/interop`, with the packages of `tests/interop/requirements.txt`, and `target/interop-node`, with those
-//! of `tests/interop/package-lock.json`. Invariants: packages are installed by hash and nothing of theirs runs while
+//! Owns `target/interop` and `target/openapi`, with the packages of `requirements.txt` in the folders of tests of these names, and
+//! `target/interop-node` and `target/console-node`, with those of `package-lock.json`. Invariants: packages are installed by hash and nothing of theirs runs while
 //! they are, Python's only from wheels; where that cannot be done, a test says why and is skipped.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by a panic, its helping functions too")]
@@ -22,8 +22,19 @@ pub(crate) fn root() -> &'static Path {
 /// The interpreter of the venv; if there is none, says aloud why.
 pub(crate) fn python() -> Option<&'static Path> {
     static MADE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    match MADE.get_or_init(make_venv) {
-        Ok(python) => Some(python),
+    made(MADE.get_or_init(|| make_venv("interop")))
+}
+
+/// The interpreter of the venv of what reads descriptions of an API.
+pub(crate) fn openapi_python() -> Option<&'static Path> {
+    static MADE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    made(MADE.get_or_init(|| make_venv("openapi")))
+}
+
+/// What was made; if nothing was, says aloud why.
+fn made(outcome: &'static Result<PathBuf, String>) -> Option<&'static Path> {
+    match outcome {
+        Ok(path) => Some(path),
         Err(reason) => {
             skip(reason);
             None
@@ -31,10 +42,10 @@ pub(crate) fn python() -> Option<&'static Path> {
     }
 }
 
-/// Makes the venv, unless one with these requirements is there.
-fn make_venv() -> Result<PathBuf, String> {
-    let folder = root().join("target/interop");
-    let requirements = root().join("tests/interop/requirements.txt");
+/// Makes the venv of this name, unless one with these requirements is there.
+fn make_venv(name: &str) -> Result<PathBuf, String> {
+    let folder = root().join("target").join(name);
+    let requirements = root().join("tests").join(name).join("requirements.txt");
     let wanted = fs::read(&requirements).unwrap();
     let (python, ready) = (folder.join("bin/python"), folder.join("installed.txt"));
     if python.exists() && fs::read(&ready).is_ok_and(|installed| installed == wanted) {
@@ -53,21 +64,21 @@ fn make_venv() -> Result<PathBuf, String> {
 /// The folder of Node's packages, for programs to run in; if there is none, says aloud why.
 pub(crate) fn node_folder() -> Option<&'static Path> {
     static MADE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    match MADE.get_or_init(make_node_folder) {
-        Ok(folder) => Some(folder),
-        Err(reason) => {
-            skip(reason);
-            None
-        }
-    }
+    made(MADE.get_or_init(|| make_node_folder("interop")))
 }
 
-/// Fills the folder, unless it is filled from this lock file.
-fn make_node_folder() -> Result<PathBuf, String> {
+/// The folder of what drives a browser and looks at what it shows.
+pub(crate) fn browser_folder() -> Option<&'static Path> {
+    static MADE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    made(MADE.get_or_init(|| make_node_folder("console")))
+}
+
+/// Fills the folder of this name, unless it is filled from its lock file.
+fn make_node_folder(name: &str) -> Result<PathBuf, String> {
     run(Command::new("node").arg("--version"))?;
-    let folder = root().join("target/interop-node");
+    let folder = root().join(format!("target/{name}-node"));
     let [manifest, lock] =
-        ["package.json", "package-lock.json"].map(|name| root().join("tests/interop").join(name));
+        ["package.json", "package-lock.json"].map(|file| root().join("tests").join(name).join(file));
     let wanted = fs::read(&lock).unwrap();
     let ready = folder.join("installed.json");
     if fs::read(&ready).is_ok_and(|installed| installed == wanted) {

@@ -70,7 +70,7 @@ const CRATES: &[(&str, &[&str])] = &[
     // `secret` masks what its region has no room for; it lies below `crypto`.
     ("chacha20", &["crypto", "secret"]),
     ("dlmalloc", &["memory"]),
-    ("flate2", &["audit", "cli"]),
+    ("flate2", &["api", "audit", "cli"]),
     ("getrandom", &["crypto"]),
     ("hkdf", &["crypto"]),
     ("hmac", &["crypto"]),
