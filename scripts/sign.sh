@@ -72,6 +72,8 @@ sign_image() { # KEY LAYOUT NAME
     local digest work signature layer config tag
     digest=$("$here/verify_signature.sh" digest "$2")
     work=$(mktemp -d)
+    # shellcheck disable=SC2064 # that folder, whatever is called so at the end
+    trap "rm -rf -- '$work'" EXIT
     # Cosign's simple signing: what is signed names the digest, and whoever checks compares it.
     jq -cjn --arg name "$3" --arg digest "$digest" '{
         critical: {identity: {"docker-reference": $name}, image: {"docker-manifest-digest": $digest}, type: "cosign container image signature"},
@@ -91,7 +93,6 @@ sign_image() { # KEY LAYOUT NAME
             + [$entry + {artifactType: "application/vnd.dev.cosign.artifact.sig.v1+json", annotations: {"org.opencontainers.image.ref.name": $tag}}]
     ' "$2/index.json" >"$work/index"
     cp -- "$work/index" "$2/index.json"
-    rm -rf -- "$work"
     echo "$2: $digest signed as $3 ($tag)"
 }
 

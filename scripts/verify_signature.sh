@@ -6,7 +6,8 @@
 #   scripts/verify_signature.sh --key PUBLIC image LAYOUT       an OCI layout: the signature, that it is of this image, that nothing
 #                                                           else goes by a name in it, and that each blob is there and whole
 #   scripts/verify_signature.sh digest LAYOUT                   what the image of a layout is called by
-#   scripts/verify_signature.sh --identity REGEXP --issuer URL blob|image FILE|NAME@DIGEST...   without a key: by cosign (2.6 or later)
+#   scripts/verify_signature.sh --identity REGEXP --issuer URL blob|statement|image FILE|NAME@DIGEST...   without a key: by cosign
+#                                                           (2.6 or later); of a statement each file that it is about
 #
 # Ends with 0 only if every signature there is holds; what has none does not.
 set -euo pipefail
@@ -52,14 +53,20 @@ verify_blob() { # PUBLIC FILE
     echo "VERIFIED: $2"
 }
 
-verify_statement() { # PUBLIC FILE
-    local bundle=$2.sigstore.json kind
-    [[ -r $bundle ]] || refuse "$2: there is no signature"
+# Whether the bundle is around this statement; its signature is looked at elsewhere.
+around() { # FILE: its bundle's bytes into $work/payload
+    local bundle=$1.sigstore.json kind
+    [[ -r $bundle ]] || refuse "$1: there is no signature"
     is_bundle "$bundle"
     kind=$(member .dsseEnvelope.payloadType "$bundle")
     [[ $kind == application/vnd.in-toto+json ]] || refuse "$bundle: a $kind"
     member .dsseEnvelope.payload "$bundle" | base64 -d >"$work/payload"
-    cmp -s "$work/payload" "$2" || refuse "$2: its bundle is of another statement"
+    cmp -s "$work/payload" "$1" || refuse "$1: its bundle is of another statement"
+}
+
+verify_statement() { # PUBLIC FILE
+    local bundle=$2.sigstore.json kind=application/vnd.in-toto+json
+    around "$2"
     {
         printf 'DSSEv1 %d %s %d ' "${#kind}" "$kind" "$(wc -c <"$work/payload")"
         cat "$work/payload"
@@ -163,6 +170,16 @@ digest) image_digest "$2" ;;
     for thing in "$@"; do
         case $what in
         blob) cosign verify-blob --new-bundle-format --bundle "$thing.sigstore.json" --certificate-identity-regexp "$identity" --certificate-oidc-issuer "$issuer" "$thing" ;;
+        statement)
+            around "$thing"
+            type=$(member .predicateType "$thing")
+            names=$(member '.subject[].name' "$thing")
+            while read -r name; do
+                [[ -n $name && $name != */* ]] || refuse "$thing: it is about ${name:0:80}"
+                cosign verify-blob-attestation --new-bundle-format --bundle "$thing.sigstore.json" --type "$type" \
+                    --certificate-identity-regexp "$identity" --certificate-oidc-issuer "$issuer" "$(dirname -- "$thing")/$name" </dev/null
+            done <<<"$names"
+            ;;
         image)
             [[ $thing == *@sha256:* ]] || refuse "$thing: an image is checked by its digest"
             cosign verify --certificate-identity-regexp "$identity" --certificate-oidc-issuer "$issuer" "$thing"
