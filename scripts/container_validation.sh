@@ -27,7 +27,7 @@ while (($# > 0)); do
     esac
 done
 ((${#engines[@]} > 0)) || engines=(podman compose docker)
-for tool in runc buildah skopeo jq nsenter curl; do
+for tool in runc buildah skopeo jq nsenter curl pgrep readelf; do
     command -v "$tool" >/dev/null || exec "$here/skip" "container_validation: $tool is not installed"
 done
 (($(id -u) == 0)) || exec "$here/skip" "container_validation: not root"
@@ -84,15 +84,17 @@ ok() { printf '  %-7s %s\n' "$engine" "$1"; }
 
 # Every thread: user, groups, capabilities, new privileges, filter, as proc_pid_status(5) has them.
 confined() { # PID
-    local thread status line
+    local thread status line read=0
     for thread in "/proc/$1/task/"*; do
-        status=$(cat "$thread/status") || continue
+        status=$(cat "$thread/status" 2>/dev/null) || continue
+        read=$((read + 1))
         for line in $'Uid:\t1001\t1001\t1001\t1001' $'Gid:\t1001\t1001\t1001\t1001' $'CapInh:\t0000000000000000' \
             $'CapPrm:\t0000000000000000' $'CapEff:\t0000000000000000' $'CapBnd:\t0000000000000000' \
             $'CapAmb:\t0000000000000000' $'NoNewPrivs:\t1' $'Seccomp:\t2'; do
             grep -qxF "$line" <<<"$status" || { echo "thread ${thread##*/} has not ${line//$'\t'/ }" && return 1; }
         done
     done
+    ((read > 0)) || { echo "there is no process $1" && return 1; }
 }
 
 # The root as the process sees it, tried by one who may everything.
@@ -139,6 +141,10 @@ for check in confined unwritable alone; do
         fail "the check '$check' passes a process of the machine's root"
     fi
 done
+# No process has no thread that is not confined.
+if confined none >/dev/null; then
+    fail "the check 'confined' passes a process that is not there"
+fi
 if limited $$ 134217728 64 >/dev/null 2>&1; then
     fail "the check 'limited' passes a process without limits"
 fi
@@ -326,6 +332,7 @@ healthy() {
 mkdir -p "$root/target/container"
 "$here/image" --out "$work/image" "$binary" >"$work/image.log" || { cat "$work/image.log" && exit 1; }
 
+held=()
 for engine in "${engines[@]}"; do
     case $engine in
     podman | compose)
@@ -369,5 +376,8 @@ CONF
         ;;
     *) fail "no such engine: $engine" ;;
     esac
+    held+=("$engine")
 done
-echo "container_validation: all held"
+# Without an engine nothing was started, and nothing held.
+((${#held[@]} > 0)) || exec "$here/skip" "container_validation: no container was started"
+echo "container_validation: all held (${held[*]})"

@@ -5,16 +5,16 @@
 #   scripts/sign.sh --key KEY blob FILE...           FILE.sig, and FILE.sigstore.json (Sigstore bundle v0.3)
 #   scripts/sign.sh --key KEY statement FILE...      in-toto statements: FILE.sigstore.json around them (DSSE)
 #   scripts/sign.sh --key KEY image LAYOUT NAME      into an OCI layout, as cosign lays it beside an image in a registry
-#   scripts/sign.sh --keyless blob|statement FILE... the same by cosign, with the identity of a workflow
+#   scripts/sign.sh --keyless blob|statement FILE... the same by cosign (2.6 or later), with the identity of a workflow
 #   scripts/sign.sh --keyless image NAME@DIGEST      in the registry
 #
 # With a key, `openssl` and `jq` are enough, nothing is asked of the network, and no log is written of it: so say when you
 # publish the key. KEY is PEM; what `cosign generate-key-pair` makes is encrypted in a form of its own, and for `cosign` itself.
 set -euo pipefail
-cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
+here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
 
 usage() {
-    sed -n '2,/^set /{/^set /!s/^# \{0,1\}//p}' "scripts/sign.sh" >&2
+    sed -n '2,/^set /{/^set /!s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}" >&2
     exit 64
 }
 
@@ -70,8 +70,10 @@ blob() { # LAYOUT MEDIA-TYPE FILE
 
 sign_image() { # KEY LAYOUT NAME
     local digest work signature layer config tag
-    digest=$(scripts/verify_signature.sh digest "$2")
+    digest=$("$here/verify_signature.sh" digest "$2")
     work=$(mktemp -d)
+    # shellcheck disable=SC2064 # that folder, whatever is called so at the end
+    trap "rm -rf -- '$work'" EXIT
     # Cosign's simple signing: what is signed names the digest, and whoever checks compares it.
     jq -cjn --arg name "$3" --arg digest "$digest" '{
         critical: {identity: {"docker-reference": $name}, image: {"docker-manifest-digest": $digest}, type: "cosign container image signature"},
@@ -91,7 +93,6 @@ sign_image() { # KEY LAYOUT NAME
             + [$entry + {artifactType: "application/vnd.dev.cosign.artifact.sig.v1+json", annotations: {"org.opencontainers.image.ref.name": $tag}}]
     ' "$2/index.json" >"$work/index"
     cp -- "$work/index" "$2/index.json"
-    rm -rf -- "$work"
     echo "$2: $digest signed as $3 ($tag)"
 }
 
@@ -101,9 +102,9 @@ keyless() { # WHAT ARGUMENT...
     shift
     for file in "$@"; do
         case $what in
-        blob) cosign sign-blob --yes --bundle "$file.sigstore.json" "$file" ;;
+        blob) cosign sign-blob --yes --new-bundle-format --bundle "$file.sigstore.json" "$file" ;;
         # The subjects and the predicate are in the statement already.
-        statement) cosign attest-blob --yes --statement "$file" --bundle "$file.sigstore.json" ;;
+        statement) cosign attest-blob --yes --new-bundle-format --statement "$file" --bundle "$file.sigstore.json" ;;
         image)
             [[ $file == *@sha256:* ]] || fail "$file: an image is signed by its digest, never by a tag"
             cosign sign --yes "$file"

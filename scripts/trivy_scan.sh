@@ -19,7 +19,7 @@ while (($# > 0)); do
     esac
 done
 
-PATH=$PWD/target/trivy/bin:$PATH
+PATH=$PATH:$PWD/target/trivy/bin
 if ! command -v trivy >/dev/null && ((install)); then
     mkdir -p target
     if ! { python3 -m venv target/trivy &&
@@ -54,6 +54,7 @@ offline=()
 [[ -z ${TRIVY_DB:-} ]] || offline=(--skip-db-update --skip-java-db-update --offline-scan)
 if [[ -n ${TRIVY_DB:-} && ! -e $cache/db/trivy.db ]]; then
     echo "scripts/trivy_scan.sh: NOT SCANNED for known faults: there is no db/trivy.db in $cache" >&2
+    ((bad == 0)) || exit 1
     exit 3
 fi
 if [[ -z ${TRIVY_DB:-} ]] && ! trivy image --quiet --download-db-only --cache-dir "$cache" >"$reports/database.log" 2>&1; then
@@ -76,12 +77,27 @@ scan() { # NAME COMMAND ARGUMENT...
     ((packages > 40)) || { echo "scripts/trivy_scan.sh: $name: trivy read only $packages crates" >&2 && exit 2; }
     ((found == 0)) || bad=1
 }
-[[ -z $layout ]] || scan image image --input "$layout"
+place=$(mktemp -d)
+trap 'rm -rf -- "$place"' EXIT
+if [[ -n $layout ]]; then
+    # Of a layout Trivy reads one image, the first: each platform gets a layout of its own.
+    layout=$(cd -- "$layout" && pwd -P)
+    digest=$(scripts/verify_signature.sh digest "$layout")
+    images=$(jq -c --arg digest "$digest" 'if has("manifests") then .manifests[] else {digest: $digest, mediaType} end' "$layout/blobs/sha256/${digest#sha256:}")
+    while read -r entry; do
+        name=image-$(jq -r '.platform.architecture // "one"' <<<"$entry" | tr -cd 'a-z0-9')
+        mkdir "$place/$name"
+        cp -- "$layout/oci-layout" "$place/$name/"
+        ln -s -- "$layout/blobs" "$place/$name/blobs"
+        digest=$(jq -r .digest <<<"$entry")
+        jq -cn --arg digest "$digest" --argjson size "$(wc -c <"$layout/blobs/sha256/${digest#sha256:}")" \
+            '{schemaVersion: 2, manifests: [{mediaType: "application/vnd.oci.image.manifest.v1+json", digest: $digest, size: $size}]}' >"$place/$name/index.json"
+        scan "$name" image --input "$place/$name"
+    done <<<"$images"
+fi
 if [[ -n $binary ]]; then
-    place=$(mktemp -d)
-    trap 'rm -rf -- "$place"' EXIT
-    install -D -m 0755 "$binary" "$place/quantonium"
-    scan rootfs rootfs "$place"
+    install -D -m 0755 "$binary" "$place/rootfs/quantonium"
+    scan rootfs rootfs "$place/rootfs"
 fi
 [[ -n $layout$binary ]] || scan lock fs Cargo.lock
 exit "$bad"

@@ -3,9 +3,11 @@
 #
 #   scripts/verify_signature.sh --key PUBLIC blob FILE...       by FILE.sigstore.json and FILE.sig, whichever are there
 #   scripts/verify_signature.sh --key PUBLIC statement FILE...  in-toto statements, by FILE.sigstore.json
-#   scripts/verify_signature.sh --key PUBLIC image LAYOUT       an OCI layout: the signature, that it is of this image, and each blob
+#   scripts/verify_signature.sh --key PUBLIC image LAYOUT       an OCI layout: the signature, that it is of this image, that nothing
+#                                                           else goes by a name in it, and that each blob is there and whole
 #   scripts/verify_signature.sh digest LAYOUT                   what the image of a layout is called by
-#   scripts/verify_signature.sh --identity REGEXP --issuer URL blob|image FILE|NAME@DIGEST...   without a key: by cosign
+#   scripts/verify_signature.sh --identity REGEXP --issuer URL blob|statement|image FILE|NAME@DIGEST...   without a key: by cosign
+#                                                           (2.6 or later); of a statement each file that it is about
 #
 # Ends with 0 only if every signature there is holds; what has none does not.
 set -euo pipefail
@@ -51,14 +53,20 @@ verify_blob() { # PUBLIC FILE
     echo "VERIFIED: $2"
 }
 
-verify_statement() { # PUBLIC FILE
-    local bundle=$2.sigstore.json kind
-    [[ -r $bundle ]] || refuse "$2: there is no signature"
+# Whether the bundle is around this statement; its signature is looked at elsewhere.
+around() { # FILE: its bundle's bytes into $work/payload
+    local bundle=$1.sigstore.json kind
+    [[ -r $bundle ]] || refuse "$1: there is no signature"
     is_bundle "$bundle"
     kind=$(member .dsseEnvelope.payloadType "$bundle")
     [[ $kind == application/vnd.in-toto+json ]] || refuse "$bundle: a $kind"
     member .dsseEnvelope.payload "$bundle" | base64 -d >"$work/payload"
-    cmp -s "$work/payload" "$2" || refuse "$2: its bundle is of another statement"
+    cmp -s "$work/payload" "$1" || refuse "$1: its bundle is of another statement"
+}
+
+verify_statement() { # PUBLIC FILE
+    local bundle=$2.sigstore.json kind=application/vnd.in-toto+json
+    around "$2"
     {
         printf 'DSSEv1 %d %s %d ' "${#kind}" "$kind" "$(wc -c <"$work/payload")"
         cat "$work/payload"
@@ -67,22 +75,57 @@ verify_statement() { # PUBLIC FILE
     echo "VERIFIED: $2"
 }
 
-# The one image of a layout: what else is there refers to it.
+# A blob by what it is called; a name says nothing yet: the bytes must be those that it was made from.
+blob() { # LAYOUT DIGEST
+    [[ $2 =~ ^sha256:[0-9a-f]{64}$ ]] || refuse "$1: ${2:0:80} is no digest"
+    [[ -f $1/blobs/sha256/${2#sha256:} ]] || refuse "$1: ${2#sha256:} is not there"
+    [[ $(sha256sum <"$1/blobs/sha256/${2#sha256:}") == "${2#sha256:}  -" ]] || refuse "$1: ${2#sha256:} is not what it is called"
+    echo "$1/blobs/sha256/${2#sha256:}"
+}
+
+# Everything that a manifest names, and what those name.
+whole() { # LAYOUT DIGEST
+    local file found digest
+    file=$(blob "$1" "$2")
+    found=$(jq -r '(.manifests // [])[].digest' "$file") || refuse "$1: $2 is no manifest"
+    for digest in $found; do whole "$1" "$digest"; done
+    found=$(jq -r '.config // empty, (.layers // [])[] | .digest' "$file") || refuse "$1: $2 is no manifest"
+    for digest in $found; do blob "$1" "$digest" >/dev/null; done
+}
+
+# The one image of a layout. Nobody signs index.json, and engines take out of it what they are asked for by name: so whatever
+# else is there has no name but that of the image's signature, or says of itself, in its own bytes, that it refers to the image.
 image_digest() { # LAYOUT
-    local found
+    local found others entry file
+    # What readers understand in different ways: a member twice, or one that is written in another case.
+    cmp -s <(jq -c --stream . "$1/index.json") <(jq -c . "$1/index.json" | jq -c --stream .) || refuse "$1/index.json says something twice"
+    found=$(jq -r '[keys[], (.manifests[] | keys[])] - ["schemaVersion", "mediaType", "manifests", "digest", "size", "annotations", "platform",
+        "artifactType"] | .[0] // empty' "$1/index.json") || refuse "$1 is no OCI layout"
+    [[ -z $found ]] || refuse "$1/index.json has a member ${found:0:40}"
     found=$(jq -r '.manifests[] | select(has("artifactType") | not) | .digest' "$1/index.json") || refuse "$1 is no OCI layout"
     [[ $found =~ ^sha256:[0-9a-f]{64}$ ]] || refuse "$1 holds not exactly one image"
+    others=$(jq -c '.manifests[] | select(has("artifactType"))' "$1/index.json")
+    while read -r entry; do
+        [[ -n $entry ]] || continue
+        jq -e --arg name "${found/:/-}.sig" '.annotations == {"org.opencontainers.image.ref.name": $name}' <<<"$entry" >/dev/null && continue
+        jq -e '(.annotations // {}) == {}' <<<"$entry" >/dev/null || refuse "$1/index.json gives a name to what is not its image: ${entry:0:200}"
+        file=$(blob "$1" "$(jq -r .digest <<<"$entry")")
+        [[ $(jq -r '.subject.digest // empty' "$file") == "$found" ]] || refuse "$1/index.json names ${file##*/}, which does not refer to its image"
+    done <<<"$others"
     echo "$found"
 }
 
+# What the image is asked for by.
+image_tag() { # LAYOUT
+    jq -r '.manifests[] | select(has("artifactType") | not) | .annotations["org.opencontainers.image.ref.name"] // "(no tag)"' "$1/index.json" | tr -cd '[:print:]'
+}
+
 verify_image() { # PUBLIC LAYOUT
-    local digest tag manifest entries index
+    local digest tag manifest entries index file all
     digest=$(image_digest "$2")
-    # A name says nothing yet: the bytes must be those that it was made from.
-    for blob in "$2"/blobs/sha256/*; do
-        [[ $(sha256sum <"$blob" | cut -d ' ' -f 1) == "${blob##*/}" ]] || refuse "$2: ${blob##*/} is not what it is called"
-    done
-    [[ -e $2/blobs/sha256/${digest#sha256:} ]] || refuse "$2: the image is not there"
+    for file in "$2"/blobs/sha256/*; do blob "$2" "sha256:${file##*/}" >/dev/null; done
+    all=$(jq -r '.manifests[].digest' "$2/index.json")
+    for file in $all; do whole "$2" "$file"; done
     tag=${digest/:/-}.sig
     manifest=$(jq -r --arg tag "$tag" '.manifests[] | select(.annotations["org.opencontainers.image.ref.name"] == $tag) | .digest' "$2/index.json")
     [[ $manifest =~ ^sha256:[0-9a-f]{64}$ ]] || refuse "$2: there is no signature of $digest"
@@ -91,13 +134,11 @@ verify_image() { # PUBLIC LAYOUT
     # Several may have signed; one that holds is what is asked for.
     for ((index = 0; index < entries; index++)); do
         local payload
-        payload=$(member ".layers[$index].digest" "$manifest")
-        [[ $payload =~ ^sha256:[0-9a-f]{64}$ ]] || refuse "$manifest: $payload"
-        payload=$2/blobs/sha256/${payload#sha256:}
+        payload=$(blob "$2" "$(member ".layers[$index].digest" "$manifest")")
         holds "$1" "$(member ".layers[$index].annotations[\"dev.cosignproject.cosign/signature\"]" "$manifest")" "$payload" || continue
         [[ $(member .critical.type "$payload") == "cosign container image signature" ]] || refuse "$payload is no signature of an image"
         [[ $(member '.critical.image["docker-manifest-digest"]' "$payload") == "$digest" ]] || refuse "$2: the signature is of another image"
-        echo "VERIFIED: $2 $digest as $(member '.critical.identity["docker-reference"]' "$payload")"
+        echo "VERIFIED: $2 $digest as $(member '.critical.identity["docker-reference"]' "$payload"), which its index calls $(image_tag "$2")"
         return
     done
     refuse "$2: no signature of $digest holds"
@@ -128,7 +169,17 @@ digest) image_digest "$2" ;;
     command -v cosign >/dev/null || refuse "what was signed without a key is checked by cosign, which is not there"
     for thing in "$@"; do
         case $what in
-        blob) cosign verify-blob --bundle "$thing.sigstore.json" --certificate-identity-regexp "$identity" --certificate-oidc-issuer "$issuer" "$thing" ;;
+        blob) cosign verify-blob --new-bundle-format --bundle "$thing.sigstore.json" --certificate-identity-regexp "$identity" --certificate-oidc-issuer "$issuer" "$thing" ;;
+        statement)
+            around "$thing"
+            type=$(member .predicateType "$thing")
+            names=$(member '.subject[].name' "$thing")
+            while read -r name; do
+                [[ -n $name && $name != */* ]] || refuse "$thing: it is about ${name:0:80}"
+                cosign verify-blob-attestation --new-bundle-format --bundle "$thing.sigstore.json" --type "$type" \
+                    --certificate-identity-regexp "$identity" --certificate-oidc-issuer "$issuer" "$(dirname -- "$thing")/$name" </dev/null
+            done <<<"$names"
+            ;;
         image)
             [[ $thing == *@sha256:* ]] || refuse "$thing: an image is checked by its digest"
             cosign verify --certificate-identity-regexp "$identity" --certificate-oidc-issuer "$issuer" "$thing"
