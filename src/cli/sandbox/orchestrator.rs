@@ -14,7 +14,7 @@ const MANIFEST: &str = r#"# Made by `quantonium sandbox profile kubernetes`.
 #
 #   kubectl create namespace quantonium
 #   kubectl label namespace quantonium pod-security.kubernetes.io/enforce=restricted
-#   head -c 32 /dev/urandom > master.key && kubectl -n quantonium create secret generic quantonium-master-key --from-file=master.key
+#   (umask 077; head -c 32 /dev/urandom > master.key) && kubectl -n quantonium create secret generic quantonium-master-key --from-file=master.key
 #   kubectl -n quantonium apply -f kubernetes.yaml
 #
 # docker-seccomp.json must lie on each node as /var/lib/kubelet/seccomp/profiles/quantonium.json; where it cannot, take
