@@ -52,12 +52,12 @@ pub(crate) fn binary() -> Option<PathBuf> {
     path
 }
 
-/// The binary under test, to serve: behind the tracer that `QUANTONIUM_TRACER` names, if it does. That begins with the
+/// The binary under test, to serve: behind the tracer that `QUANTONIUM_TRACER` names, if it does: a word on each line. That begins with the
 /// whole path of a program, which takes the server's place as our child's name alone (`strace -D`): it stays our child.
 pub(crate) fn program() -> Option<Command> {
     let binary = binary()?;
     let tracer = std::env::var("QUANTONIUM_TRACER").unwrap_or_default();
-    let mut words = tracer.split_whitespace();
+    let mut words = tracer.lines();
     let Some(first) = words.next() else { return Some(Command::new(binary)) };
     let mut command = Command::new(first);
     command.args(words).arg(binary);
