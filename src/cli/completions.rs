@@ -128,10 +128,7 @@ fn bash(out: &mut String) {
             let _ = match offer {
                 Offer::Nothing => Ok(()),
                 Offer::Free => writeln!(out, "                --{name}) return ;;"),
-                Offer::Files => writeln!(
-                    out,
-                    "                --{name}) flags= values= files=1 cur=${{cur:-}} prev=file ;;"
-                ),
+                Offer::Files => writeln!(out, "                --{name}) values= files=1 prev=file ;;"),
                 Offer::Words(words) => {
                     writeln!(out, "                --{name}) flags= files= values='{}' ;;", words.join(" "))
                 }

@@ -323,11 +323,26 @@ pub(super) fn text(topic: Topic) -> String {
 fn of(spec: &Spec) -> String {
     let mut out = format!("quantonium {}: {}.\n\n{}\n\nFlags:\n", spec.words, spec.summary, spec.text);
     for flag in spec.own() {
-        let name = format!("--{} {}", flag.name, flag.placeholder());
-        let _ = writeln!(out, "  {name:<FLAG_WIDTH_CHARS$} {}", flag.help);
+        described(&mut out, &format!("--{} {}", flag.name, flag.placeholder()), flag.help);
     }
     exit_codes(&mut out);
     out
+}
+
+/// A flag and what it does, which goes on in further lines where it is long.
+fn described(out: &mut String, name: &str, text: &str) {
+    let _ = write!(out, "  {name:<FLAG_WIDTH_CHARS$}");
+    let mut width = 2 + name.len().max(FLAG_WIDTH_CHARS);
+    for word in text.split(' ') {
+        if width + 1 + word.len() > LINE_MAX_CHARS {
+            let _ = write!(out, "\n{:1$}", "", FLAG_WIDTH_CHARS + 2);
+            width = FLAG_WIDTH_CHARS + 2;
+        }
+        out.push(' ');
+        out.push_str(word);
+        width += 1 + word.len();
+    }
+    out.push('\n');
 }
 
 /// The commands that begin with one word.

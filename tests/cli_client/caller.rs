@@ -24,12 +24,7 @@ pub(crate) struct Caller {
 impl Caller {
     /// One with the key `orders`; nothing where no binary is given.
     pub(crate) fn new() -> Option<Self> {
-        Self::with(&[])
-    }
-
-    /// The same with these flags of `serve`.
-    pub(crate) fn with(flags: &[&str]) -> Option<Self> {
-        let server = Server::start_in(&Scratch::new(), flags)?;
+        let server = Server::start_in(&Scratch::new(), &[])?;
         let url = format!("http://{}", server.address());
         let made = server.ask(Request::post("/api/keys", r#"{"name":"orders","exportable":true}"#));
         assert_eq!(made.status, 201);

@@ -96,8 +96,7 @@ pub(super) const COMMANDS: [Spec; 25] = [
         "encrypt",
         &["[FILE]"],
         "encrypt a file, or what comes in",
-        "\
-  quantonium encrypt --key orders --out backup.tar.enc backup.tar
+        "  quantonium encrypt --key orders --out backup.tar.enc backup.tar
   pg_dump shop | quantonium encrypt --key orders --out shop.sql.enc
 
 Input of any size, from FILE or standard input. Up to 1 MiB it becomes text, one line that begins
@@ -109,8 +108,7 @@ apart by their first bytes.",
         "decrypt",
         &["[FILE]"],
         "decrypt what encrypt made",
-        "\
-  quantonium decrypt --key orders --out backup.tar backup.tar.enc
+        "  quantonium decrypt --key orders --out backup.tar backup.tar.enc
   quantonium decrypt --key orders < shop.sql.enc | psql shop
 
 With --out the file appears when all of it was verified, and not otherwise. On standard output
@@ -121,8 +119,7 @@ each piece was verified before it is written, but only exit code 0 says that it 
         "rewrap",
         &["[FILE]"],
         "put a ciphertext under another version of its key",
-        "\
-  quantonium rewrap --key orders --out new.enc old.enc
+        "  quantonium rewrap --key orders --out new.enc old.enc
 
 The plaintext does not leave the server. For ciphertexts up to 1 MiB, as text or binary; a stream
 is decrypted and encrypted again instead.",
@@ -132,16 +129,14 @@ is decrypted and encrypted again instead.",
         "sign",
         &["[FILE]"],
         "make a signature (HMAC) of up to 1 MiB",
-        "\
-  quantonium sign --key invoices invoice.pdf > invoice.sig",
+        "  quantonium sign --key invoices invoice.pdf > invoice.sig",
         &[&[KEY, VERSION], &OUTPUT, &SERVER],
     ),
     spec(
         "verify",
         &["[FILE]"],
         "say whether a signature is right",
-        "\
-  quantonium verify --key invoices --signature-file invoice.sig invoice.pdf
+        "  quantonium verify --key invoices --signature-file invoice.sig invoice.pdf
 
 Says valid or invalid; exit code 1: invalid.",
         &[
@@ -157,8 +152,7 @@ Says valid or invalid; exit code 1: invalid.",
         "random",
         &["BYTES"],
         "give random bytes",
-        "\
-  quantonium random 32
+        "  quantonium random 32
   quantonium random --form raw --out noise 100000000",
         &[
             &[Flag::new(
@@ -174,8 +168,7 @@ Says valid or invalid; exit code 1: invalid.",
         "hash",
         &["[FILE]"],
         "hash up to 1 MiB with SHA-2",
-        "\
-  quantonium hash --algorithm sha512 invoice.pdf",
+        "  quantonium hash --algorithm sha512 invoice.pdf",
         &[
             &[Flag::new(
                 "algorithm",
@@ -189,8 +182,7 @@ Says valid or invalid; exit code 1: invalid.",
         "datakey",
         &[],
         "make a key for your own use, sealed under a key of the server",
-        "\
-  quantonium datakey --key orders --plaintext-out data.key > data.key.sealed
+        "  quantonium datakey --key orders --plaintext-out data.key > data.key.sealed
   quantonium decrypt --key orders data.key.sealed
 
 The sealed key goes to standard output. With --plaintext-out the key itself is written to a new
@@ -210,8 +202,7 @@ file for its owner only; without, it stays unknown until decrypt opens it.",
         "token",
         &[],
         "get a token for an API key",
-        "\
-  quantonium token --scope encrypt:orders-* --expires-in 15m --out token
+        "  quantonium token --scope encrypt:orders-* --expires-in 15m --out token
 
 Needs an API key. Commands take the token in its place.",
         &[
@@ -231,8 +222,7 @@ Needs an API key. Commands take the token in its place.",
         "health",
         &[],
         "say how a server is",
-        "\
-  quantonium health --url https://keys.example.net
+        "  quantonium health --url https://keys.example.net
 
 Needs no API key. Exit code 1: it is failing. For images and probes there is healthcheck, which
 says nothing if all is well.",
@@ -249,8 +239,7 @@ says nothing if all is well.",
         "key create",
         &["NAME"],
         "make a key",
-        "\
-  quantonium key create orders
+        "  quantonium key create orders
   quantonium key create invoices --type hmac-sha256 --auto-rotate 90d",
         &[&OPTIONS, &POLICY, &SERVER],
     ),
@@ -266,8 +255,7 @@ says nothing if all is well.",
         "key config",
         &["NAME"],
         "change what a key may do",
-        "\
-  quantonium key config orders --min-decryption-version 3
+        "  quantonium key config orders --min-decryption-version 3
   quantonium key config orders --version-state 2=disabled",
         &[
             &POLICY,
@@ -279,8 +267,7 @@ says nothing if all is well.",
         "key destroy",
         &["NAME"],
         "destroy versions of a key for ever",
-        "\
-  quantonium key destroy orders --version 1
+        "  quantonium key destroy orders --version 1
 
 What they encrypted cannot be read again. The key must allow it: key config --deletion-allowed true.",
         &[&[Flag::repeated("version", Value::Text("N"), "which version")], &SERVER],
@@ -303,8 +290,7 @@ What they encrypted cannot be read again. The key must allow it: key config --de
         "key export",
         &["NAME"],
         "give out the material of a key that was made exportable",
-        "\
-  quantonium key export orders --out orders.json
+        "  quantonium key export orders --out orders.json
 
 The file holds secrets. quantonium local decrypts with it.",
         &[
@@ -317,8 +303,7 @@ The file holds secrets. quantonium local decrypts with it.",
         "key import",
         &["NAME", "FILE"],
         "take a key from outside, as a new key or as its next version",
-        "\
-  quantonium key import orders material.bin --type xchacha20-poly1305
+        "  quantonium key import orders material.bin --type xchacha20-poly1305
 
 FILE holds the bytes of the key: 32, or 16 to 512 of an HMAC key; - is standard input.",
         &[&OPTIONS, &POLICY, &SERVER],
@@ -352,8 +337,7 @@ FILE holds the bytes of the key: 32, or 16 to 512 of an HMAC key; - is standard 
         "local encrypt",
         &["[FILE]"],
         "encrypt without a server, with an exported key",
-        "\
-  quantonium key export orders --out orders.json
+        "  quantonium key export orders --out orders.json
   quantonium local encrypt --key-file orders.json --out backup.tar.enc backup.tar
 
 What it makes decrypt opens, as local decrypt opens what encrypt made. Nothing tells the server: it
@@ -364,8 +348,7 @@ counts no use and writes no audit line.",
         "local decrypt",
         &["[FILE]"],
         "decrypt without a server, with an exported key",
-        "\
-  quantonium local decrypt --key-file orders.json --out backup.tar backup.tar.enc
+        "  quantonium local decrypt --key-file orders.json --out backup.tar backup.tar.enc
 
 The key is what `quantonium key export` gave out, or an unsealed backup. A sealed backup goes back
 to its server: `quantonium key restore`.",
