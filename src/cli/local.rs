@@ -11,6 +11,7 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::failure::Failure;
+use super::remote::arguments::Form;
 use super::remote::input::Reading;
 use super::remote::output::Sink;
 use super::remote::progress::Progress;
@@ -26,15 +27,6 @@ use crate::limits::{
 use crate::model::KeyType;
 use crate::secret::Secret;
 use crate::store::quoted;
-
-/// The form in which is sealed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
-    Auto,
-    Text,
-    Binary,
-    Stream,
-}
 
 /// The keys of one version.
 struct Version {

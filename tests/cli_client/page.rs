@@ -36,9 +36,7 @@ fn its_examples_work_one_after_the_other() {
 
 #[test]
 fn it_has_every_exit_code() {
-    let codes: Vec<u8> = PAGE
-        .lines()
-        .filter_map(|line| line.strip_prefix("| ")?.split(" |").next()?.parse().ok())
-        .collect();
+    let codes: Vec<u8> =
+        PAGE.lines().filter_map(|line| line.strip_prefix("| ")?.split(" |").next()?.parse().ok()).collect();
     assert_eq!(codes, Exit::MEANINGS.map(|(exit, _)| exit.code()));
 }

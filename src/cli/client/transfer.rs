@@ -240,13 +240,16 @@ impl Sender {
 
     /// Waits until all was sent, which it is if the reply is whole.
     fn wait(&self) -> Result<(), Broken> {
-        let end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
-        let most = Duration::from_millis(CLIENT_STALL_MAX_MILLIS);
-        let still_at_it =
-            |end: &mut Option<Result<(), Broken>>| end.is_none() && !self.is_fed.load(Ordering::Relaxed);
-        let waited = self.ended.wait_timeout_while(end, most, still_at_it);
-        // A reply that ends before the input does is none.
-        waited.unwrap_or_else(PoisonError::into_inner).0.take().unwrap_or_else(|| Err(no_reply()))
+        let look = Duration::from_millis(CLIENT_STALL_LOOK_MILLIS);
+        let mut end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
+        for _ in 0..CLIENT_STALL_MAX_MILLIS / CLIENT_STALL_LOOK_MILLIS {
+            // A reply that ends before the input does is none.
+            if end.is_some() || self.is_fed.load(Ordering::Relaxed) {
+                break;
+            }
+            end = self.ended.wait_timeout(end, look).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        end.take().unwrap_or_else(|| Err(no_reply()))
     }
 
     /// What is at fault when reading failed: the input, if that failed first.

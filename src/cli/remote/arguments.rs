@@ -94,7 +94,7 @@ pub(super) enum Show {
 
 /// The form of what is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
+pub(in crate::cli) enum Form {
     Auto,
     Text,
     Binary,
@@ -215,36 +215,7 @@ fn key_task(spec: &Spec, verb: &str, flags: &mut Flags) -> Result<Task, UsageErr
     let path = format!("/api/keys/{}", percent_encoded(&name));
     let of = |end: &str| format!("{path}/{end}");
     Ok(match verb {
-        "create" => {
-            let mut body = Members::default();
-            body.text("name", &name);
-            settings(flags, true, |member, text, is_literal| match is_literal {
-                true => body.literal(member, text),
-                false => body.text(member, text),
-            })?;
-            post("/api/keys", body, Show::Members)
-        }
-        "config" => {
-            let mut body = Members::default();
-            settings(flags, false, |member, text, _| body.literal(member, text))?;
-            states(flags, &mut body)?;
-            if body.is_empty() {
-                return Err(needs(spec, "what is to be another, as --keep-versions 3"));
-            }
-            Task::Ask { method: "PATCH", path, body: Some(body.finish()), show: Show::Members }
-        }
-        "destroy" => {
-            let mut versions = Vec::new();
-            while let Some(version) = flags.take_text("version")? {
-                versions.push(state("version", &version, "destroyed")?);
-            }
-            if versions.is_empty() {
-                return Err(needs(spec, "--version N, which version is to be destroyed"));
-            }
-            let mut body = Members::default();
-            body.literal("versions", format_args!("[{}]", versions.join(",")));
-            Task::Ask { method: "PATCH", path, body: Some(body.finish()), show: Show::Members }
-        }
+        "create" | "config" | "destroy" => changed(spec, &name, path, flags)?,
         "import" => {
             let mut query = String::from("?");
             settings(flags, true, |member, text, _| {
@@ -277,6 +248,38 @@ fn key_task(spec: &Spec, verb: &str, flags: &mut Flags) -> Result<Task, UsageErr
         "delete" => Task::Ask { method: "DELETE", path, body: None, show: Show::Members },
         _ => post(&of(verb), Members::default(), Show::Members),
     })
+}
+
+/// A key that is made, or is to be another.
+fn changed(spec: &Spec, name: &str, path: String, flags: &mut Flags) -> Result<Task, UsageError> {
+    let mut body = Members::default();
+    if spec.words == "key create" {
+        body.text("name", name);
+        settings(flags, true, |member, text, is_literal| match is_literal {
+            true => body.literal(member, text),
+            false => body.text(member, text),
+        })?;
+        return Ok(post("/api/keys", body, Show::Members));
+    }
+    settings(flags, false, |member, text, _| body.literal(member, text))?;
+    let mut versions = states(flags)?;
+    while let Some(version) = flags.take_text("version")? {
+        versions.push(state("version", &version, "destroyed")?);
+    }
+    if !versions.is_empty() {
+        body.literal("versions", format_args!("[{}]", versions.join(",")));
+    }
+    if body.is_empty() {
+        return Err(needs(
+            spec,
+            if spec.words == "key destroy" {
+                "--version N, which version is to be destroyed"
+            } else {
+                "what is to be another, as --keep-versions 3"
+            },
+        ));
+    }
+    Ok(Task::Ask { method: "PATCH", path, body: Some(body.finish()), show: Show::Members })
 }
 
 fn get(path: String, show: Show) -> Task {
@@ -338,7 +341,7 @@ fn settings(
 }
 
 /// `--version-state 2=disabled`.
-fn states(flags: &mut Flags, body: &mut Members) -> Result<(), UsageError> {
+fn states(flags: &mut Flags) -> Result<Vec<String>, UsageError> {
     const STATES: [&str; 3] = ["enabled", "decrypt-only", "disabled"];
     let mut versions = Vec::new();
     while let Some(text) = flags.take_text("version-state")? {
@@ -352,10 +355,7 @@ fn states(flags: &mut Flags, body: &mut Members) -> Result<(), UsageError> {
         })?;
         versions.push(state("version-state", version, word)?);
     }
-    if !versions.is_empty() {
-        body.literal("versions", format_args!("[{}]", versions.join(",")));
-    }
-    Ok(())
+    Ok(versions)
 }
 
 fn state(flag: &str, version: &str, word: &str) -> Result<String, UsageError> {

@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use serde::Deserialize;
+use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::arguments::{Form, Given, Input, Show, Use, percent_encoded};
@@ -53,7 +54,7 @@ impl Asking {
         }
         let kind = if form == Form::Binary { OCTETS } else { TEXT };
         let reply = self.raw(&format!("/api/encrypt?{query}"), kind, &first)?;
-        sink.fill(&self.bare(&reply, kind == OCTETS))
+        sink.fill(&self.bare(&reply, kind == OCTETS)?)
     }
 
     pub(super) fn decrypt(&mut self, usage: &Use, input: Input) -> Result<(), Failure> {
@@ -67,7 +68,7 @@ impl Asking {
         }
         let text = ciphertext(reading, first)?;
         let reply = self.raw(&format!("/api/decrypt?{query}"), OCTETS, &text)?;
-        sink.fill(&self.bare(&reply, true))
+        sink.fill(&self.bare(&reply, true)?)
     }
 
     pub(super) fn rewrap(&mut self, usage: &Use, input: Input) -> Result<(), Failure> {
@@ -84,14 +85,14 @@ impl Asking {
         // As it came, so it goes.
         let kind = if text.first().is_some_and(u8::is_ascii_lowercase) { TEXT } else { OCTETS };
         let reply = self.raw(&format!("/api/rewrap?{}", usage.query(&[])?), kind, &text)?;
-        sink.fill(&self.bare(&reply, kind == OCTETS))
+        sink.fill(&self.bare(&reply, kind == OCTETS)?)
     }
 
     pub(super) fn sign(&mut self, usage: &Use, input: Input) -> Result<(), Failure> {
         let sink = self.sink()?;
         let body = payload(input)?;
         let reply = self.raw(&format!("/api/sign?{}", usage.query(&[])?), OCTETS, &body)?;
-        sink.fill(&self.bare(&reply, false))
+        sink.fill(&self.bare(&reply, false)?)
     }
 
     pub(super) fn verify(&mut self, usage: &Use, signature: &Given, input: Input) -> Result<Exit, Failure> {
@@ -117,7 +118,7 @@ impl Asking {
         let sink = self.sink()?;
         let body = payload(input)?;
         let reply = self.raw(&format!("/api/hash?algorithm={algorithm}"), TEXT, &body)?;
-        sink.fill(&self.bare(&reply, false))
+        sink.fill(&self.bare(&reply, false)?)
     }
 
     pub(super) fn random(&mut self, bytes: u64, form: Form) -> Result<(), Failure> {
@@ -203,11 +204,11 @@ impl Asking {
     }
 
     /// The body of a raw reply as it is to be written.
-    fn bare(&self, reply: &Reply, is_binary: bool) -> Zeroizing<Vec<u8>> {
-        if is_binary && !self.json {
-            return Zeroizing::new(reply.body.to_vec());
+    fn bare(&self, reply: &Reply, is_binary: bool) -> Result<Zeroizing<Vec<u8>>, Failure> {
+        if self.json && serde_json::from_slice::<Value>(&reply.body).is_err() {
+            return Err(not_ours());
         }
-        line(&reply.body)
+        Ok(if is_binary && !self.json { Zeroizing::new(reply.body.to_vec()) } else { line(&reply.body) })
     }
 
     /// Sends `source` through a stream route.
@@ -255,13 +256,7 @@ pub(super) fn local(
     let context = given(&usage.context, CONTEXT_MAX_BYTES)?.unwrap_or_default();
     let binding = stream::Binding { context: &context, associated_data: &associated_data };
     let reading = Reading::open(input.as_deref())?;
-    let form = match form {
-        None => return local::decrypt(&key, binding, reading, sink),
-        Some(Form::Text) => local::Form::Text,
-        Some(Form::Binary) => local::Form::Binary,
-        Some(Form::Stream) => local::Form::Stream,
-        Some(_) => local::Form::Auto,
-    };
+    let Some(form) = form else { return local::decrypt(&key, binding, reading, sink) };
     let version = usage.version.as_deref().map(|text| text.parse::<u32>());
     let version =
         version.transpose().map_err(|_| Failure::config("--key-version: there is no such version"))?;
