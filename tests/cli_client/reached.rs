@@ -104,7 +104,7 @@ fn through_tls_the_authority_is_named_and_a_certificate_may_stand_for_the_secret
     clients.client("svc.example").write(&caller.folder, "svc");
 
     caller.run("key create orders --ca-cert ca.pem").must_be(0);
-    let plaintext = [9; 5_000_000];
+    let plaintext = vec![9; 5_000_000];
     let mut encrypt = caller.command(&["encrypt", "--key", "orders"]);
     encrypt.env("QUANTONIUM_CA_CERT", "ca.pem");
     let sealed = Ran::with(encrypt, &plaintext);

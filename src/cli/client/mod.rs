@@ -25,7 +25,9 @@ use super::secure::{Connection, Trust, secure};
 use crate::clock::Moment;
 use crate::config::{self, Endpoint, Scheme, shown};
 use crate::http::chunked::ChunkedDecoder;
-use crate::limits::{CLIENT_REPLY_MAX_BYTES, CLIENT_URL_MAX_BYTES, UNIX_PATH_MAX_BYTES};
+use crate::limits::{
+    CLIENT_REPLY_HEAD_MAX_BYTES, CLIENT_REPLY_MAX_BYTES, CLIENT_URL_MAX_BYTES, UNIX_PATH_MAX_BYTES,
+};
 
 /// Where to ask.
 #[derive(Debug, PartialEq, Eq)]
@@ -373,7 +375,8 @@ fn is_whole(reply: &[u8]) -> bool {
 
 /// The reply, if all of it is there.
 fn parse(reply: &[u8]) -> Option<Reply> {
-    let (head, body) = reply.split_at_checked(head_bytes(reply)?)?;
+    let head_bytes = head_bytes(reply).filter(|len| *len <= CLIENT_REPLY_HEAD_MAX_BYTES)?;
+    let (head, body) = reply.split_at_checked(head_bytes)?;
     let mut body = Zeroizing::new(body.to_vec());
     match framing(head)? {
         Framing::Length(length) if length > body.len() => return None,
