@@ -15,6 +15,8 @@ pub(super) const AUDIT_BODIES: [&str; 2] = ["hmac", "none"];
 pub(super) const TLS_CLIENT_AUTHS: [&str; 2] = ["required", "optional"];
 /// What `--tls-min-version` may be.
 pub(super) const TLS_MIN_VERSIONS: [&str; 2] = ["1.3", "1.2"];
+/// What `--vault-api` may be.
+pub(super) const VAULT_APIS: [&str; 2] = ["on", "off"];
 /// What `--audit-durability` may be.
 pub(super) const AUDIT_DURABILITIES: [&str; 2] = ["written", "synced"];
 
@@ -48,7 +50,7 @@ const fn capacity(id: Id, name: &'static str, unit: Unit, default: u64, help: &'
 }
 
 /// Every setting, in the order of [`Id`].
-pub const SETTINGS: [Setting; 59] = [
+pub const SETTINGS: [Setting; 61] = [
     row(
         Id::Dev,
         "dev",
@@ -461,6 +463,22 @@ pub const SETTINGS: [Setting; 59] = [
         Fallback::Text(limits::TOKEN_AUDIENCE_DEFAULT_TEXT),
         Group::Start,
         "For whom the tokens are, as their claim aud says: tells servers apart that share an issuer",
+    ),
+    row(
+        Id::VaultApi,
+        "vault-api",
+        Kind::Choice(&VAULT_APIS),
+        Fallback::Text("on"),
+        Group::Network,
+        "Whether clients of the transit engine of Vault and OpenBao are served too, below /v1/",
+    ),
+    row(
+        Id::VaultMount,
+        "vault-mount",
+        Kind::Text,
+        Fallback::Text(limits::VAULT_MOUNT_DEFAULT_TEXT),
+        Group::Network,
+        "Where these clients find the engine: the segment behind /v1/ in their paths",
     ),
     row(
         Id::Sandbox,
