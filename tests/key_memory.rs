@@ -406,7 +406,7 @@ fn outcome(log: &str) -> String {
 /// A server of an ordinary user, who may lock no memory.
 fn without_locked_memory(scratch: &Arc<Scratch>) -> Option<Server> {
     let program = scratch.path("quantonium");
-    fs::copy(binary()?, &program).unwrap();
+    server::copy_program(&binary()?, &program);
     fs::create_dir(scratch.data_dir()).unwrap();
     std::os::unix::fs::chown(scratch.data_dir(), Some(USER), Some(USER)).unwrap();
     fs::set_permissions(scratch.data_dir(), fs::Permissions::from_mode(0o700)).unwrap();

@@ -14,7 +14,7 @@ mod server;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, chown};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -97,8 +97,7 @@ fn start_as_ordinary_user() -> Option<Server> {
     let scratch = Scratch::new();
     // The binary may lie where others cannot go.
     let copy = scratch.path("quantonium");
-    fs::copy(binary, &copy).unwrap();
-    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+    server::copy_program(&binary, &copy);
     chown(scratch.path(""), Some(ORDINARY), Some(ORDINARY)).unwrap();
     let mut command = Command::new(copy);
     command.args(["serve", "--dev", "--listen", "127.0.0.1:0", "--data-dir"]).arg(scratch.data_dir());
@@ -238,8 +237,7 @@ fn a_start_as_root_of_a_namespace_without_privileges_leaves_it_too() {
     }
     let (Some(binary), scratch) = (server::binary(), Scratch::new()) else { return };
     let copy = scratch.path("quantonium");
-    fs::copy(binary, &copy).unwrap();
-    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+    server::copy_program(&binary, &copy);
     chown(scratch.path(""), Some(ORDINARY), Some(ORDINARY)).unwrap();
     let mut unshare = Command::new("unshare");
     unshare.args(["--user", "--map-root-user"]).uid(ORDINARY).gid(ORDINARY).current_dir("/");

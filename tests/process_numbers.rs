@@ -35,9 +35,7 @@ fn is_root() -> bool {
 fn command(binary: &Path, scratch: &Arc<Scratch>, user: u32, flags: &[&str]) -> Command {
     // The binary may lie where others cannot go.
     let copy = scratch.path("quantonium");
-    // By another process: a file that this one writes could still be open in a child of another test when it is executed.
-    assert!(Command::new("cp").args([binary, &copy]).status().unwrap().success());
-    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+    server::copy_program(binary, &copy);
     if user != 0 {
         chown(scratch.path(""), Some(user), Some(user)).unwrap();
     }

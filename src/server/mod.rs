@@ -18,6 +18,7 @@ mod certificates;
 mod certificates;
 mod door;
 mod error;
+mod faces;
 mod following;
 mod front;
 pub mod in_process;
