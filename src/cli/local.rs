@@ -209,7 +209,7 @@ pub(super) fn decrypt(
 ) -> Result<(), Failure> {
     let mut first = reading.read(stream::MAGIC.len())?;
     if *first == stream::MAGIC {
-        return open_stream(key, binding, reading, first, sink);
+        return open_stream(key, binding, reading, &first, sink);
     }
     let rest = reading.read_whole(BODY_PAYLOAD_MAX_BYTES, "that is no ciphertext of this program")?;
     first.extend_from_slice(&rest);
@@ -267,11 +267,11 @@ fn open_stream(
     key: &LocalKey,
     binding: Binding<'_>,
     mut reading: Reading,
-    first: Zeroizing<Vec<u8>>,
+    first: &[u8],
     mut sink: Sink,
 ) -> Result<(), Failure> {
     let rest = reading.read(HEADER_BYTES - first.len())?;
-    let header: [u8; HEADER_BYTES] = [&first[..], &rest[..]].concat().try_into().map_err(|_| rejected())?;
+    let header: [u8; HEADER_BYTES] = [first, &rest].concat().try_into().map_err(|_| rejected())?;
     let number = stream::header_version(&header).ok_or_else(rejected)?;
     key.check(binding.context)?;
     let version = key.version(Some(number))?;

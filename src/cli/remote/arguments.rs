@@ -298,14 +298,13 @@ fn needs(spec: &Spec, what: &str) -> UsageError {
 fn words_are_known(spec: &Spec, flags: &Flags) -> Result<(), UsageError> {
     for flag in spec.own() {
         let Value::Words(_, words) = flag.value else { continue };
-        for given in flags.given(flag.name).filter(|given| !words.iter().any(|word| *given == word)) {
-            let near = nearest(&given.to_string_lossy(), words.iter().copied());
-            let hint = near.map_or_else(
-                || format!("there are {}", words.join(", ")),
-                |near| format!("did you mean {near}?"),
-            );
-            return Err(UsageError::Wrong(format!("--{}: {} is not known; {hint}", flag.name, shown(given))));
-        }
+        let mut given = flags.given(flag.name);
+        let Some(given) = given.find(|given| !words.iter().any(|word| *given == word)) else { continue };
+        let hint = match nearest(&given.to_string_lossy(), words.iter().copied()) {
+            Some(near) => format!("did you mean {near}?"),
+            None => format!("there are {}", words.join(", ")),
+        };
+        return Err(UsageError::Wrong(format!("--{}: {} is not known; {hint}", flag.name, shown(given))));
     }
     Ok(())
 }

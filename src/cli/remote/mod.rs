@@ -28,7 +28,7 @@ use super::failure::Failure;
 use super::offline;
 use crate::exit::Exit;
 use crate::limits::{CLIENT_FILE_MAX_BYTES, CLIENT_PAGE_MAX_COUNT, MAC_KEY_MAX_BYTES};
-use arguments::{Input, Show, Task, percent_encoded};
+use arguments::{Show, Task, percent_encoded};
 use input::Reading;
 use json::Members;
 use output::Sink;
@@ -60,27 +60,27 @@ fn carry_out(command: RemoteCommand, environment: Vec<(OsString, OsString)>) -> 
     let task = match task {
         Task::Local { key_file, usage, form, input } => {
             let sink = Sink::open(out.as_deref(), force)?;
-            payload::local(&key_file, &usage, form, input, sink)?;
+            payload::local(&key_file, &usage, form, input.as_deref(), sink)?;
             return Ok(Exit::Success);
         }
         task => task,
     };
     let mut asking = Asking { session: Session::find(reach, environment)?, json, out, force };
     match task {
-        Task::Encrypt(usage, form, input) => asking.encrypt(&usage, form, input)?,
-        Task::Decrypt(usage, input) => asking.decrypt(&usage, input)?,
-        Task::Rewrap(usage, input) => asking.rewrap(&usage, input)?,
-        Task::Sign(usage, input) => asking.sign(&usage, input)?,
-        Task::Verify(usage, signature, input) => return asking.verify(&usage, &signature, input),
+        Task::Encrypt(usage, form, input) => asking.encrypt(&usage, form, input.as_deref())?,
+        Task::Decrypt(usage, input) => asking.decrypt(&usage, input.as_deref())?,
+        Task::Rewrap(usage, input) => asking.rewrap(&usage, input.as_deref())?,
+        Task::Sign(usage, input) => asking.sign(&usage, input.as_deref())?,
+        Task::Verify(usage, signature, input) => return asking.verify(&usage, &signature, input.as_deref()),
         Task::Random(bytes, form) => asking.random(bytes, form)?,
-        Task::Hash(algorithm, input) => asking.hash(&algorithm, input)?,
+        Task::Hash(algorithm, input) => asking.hash(&algorithm, input.as_deref())?,
         Task::DataKey(usage, bits, plaintext_out) => {
             asking.data_key(&usage, bits.as_deref(), plaintext_out.as_deref())?;
         }
         Task::Health | Task::Local { .. } => return asking.health(),
         Task::List { deleted } => asking.list(deleted)?,
-        Task::Import { path, file } => asking.import(&path, file)?,
-        Task::Restore { name, replace, file } => asking.restore(name.as_deref(), replace, file)?,
+        Task::Import { path, file } => asking.import(&path, file.as_deref())?,
+        Task::Restore { name, replace, file } => asking.restore(name.as_deref(), replace, file.as_deref())?,
         Task::Ask { method, path, body, show } => {
             let sink = asking.sink()?;
             let body = asking.json_of(method, &path, body.as_deref().map(str::as_bytes))?;
@@ -191,17 +191,17 @@ impl Asking {
         sink.finish()
     }
 
-    fn import(&mut self, path: &str, file: Input) -> Result<(), Failure> {
+    fn import(&mut self, path: &str, file: Option<&Path>) -> Result<(), Failure> {
         let advice = "that is no key; give its bytes, not a text of them";
-        let material = Reading::open(file.as_deref())?.read_whole(MAC_KEY_MAX_BYTES, advice)?;
+        let material = Reading::open(file)?.read_whole(MAC_KEY_MAX_BYTES, advice)?;
         let sent = Sent { content_type: Some(OCTETS), accept: Some(JSON), body: Some(&material) };
         let body = self.session.get("POST", path, sent)?.body;
         self.show(self.sink()?, &body, Show::Members)
     }
 
-    fn restore(&mut self, name: Option<&str>, replace: bool, file: Input) -> Result<(), Failure> {
+    fn restore(&mut self, name: Option<&str>, replace: bool, file: Option<&Path>) -> Result<(), Failure> {
         let most = usize::try_from(CLIENT_FILE_MAX_BYTES).unwrap_or(usize::MAX);
-        let text = Reading::open(file.as_deref())?.read_whole(most, "that is no backup of a key")?;
+        let text = Reading::open(file)?.read_whole(most, "that is no backup of a key")?;
         let text = str::from_utf8(text.trim_ascii_end()).map_err(|_| {
             Failure::damaged("that is no backup of a key, which begins with quantonium-backup:")
         })?;

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::arguments::{Form, Given, Input, Show, Use, percent_encoded};
+use super::arguments::{Form, Given, Show, Use, percent_encoded};
 use super::input::{Reading, bytes_of};
 use super::json::Members;
 use super::output::Sink;
@@ -29,9 +29,9 @@ use crate::limits::{
 };
 
 impl Asking {
-    pub(super) fn encrypt(&mut self, usage: &Use, form: Form, input: Input) -> Result<(), Failure> {
+    pub(super) fn encrypt(&mut self, usage: &Use, form: Form, input: Option<&Path>) -> Result<(), Failure> {
         let sink = self.sink()?;
-        let mut reading = Reading::open(input.as_deref())?;
+        let mut reading = Reading::open(input)?;
         let first = match form {
             Form::Stream => Zeroizing::default(),
             _ => reading.read(PLAINTEXT_MAX_BYTES + 1)?,
@@ -57,9 +57,9 @@ impl Asking {
         sink.fill(&self.bare(&reply, kind == OCTETS)?)
     }
 
-    pub(super) fn decrypt(&mut self, usage: &Use, input: Input) -> Result<(), Failure> {
+    pub(super) fn decrypt(&mut self, usage: &Use, input: Option<&Path>) -> Result<(), Failure> {
         let sink = self.sink()?;
-        let mut reading = Reading::open(input.as_deref())?;
+        let mut reading = Reading::open(input)?;
         let query = usage.query(&[])?;
         let first = reading.read(stream::MAGIC.len())?;
         if *first == stream::MAGIC {
@@ -71,9 +71,9 @@ impl Asking {
         sink.fill(&self.bare(&reply, true)?)
     }
 
-    pub(super) fn rewrap(&mut self, usage: &Use, input: Input) -> Result<(), Failure> {
+    pub(super) fn rewrap(&mut self, usage: &Use, input: Option<&Path>) -> Result<(), Failure> {
         let sink = self.sink()?;
-        let mut reading = Reading::open(input.as_deref())?;
+        let mut reading = Reading::open(input)?;
         let first = reading.read(stream::MAGIC.len())?;
         if *first == stream::MAGIC {
             return Err(Failure::refused(
@@ -88,14 +88,19 @@ impl Asking {
         sink.fill(&self.bare(&reply, kind == OCTETS)?)
     }
 
-    pub(super) fn sign(&mut self, usage: &Use, input: Input) -> Result<(), Failure> {
+    pub(super) fn sign(&mut self, usage: &Use, input: Option<&Path>) -> Result<(), Failure> {
         let sink = self.sink()?;
         let body = payload(input)?;
         let reply = self.raw(&format!("/api/sign?{}", usage.query(&[])?), OCTETS, &body)?;
         sink.fill(&self.bare(&reply, false)?)
     }
 
-    pub(super) fn verify(&mut self, usage: &Use, signature: &Given, input: Input) -> Result<Exit, Failure> {
+    pub(super) fn verify(
+        &mut self,
+        usage: &Use,
+        signature: &Given,
+        input: Option<&Path>,
+    ) -> Result<Exit, Failure> {
         #[derive(Deserialize)]
         struct Verdict {
             valid: bool,
@@ -114,7 +119,7 @@ impl Asking {
         Ok(if valid { Exit::Success } else { Exit::Failure })
     }
 
-    pub(super) fn hash(&mut self, algorithm: &str, input: Input) -> Result<(), Failure> {
+    pub(super) fn hash(&mut self, algorithm: &str, input: Option<&Path>) -> Result<(), Failure> {
         let sink = self.sink()?;
         let body = payload(input)?;
         let reply = self.raw(&format!("/api/hash?algorithm={algorithm}"), TEXT, &body)?;
@@ -247,7 +252,7 @@ pub(super) fn local(
     key_file: &Path,
     usage: &Use,
     form: Option<Form>,
-    input: Input,
+    input: Option<&Path>,
     sink: Sink,
 ) -> Result<(), Failure> {
     let key = LocalKey::read(key_file)?;
@@ -255,9 +260,9 @@ pub(super) fn local(
     let associated_data = given(&usage.associated_data, ASSOCIATED_DATA_MAX_BYTES)?.unwrap_or_default();
     let context = given(&usage.context, CONTEXT_MAX_BYTES)?.unwrap_or_default();
     let binding = stream::Binding { context: &context, associated_data: &associated_data };
-    let reading = Reading::open(input.as_deref())?;
+    let reading = Reading::open(input)?;
     let Some(form) = form else { return local::decrypt(&key, binding, reading, sink) };
-    let version = usage.version.as_deref().map(|text| text.parse::<u32>());
+    let version = usage.version.as_deref().map(str::parse::<u32>);
     let version =
         version.transpose().map_err(|_| Failure::config("--key-version: there is no such version"))?;
     local::encrypt(&key, version, form, binding, reading, sink)
@@ -294,9 +299,9 @@ impl Use {
 }
 
 /// An input for one request.
-fn payload(input: Input) -> Result<Zeroizing<Vec<u8>>, Failure> {
+fn payload(input: Option<&Path>) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let advice = "one request takes no more; hash it yourself and give the sum";
-    Reading::open(input.as_deref())?.read_whole(PLAINTEXT_MAX_BYTES, advice)
+    Reading::open(input)?.read_whole(PLAINTEXT_MAX_BYTES, advice)
 }
 
 /// A ciphertext that is no stream, whose first bytes are read.

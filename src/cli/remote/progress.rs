@@ -48,7 +48,7 @@ impl Drop for Progress {
 }
 
 fn line(bytes: u64, total: Option<u64>, millis: u64) -> String {
-    let mib = |bytes: u64| format!("{}.{} MiB", bytes >> 20, (bytes & 0xf_ffff) * 10 >> 20);
+    let mib = |bytes: u64| format!("{}.{} MiB", bytes >> 20, ((bytes & 0xf_ffff) * 10) >> 20);
     let share = match total {
         Some(total @ 1..) => format!(" {:>3} %", bytes.saturating_mul(100) / total),
         _ => String::new(),
