@@ -485,7 +485,7 @@ impl From<ChangeError> for Rejection {
             ChangeError::StoreRefuses => (
                 Status::ServiceUnavailable,
                 "store_refuses",
-                "An earlier change could not be synced to the disk. No changes are made until the server is restarted.",
+                "An earlier change could not be synced to the disk, or the journal there is not what was written: the server's log says which. No changes are made until the server is restarted.",
             ),
             ChangeError::Ambiguous => (
                 Status::ServiceUnavailable,

@@ -143,6 +143,9 @@ fn serve_enclosed(
         let ended = prepared.main.distrust(&shared, &prepared.common.keeper, &mut monitor);
         ended.unwrap_or(Exit::Software).leave();
     }
+    if prepared.main.is_abandoned() {
+        return Err(ServerError::abandoned());
+    }
     let admin = prepared.admin.take();
     startup::announce(config, prepared, admin.as_ref());
     drop(admin);

@@ -288,11 +288,19 @@ fn settle(config: &Config, manager: &Manager) -> Result<Environs, ServerError> {
 /// Opens the data directory; waits for it as long as the settings allow, and says so.
 fn open_data_dir(config: &Config, owner: Option<Owner>, notifier: &Notifier) -> Result<DataDir, ServerError> {
     let patience = Duration::from_secs(config.store_wait_seconds);
+    let mut has_waited = false;
     let opened = DataDir::open_patiently(&config.data_dir, owner, patience, || {
-        console::log(Level::Info, format_args!("waiting until another process has left the data directory"));
-        notifier.tell(WAITING);
+        if !core::mem::replace(&mut has_waited, true) {
+            console::log(
+                Level::Info,
+                format_args!("waiting until another process has left the data directory"),
+            );
+            notifier.tell(WAITING);
+        }
+        !notifier.has_lost_supervisor()
     });
-    Ok(opened?)
+    // Also if the store is free at last: nobody would end this server, and it would keep the sockets.
+    if notifier.has_lost_supervisor() { Err(ServerError::abandoned()) } else { Ok(opened?) }
 }
 
 /// Says where the server is, and how to use it.
