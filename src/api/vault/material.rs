@@ -178,16 +178,17 @@ pub fn restore(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
         return reply_done(responder);
     }
     call.resolve_escapes();
-    let (wanted, replace, mut piece) = {
+    let (wanted, replace, backup) = {
         let body: RestoreBody<'_> = read(call.body)?;
         let wanted = call.param.or(body.name.as_ref().map(Text::as_str)).filter(|name| !name.is_empty());
         let wanted = wanted.map(|name| KeyName::new(name).ok_or(BAD_NAME)).transpose()?;
         let replace = body.force == Some(Lenient(true));
-        (wanted, replace, body.backup.ok_or(REJECTED)?.into_piece(call.body))
+        (wanted, replace, body.backup.map(|text| text.into_piece(call.body)))
     };
     if let Some(name) = &wanted {
         call.sight().allow(call.subject, name.as_str())?;
     }
+    let mut piece = backup.ok_or(REJECTED)?;
     let backup = piece.bytes_mut(call.body);
     let own = |prefix: &str| backup.starts_with(prefix.as_bytes());
     let key = if own(PLAIN_PREFIX) {

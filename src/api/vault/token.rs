@@ -107,7 +107,7 @@ pub fn revoke_self(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer
     let authority = call.authority.ok_or(UNRECOGNISED)?;
     let token = authority.token.ok_or(NO_SELF)?;
     call.subject.note_api_key(authority.key.id);
-    let withdrawn = call.authenticator.withdrawn().add(&token.id, token.expires, call.wall);
+    let withdrawn = call.authenticator.withdrawn().add(authority.key.id, &token.id, token.expires, call.wall);
     withdrawn.map_err(|_| TOO_MANY_WITHDRAWN)?;
     reply_done(responder)
 }
