@@ -141,7 +141,9 @@ pub fn login(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
     let client = call.arrival.client;
     let found = call.authenticator.api_key(call.callers, text.as_bytes(), client, call.wall);
     let principal = found.map_err(refused)?;
-    let key = Authority::of(call.callers, &principal, client, call.wall).map_err(refused)?.key;
+    let key = Authority::of(call.callers, call.authenticator.withdrawn(), &principal, client, call.wall)
+        .map_err(refused)?
+        .key;
     call.subject.note_api_key(key.id);
     let scope = key.terms.grants.to_string();
     let made = issue(call, key, principal.generation, TOKEN_LIFETIME_DEFAULT_SECONDS, &scope)?;
