@@ -213,6 +213,14 @@ fn what_is_exported_comes_back_under_its_versions_and_seals_no_more() {
     let checked = data(&post(&server, "verify/copy", &json!({"input": "aGk=", "hmac": mac["hmac"]})));
     assert_eq!(checked, json!({"valid": true}));
     assert_eq!(post(&server, "keys/w/import", &json!({"ciphertext": "AAAA"})).status, 400);
+    let key = &keys["keys"]["1"];
+    for refused in [
+        json!({"keys": {"1": key, "01": key}}),
+        json!({"keys": {"+1": key}}),
+        json!({"keys": {"1": key}, "auto_rotate_period": 1}),
+    ] {
+        assert_eq!(post(&server, "keys/w/import", &refused).status, 400, "{refused}");
+    }
     let backup = data(&get("backup/k"));
     assert_eq!(post(&server, "restore/again", &backup).status, 204);
     assert_eq!(data(&post(&server, "decrypt/again", &json!({"ciphertext": first})))["plaintext"], "aGk=");
