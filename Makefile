@@ -21,7 +21,7 @@ BIN_AARCH64 = target/$(AARCH64)/release/quantonium
 
 # Cargo builds what has changed; make decides nothing by the age of files.
 .PHONY: help run build build-aarch64 test check check-format check-lint check-tidy check-docs check-shell \
-	check-aarch64 check-container check-deploy check-metrics check-oci-profile check-sandbox-rules check-security check-signatures \
+	check-aarch64 check-container check-deploy check-documents check-metrics check-oci-profile check-sandbox-rules check-security check-signatures \
 	check-tls check-workflows coverage deploy-profiles pentest pentest-write release-check sandbox-tables sbom \
 	supply-chain openapi fmt bench bench-http bench-tls bench-vault bench-peers fuzz fuzz-regress image reproduce clean toolchain \
 	toolchain-check
@@ -49,7 +49,7 @@ test: build ## run every test against the release binary
 	if [ -x $(BIN_AARCH64) ]; then export QUANTONIUM_BIN_AARCH64="$$PWD/$(BIN_AARCH64)"; fi; \
 		QUANTONIUM_BIN="$$PWD/$(BIN)" cargo test --locked --no-fail-fast
 
-check: check-format check-lint check-tidy check-docs check-shell check-aarch64 check-deploy check-metrics check-security check-signatures check-workflows pentest supply-chain ## run every check that is not a test
+check: check-format check-lint check-tidy check-docs check-shell check-aarch64 check-deploy check-documents check-metrics check-security check-signatures check-workflows pentest supply-chain ## run every check that is not a test
 	@echo "make check: all passed"
 
 check-format: toolchain-check
@@ -96,6 +96,10 @@ check-sandbox-rules: build ## hold what traced servers call against the rules: n
 
 check-deploy: ## read deploy/ with the programs that it is for
 	scripts/check-deploy
+
+check-documents: build ## find what the documents name and is not there: links, files, commands, options, variables
+	scripts/check-documents --binary $(BIN) --self-test
+	scripts/check-documents --binary $(BIN)
 
 check-metrics: build ## try the alert rules, and have promtool read a live page of metrics
 	scripts/check-metrics --binary $(BIN)
