@@ -564,6 +564,8 @@ pub const SETTING_TEXT_MAX_BYTES: usize = 128;
 pub const TOKEN_ISSUER_DEFAULT_TEXT: &str = "quantonium";
 /// Most tokens that are remembered as given back before their end.
 pub const TOKENS_WITHDRAWN_MAX_COUNT: usize = 4_096;
+/// Most of them that are of one API key.
+pub const TOKENS_WITHDRAWN_PER_KEY_MAX_COUNT: usize = 256;
 /// For whom they are, as they say.
 pub const TOKEN_AUDIENCE_DEFAULT_TEXT: &str = "quantonium";
 /// The segment of the path below which clients of Vault are served.
