@@ -67,6 +67,8 @@ pub enum Id {
     DrainTimeout,
     TokenIssuer,
     TokenAudience,
+    VaultApi,
+    VaultMount,
     Sandbox,
     SandboxAllowMissing,
     IntegrityAction,

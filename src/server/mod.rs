@@ -18,6 +18,7 @@ mod certificates;
 mod certificates;
 mod door;
 mod error;
+mod faces;
 mod following;
 mod front;
 pub mod in_process;
@@ -141,6 +142,9 @@ fn serve_enclosed(
         // Found before anybody was told that it serves: for its supervisor it has not.
         let ended = prepared.main.distrust(&shared, &prepared.common.keeper, &mut monitor);
         ended.unwrap_or(Exit::Software).leave();
+    }
+    if prepared.main.is_abandoned() {
+        return Err(ServerError::abandoned());
     }
     let admin = prepared.admin.take();
     startup::announce(config, prepared, admin.as_ref());
