@@ -33,6 +33,8 @@ pub enum Id {
     AuditSink,
     AuditDurability,
     AuditBody,
+    LogFormat,
+    LogLevel,
     Listen,
     UnixMode,
     DeferAccept,
@@ -161,6 +163,8 @@ pub enum Group {
     Store,
     /// What is told, and how long it is kept.
     Audit,
+    /// What the process tells of itself.
+    Log,
     /// Where it listens.
     Network,
     /// How it is spoken to in secret.
@@ -173,11 +177,12 @@ pub enum Group {
 
 impl Group {
     /// All groups, in the order of the help.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Start,
         Self::Sandbox,
         Self::Store,
         Self::Audit,
+        Self::Log,
         Self::Network,
         Self::Tls,
         Self::Capacity,
@@ -192,6 +197,7 @@ impl Group {
             Self::Sandbox => "Sandbox",
             Self::Store => "Store",
             Self::Audit => "Audit",
+            Self::Log => "Log",
             Self::Network => "Network",
             Self::Tls => "TLS",
             Self::Capacity => "Capacity",
