@@ -133,7 +133,7 @@ coverage: toolchain ## lines that the tests run, by llvm-cov; FLOOR=85, ARGS="--
 release-check: toolchain ## all that a release must pass, in one table; ARGS="signatures documents" for some of it
 	scripts/release-check $(ARGS)
 
-openapi: ## join docs/openapi/ to docs/openapi.json (needs PyYAML)
+openapi: ## make docs/openapi.json and docs/API.md of docs/openapi/ (needs PyYAML)
 	scripts/openapi
 
 fmt: toolchain-check ## format the sources

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
 /// What a shell adds to the number of the signal that ended a process.
-const SIGNALLED: i32 = 128;
+pub const SIGNALLED: i32 = 128;
 
 /// What a process says that ends because the kernel's random bytes are none.
 pub const NO_ENTROPY: &str = "the kernel's random bytes (getrandom) cannot be had, or fail their health tests (NIST SP 800-90B): no key that \

@@ -556,8 +556,16 @@ pub const TOKEN_LEEWAY_MILLIS: u64 = 30_000;
 pub const SETTING_TEXT_MAX_BYTES: usize = 128;
 /// Who makes the tokens, as they say.
 pub const TOKEN_ISSUER_DEFAULT_TEXT: &str = "quantonium";
+/// Most tokens that are remembered as given back before their end.
+pub const TOKENS_WITHDRAWN_MAX_COUNT: usize = 4_096;
 /// For whom they are, as they say.
 pub const TOKEN_AUDIENCE_DEFAULT_TEXT: &str = "quantonium";
+/// The segment of the path below which clients of Vault are served.
+pub const VAULT_MOUNT_DEFAULT_TEXT: &str = "transit";
+/// Most random bytes of one request of such a client, as the engine has it.
+pub const VAULT_RANDOM_MAX_BYTES: usize = 128 * 1024;
+/// Shortest age at which such a client may have keys rotated, as the engine has it.
+pub const VAULT_AUTO_ROTATE_FLOOR_SECONDS: u64 = 3_600;
 /// Default for the time from a token's making to its end.
 pub const TOKEN_LIFETIME_DEFAULT_SECONDS: u64 = 900;
 /// Longest such time; a token that claims more is refused.

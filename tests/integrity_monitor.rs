@@ -410,7 +410,7 @@ fn an_update_of_the_program_is_no_finding() {
     let Some(program) = binary() else { return };
     let scratch = Scratch::new();
     let copy = scratch.path("quantonium");
-    fs::copy(&program, &copy).unwrap();
+    server::copy_program(&program, &copy);
     let server = Server::spawn(serve(&copy, &scratch), &scratch, 1);
     let looks = |report: &Value| check(report, "binary")["looks"].as_u64().unwrap();
     let before = looks(&report(&server));
@@ -456,7 +456,7 @@ impl Layers {
         for name in ["lower", "upper", "work", "all"] {
             fs::create_dir_all(layers.0.join(name)).unwrap();
         }
-        fs::copy(program, layers.lower()).unwrap();
+        server::copy_program(program, &layers.lower());
         let at = |name: &str| layers.0.join(name).display().to_string();
         let options = format!("lowerdir={},upperdir={},workdir={}", at("lower"), at("upper"), at("work"));
         let mut command = Command::new("mount");

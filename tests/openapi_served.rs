@@ -120,6 +120,29 @@ fn the_description_is_what_its_sources_give_and_valid() {
     assert!(said.contains("is valid") && !said.contains("You have "), "{said}");
 }
 
+/// The manual for people is made of both, so neither may have a route that the other lacks.
+#[test]
+fn a_route_without_a_chapter_and_a_chapter_without_a_route_are_found() {
+    let Some(python) = openapi_python() else { return };
+    let program = r####"
+import json, sys
+sys.path.insert(0, "scripts")
+from openapi_manual import Manual, Mistake
+document = json.load(open("docs/openapi.json"))
+manual = open("docs/openapi/manual.md").read()
+assert Manual(document).made(manual) == open("docs/API.md").read()
+for altered in (manual.replace("### `POST /api/encrypt`", "### Encrypt"), manual.replace("### `GET /docs`", "### `GET /docs`\n\n### `GET /nothing`"),
+                manual.replace("<!-- errors -->", "")):
+    try:
+        Manual(document).made(altered)
+        print("not found")
+    except Mistake:
+        print("found")
+"####;
+    let said = printed(Command::new(python).args(["-B", "-c", program]).current_dir(root()));
+    assert_eq!(said, "found\nfound\nfound\n");
+}
+
 #[test]
 fn every_example_of_the_description_runs() {
     let Some(python) = openapi_python() else { return };

@@ -36,7 +36,7 @@ const SURVIVED: i32 = 42;
 /// The signal of a forbidden call.
 const SIGSYS: i32 = 31;
 
-const TESTS: [(&str, fn()); 13] = [
+const TESTS: [(&str, fn()); 14] = [
     ("a_forbidden_call_kills_the_process", a_forbidden_call_kills_the_process),
     ("without_a_filter_no_probe_kills", without_a_filter_no_probe_kills),
     ("an_allowed_call_passes", an_allowed_call_passes),
@@ -50,12 +50,13 @@ const TESTS: [(&str, fn()); 13] = [
     ),
     ("a_mode_serves_without_what_it_may_do_without", a_mode_serves_without_what_it_may_do_without),
     (
-        "only_the_filter_keeps_capabilities_from_coming_back",
-        only_the_filter_keeps_capabilities_from_coming_back,
+        "the_filter_and_a_root_of_its_own_keep_capabilities_from_coming_back",
+        the_filter_and_a_root_of_its_own_keep_capabilities_from_coming_back,
     ),
     ("a_directory_that_is_open_leads_nowhere", a_directory_that_is_open_leads_nowhere),
     ("descriptors_get_their_numbers", descriptors_get_their_numbers),
     ("inherited_descriptors_are_closed", inherited_descriptors_are_closed),
+    ("no_number_is_given_back_by_what_cannot_be_kept", no_number_is_given_back_by_what_cannot_be_kept),
 ];
 
 fn main() -> ExitCode {
@@ -282,14 +283,20 @@ fn a_mode_serves_without_what_it_may_do_without() {
     assert_nothing_left(&stdout);
 }
 
-fn only_the_filter_keeps_capabilities_from_coming_back() {
-    let stdout = assert_survived("regain open", &run("regain open"));
+fn the_filter_and_a_root_of_its_own_keep_capabilities_from_coming_back() {
+    let test = "the_filter_and_a_root_of_its_own_keep_capabilities_from_coming_back";
+    let stdout = assert_survived("regain nothing", &run("regain nothing"));
     if !stdout.contains("entered Ok") {
-        return skip("only_the_filter_keeps_capabilities_from_coming_back", &stdout);
+        return skip(test, &stdout);
     }
-    assert_eq!(stdout.trim_end(), "entered Ok(()), holds true", "without a filter the hole is there");
-    let filtered = run("regain filtered");
+    assert_eq!(stdout.trim_end(), "entered Ok(()), holds true", "without either the hole is there");
+    let filtered = run("regain filter");
     assert_eq!(filtered.status.signal(), Some(SIGSYS), "{}", filtered.status);
+    if !nix::unistd::geteuid().is_root() {
+        return skip(test, "not root, to have a root directory of its own");
+    }
+    let stdout = assert_survived("regain own root", &run("regain own root"));
+    assert_eq!(stdout.trim_end(), "entered Err(EPERM), holds false", "it is in a chroot");
 }
 
 /// What the layers make of `../secret` under the number of the audit directory.
@@ -324,4 +331,8 @@ fn descriptors_get_their_numbers() {
 
 fn inherited_descriptors_are_closed() {
     assert_survived("inherited", &run("inherited"));
+}
+
+fn no_number_is_given_back_by_what_cannot_be_kept() {
+    assert_survived("unkept", &run("unkept"));
 }

@@ -14,6 +14,7 @@ use crate::auth::api_key::{self, Presented};
 use crate::auth::directory::Directory;
 use crate::auth::entry::{ApiKey, DIGEST_BYTES, Generation, SALT_BYTES, TOKEN_SECRET_BYTES};
 use crate::auth::jwt::{self, Expected, Room, TokenFault};
+use crate::auth::withdrawn::Withdrawn;
 use crate::clock::WallTime;
 use crate::crypto::hash::Algorithm;
 use crate::crypto::mac::MacKey;
@@ -54,6 +55,7 @@ const MALFORMED: &str = "credential_malformed";
 const UNKNOWN: &str = "credential_unknown";
 const WRONG: &str = "credential_wrong";
 const EXPIRED: &str = "credential_expired";
+const WITHDRAWN: &str = "token_withdrawn";
 const REVOKED: &str = "credential_revoked";
 const ELSEWHERE: &str = "source_not_allowed";
 const AMBIGUOUS: &str = "identity_ambiguous";
@@ -66,6 +68,7 @@ pub struct Authenticator {
     decoy: [u8; DIGEST_BYTES],
     issuer: Box<str>,
     audience: Box<str>,
+    withdrawn: Withdrawn,
 }
 
 impl fmt::Debug for Authenticator {
@@ -81,7 +84,13 @@ impl Authenticator {
         let pepper = MacKey::new(Algorithm::Sha256, pepper);
         // Over another shape of input than any real one.
         let decoy = first(pepper.tag(&[b"decoy"]).as_bytes());
-        Self { pepper, decoy, issuer: issuer.into(), audience: audience.into() }
+        Self {
+            pepper,
+            decoy,
+            issuer: issuer.into(),
+            audience: audience.into(),
+            withdrawn: Withdrawn::default(),
+        }
     }
 
     /// Who makes the tokens.
@@ -94,6 +103,12 @@ impl Authenticator {
     #[must_use]
     pub fn audience(&self) -> &str {
         &self.audience
+    }
+
+    /// Which tokens were given back before their end.
+    #[must_use]
+    pub fn withdrawn(&self) -> &Withdrawn {
+        &self.withdrawn
     }
 
     /// What is kept of the secret in `text`, and whose it is.
@@ -192,6 +207,9 @@ impl Authenticator {
         };
         let (claims, key) = (verified.map_err(refused)?, entry.ok_or(Refused::new(UNKNOWN, None))?);
         judge(key, client, now)?;
+        if self.withdrawn.has(&claims.jti) {
+            return Err(Refused::new(WITHDRAWN, Some(key.id)));
+        }
         let malformed = Refused::new(TokenFault::Claims.code(), Some(key.id));
         let grants = Grants::parse(claims.scope.split(' ')).map_err(|_| malformed)?;
         key.usage.note(now);
@@ -199,7 +217,11 @@ impl Authenticator {
         Ok(Principal { key: key.id, generation: number, token: Some(Arc::new(terms)), identity: None })
     }
 
-    fn api_key(
+    /// Whose API key `text` is, if it can be used from `client` at `now`.
+    ///
+    /// # Errors
+    /// [`Refused`]
+    pub fn api_key(
         &self,
         directory: &Directory,
         text: &[u8],

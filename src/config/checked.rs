@@ -157,6 +157,8 @@ pub struct Config {
     pub token_issuer: String,
     /// For whom they are.
     pub token_audience: String,
+    /// The segment behind `/v1/` below which clients of Vault are served; none: they are not.
+    pub vault_mount: Option<String>,
     /// How much of the lock-down must be there.
     pub sandbox_mode: Mode,
     /// Steps of it that may be missing nonetheless; none of them mandatory, none twice.
@@ -336,6 +338,7 @@ pub(super) fn check(raw: &Raw, machine: Machine, credentials: Option<&Path>) -> 
         log_filter: read.log_filter()?,
         token_issuer: read.text(Id::TokenIssuer)?,
         token_audience: read.text(Id::TokenAudience)?,
+        vault_mount: read.vault_mount()?,
         sandbox_mode: Mode::from_name(read.word(Id::Sandbox)?).unwrap_or_default(),
         sandbox_allow_missing: read.steps(Id::SandboxAllowMissing)?,
         integrity: read.integrity()?,

@@ -190,6 +190,14 @@ impl Reader<'_> {
         Ok(given.or_else(|| words.first().copied()).unwrap_or_default())
     }
 
+    /// Where clients of Vault find the engine, if they are served.
+    pub(super) fn vault_mount(&self) -> Result<Option<String>, ConfigError> {
+        let Fallback::Text(usual) = Id::VaultMount.setting().fallback else { return Ok(None) };
+        let mount = self.given(Id::VaultMount, value::vault_mount)?.unwrap_or_else(|| usual.to_owned());
+        let on = self.word(Id::VaultApi)? == "on";
+        Ok(Some(mount).filter(|_| on))
+    }
+
     /// The silence inside a body. Its default follows a shorter total; one that was given must fit.
     pub(super) fn body_gap(&self, total: u64) -> Result<u64, ConfigError> {
         let gap = self.number(Id::BodyGapTimeout)?;

@@ -69,6 +69,8 @@ pub enum Id {
     DrainTimeout,
     TokenIssuer,
     TokenAudience,
+    VaultApi,
+    VaultMount,
     Sandbox,
     SandboxAllowMissing,
     IntegrityAction,

@@ -2,6 +2,7 @@
 //!
 //! Owns [`SETTINGS`], in the order of [`Id`]: `settings` holds that at compile time.
 
+use super::row::{capacity, choice, identity, millis, path, row, switch};
 use super::settings::{Fallback, Group, Id, Kind, Setting, Unit};
 use crate::http::forwarded::Field;
 use crate::limits;
@@ -17,53 +18,25 @@ pub(super) const LOG_FORMATS: [&str; 3] = ["auto", "json", "human"];
 pub(super) const TLS_CLIENT_AUTHS: [&str; 2] = ["required", "optional"];
 /// What `--tls-min-version` may be.
 pub(super) const TLS_MIN_VERSIONS: [&str; 2] = ["1.3", "1.2"];
+/// What `--vault-api` may be.
+pub(super) const VAULT_APIS: [&str; 2] = ["on", "off"];
 /// What `--audit-durability` may be.
 pub(super) const AUDIT_DURABILITIES: [&str; 2] = ["written", "synced"];
 
 /// What `--integrity-action` may be.
 pub(super) const INTEGRITY_ACTIONS: [&str; 2] = ["report", "stop"];
 
-const fn row(
-    id: Id,
-    name: &'static str,
-    kind: Kind,
-    fallback: Fallback,
-    group: Group,
-    help: &'static str,
-) -> Setting {
-    Setting { id, name, kind, fallback, floor: 0, ceiling: 0, group, help }
-}
-
-const fn millis(id: Id, name: &'static str, default: u64, help: &'static str) -> Setting {
-    row(id, name, Kind::Number(Unit::Millis), Fallback::Number(default), Group::Time, help)
-        .bounded(limits::TIME_LIMIT_FLOOR_MILLIS, limits::TIME_LIMIT_CEILING_MILLIS)
-}
-
-const fn identity(id: Id, name: &'static str, help: &'static str) -> Setting {
-    let default = Fallback::Number(limits::IDENTITY_DEFAULT_NUMBER as u64);
-    row(id, name, Kind::Number(Unit::Identity), default, Group::Start, help)
-        .bounded(limits::IDENTITY_FLOOR_NUMBER as u64, limits::IDENTITY_CEILING_NUMBER as u64)
-}
-
-const fn capacity(id: Id, name: &'static str, unit: Unit, default: u64, help: &'static str) -> Setting {
-    row(id, name, Kind::Number(unit), Fallback::Number(default), Group::Capacity, help)
-}
-
 /// Every setting, in the order of [`Id`].
-pub const SETTINGS: [Setting; 61] = [
-    row(
+pub const SETTINGS: [Setting; 63] = [
+    switch(
         Id::Dev,
         "dev",
-        Kind::Switch,
-        Fallback::Off,
         Group::Start,
         "Try it out: makes data directory (./quantonium-dev), store, master key and admin key by itself",
     ),
-    row(
+    path(
         Id::ConfigFile,
         "config",
-        Kind::Path,
-        Fallback::Nothing,
         Group::Start,
         "TOML file with settings; its keys are the flags' names with underscores",
     ),
@@ -94,19 +67,15 @@ pub const SETTINGS: [Setting; 61] = [
         Group::Store,
         "File with the master key: 32 bytes raw, in hexadecimal or in base64",
     ),
-    row(
+    switch(
         Id::Init,
         "init",
-        Kind::Switch,
-        Fallback::Off,
         Group::Store,
         "Make the store, and show the admin key, if the data directory holds none: for containers",
     ),
-    row(
+    path(
         Id::BackupKeyFile,
         "backup-key-file",
-        Kind::Path,
-        Fallback::Nothing,
         Group::Store,
         "File with a key, in the forms of a master key, that seals backups for all servers with it",
     ),
@@ -137,11 +106,9 @@ pub const SETTINGS: [Setting; 61] = [
         "Refuse a store that has not reached this revision: it was rolled back",
     )
     .bounded(limits::STORE_REVISION_FLOOR_NUMBER, limits::STORE_REVISION_CEILING_NUMBER),
-    row(
+    switch(
         Id::AcceptStoreRollback,
         "accept-store-rollback",
-        Kind::Switch,
-        Fallback::Off,
         Group::Store,
         "Start on a store that is known to have been rolled back, for this once: what it lost is gone",
     ),
@@ -180,27 +147,24 @@ pub const SETTINGS: [Setting; 61] = [
         Group::Audit,
         "Compress audit files (gzip) ten minutes after they were left; --audit-compress=off does not",
     ),
-    row(
+    choice(
         Id::AuditSink,
         "audit-sink",
-        Kind::Choice(&AUDIT_SINKS),
-        Fallback::Text("file"),
+        (&AUDIT_SINKS, "file"),
         Group::Audit,
         "Where audit lines go: file, stdout (what is said otherwise goes to standard error) or both",
     ),
-    row(
+    choice(
         Id::AuditDurability,
         "audit-durability",
-        Kind::Choice(&AUDIT_DURABILITIES),
-        Fallback::Text("written"),
+        (&AUDIT_DURABILITIES, "written"),
         Group::Audit,
         "What replies wait for: audit lines with the kernel (written) or on the disk (synced)",
     ),
-    row(
+    choice(
         Id::AuditBody,
         "audit-body",
-        Kind::Choice(&AUDIT_BODIES),
-        Fallback::Text("hmac"),
+        (&AUDIT_BODIES, "hmac"),
         Group::Audit,
         "What audit lines tell of bodies: a keyed hash (hmac) or nothing (none); of streams nothing",
     ),
@@ -253,11 +217,9 @@ pub const SETTINGS: [Setting; 61] = [
         Group::Network,
         "ADDR:PORT where plain HTTP is answered with the https:// address of the same path",
     ),
-    row(
+    switch(
         Id::InsecureHttp,
         "insecure-http",
-        Kind::Switch,
-        Fallback::Off,
         Group::Network,
         "Allow plain HTTP on an address that is not loopback: for use behind a proxy that speaks TLS",
     ),
@@ -285,11 +247,9 @@ pub const SETTINGS: [Setting; 61] = [
         Group::Tls,
         "DER file of an OCSP response to staple, in the order of --tls-cert",
     ),
-    row(
+    path(
         Id::TlsClientCa,
         "tls-client-ca",
-        Kind::Path,
-        Fallback::Nothing,
         Group::Tls,
         "PEM file of the authorities whose client certificates are taken, as `identities` of API keys",
     ),
@@ -301,19 +261,17 @@ pub const SETTINGS: [Setting; 61] = [
         Group::Tls,
         "What such an authority has revoked (CRL, PEM or DER); repeatable, one for each authority",
     ),
-    row(
+    choice(
         Id::TlsClientAuth,
         "tls-client-auth",
-        Kind::Choice(&TLS_CLIENT_AUTHS),
-        Fallback::Text("required"),
+        (&TLS_CLIENT_AUTHS, "required"),
         Group::Tls,
         "With --tls-client-ca, whether a client must have a certificate (required) or may (optional)",
     ),
-    row(
+    choice(
         Id::TlsMinVersion,
         "tls-min-version",
-        Kind::Choice(&TLS_MIN_VERSIONS),
-        Fallback::Text("1.3"),
+        (&TLS_MIN_VERSIONS, "1.3"),
         Group::Tls,
         "Oldest version of TLS that is spoken: 1.3, or 1.2 with forward secrecy and AEAD only",
     ),
@@ -333,11 +291,9 @@ pub const SETTINGS: [Setting; 61] = [
         Group::Network,
         "Origins whose pages may read replies, like https://app.example.net; no wildcards",
     ),
-    row(
+    switch(
         Id::NoConsole,
         "no-console",
-        Kind::Switch,
-        Fallback::Off,
         Group::Network,
         "Leave out the page for people at /docs; the description at /openapi.json stays",
     ),
@@ -349,11 +305,10 @@ pub const SETTINGS: [Setting; 61] = [
         Group::Network,
         "Believe proxies in this network, or at Unix sockets (unix), whom they serve; repeatable",
     ),
-    row(
+    choice(
         Id::ForwardedHeader,
         "forwarded-header",
-        Kind::Choice(&Field::NAMES),
-        Fallback::Text("x-forwarded-for"),
+        (&Field::NAMES, "x-forwarded-for"),
         Group::Network,
         "Field in which trusted proxies say so: x-forwarded-for or forwarded (RFC 7239)",
     ),
@@ -480,11 +435,25 @@ pub const SETTINGS: [Setting; 61] = [
         Group::Start,
         "For whom the tokens are, as their claim aud says: tells servers apart that share an issuer",
     ),
+    choice(
+        Id::VaultApi,
+        "vault-api",
+        (&VAULT_APIS, "on"),
+        Group::Network,
+        "Whether clients of the transit engine of Vault and OpenBao are served too, below /v1/",
+    ),
     row(
+        Id::VaultMount,
+        "vault-mount",
+        Kind::Text,
+        Fallback::Text(limits::VAULT_MOUNT_DEFAULT_TEXT),
+        Group::Network,
+        "Where these clients find the engine: the segment behind /v1/ in their paths",
+    ),
+    choice(
         Id::Sandbox,
         "sandbox",
-        Kind::Choice(&Mode::NAMES),
-        Fallback::Text("auto"),
+        (&Mode::NAMES, "auto"),
         Group::Sandbox,
         "auto: all that can be had here; strict: all, or no start; container: see `serve --help`",
     ),
@@ -496,11 +465,10 @@ pub const SETTINGS: [Setting; 61] = [
         Group::Sandbox,
         "Steps of the lock-down that strict and container may do without, like landlock",
     ),
-    row(
+    choice(
         Id::IntegrityAction,
         "integrity-action",
-        Kind::Choice(&INTEGRITY_ACTIONS),
-        Fallback::Text("report"),
+        (&INTEGRITY_ACTIONS, "report"),
         Group::Sandbox,
         "When the process finds itself altered: report it, or stop at once with exit code 70",
     ),

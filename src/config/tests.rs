@@ -105,6 +105,7 @@ fn defaults_are_those_of_limits() {
         log_filter: Filter::default(),
         token_issuer: "quantonium".into(),
         token_audience: "quantonium".into(),
+        vault_mount: Some("transit".into()),
         sandbox_mode: Mode::Auto,
         sandbox_allow_missing: Vec::new(),
         integrity: IntegrityPolicy { action: IntegrityAction::Report, interval_seconds: 60 },

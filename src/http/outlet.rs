@@ -80,6 +80,7 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
             secure: self.peer.way == Way::Secure,
             origin: mark.origin,
             sharing: self.env.origins.sharing(mark.origin),
+            complaint: mark.complaint,
             place: mark.place,
             trace: mark.trace,
         };

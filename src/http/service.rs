@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::clock::Moment;
+use crate::http::complaint::Complaint;
 use crate::http::head::Head;
 use crate::http::peer::Peer;
 use crate::http::responder::{Fault, Responder};
@@ -170,6 +171,11 @@ pub trait Exchange {
 pub trait Service {
     /// What the service remembers between the head and the body of a request.
     type Admission;
+
+    /// In which shape a request for `path` is told what went wrong.
+    fn complaint(&self, _path: &[u8]) -> Complaint {
+        Complaint::Problem
+    }
 
     /// Whether the service can take one more request in this turn.
     fn has_room(&self) -> bool;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use crate::clock::WallTime;
+use crate::crypto::hash::Algorithm;
 use crate::crypto::kdf;
 use crate::crypto::mac::{self, Tag};
 use crate::keyring::material::Material;
@@ -117,6 +118,21 @@ impl KeyVersion {
         whole.ok().map(|()| use_it(&derived))
     }
 
+    /// The nonce of a convergent seal of `plaintext` for `context`, to the front of `nonce`; nothing if there is no key for it.
+    ///
+    /// The second half of the 64 bytes that are derived for the context, of which the first is the AEAD key, is the key of
+    /// an HMAC-SHA256 over the plaintext; the nonce is its beginning. So do Vault and `OpenBao` (convergent version 3).
+    pub fn convergent_nonce(&self, context: &[u8], plaintext: &[u8], nonce: &mut [u8]) -> Option<()> {
+        let mut derived = Zeroizing::new([0; 2 * KEY_BYTES]);
+        let whole =
+            self.with_encryption_key(|enc| kdf::derive(&[], enc, &[context], derived.as_mut_slice()))?;
+        whole.ok()?;
+        let (_, mac) = derived.split_at_checked(KEY_BYTES)?;
+        let tag = mac::tag_once(Algorithm::Sha256, mac, &[plaintext]);
+        nonce.copy_from_slice(tag.as_bytes().get(..nonce.len())?);
+        Some(())
+    }
+
     /// Lends the input key of stream and keystream to `use_it`; nothing if there is none.
     pub fn with_sub_key<R>(&self, use_it: impl FnOnce(&[u8; KEY_BYTES]) -> R) -> Option<R> {
         match self.material()? {
@@ -128,7 +144,12 @@ impl KeyVersion {
     /// Signs `message` as a version of a key of type `kind` does; nothing if there is no key for it.
     #[must_use]
     pub fn sign(&self, kind: KeyType, message: &[u8]) -> Option<Tag> {
-        let algorithm = Material::mac_algorithm(kind);
+        self.sign_with(Material::mac_algorithm(kind), message)
+    }
+
+    /// Signs `message` with another hash than the type's; nothing if there is no key for it.
+    #[must_use]
+    pub fn sign_with(&self, algorithm: Algorithm, message: &[u8]) -> Option<Tag> {
         Some(match self.material()? {
             Material::Encryption { mac, .. } => mac.with(|key| mac::tag_once(algorithm, key, &[message])),
             Material::Mac(key) => key.with(|key| mac::tag_once(algorithm, key, &[message])),
@@ -283,6 +304,7 @@ impl Key {
             && (1..=latest).contains(&open)
             && (seal == 0 || (open..=latest).contains(&seal))
             && (self.kind().encrypts() || !self.options.derived)
+            && (self.options.derived || !self.options.convergent)
             && self.versions().all(seals_nothing)
     }
 
@@ -353,6 +375,24 @@ mod tests {
         assert!(!signed.matches(signed_with_enc.as_bytes()));
         let derived = version.with_derived_key(b"context", |key| *key).unwrap();
         assert!(derived != enc && derived != sub);
+    }
+
+    #[test]
+    fn a_convergent_nonce_is_that_of_vault() {
+        // Computed by hand from RFC 5869 and RFC 2104, with Python's hashlib.
+        const WANTED: &str = "bcb9265bd814e6015f2d1369fc2a97ca00bbb1d6b5bda246";
+        let mut trial = Trial::new();
+        trial.import(KeyOptions::of(KeyType::XChaCha20Poly1305), &[9; 32]).unwrap();
+        let version = trial.key().version(1).unwrap();
+        for len in [12, 24] {
+            let mut nonce = vec![0; len];
+            version.convergent_nonce(b"tenant", b"hello", &mut nonce).unwrap();
+            let shown: String = nonce.iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(shown, WANTED[..2 * len]);
+        }
+        let mut other = [0; 24];
+        version.convergent_nonce(b"tenanT", b"hello", &mut other).unwrap();
+        assert!(other.iter().map(|byte| format!("{byte:02x}")).collect::<String>() != WANTED);
     }
 
     #[test]

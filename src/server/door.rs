@@ -30,6 +30,9 @@ const NO_CREDENTIAL: Fault<'static> = Fault::new(
 const TWO_CREDENTIALS: Fault<'static> =
     Fault::new(Status::BadRequest, "credential_repeated", "Send X-API-Key or Authorization, not both.");
 
+/// In which field clients of Vault send their credential.
+pub(super) const VAULT_TOKEN: &str = "X-Vault-Token";
+
 /// The limit of API keys, as replies name it.
 const KEY_POLICY: &str = "key";
 const RATE_LIMITED: Fault<'static> = Fault::new(
@@ -125,6 +128,10 @@ impl App {
                 self.limit_address(arrival, responder).map(|()| None)
             };
         }
+        if route.access == Access::Presented {
+            // Nobody is recognised yet: whoever tries is limited by where he is.
+            return self.limit_address(arrival, responder).map(|()| None);
+        }
         let state = self.view.enter();
         let principal = match self.identify(&state.callers, arrival) {
             Ok(principal) => principal,
@@ -167,7 +174,17 @@ impl App {
     fn identify(&self, callers: &Directory, arrival: &Arrival<'_>) -> Result<Principal, Turned> {
         let head = arrival.head;
         let (client, now) = (arrival.client, self.turn.wall());
-        match auth::find(head.api_key(arrival.bytes), head.authorization(arrival.bytes)) {
+        // The field of Vault's clients says the same as ours, where they are served.
+        let own = head.api_key(arrival.bytes);
+        let theirs = if self.is_of_vault(arrival) {
+            head.rare(arrival.bytes, VAULT_TOKEN).map_err(|_| CredentialFault::Repeated)?
+        } else {
+            None
+        };
+        if own.is_some() && theirs.is_some() {
+            return Err(CredentialFault::Repeated.into());
+        }
+        match auth::find(own.or(theirs), head.authorization(arrival.bytes)) {
             Ok(text) => {
                 let room = &mut self.room.borrow_mut();
                 Ok(self.authenticator.authenticate(callers, text, room, client, now)?)
@@ -240,7 +257,7 @@ fn is_anothers_doing(head: &Head, bytes: &[u8]) -> bool {
 
 fn may(authority: &Authority<'_>, access: Access) -> bool {
     match access {
-        Access::Public | Access::Recognised => true,
+        Access::Public | Access::Recognised | Access::Presented => true,
         Access::Permitted(permission) => authority.may(permission),
     }
 }

@@ -18,6 +18,7 @@ mod certificates;
 mod certificates;
 mod door;
 mod error;
+mod faces;
 mod following;
 mod front;
 pub mod in_process;
@@ -144,6 +145,9 @@ fn serve_enclosed(
         let ended = prepared.main.distrust(&shared, &prepared.common.keeper, &mut monitor);
         log::finish();
         ended.unwrap_or(Exit::Software).leave();
+    }
+    if prepared.main.is_abandoned() {
+        return Err(ServerError::abandoned());
     }
     let admin = prepared.admin.take();
     startup::announce(config, prepared, admin.as_ref());

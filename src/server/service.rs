@@ -11,7 +11,9 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use crate::api::change::{Change, ChangeError, Outcome as ChangeOutcome, Target};
-use crate::api::route::{self, Found, Route, Serving};
+use crate::api::route::{self, Access, Found, Route, Serving};
+use crate::api::vault::errors;
+use crate::api::vault::route::Mount;
 use crate::api::{Answer, Call, FORBIDDEN, NOT_FOUND, Rejection, Subject, Tools, Verdict};
 use crate::audit::line::{Event, Outcome, Request as AuditedRequest};
 use crate::audit::{Outlets, Recent};
@@ -19,6 +21,7 @@ use crate::auth::Authenticator;
 use crate::auth::jwt::Room;
 use crate::clock::Moment;
 use crate::crypto::mac::MacKey;
+use crate::http::complaint::Complaint;
 use crate::http::responder::{Fault, Responder};
 use crate::http::service::{Arrival, Exchange, Request, Service, Taking, Told};
 use crate::http::status::Status;
@@ -39,11 +42,6 @@ use crate::server::refusals::Refusals;
 use crate::server::shared::Shared;
 use crate::store::Head;
 
-const METHOD_NOT_ALLOWED: Fault<'static> = Fault::new(
-    Status::MethodNotAllowed,
-    "method_not_allowed",
-    "The path exists for other methods: see Allow.",
-);
 const AUDIT_FAILED: Fault<'static> = Fault::new(
     Status::ServiceUnavailable,
     "audit_unavailable",
@@ -75,6 +73,8 @@ pub(super) struct App {
     pub(super) limits: Arc<Limits>,
     /// Where requests may come.
     pub(super) front: Front,
+    /// Where clients of Vault find the engine, if they are served.
+    pub(super) vault: Option<Arc<Mount>>,
     /// Makes of a body what stands for it in audit lines.
     pub(super) body_key: Option<Arc<MacKey>>,
     pub(super) sink: Rc<Outlets>,
@@ -115,6 +115,14 @@ impl Service for App {
         self.sink.has_room()
     }
 
+    fn complaint(&self, path: &[u8]) -> Complaint {
+        if self.vault.as_ref().is_some_and(|mount| mount.has(path)) {
+            Complaint::Errors
+        } else {
+            Complaint::Problem
+        }
+    }
+
     fn admit(&self, arrival: &Arrival<'_>, responder: &mut Responder<'_>) -> Option<(Admission, Taking)> {
         if !self.receive(arrival, responder) {
             return None;
@@ -131,21 +139,7 @@ impl Service for App {
             self.turn_away(arrival, &NOT_FOUND, &[], responder);
             return None;
         }
-        let route = match route::find(arrival.head.method, path) {
-            Found::Route(route, _) => {
-                responder.count_at(route.place());
-                route
-            }
-            Found::OtherMethods(allow) => {
-                let allow: [(&str, &[u8]); 1] = [("Allow", allow.as_bytes())];
-                self.turn_away(arrival, &METHOD_NOT_ALLOWED, &allow, responder);
-                return None;
-            }
-            Found::Nothing => {
-                self.turn_away(arrival, &NOT_FOUND, &[], responder);
-                return None;
-            }
-        };
+        let route = self.row_for(arrival, responder)?;
         match self.let_in(arrival, route, responder) {
             Ok(admitted) => {
                 let (principal, account) = admitted.unzip();
@@ -240,8 +234,15 @@ impl Service for App {
                 Err(rejection) => Err(rejection),
             };
         }
+        if self.is_of_vault(&arrival) {
+            answer = answer.map_err(errors::translate);
+        }
         self.conclude(answer, &mut subject, responder);
-        if route.event.is_some() {
+        // Of failed logins, too, not every one may take room on the disk.
+        let withheld = route.access == Access::Presented
+            && subject.code.is_some()
+            && !self.refusals.admit(self.turn.wall());
+        if route.event.is_some() && !withheld {
             self.tell_change(route, &arrival, principal, responder, &subject, head);
         }
         subject.clear();
@@ -325,7 +326,7 @@ impl App {
         subject: &mut Subject,
         work: impl FnOnce(&mut Call<'_>) -> Result<R, Rejection>,
     ) -> Result<R, Rejection> {
-        let param = match route::find(arrival.head.method, arrival.head.path(arrival.bytes)) {
+        let param = match self.find(arrival) {
             Found::Route(_, param) => param,
             Found::OtherMethods(_) | Found::Nothing => None,
         };
@@ -355,6 +356,7 @@ impl App {
             kept,
             tools: &mut self.tools.borrow_mut(),
             recent: &self.recent,
+            mount: self.vault.as_ref().map_or("", |mount| mount.name()),
             metrics: &*self.scene,
             health: &health,
             posture: self.shared.posture(),

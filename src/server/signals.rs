@@ -175,6 +175,11 @@ impl MainLoop {
         self.is_hurried
     }
 
+    /// Whether the supervisor that is to end this server is gone.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.notifier.has_lost_supervisor()
+    }
+
     /// Reports that the server answers.
     pub(super) fn tell_ready(&self) {
         self.notifier.ready("serving");

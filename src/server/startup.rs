@@ -18,6 +18,7 @@ use rustix::io::fcntl_dupfd_cloexec;
 use zeroize::Zeroizing;
 
 use crate::api::route::TABLE;
+use crate::api::vault::route::Mount;
 use crate::audit::{Office, Outlets, Recent};
 use crate::auth::Authenticator;
 use crate::build_info;
@@ -125,9 +126,8 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
     let shared = Shared::new(config.workers);
     let budget = Budget::new(room.budget(config.max_memory_bytes, census.places()));
     let tls = certificates.as_ref().map(Certificates::in_force);
-    let registry = registry(config, &audit, &parts);
     let (office, tls_of) = (Arc::clone(&archivist.office), tls.clone());
-    let scene = Scene::new(registry, (&census, &budget), office, &shared, tls_of);
+    let scene = Scene::new(registry(config, &audit, &parts), (&census, &budget), office, &shared, tls_of);
     let common = Common {
         shared,
         budget,
@@ -144,6 +144,7 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
         body_key,
         origins: Arc::new(Origins::new(&config.cors_origins)),
         site: Arc::new(Site::new(&config.allowed_hosts, https_port(&listeners.endpoints))),
+        vault: config.vault_mount.as_deref().map(Mount::new).map(Arc::new),
         forwarding: Arc::new(forwarding(config)),
         tls,
     };
@@ -288,11 +289,19 @@ fn settle(config: &Config, manager: &Manager) -> Result<Environs, ServerError> {
 /// Opens the data directory; waits for it as long as the settings allow, and says so.
 fn open_data_dir(config: &Config, owner: Option<Owner>, notifier: &Notifier) -> Result<DataDir, ServerError> {
     let patience = Duration::from_secs(config.store_wait_seconds);
+    let mut has_waited = false;
     let opened = DataDir::open_patiently(&config.data_dir, owner, patience, || {
-        log::info(Module::Server, format_args!("waiting until another process has left the data directory"));
-        notifier.tell(WAITING);
+        if !core::mem::replace(&mut has_waited, true) {
+            log::info(
+                Module::Server,
+                format_args!("waiting until another process has left the data directory"),
+            );
+            notifier.tell(WAITING);
+        }
+        !notifier.has_lost_supervisor()
     });
-    Ok(opened?)
+    // Also if the store is free at last: nobody would end this server, and it would keep the sockets.
+    if notifier.has_lost_supervisor() { Err(ServerError::abandoned()) } else { Ok(opened?) }
 }
 
 /// Says where the server is, and how to use it.

@@ -27,7 +27,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use crate::clock::Moment;
 use crate::config::{Config, Endpoint, Scheme};
-use crate::exit::Exit;
+use crate::exit::{Exit, SIGNALLED};
 use crate::limits::{
     FD_LISTENER_FIRST_NUMBER, NOTIFY_MESSAGE_MAX_BYTES, RESTART_PAUSE_FIRST_MILLIS, RESTART_PAUSE_MAX_MILLIS,
     SUPERVISED_WAIT_SECONDS,
@@ -276,7 +276,7 @@ impl Supervisor {
             }
             self.reap();
             if self.current.is_none() && self.next.is_none() && (self.ending || !self.has_served) {
-                return Ok(self.last.map_or(Exit::Software, exit_of));
+                return Ok(self.last.map_or(Exit::Software, |last| exit_of(last, self.ending)));
             }
             if self.restart_at.is_some_and(|at| at <= Moment::now()) {
                 self.restart_at = None;
@@ -406,12 +406,49 @@ impl Supervisor {
     }
 }
 
-/// The exit code of a server as our own; that of a defect if a signal ended it.
-fn exit_of(status: ExitStatus) -> Exit {
-    if let Some(signal) = status.signal() {
-        log::error(Module::Supervise, format_args!("signal {signal} ended the server"));
-    }
-    let code = status.code().and_then(|code| u8::try_from(code).ok());
+/// The exit code of a server as our own; that of a defect if a signal ended it, unless that was ours: then a stop was `ordered` of a server
+/// that did not serve yet.
+fn exit_of(status: ExitStatus, ordered: bool) -> Exit {
+    let code = status.code();
     let known = Exit::MEANINGS.into_iter().map(|(exit, _)| exit);
-    known.into_iter().find(|exit| Some(exit.code()) == code).unwrap_or(Exit::Software)
+    if let Some(exit) = known.into_iter().find(|exit| Some(i32::from(exit.code())) == code) {
+        return exit;
+    }
+    // A first process has no default actions: it ends itself, and says by which signal.
+    let by_handler = code.map(|code| code - SIGNALLED).filter(|signal| *signal > 0);
+    let signal = status.signal().or(by_handler).and_then(|number| Signal::try_from(number).ok());
+    if ordered && signal == Some(Signal::SIGTERM) {
+        log::info(Module::Supervise, format_args!("the server was told to end before it served"));
+        return Exit::Success;
+    }
+    log::error(Module::Supervise, format_args!("something else ended the server: {status}"));
+    Exit::Software
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_s_end_is_a_defect_unless_it_has_a_code_or_was_ordered() {
+        let exited = |code: i32| ExitStatus::from_raw(code << 8);
+        for ordered in [false, true] {
+            assert_eq!(exit_of(exited(0), ordered), Exit::Success);
+            assert_eq!(exit_of(exited(78), ordered), Exit::Config);
+            let by_order = if ordered { Exit::Success } else { Exit::Software };
+            for by_sigterm in [ExitStatus::from_raw(15), exited(SIGNALLED + 15)] {
+                assert_eq!(exit_of(by_sigterm, ordered), by_order, "{by_sigterm}");
+            }
+            for other in [
+                ExitStatus::from_raw(9),
+                ExitStatus::from_raw(31),
+                exited(SIGNALLED + 6),
+                exited(3),
+                exited(128),
+                exited(255),
+            ] {
+                assert_eq!(exit_of(other, ordered), Exit::Software, "{other}");
+            }
+        }
+    }
 }

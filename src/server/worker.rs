@@ -13,6 +13,7 @@ use std::sync::Arc;
 use mio::Poll;
 
 use crate::api::Tools;
+use crate::api::vault::route::Mount;
 use crate::audit::{Committed, Outlets, Recent};
 use crate::auth::Authenticator;
 use crate::auth::jwt::Room;
@@ -92,6 +93,8 @@ pub(super) struct Common {
     pub(super) origins: Arc<Origins>,
     /// Under which names the server is asked.
     pub(super) site: Arc<Site>,
+    /// Where clients of Vault find the engine, if they are served.
+    pub(super) vault: Option<Arc<Mount>>,
     /// Whether the page for people is served.
     pub(super) console: bool,
     /// How TLS is spoken, if it is.
@@ -149,6 +152,7 @@ impl Worker {
             authenticator: Arc::clone(&common.authenticator),
             limits: Arc::clone(&common.limits),
             front: Front::new(Arc::clone(&common.site)),
+            vault: common.vault.clone(),
             body_key: common.body_key.clone(),
             room: RefCell::new(Box::new(Room::new())),
             tools: RefCell::new(Tools::new(generator, Arc::clone(&common.backup_key))),

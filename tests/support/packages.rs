@@ -1,7 +1,8 @@
 //! The packages of other languages against which formats are held: Python's in a venv, Node's in a folder.
 //!
-//! Owns `target/interop` and `target/openapi`, with the packages of `requirements.txt` in the folders of tests of these names, and
-//! `target/interop-node` and `target/console-node`, with those of `package-lock.json`. Invariants: packages are installed by hash and nothing of theirs runs while
+//! Owns `target/interop`, `target/openapi` and `target/vault`, with the packages of `requirements.txt` in the folders of tests
+//! of these names, and `target/interop-node`, `target/console-node` and `target/vault-node`, with those of
+//! `package-lock.json`. Invariants: packages are installed by hash and nothing of theirs runs while
 //! they are, Python's only from wheels; where that cannot be done, a test says why and is skipped.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by a panic, its helping functions too")]
@@ -29,6 +30,12 @@ pub(crate) fn python() -> Option<&'static Path> {
 pub(crate) fn openapi_python() -> Option<&'static Path> {
     static MADE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     made(MADE.get_or_init(|| make_venv("openapi")))
+}
+
+/// The interpreter of the venv with clients of Vault, beside which stands `bao`; if there is none, says aloud why.
+pub(crate) fn vault_python() -> Option<&'static Path> {
+    static MADE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    made(MADE.get_or_init(|| make_venv("vault")))
 }
 
 /// What was made; if nothing was, says aloud why.
@@ -65,6 +72,12 @@ fn make_venv(name: &str) -> Result<PathBuf, String> {
 pub(crate) fn node_folder() -> Option<&'static Path> {
     static MADE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     made(MADE.get_or_init(|| make_node_folder("interop")))
+}
+
+/// The same with clients of Vault.
+pub(crate) fn vault_node_folder() -> Option<&'static Path> {
+    static MADE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    made(MADE.get_or_init(|| make_node_folder("vault")))
 }
 
 /// The folder of what drives a browser and looks at what it shows.

@@ -13,6 +13,7 @@ pub(crate) mod client;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -73,6 +74,15 @@ pub(crate) fn read_by_people(command: &mut Command) {
 
 /// Names the form of the log.
 pub(crate) const LOG_FORMAT: &str = "QUANTONIUM_LOG_FORMAT";
+
+/// Puts a copy of a program where every user can execute it.
+///
+/// Another process writes it: a file that this one writes could still be open in a child that another test has just forked, and
+/// what is open for writing is not executed (ETXTBSY).
+pub(crate) fn copy_program(from: &Path, to: &Path) {
+    assert!(Command::new("cp").args([from, to]).status().expect("cp").success(), "cp {}", from.display());
+    fs::set_permissions(to, fs::Permissions::from_mode(0o755)).expect("a mode");
+}
 
 /// Runs `quantonium` with these words and with the data directory of `--dev`; returns what it left.
 pub(crate) fn command(words: &[&str], data_dir: &Path) -> Option<Ended> {

@@ -201,7 +201,7 @@ fn http_in_the_clear_gets_one_readable_400() {
 
 #[test]
 fn silent_and_slow_handshakes_end_while_others_are_served() {
-    let Some(of) = Secured::start(&["--workers", "1", "--handshake-timeout-ms", "500"]) else { return };
+    let Some(of) = Secured::start(&["--workers", "1", "--handshake-timeout-ms", "3000"]) else { return };
     let silent = TcpStream::connect(of.server.address()).unwrap();
     let mut slow = TcpStream::connect(of.server.address()).unwrap();
     slow.write_all(&[0x16, 3, 1]).unwrap();
