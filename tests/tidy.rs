@@ -51,6 +51,19 @@ fn every(_: &Source) -> bool {
 }
 
 #[test]
+fn every_file_is_rust() {
+    assert_each(every, Source::broken_syntax);
+}
+
+#[test]
+fn what_is_not_rust_is_found() {
+    for (text, count) in [("fn f() {}", 0), ("fn f( {}", 1), ("struct; fn", 1)] {
+        let found = Source::parse("src/a.rs", text).map_or(1, |source| source.broken_syntax().len());
+        assert_eq!(found, count, "{text}");
+    }
+}
+
+#[test]
 fn imports_go_downward_only() {
     assert_each(Source::is_program, floors::upward_imports);
 }
