@@ -10,19 +10,24 @@ mod audit_arguments;
 mod audit_read;
 mod audit_verify;
 mod client;
+mod completions;
 mod contents;
 mod failure;
 mod healthcheck;
 mod help;
 mod init;
+mod local;
+mod man;
 mod new_file;
 mod offline;
 mod panic_hook;
+mod remote;
 mod report;
 mod rotate_root;
 mod sandbox;
 mod secure;
 mod store;
+mod table;
 mod tls;
 mod version;
 
@@ -69,6 +74,15 @@ pub fn run(
         Ok(Command::Sandbox(command)) => sandbox::run(command),
         Ok(Command::HealthCheck { url, trusting }) => {
             healthcheck::run(url.as_deref(), &trusting, environment)
+        }
+        Ok(Command::Remote(command)) => remote::run(command, environment),
+        Ok(Command::Completions(shell)) => {
+            console::out(&shell.script());
+            Exit::Success
+        }
+        Ok(Command::Man(spec)) => {
+            console::out(&man::page(spec));
+            Exit::Success
         }
         Ok(Command::Version) => {
             console::out(&version::text());

@@ -238,7 +238,7 @@ impl Service for App {
         if self.is_of_vault(&arrival) {
             answer = answer.map_err(errors::translate);
         }
-        self.conclude(answer, &mut subject, responder);
+        self.conclude(route, answer, &mut subject, responder);
         // Of failed logins, too, not every one may take room on the disk.
         let withheld = route.access == Access::Presented
             && subject.code.is_some()
@@ -435,7 +435,7 @@ impl App {
     }
 
     /// Writes the reply of a handler that wrote none, and notes why.
-    fn conclude(&self, answer: Answer, subject: &mut Subject, responder: &mut Responder<'_>) {
+    fn conclude(&self, route: &Route, answer: Answer, subject: &mut Subject, responder: &mut Responder<'_>) {
         let rejection = match answer {
             Ok(Verdict::Done) => return,
             Err(rejection) => rejection,
@@ -443,7 +443,11 @@ impl App {
             Ok(Verdict::Commit(_)) => ChangeError::Unavailable.into(),
         };
         subject.code = Some(rejection.code());
-        if matches!(rejection, Rejection::Unrecognised(_)) || rejection.code() == FORBIDDEN.code {
+        // Where a credential stands in the body, whoever is refused was not recognised by it.
+        if matches!(rejection, Rejection::Unrecognised(_))
+            || rejection.code() == FORBIDDEN.code
+            || route.access == Access::Presented
+        {
             self.count_failure(rejection.code());
         }
         rejection.write(responder);
