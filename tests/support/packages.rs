@@ -38,6 +38,21 @@ pub(crate) fn vault_python() -> Option<&'static Path> {
     made(MADE.get_or_init(|| make_venv("vault")))
 }
 
+/// The program that drives a server with the Rust client of Vault; if it cannot be built, says aloud why.
+pub(crate) fn vaultrs_client() -> Option<&'static Path> {
+    static MADE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    made(MADE.get_or_init(|| {
+        let target = root().join("target/vaultrs");
+        let mut build = Command::new("cargo");
+        // Its own settings count, not those of the build that this test may be run by.
+        build.args(["build", "--locked", "--quiet"]).current_dir(root().join("tests/vaultrs"));
+        build.env("CARGO_TARGET_DIR", &target).env_remove("CARGO_ENCODED_RUSTFLAGS").env_remove("RUSTFLAGS");
+        run(&mut build)?;
+        let host = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+        Ok(target.join(host).join("debug/vaultrs-client"))
+    }))
+}
+
 /// What was made; if nothing was, says aloud why.
 fn made(outcome: &'static Result<PathBuf, String>) -> Option<&'static Path> {
     match outcome {
