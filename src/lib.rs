@@ -45,6 +45,7 @@ pub mod encoding;
 pub mod exit;
 pub mod integrity;
 pub mod limits;
+pub mod log;
 pub mod memory;
 pub mod metrics;
 pub mod model;

@@ -183,6 +183,7 @@ fn a_start_that_gets_too_few_threads_says_so_and_is_not_killed() {
         "--data-dir",
     ]);
     command.arg(scratch.data_dir()).current_dir("/").uid(USER).gid(USER);
+    server::read_by_people(&mut command);
     let output = command.output().unwrap();
     let told = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(78), "{:?}: {told}", output.status);

@@ -9,6 +9,8 @@
     reason = "a test fails by a panic, its helping functions too"
 )]
 
+#[path = "auth_matrix/callers.rs"]
+mod callers;
 #[path = "support/server.rs"]
 mod server;
 
@@ -18,6 +20,8 @@ mod batches;
 mod keys;
 #[path = "vault/logins.rs"]
 mod logins;
+#[path = "vault/permissions.rs"]
+mod permissions;
 #[path = "vault/replies.rs"]
 mod replies;
 

@@ -1,4 +1,4 @@
-//! Clients of Vault, unmodified, against the real binary: hvac, node-vault and the `bao` command line; the same requests to
+//! Clients of Vault, unmodified, against the real binary: hvac, vaultrs, node-vault and the `bao` command line; the same requests to
 //! an `OpenBao`, with the replies compared; and keys moved from it and back.
 //!
 //! Owns what each must have done. Invariant: what was not done is a failure, not a silence.
@@ -12,14 +12,19 @@ mod server;
 
 use std::process::Command;
 
-use packages::{root, vault_node_folder, vault_python};
+use packages::{root, vault_node_folder, vault_python, vaultrs_client};
 use server::{Server, binary};
 
-/// Runs a program against a fresh server and returns what it printed.
+/// Runs a script against a fresh server and returns what it printed.
 fn said(mut program: Command, script: &str, more: &[&str]) -> Option<String> {
+    program.arg(root().join("tests/vault").join(script));
+    done(program, script, more)
+}
+
+/// Runs a program against a fresh server and returns what it printed.
+fn done(mut program: Command, script: &str, more: &[&str]) -> Option<String> {
     binary()?;
     let server = Server::start(&[])?;
-    program.arg(root().join("tests/vault").join(script));
     program.arg(format!("http://{}", server.address())).arg(server.data_dir().join("admin.key")).args(more);
     let output = program.output().unwrap();
     let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr));
@@ -119,6 +124,32 @@ fn node_vault_finds_everything_that_it_asks_for() {
             "hash",
             "batch",
             "delete",
+            "approle",
+            "revoke-self",
+        ],
+    );
+}
+
+#[test]
+fn vaultrs_finds_everything_that_it_asks_for() {
+    let Some(program) = vaultrs_client() else { return };
+    let Some(said) = done(Command::new(program), "vaultrs", &[]) else { return };
+    assert_covered(
+        &said,
+        &[
+            "health",
+            "status",
+            "mounts",
+            "create and read",
+            "list",
+            "encrypt and decrypt",
+            "rotate and rewrap",
+            "datakey",
+            "hmac and verify",
+            "random",
+            "hash",
+            "export",
+            "config and delete",
             "approle",
             "revoke-self",
         ],

@@ -4,6 +4,8 @@
 //! open has one code, whatever the cryptographic reason; what the policy forbids is no secret and is named; uses of a
 //! version with 96-bit nonces are counted before they happen; whatever succeeded is counted once.
 
+use zeroize::Zeroize as _;
+
 use crate::api::binding::Binding;
 use crate::api::{Rejection, Tools};
 use crate::clock::{Moment, WallTime};
@@ -174,8 +176,9 @@ impl Bench<'_> {
         let algorithm = algorithm(self.key.kind());
         if self.key.options().convergent {
             let context = binding.context(self.tools, self.key)?;
+            let bound = binding.associated_data(self.tools);
             let nonce = nonce.get_mut(..algorithm.nonce_len()).unwrap_or_default();
-            version.convergent_nonce(context, data, nonce).ok_or(UNKNOWN_VERSION)?;
+            version.convergent_nonce(context, bound, data, nonce).ok_or(UNKNOWN_VERSION)?;
         } else {
             self.tools.draw(self.now, &mut nonce)?;
         }
@@ -206,6 +209,13 @@ impl Bench<'_> {
         let opened =
             self.with_key(version, binding, |key| aead::open(algorithm, key, nonce, aad, data, tag))?;
         opened.ok_or(DECRYPTION_FAILED)?.map_err(|_| DECRYPTION_FAILED)?;
+        // Others may have sealed under one nonce what differs in its associated data; that must not help a forger here.
+        if self.key.options().convergent
+            && !version.converges(binding.context(self.tools, self.key)?, aad, data, nonce)
+        {
+            data.zeroize();
+            return Err(DECRYPTION_FAILED.into());
+        }
         version.uses().note(self.wall, 1);
         Ok(data)
     }

@@ -291,6 +291,7 @@ impl<'a> Authority<'a> {
     /// [`Refused`]
     pub fn of(
         directory: &'a Directory,
+        withdrawn: &Withdrawn,
         principal: &'a Principal,
         client: IpAddr,
         now: WallTime,
@@ -305,6 +306,9 @@ impl<'a> Authority<'a> {
             } else {
                 Err(Refused::new(TAKEN_AWAY, Some(key.id)))
             };
+        }
+        if token.is_some_and(|token| withdrawn.has(&token.id)) {
+            return Err(Refused::new(WITHDRAWN, Some(key.id)));
         }
         // A token ends with the secret that it was got with, and with its time; a secret overlaps.
         let works = match token {
@@ -427,9 +431,9 @@ mod tests {
         let end = WallTime::from_millis(NOW.as_millis() + 5);
         let directory = with_key(&checks, Terms { expires: Some(end), ..Terms::first() });
         let principal = recognise(&checks, &directory, &text(7), HERE, NOW).unwrap();
-        assert!(Authority::of(&directory, &principal, HERE, NOW).is_ok());
+        assert!(Authority::of(&directory, &checks.withdrawn, &principal, HERE, NOW).is_ok());
         assert_eq!(
-            Authority::of(&directory, &principal, HERE, end).err().map(|error| error.code),
+            Authority::of(&directory, &checks.withdrawn, &principal, HERE, end).err().map(|error| error.code),
             Some(EXPIRED)
         );
     }
@@ -460,7 +464,11 @@ mod tests {
         assert_eq!((principal.id(), principal.identity()), ("07070707", Some("unix-user:7")));
         assert_eq!((principal.generation, principal.token.is_none()), (1, true));
         assert_eq!(directory.get(principal.key).unwrap().usage.count(), 1);
-        assert!(Authority::of(&directory, &principal, HERE, NOW).unwrap().may(Permission::KeysManage));
+        assert!(
+            Authority::of(&directory, &checks.withdrawn, &principal, HERE, NOW)
+                .unwrap()
+                .may(Permission::KeysManage)
+        );
         assert!(found(&["unix-group:7", "dns:b.example"]).is_none() && found(&[]).is_none());
         let both = found(&["dns:a.example", "unix-user:7"]).unwrap().unwrap();
         assert_eq!(both.identity(), Some("dns:a.example"), "two identities of one key");
@@ -497,14 +505,17 @@ mod tests {
         let next = generation(&checks, &mixed(7, 8), 2);
         let rotate = Change::Rotate { by: None, id: principal.key, generation: next, overlap_seconds: 0 };
         apply(&mut directory, &rotate, NOW).unwrap();
-        assert!(Authority::of(&directory, &principal, HERE, NOW).is_ok());
+        assert!(Authority::of(&directory, &checks.withdrawn, &principal, HERE, NOW).is_ok());
         let by_secret = Principal { identity: None, ..principal.clone() };
-        assert!(Authority::of(&directory, &by_secret, HERE, NOW).is_err(), "its secret has ended");
+        assert!(
+            Authority::of(&directory, &checks.withdrawn, &by_secret, HERE, NOW).is_err(),
+            "its secret has ended"
+        );
 
         let terms = TermsChange { identities: Some(Box::new([])), ..TermsChange::default() };
         let change = Change::Configure { by: None, id: principal.key, terms: Box::new(terms) };
         assert!(apply(&mut directory, &change, NOW).unwrap().restricts);
-        let refused = Authority::of(&directory, &principal, HERE, NOW).err();
+        let refused = Authority::of(&directory, &checks.withdrawn, &principal, HERE, NOW).err();
         assert_eq!(refused, Some(Refused::new(TAKEN_AWAY, Some(principal.key))));
         assert!(checks.recognise(&directory, &peer(&["unix-user:7"]), HERE, NOW).is_none());
     }
@@ -522,24 +533,35 @@ mod tests {
             })),
             ..old.clone()
         };
-        let authority = Authority::of(&directory, &token, HERE, NOW).unwrap();
+        let authority = Authority::of(&directory, &checks.withdrawn, &token, HERE, NOW).unwrap();
         assert!(authority.may_key(Permission::Encrypt, "ab") && !authority.may_key(Permission::Encrypt, "b"));
         assert!(!authority.may(Permission::Decrypt), "a token allows no more than it says");
+        let given_back = Authenticator::new(&[1; 32], "i", "a");
+        given_back.withdrawn.add(old.key, "t", WallTime::from_millis(NOW.as_millis() + 60_000), NOW).unwrap();
+        let refused = Authority::of(&directory, &given_back.withdrawn, &token, HERE, NOW).err();
+        assert_eq!(refused, Some(Refused::new(WITHDRAWN, Some(old.key))));
+        assert!(Authority::of(&directory, &given_back.withdrawn, &old, HERE, NOW).is_ok(), "its key is not");
 
         let next = generation(&checks, &mixed(7, 8), 2);
         let rotate = Change::Rotate { by: None, id: old.key, generation: next, overlap_seconds: 10 };
         apply(&mut directory, &rotate, NOW).unwrap();
-        assert!(Authority::of(&directory, &old, HERE, NOW).is_ok(), "the old secret overlaps");
-        assert_eq!(Authority::of(&directory, &token, HERE, NOW).err().map(|error| error.code), Some(REVOKED));
+        assert!(
+            Authority::of(&directory, &checks.withdrawn, &old, HERE, NOW).is_ok(),
+            "the old secret overlaps"
+        );
+        assert_eq!(
+            Authority::of(&directory, &checks.withdrawn, &token, HERE, NOW).err().map(|error| error.code),
+            Some(REVOKED)
+        );
         let new = recognise(&checks, &directory, &mixed(7, 8), HERE, NOW).unwrap();
         assert_eq!((new.generation, code(&checks, &directory, &text(7))), (2, ""));
         let later = WallTime::from_millis(NOW.as_millis() + 10_000);
-        assert!(Authority::of(&directory, &old, HERE, later).is_err());
+        assert!(Authority::of(&directory, &checks.withdrawn, &old, HERE, later).is_err());
         let refused = recognise(&checks, &directory, &text(7), HERE, later).err();
         assert_eq!(refused, Some(Refused::new(WRONG, None)));
 
         let mut after = directory.clone();
         after.remove(old.key);
-        assert!(Authority::of(&after, &new, HERE, NOW).is_err());
+        assert!(Authority::of(&after, &checks.withdrawn, &new, HERE, NOW).is_err());
     }
 }

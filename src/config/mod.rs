@@ -27,7 +27,8 @@ use environment::Surroundings;
 
 pub use cgroup::ControlGroups;
 pub use checked::{
-    AuditSink, CertificateFiles, Config, HandedOver, IntegrityAction, IntegrityPolicy, Machine, Offline, Tls,
+    AuditSink, CertificateFiles, Config, HandedOver, IntegrityAction, IntegrityPolicy, LogFormat, Machine,
+    Offline, Tls,
 };
 pub use endpoint::{Endpoint, Scheme};
 pub use error::{ConfigError, Place, shown, shown_path};

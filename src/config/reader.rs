@@ -13,6 +13,7 @@ use super::settings::{Fallback, Id, Kind, Unit};
 use super::value;
 use crate::http::forwarded::Field;
 use crate::limits;
+use crate::log::Filter;
 use crate::model::Step;
 use crate::network::Network;
 use crate::quota::Rate;
@@ -129,6 +130,10 @@ impl Reader<'_> {
     pub(super) fn steps(&self, id: Id) -> Result<Vec<Step>, ConfigError> {
         let Some(given) = self.raw.get(id) else { return Ok(Vec::new()) };
         value::steps(&given.texts).map_err(|reason| refused(id, &given.source, reason))
+    }
+
+    pub(super) fn log_filter(&self) -> Result<Filter, ConfigError> {
+        Ok(self.given(Id::LogLevel, |text| Filter::parse(&value::text(text)?))?.unwrap_or_default())
     }
 
     pub(super) fn integrity(&self) -> Result<IntegrityPolicy, ConfigError> {

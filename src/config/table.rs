@@ -12,6 +12,8 @@ use crate::model::Mode;
 pub(super) const AUDIT_SINKS: [&str; 3] = ["file", "stdout", "both"];
 /// What `--audit-body` may be.
 pub(super) const AUDIT_BODIES: [&str; 2] = ["hmac", "none"];
+/// What `--log-format` may be.
+pub(super) const LOG_FORMATS: [&str; 3] = ["auto", "json", "human"];
 /// What `--tls-client-auth` may be.
 pub(super) const TLS_CLIENT_AUTHS: [&str; 2] = ["required", "optional"];
 /// What `--tls-min-version` may be.
@@ -25,7 +27,7 @@ pub(super) const AUDIT_DURABILITIES: [&str; 2] = ["written", "synced"];
 pub(super) const INTEGRITY_ACTIONS: [&str; 2] = ["report", "stop"];
 
 /// Every setting, in the order of [`Id`].
-pub const SETTINGS: [Setting; 61] = [
+pub const SETTINGS: [Setting; 63] = [
     switch(
         Id::Dev,
         "dev",
@@ -165,6 +167,22 @@ pub const SETTINGS: [Setting; 61] = [
         (&AUDIT_BODIES, "hmac"),
         Group::Audit,
         "What audit lines tell of bodies: a keyed hash (hmac) or nothing (none); of streams nothing",
+    ),
+    row(
+        Id::LogFormat,
+        "log-format",
+        Kind::Choice(&LOG_FORMATS),
+        Fallback::Text("auto"),
+        Group::Log,
+        "The log on standard error: json, human, or by where it goes (auto): human on a terminal and in the journal",
+    ),
+    row(
+        Id::LogLevel,
+        "log-level",
+        Kind::Text,
+        Fallback::Text("info"),
+        Group::Log,
+        "What of it is told: error, warn, info, debug, and by module, as info,store=debug,tls=warn",
     ),
     row(
         Id::Listen,

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::*;
 use crate::http::forwarded::Field;
 use crate::limits;
+use crate::log::Filter;
 use crate::model::{Mode, Step};
 use crate::network::Network;
 use crate::quota::Rate;
@@ -100,6 +101,8 @@ fn defaults_are_those_of_limits() {
         audit_sink: AuditSink::File,
         audit_synced: false,
         audit_body: true,
+        log_format: LogFormat::Auto,
+        log_filter: Filter::default(),
         token_issuer: "quantonium".into(),
         token_audience: "quantonium".into(),
         vault_mount: Some("transit".into()),
@@ -424,4 +427,16 @@ fn sockets_that_were_handed_over_take_the_place_of_the_default_or_of_all() {
     assert_eq!(listen(HandedOver::Everything(1), &given), Ok(Vec::new()));
     assert_eq!(listen(HandedOver::Nothing, &[]), Ok(vec![plain("127.0.0.1:8080")]));
     assert!(listen(HandedOver::Some(limits::LISTENERS_MAX_COUNT), &[]).is_err(), "one for each worker");
+}
+
+#[test]
+fn the_log_is_for_people_on_a_terminal_and_in_the_journal_unless_asked_otherwise() {
+    use crate::log::Form::{Human, Journal, Json};
+    let forms = |asked: LogFormat| {
+        let surroundings = [(false, false), (true, false), (false, true), (true, true)];
+        surroundings.map(|(is_terminal, is_journal)| asked.form(is_terminal, is_journal))
+    };
+    assert_eq!(forms(LogFormat::Auto), [Json, Human, Journal, Journal]);
+    assert_eq!(forms(LogFormat::Json), [Json; 4]);
+    assert_eq!(forms(LogFormat::Human), [Human, Human, Journal, Journal]);
 }

@@ -24,7 +24,7 @@ use crate::limits::{
     BODY_GAP_MAX_MILLIS, BODY_READ_MAX_MILLIS, HANDSHAKE_MAX_MILLIS, HEAD_READ_MAX_MILLIS, IDLE_MAX_MILLIS,
     MARKS_KEPT_COUNT, REPLY_PROBLEM_MAX_BYTES, REQUESTS_PER_CONNECTION_DEFAULT_COUNT, WRITE_STALL_MAX_MILLIS,
 };
-use crate::model::RequestId;
+use crate::model::{RequestId, TraceId};
 use crate::quota::Quota;
 use crate::reactor::{Buffer, Pool};
 
@@ -94,6 +94,8 @@ pub(super) struct Current {
     pub(super) complaint: Complaint,
     /// Under which number the service counts it, once it has said so.
     pub(super) place: Option<u16>,
+    /// The trace that it belongs to, if the log tells of requests.
+    pub(super) trace: Option<TraceId>,
 }
 
 impl Current {
@@ -111,6 +113,7 @@ impl Current {
             origin: None,
             complaint: Complaint::Problem,
             place: None,
+            trace: None,
         }
     }
 }

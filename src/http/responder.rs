@@ -12,7 +12,7 @@ use crate::http::reply::{self, BodyLength, Face, Persistence, ReplyHead};
 use crate::http::sharing::{OriginIndex, Sharing};
 use crate::http::status::Status;
 use crate::limits::REPLY_HEAD_MAX_BYTES;
-use crate::model::RequestId;
+use crate::model::{RequestId, TraceId};
 use crate::quota::Quota;
 use crate::reactor::Buffer;
 
@@ -80,6 +80,8 @@ pub struct Mark {
     pub complaint: Complaint,
     /// Under which number the service counts it, if it has named one.
     pub place: Option<u16>,
+    /// The trace that its request belongs to, if the log tells of requests.
+    pub trace: Option<TraceId>,
     /// The status that was meant, or what came in its place.
     pub status: Status,
     /// How long it took, from the first byte of its request.
@@ -111,6 +113,8 @@ pub struct Terms<'a> {
     pub complaint: Complaint,
     /// Under which number the service counts it, if it has named one.
     pub place: Option<u16>,
+    /// The trace that the request belongs to, if the log tells of requests.
+    pub trace: Option<TraceId>,
 }
 
 /// Writes one reply.
@@ -355,10 +359,21 @@ impl<'a> Responder<'a> {
                 }
             }
         }
-        let Terms { id, head_only, persistence, quota, origin, complaint, place, .. } = self.terms;
+        let Terms { id, head_only, persistence, quota, origin, complaint, place, trace, .. } = self.terms;
         let (start, audited, id) = (self.start, self.audited, *id);
-        let mark =
-            Mark { start, audited, id, head_only, quota, origin, complaint, place, status, elapsed_nanos };
+        let mark = Mark {
+            start,
+            audited,
+            id,
+            head_only,
+            quota,
+            origin,
+            complaint,
+            place,
+            trace,
+            status,
+            elapsed_nanos,
+        };
         (mark, persistence == Persistence::Close)
     }
 

@@ -14,7 +14,7 @@ use crate::http::head::Head;
 use crate::http::peer::Peer;
 use crate::http::responder::{Fault, Responder};
 use crate::http::status::Status;
-use crate::model::RequestId;
+use crate::model::{RequestId, TraceId};
 use crate::quota::Tally;
 
 /// A request whose head has arrived.
@@ -78,6 +78,8 @@ pub struct Told<'a> {
     pub elapsed_nanos: u64,
     /// The identifier of the request.
     pub id: &'a RequestId,
+    /// The trace that it belongs to, if the log tells of requests.
+    pub trace: Option<TraceId>,
 }
 
 /// Why a streamed exchange cannot go on.

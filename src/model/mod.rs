@@ -14,7 +14,7 @@ pub use identity::{IDENTITY_FORMS, Identities, Identity};
 pub use posture::{Mode, Outcome, Posture, Step};
 pub use principal::{ApiKeyId, Principal, TokenTerms};
 pub use scope::{Grants, KeyGlob, Scope, ScopeError};
-pub use trace::TraceParent;
+pub use trace::{TraceId, TraceParent};
 
 use crate::integrity::Failed;
 use crate::limits::KEY_NAME_MAX_BYTES;

@@ -1,15 +1,13 @@
 //! The root: an empty directory of no size, in memory, that cannot be written, instead of the host's files.
 //!
 //! Owns the change. Invariants: it is made read-only before it is the root, not after; the old root is taken off whole, so that no
-//! path leads there; what is still needed of it is open; a second directory of the same kind lies over it, in which no process is, so that
-//! to the kernel this one is in a `chroot`, from which nobody makes a user namespace; a policy of the system that refuses it is found before anything lies over
+//! path leads there; what is still needed of it is open; a policy of the system that refuses it is found before anything lies over
 //! the root, or leaves the root as it was. A directory among that leads out again, by `..`: such a descriptor is
 //! held in by Landlock and by the filter of the only thread that may name it (`docs/SANDBOX.md`).
 
 use std::fs;
 use std::os::fd::OwnedFd;
 
-use nix::sched::{CloneFlags, unshare};
 use rustix::fs::{CWD, Dir, Mode as FileMode, OFlags, StatVfsMountFlags, openat, statvfs};
 use rustix::io::Errno;
 use rustix::mount::{
@@ -57,9 +55,6 @@ pub(super) fn replace(giver: &Giver, own_mounts: bool) -> Result<Outcome, Failur
         Err(refusal) => return refusal.judged(),
     }
     leave_old().map_err(|error| Failure::refused(STEP, error))?;
-    prepare().and_then(|lid| close_over(&lid)).map_err(|Refusal { call, error }| {
-        Failure::refused(STEP, format!("{call}, for the second time: {error}"))
-    })?;
     confirm()?;
     Ok(Outcome::Done)
 }
@@ -127,17 +122,12 @@ fn cover(root: &OwnedFd) -> Result<(), Refusal> {
     // What is mounted here must not appear elsewhere, nor what is mounted elsewhere here.
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/", private).map_err(Refusal::of(CHANGE))?;
-    close_over(root)?;
+    move_mount(root, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).map_err(Refusal::of(MOVE))?;
     let entered = fchdir(root).and_then(|()| pivot_root(".", "."));
     entered.map_err(|error| match unmount(".", UnmountFlags::DETACH).and_then(|()| chdir("/")) {
         Ok(()) => Refusal { call: EXCHANGE, error },
         Err(error) => Refusal { call: UNDO, error },
     })
-}
-
-/// Lays what is mounted nowhere yet over the root, which stays that of this process.
-fn close_over(mount: &OwnedFd) -> Result<(), Refusal> {
-    move_mount(mount, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).map_err(Refusal::of(MOVE))
 }
 
 /// The old root lies on top of the new one now, at the same place, and is taken off with all that is mounted in it.
@@ -162,10 +152,7 @@ pub(super) fn confirm() -> Result<(), Failure> {
         Failure::unless_equal("entries of the root", &Vec::<String>::new(), &names)?;
     }
     let made = openat(CWD, PROBE, OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC, FileMode::RUSR);
-    Failure::unless_equal("making a file in the root", &Some(Errno::ROFS), &made.err())?;
-    // Whether it would be allowed otherwise, and for whom, is the system's affair: here nobody may.
-    let entered = unshare(CloneFlags::CLONE_NEWUSER);
-    Failure::unless_equal("a user namespace from under the root", &true, &entered.is_err())
+    Failure::unless_equal("making a file in the root", &Some(Errno::ROFS), &made.err())
 }
 
 /// Whether the root directory is one that is mounted, which that of a `chroot` need not be.

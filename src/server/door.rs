@@ -140,7 +140,7 @@ impl App {
                 return Err(self.limit_address(arrival, responder).err().unwrap_or(turned));
             }
         };
-        let authority = Authority::of(&state.callers, &principal, arrival.client, self.turn.wall())?;
+        let authority = self.judge(&state.callers, &principal, arrival)?;
         let decision = self.charge(&authority, route.cost);
         if let Some(decision) = decision {
             responder.limit(decision.quota);
@@ -232,9 +232,19 @@ impl App {
         principal: Option<&'a Principal>,
     ) -> Result<Option<Authority<'a>>, Rejection> {
         let Some(principal) = principal else { return Ok(None) };
-        let authority = Authority::of(callers, principal, arrival.client, self.turn.wall());
+        let authority = self.judge(callers, principal, arrival);
         let authority = authority.map_err(Rejection::Unrecognised)?;
         if may(&authority, route.access) { Ok(Some(authority)) } else { Err(FORBIDDEN.into()) }
+    }
+
+    fn judge<'a>(
+        &self,
+        callers: &'a Directory,
+        principal: &'a Principal,
+        arrival: &Arrival<'_>,
+    ) -> Result<Authority<'a>, Refused> {
+        let withdrawn = self.authenticator.withdrawn();
+        Authority::of(callers, withdrawn, principal, arrival.client, self.turn.wall())
     }
 }
 

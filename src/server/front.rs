@@ -12,7 +12,6 @@ use std::sync::Arc;
 use crate::api::Subject;
 use crate::api::route::{Found, Route};
 use crate::clock::Moment;
-use crate::console::{self, Level};
 use crate::cursor::Cursor;
 use crate::http::peer::Way;
 use crate::http::refusal::Refusal;
@@ -21,6 +20,7 @@ use crate::http::service::Arrival;
 use crate::http::status::Status;
 use crate::http::target::Method;
 use crate::limits::{EXPOSED_WARNING_MILLIS, HOST_MAX_BYTES, REDIRECT_LOCATION_MAX_BYTES};
+use crate::log::{self, Module};
 use crate::server::door::VAULT_TOKEN;
 use crate::server::service::App;
 
@@ -175,8 +175,8 @@ impl Front {
         }
         self.warned.set(Some(now));
         let count = self.exposed.replace(0);
-        console::log(
-            Level::Warn,
+        log::warn(
+            Module::Network,
             format_args!(
                 "credentials came in the clear to the redirecting port ({count}): rotate them, see the audit log"
             ),

@@ -28,8 +28,9 @@ use crate::http::status::Status;
 use crate::http::target::Method;
 use crate::keeper::{Committed, Keeper, State, diary};
 use crate::limits::{CHANGES_PER_REQUEST_MAX_COUNT, COMMIT_SETTLE_MILLIS, RATE_UNIT_BYTES};
+use crate::log::{self, Level, Module};
 use crate::metrics::{Exemplar, Worker as Counters};
-use crate::model::{ApiKeyId, Principal};
+use crate::model::{ApiKeyId, Principal, TraceId};
 use crate::publication::{Epoch, View};
 use crate::quota::Tally;
 use crate::reactor::Turn;
@@ -182,6 +183,9 @@ impl Service for App {
     }
 
     fn replied(&self, told: &Told<'_>) {
+        if log::is_told(Level::Debug, Module::Http) {
+            log_request(told);
+        }
         let micros = told.elapsed_nanos / 1_000;
         let exemplar = Exemplar { id: *told.id, micros, at_millis: self.turn.wall().as_millis() };
         self.counters.count_request(told.place, told.status.place(), &exemplar);
@@ -233,7 +237,7 @@ impl Service for App {
         if self.is_of_vault(&arrival) {
             answer = answer.map_err(errors::translate);
         }
-        self.conclude(answer, &mut subject, responder);
+        self.conclude(route, answer, &mut subject, responder);
         // Of failed logins, too, not every one may take room on the disk.
         let withheld = route.access == Access::Presented
             && subject.code.is_some()
@@ -253,6 +257,24 @@ impl Service for App {
             Serving::Whole(..) => {}
         }
     }
+}
+
+/// Tells of a request in the log.
+#[inline(never)]
+fn log_request(told: &Told<'_>) {
+    let row = told.place.and_then(|place| route::TABLE.get(usize::from(place)));
+    let (method, route) = row.map_or(("-", "-"), |row| (row.method.name(), row.pattern));
+    let id = str::from_utf8(told.id.as_bytes()).unwrap_or_default();
+    let fields = [
+        ("method", log::Value::Text(method)),
+        ("route", log::Value::Text(route)),
+        ("status", log::Value::Number(told.status.code().into())),
+        ("duration_us", log::Value::Number(told.elapsed_nanos / 1_000)),
+        ("request_id", log::Value::Text(id)),
+        ("trace_id", log::Value::Text(told.trace.as_ref().map_or("", TraceId::as_str))),
+    ];
+    let fields = fields.get(..fields.len() - usize::from(told.trace.is_none())).unwrap_or_default();
+    log::event(Level::Debug, Module::Http, fields, format_args!("answered"));
 }
 
 impl App {
@@ -430,7 +452,7 @@ impl App {
     }
 
     /// Writes the reply of a handler that wrote none, and notes why.
-    fn conclude(&self, answer: Answer, subject: &mut Subject, responder: &mut Responder<'_>) {
+    fn conclude(&self, route: &Route, answer: Answer, subject: &mut Subject, responder: &mut Responder<'_>) {
         let rejection = match answer {
             Ok(Verdict::Done) => return,
             Err(rejection) => rejection,
@@ -438,7 +460,11 @@ impl App {
             Ok(Verdict::Commit(_)) => ChangeError::Unavailable.into(),
         };
         subject.code = Some(rejection.code());
-        if matches!(rejection, Rejection::Unrecognised(_)) || rejection.code() == FORBIDDEN.code {
+        // Where a credential stands in the body, whoever is refused was not recognised by it.
+        if matches!(rejection, Rejection::Unrecognised(_))
+            || rejection.code() == FORBIDDEN.code
+            || route.access == Access::Presented
+        {
             self.count_failure(rejection.code());
         }
         rejection.write(responder);

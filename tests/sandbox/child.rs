@@ -65,7 +65,7 @@ pub(crate) fn run(task: &str) -> ! {
                 ..Plan::new().unwrap()
             });
         }
-        ["regain", ref layers @ ..] => regain(&layers.join(" ")),
+        ["regain", layers] => regain(layers == "filtered"),
         ["lead", layers] => lead_out(layers),
         ["descriptors"] => check_descriptors(),
         ["inherited"] => check_inherited(),
@@ -321,14 +321,10 @@ fn report_lock_down_of(plan: &Plan) {
 }
 
 /// Everything but the filter, or that too, and then the first hole: a capability by way of a new user namespace.
-fn regain(layers: &str) {
-    if layers != "own root" {
-        // Who has no namespaces has no root of its own.
-        become_ordinary();
-    }
+fn regain(filtered: bool) {
     lock_down(&Plan::new().unwrap()).unwrap();
     confinement::confine(&Reach::Nothing).unwrap();
-    if layers == "filter" {
+    if filtered {
         enter(Role::Worker).unwrap();
     }
     let entered = unshare(CloneFlags::CLONE_NEWUSER);

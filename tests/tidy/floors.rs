@@ -25,6 +25,7 @@ const HOUSE: &[Floor] = &[
         modules: &[
             "integrity",
             "limits",
+            "log",
             "memory",
             "metrics",
             "secret",
@@ -82,7 +83,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("nix", &["exit", "pentest", "reactor", "sandbox", "secret", "server"]),
     ("poly1305", &["crypto"]),
     ("rustls", &["tls"]),
-    ("rustix", &["console", "memory", "audit", "store", "sandbox", "keeper", "server", "cli"]),
+    ("rustix", &["console", "log", "memory", "audit", "store", "sandbox", "keeper", "server", "cli"]),
     ("seccompiler", &["sandbox"]),
     ("serde", &["api", "auth", "config", "cli"]),
     ("serde_json", &["api", "auth", "cli"]),

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::{create, data, error, post, seal};
+use super::{ask, create, data, error, post, seal};
 use crate::server::Server;
-use crate::server::client::Reply;
+use crate::server::client::{Reply, Request};
 
 fn results(reply: &Reply, status: u16) -> Vec<Value> {
     assert_eq!(reply.status, status, "{}", reply.text());
@@ -89,5 +89,42 @@ fn items_choose_their_versions_and_a_long_batch_keeps_its_order() {
     for (number, item) in all.iter().enumerate() {
         assert_eq!(item["reference"], number.to_string());
         assert_eq!(item["key_version"], if number % 3 == 1 { 1 } else { 2 });
+    }
+}
+
+#[test]
+fn a_batch_whose_results_fit_no_reply_is_refused_as_a_whole() {
+    let Some(server) = Server::start(&[]) else { return };
+    create(&server, "k", "chacha20-poly1305");
+    for (path, item) in [
+        ("encrypt", "{}"),
+        ("encrypt", r#"{"plaintext":""}"#),
+        ("decrypt", r#"{"ciphertext":"vault:v1:"}"#),
+        ("hmac", r#"{"input":""}"#),
+        ("verify", r#"{"input":"","hmac":"x"}"#),
+    ] {
+        let items = vec![item; 1_300_000 / (item.len() + 1)].join(",");
+        let body = format!("{{\"batch_input\":[{items}]}}");
+        let reply = ask(&server, Request::post(&format!("/v1/transit/{path}/k"), body));
+        assert_eq!((reply.status, error(&reply).is_empty()), (413, false), "{path} {item}");
+    }
+    data(&post(&server, "encrypt/k", &json!({"plaintext": ""})));
+}
+
+#[test]
+fn a_body_may_be_nested_as_deep_as_it_is_long() {
+    let Some(server) = Server::start(&[]) else { return };
+    create(&server, "k", "chacha20-poly1305");
+    let (open, close) = ("[".repeat(600_000), "]".repeat(600_000));
+    for (body, status) in [
+        (format!("{{\"x\":{open}{close},\"plaintext\":\"\"}}"), 200),
+        (format!("{{\"x\":{open}"), 400),
+        (format!("{{\"batch_input\":{open}{close}}}"), 400),
+        (format!("{{\"batch_input\":[{{\"x\":{open}{close},\"plaintext\":\"\"}}]}}"), 200),
+        (format!("{{\"batch_input\":[{{\"plaintext\":{open}{close}}}]}}"), 400),
+        (format!("{open}{close}"), 400),
+    ] {
+        let reply = ask(&server, Request::post("/v1/transit/encrypt/k", body));
+        assert_eq!(reply.status, status, "{}", reply.text());
     }
 }

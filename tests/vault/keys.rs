@@ -2,6 +2,9 @@
 
 use std::fs;
 
+use base64_simd::STANDARD;
+use quantonium::crypto::aead::{self, Algorithm};
+use quantonium::crypto::kdf;
 use serde_json::{Value, json};
 
 use super::{ask, create, data, error, post, seal};
@@ -147,6 +150,46 @@ fn derived_and_convergent_keys_bind_to_their_context() {
 }
 
 #[test]
+fn a_convergent_key_opens_nothing_under_a_nonce_that_is_not_of_the_plaintext() {
+    const KIND: &str = "xchacha20-poly1305";
+    let Some(server) = Server::start(&[]) else { return };
+    let body = json!({"type": KIND, "derived": true, "convergent_encryption": true, "exportable": true});
+    data(&post(&server, "keys/k", &body));
+    let seal_with = |bound: &[u8]| {
+        let body = json!({"plaintext": "aGk=", "context": "Yw==", "associated_data": STANDARD.encode_to_string(bound)});
+        let text = data(&post(&server, "encrypt/k", &body))["ciphertext"].as_str().unwrap().to_owned();
+        STANDARD.decode_to_vec(&text["vault:v1:".len()..]).unwrap()
+    };
+    // One key of a tag for two messages would betray it.
+    let sealed = [seal_with(b""), seal_with(b"a"), seal_with(b"b")];
+    assert!(sealed[0][..24] != sealed[1][..24] && sealed[1][..24] != sealed[2][..24]);
+    assert_eq!(sealed[1], seal_with(b"a"), "equal seals converge");
+    let exported = data(&ask(&server, Request::get("/v1/transit/export/encryption-key/k")));
+    let key = STANDARD.decode_to_vec(exported["keys"]["1"].as_str().unwrap()).unwrap();
+    let mut derived = [0; 32];
+    kdf::derive(&[], &key, &[b"c"], &mut derived).unwrap();
+    // With the derived key itself: `hi` as it was sealed, and another text under the same nonce.
+    for (text, bound, nonce, status) in [
+        (b"hi", &b""[..], &sealed[0][..24], 200),
+        (b"ho", b"", &sealed[0][..24], 400),
+        (b"hi", b"a", &sealed[1][..24], 200),
+        (b"hi", b"b", &sealed[1][..24], 400),
+        // As Vault seals it, whose nonces leave the associated data out.
+        (b"hi", b"a", &sealed[0][..24], 200),
+        (b"ho", b"a", &sealed[0][..24], 400),
+        (b"hi", b"", &[7; 24], 400),
+    ] {
+        let mut sealed = *text;
+        let tag = aead::seal(Algorithm::XChaCha20Poly1305, &derived, nonce, bound, &mut sealed).unwrap();
+        let whole = [nonce, &sealed, &tag].concat();
+        let body = json!({"ciphertext": format!("vault:v1:{}", STANDARD.encode_to_string(whole)), "context": "Yw==",
+            "associated_data": STANDARD.encode_to_string(bound)});
+        let reply = post(&server, "decrypt/k", &body);
+        assert_eq!(reply.status, status, "{text:?} {bound:?} {}", reply.text());
+    }
+}
+
+#[test]
 fn what_is_exported_comes_back_under_its_versions_and_seals_no_more() {
     let Some(server) = Server::start(&[]) else { return };
     let made = json!({"type": "chacha20-poly1305", "exportable": true, "allow_plaintext_backup": true});
@@ -170,6 +213,14 @@ fn what_is_exported_comes_back_under_its_versions_and_seals_no_more() {
     let checked = data(&post(&server, "verify/copy", &json!({"input": "aGk=", "hmac": mac["hmac"]})));
     assert_eq!(checked, json!({"valid": true}));
     assert_eq!(post(&server, "keys/w/import", &json!({"ciphertext": "AAAA"})).status, 400);
+    let key = &keys["keys"]["1"];
+    for refused in [
+        json!({"keys": {"1": key, "01": key}}),
+        json!({"keys": {"+1": key}}),
+        json!({"keys": {"1": key}, "auto_rotate_period": 1}),
+    ] {
+        assert_eq!(post(&server, "keys/w/import", &refused).status, 400, "{refused}");
+    }
     let backup = data(&get("backup/k"));
     assert_eq!(post(&server, "restore/again", &backup).status, 204);
     assert_eq!(data(&post(&server, "decrypt/again", &json!({"ciphertext": first})))["plaintext"], "aGk=");

@@ -55,6 +55,15 @@ fn a_wrong_login_says_neither_what_was_wrong_nor_what_exists() {
         assert_eq!((reply.status, error(&reply).as_str()), (400, "invalid role or secret ID"), "{role}");
     }
     assert_eq!(login(&server, "", secret).status, 400);
+    // As many as were refused are told to whoever watches for guessing.
+    let page = ask(&server, Request::get("/api/metrics"));
+    let counted: u64 = page
+        .text()
+        .lines()
+        .filter(|line| line.starts_with("quantonium_auth_failures_total{"))
+        .map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap())
+        .sum();
+    assert_eq!(counted, 6, "{}", page.text());
 }
 
 #[test]

@@ -80,6 +80,69 @@ fn what_must_not_be_passed_over_is_refused() {
     let wrapped = ask(&server, read().with("X-Vault-Wrap-TTL", "60"));
     assert_eq!((wrapped.status, error(&wrapped).is_empty()), (400, false));
     assert_eq!(ask(&server, read().with("X-Vault-Request", "true")).status, 200);
+    // Whichever of two counts elsewhere.
+    for (name, harmless, other) in [("X-Vault-Namespace", "root", "team"), ("X-Vault-Wrap-TTL", "0", "60")] {
+        for pair in [[harmless, other], [other, harmless]] {
+            let [first, second] = pair;
+            let reply = ask(&server, read().with(name, first).with(name, second));
+            assert!(matches!(reply.status, 400 | 404), "{name} {pair:?}: {}", reply.status);
+        }
+    }
+    for name in ["X-Vault-Token", "X-API-Key"] {
+        let reply = ask(&server, read().with(name, server.key()));
+        assert_eq!((reply.status, error(&reply).is_empty()), (400, false), "{name}");
+    }
+}
+
+#[test]
+fn a_path_is_taken_as_it_is_written() {
+    let Some(server) = Server::start(&[]) else { return };
+    create(&server, "k", "chacha20-poly1305");
+    for path in [
+        "/v1/transit/../transit/keys/k",
+        "/v1/sys/../transit/keys/k",
+        "/v1/./transit/keys/k",
+        "/v1//transit/keys/k",
+        "/v1/transit//keys/k",
+        "/v1/transit/keys/k/",
+        "/v1/transit%2fkeys%2fk",
+        "/v1/transit/keys%2Fk",
+        "/v1/%74ransit/keys/k",
+        "/v1/TRANSIT/keys/k",
+        "/v1/../api/keys",
+        "/api/../v1/transit/keys/k",
+        "//v1/transit/keys/k",
+    ] {
+        assert_eq!(ask(&server, Request::get(path)).status, 404, "{path}");
+    }
+    // Nor is a name read as anything but itself.
+    for name in ["%6b", "k%00", "k;x", "..", "k%2f"] {
+        let reply = ask(&server, Request::get(&format!("/v1/transit/keys/{name}")));
+        assert_eq!((reply.status, error(&reply).as_str()), (404, ""), "{name}");
+        let made = ask(&server, Request::post(&format!("/v1/transit/keys/{name}"), "{}"));
+        assert_eq!((made.status, error(&made).is_empty()), (400, false), "{name}");
+    }
+}
+
+#[test]
+fn other_methods_are_refused_and_a_head_has_no_body() {
+    let Some(server) = Server::start(&[]) else { return };
+    create(&server, "k", "chacha20-poly1305");
+    let head = ask(&server, Request::new("HEAD", "/v1/transit/keys/k"));
+    assert_eq!((head.status, head.body.len()), (200, 0));
+    for (method, path) in [
+        ("PATCH", "/v1/transit/keys/k"),
+        ("LIST", "/v1/transit/keys/k"),
+        ("GET", "/v1/transit/keys/k?list=true"),
+        ("GET", "/v1/transit/keys"),
+        ("GET", "/v1/transit/keys?list=false"),
+        ("HEAD", "/v1/transit/keys?list=true"),
+        ("DELETE", "/v1/transit/encrypt/k"),
+        ("POST", "/v1/sys/health"),
+    ] {
+        let reply = ask(&server, Request::new(method, path));
+        assert_eq!((reply.status, reply.field("Allow").is_some()), (405, true), "{method} {path}");
+    }
 }
 
 #[test]

@@ -177,7 +177,11 @@ fn min_available(key: &Key) -> u32 {
     }
 }
 
-fn period(given: Option<Lenient<Duration>>) -> Result<Option<u64>, Rejection> {
+/// How often a key is to be rotated.
+///
+/// # Errors
+/// 400 for a period that is too short.
+pub(super) fn period(given: Option<Lenient<Duration>>) -> Result<Option<u64>, Rejection> {
     let seconds = given.map(|Lenient(Duration(seconds))| seconds);
     match seconds {
         Some(seconds) if (1..VAULT_AUTO_ROTATE_FLOOR_SECONDS).contains(&seconds) => Err(BAD_PERIOD.into()),

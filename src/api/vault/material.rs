@@ -4,15 +4,17 @@
 //! decoded in the lease, which is wiped; a key that was not made to be given out never is; what may have been used elsewhere
 //! with 96-bit nonces seals nothing here, and a fresh version does.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
 use crate::api::body::Text;
 use crate::api::form::{Encoding, Form, Json, Sink};
+use crate::api::payload::canonical_number;
 use crate::api::vault::envelope::{reply_data, reply_done};
 use crate::api::vault::errors::{NOTHING_THERE, fault};
-use crate::api::vault::keys::{KeyForm, kind_name, kind_of};
+use crate::api::vault::keys::{KeyForm, kind_name, kind_of, period};
 use crate::api::vault::members::{Duration, Lenient, decode, read};
 use crate::api::vault::segment_of;
 use crate::api::{Answer, Call, Rejection};
@@ -178,16 +180,17 @@ pub fn restore(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
         return reply_done(responder);
     }
     call.resolve_escapes();
-    let (wanted, replace, mut piece) = {
+    let (wanted, replace, backup) = {
         let body: RestoreBody<'_> = read(call.body)?;
         let wanted = call.param.or(body.name.as_ref().map(Text::as_str)).filter(|name| !name.is_empty());
         let wanted = wanted.map(|name| KeyName::new(name).ok_or(BAD_NAME)).transpose()?;
         let replace = body.force == Some(Lenient(true));
-        (wanted, replace, body.backup.ok_or(REJECTED)?.into_piece(call.body))
+        (wanted, replace, body.backup.map(|text| text.into_piece(call.body)))
     };
     if let Some(name) = &wanted {
         call.sight().allow(call.subject, name.as_str())?;
     }
+    let mut piece = backup.ok_or(REJECTED)?;
     let backup = piece.bytes_mut(call.body);
     let own = |prefix: &str| backup.starts_with(prefix.as_bytes());
     let key = if own(PLAIN_PREFIX) {
@@ -272,7 +275,9 @@ struct Number(u32);
 
 impl<'de> Deserialize<'de> for Number {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Lenient::<u32>::deserialize(deserializer).map(|Lenient(number)| Self(number))
+        // In one form only: of two forms of a number one would be lost.
+        let text = Cow::<'de, str>::deserialize(deserializer)?;
+        canonical_number(text.as_bytes()).map(Self).ok_or_else(|| serde::de::Error::custom("no number"))
     }
 }
 
@@ -312,7 +317,7 @@ fn of_vault(json: &[u8], at: &mut Circumstances<'_>) -> Result<Key, Rejection> {
         min_decryption_version: Some(policy.min_decryption_version.max(1)),
         min_encryption_version: Some(policy.min_encryption_version),
         keep_versions: None,
-        auto_rotate_seconds: Some(policy.auto_rotate_period / 1_000_000_000),
+        auto_rotate_seconds: period(Some(Lenient(Duration(policy.auto_rotate_period / 1_000_000_000))))?,
         deletion_allowed: Some(policy.deletion_allowed),
     };
     let mut versions = Vec::with_capacity(parts.len());
@@ -379,8 +384,8 @@ pub fn import(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
         exportable: is(body.exportable),
         plaintext_backup: is(body.allow_plaintext_backup),
     };
-    let seconds = body.auto_rotate_period.map(|Lenient(Duration(seconds))| seconds);
-    let policy = PolicyChange { auto_rotate_seconds: seconds, ..PolicyChange::default() };
+    let auto_rotate_seconds = period(body.auto_rotate_period)?;
+    let policy = PolicyChange { auto_rotate_seconds, ..PolicyChange::default() };
     let (keys, macs) = (body.keys.ok_or(NO_KEYS)?, body.hmac_keys.unwrap_or_default());
     let mut versions = Vec::with_capacity(keys.len());
     for (number, text) in &keys {

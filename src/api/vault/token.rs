@@ -107,7 +107,7 @@ pub fn revoke_self(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer
     let authority = call.authority.ok_or(UNRECOGNISED)?;
     let token = authority.token.ok_or(NO_SELF)?;
     call.subject.note_api_key(authority.key.id);
-    let withdrawn = call.authenticator.withdrawn().add(&token.id, token.expires, call.wall);
+    let withdrawn = call.authenticator.withdrawn().add(authority.key.id, &token.id, token.expires, call.wall);
     withdrawn.map_err(|_| TOO_MANY_WITHDRAWN)?;
     reply_done(responder)
 }
@@ -141,7 +141,9 @@ pub fn login(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
     let client = call.arrival.client;
     let found = call.authenticator.api_key(call.callers, text.as_bytes(), client, call.wall);
     let principal = found.map_err(refused)?;
-    let key = Authority::of(call.callers, &principal, client, call.wall).map_err(refused)?.key;
+    let key = Authority::of(call.callers, call.authenticator.withdrawn(), &principal, client, call.wall)
+        .map_err(refused)?
+        .key;
     call.subject.note_api_key(key.id);
     let scope = key.terms.grants.to_string();
     let made = issue(call, key, principal.generation, TOKEN_LIFETIME_DEFAULT_SECONDS, &scope)?;
