@@ -30,11 +30,13 @@ Commands:
   quantonium audit COMMAND [FLAG ...]    verify, tail, search the audit log
   quantonium tls COMMAND [FLAG ...]      make a certificate for development; show one
   quantonium sandbox COMMAND [FLAG ...]  show the filters, check this host, print profiles
-  quantonium encrypt, decrypt, rewrap, sign, verify, random, hash, datakey, token, whoami, health
-                                         ask a running server
-  quantonium key COMMAND [FLAG ...]      create, list, rotate, back up ... keys of a running server
+";
+
+/// What follows the commands of the table that ask a server.
+const HEAD_END: &str =
+    "  quantonium key COMMAND [FLAG ...]      create, list, rotate, back up ... keys of a running server
+  quantonium local COMMAND [FLAG ...]    encrypt and decrypt without a server, with an exported key
   quantonium healthcheck [--url URL]     ask a server (default: the one configured here) how it is
-  quantonium local encrypt, decrypt      the same without a server, with an exported key
   quantonium version [--crates]          show version, commit, target, features; the crates in it
   quantonium completions SHELL           print completions for bash, zsh or fish
   quantonium man [COMMAND]               print a manual page
@@ -290,6 +292,8 @@ pub(super) enum Topic {
 
 /// Where the text of a setting begins.
 const INDENT: &str = "      ";
+/// How wide commands are in the list of all.
+const USAGE_WIDTH_CHARS: usize = 38;
 /// How wide the names of flags are.
 const FLAG_WIDTH_CHARS: usize = 24;
 /// Where a list of words goes on in the next line.
@@ -351,7 +355,7 @@ fn of_group(group: &str) -> String {
     for spec in
         table::all().filter(|spec| spec.words.split_once(' ').is_some_and(|(first, _)| first == group))
     {
-        let _ = writeln!(out, "  {:<FLAG_WIDTH_CHARS$} {}", spec.words, spec.summary);
+        let _ = writeln!(out, "  quantonium {:<FLAG_WIDTH_CHARS$} {}", spec.words, spec.summary);
     }
     let _ = writeln!(out, "\n`quantonium help {group} ...` tells more of each.");
     exit_codes(&mut out);
@@ -360,6 +364,11 @@ fn of_group(group: &str) -> String {
 
 fn program() -> String {
     let mut out = format!("quantonium {VERSION}\n{HEAD}");
+    for spec in table::asking().filter(|spec| !spec.words.contains(' ')) {
+        let usage = format!("quantonium {} [FLAG ...]", spec.words);
+        let _ = writeln!(out, "  {usage:<USAGE_WIDTH_CHARS$} {}", spec.summary);
+    }
+    out.push_str(HEAD_END);
     for group in Group::ALL {
         let _ = write!(out, "\n{}:\n", group.heading());
         for setting in SETTINGS.iter().filter(|setting| setting.group == group) {
@@ -579,7 +588,7 @@ mod tests {
                 Topic::ApiKey => "\n  quantonium apikey create --name ".to_owned(),
                 Topic::OfApiKey(verb) => format!("\n  quantonium apikey {} ", verb.name()),
                 Topic::Of(spec) => format!("  quantonium {}", spec.words),
-                Topic::Group(group) => format!("\n  {group} list "),
+                Topic::Group(group) => format!("\n  quantonium {group} "),
             };
             assert!(text.contains(&example), "{text}");
             assert!(text.contains("\n  65  "), "{text}");

@@ -181,7 +181,7 @@ Says valid or invalid; exit code 1: invalid.",
     spec(
         "datakey",
         &[],
-        "make a key for your own use, sealed under a key of the server",
+        "make a key of your own, sealed under a key of the server",
         "  quantonium datakey --key orders --plaintext-out data.key > data.key.sealed
   quantonium decrypt --key orders data.key.sealed
 
