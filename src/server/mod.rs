@@ -4,6 +4,7 @@
 //! was opened, every privilege was given up and every thread was seen by the kernel to be locked in; a step that
 //! fails ends the start with exit code 78 and says what to do; after the lock-down there is no path, and no file is opened, but by the archivist in the audit directory and those of the certificates.
 
+mod access;
 mod archivist;
 #[cfg(feature = "pentest")]
 mod attacked;

@@ -30,10 +30,11 @@ use crate::keeper::{Committed, Keeper, State, diary};
 use crate::limits::{CHANGES_PER_REQUEST_MAX_COUNT, COMMIT_SETTLE_MILLIS, RATE_UNIT_BYTES};
 use crate::log::{self, Level, Module};
 use crate::metrics::{Exemplar, Worker as Counters};
-use crate::model::{ApiKeyId, Principal, TraceId};
+use crate::model::{ApiKeyId, Principal};
 use crate::publication::{Epoch, View};
 use crate::quota::Tally;
 use crate::reactor::Turn;
+use crate::server::access;
 use crate::server::door::Limits;
 use crate::server::front::Front;
 use crate::server::observed::Scene;
@@ -184,7 +185,7 @@ impl Service for App {
 
     fn replied(&self, told: &Told<'_>) {
         if log::is_told(Level::Debug, Module::Http) {
-            log_request(told);
+            access::tell(told);
         }
         let micros = told.elapsed_nanos / 1_000;
         let exemplar = Exemplar { id: *told.id, micros, at_millis: self.turn.wall().as_millis() };
@@ -257,24 +258,6 @@ impl Service for App {
             Serving::Whole(..) => {}
         }
     }
-}
-
-/// Tells of a request in the log.
-#[inline(never)]
-fn log_request(told: &Told<'_>) {
-    let row = told.place.and_then(|place| route::TABLE.get(usize::from(place)));
-    let (method, route) = row.map_or(("-", "-"), |row| (row.method.name(), row.pattern));
-    let id = str::from_utf8(told.id.as_bytes()).unwrap_or_default();
-    let fields = [
-        ("method", log::Value::Text(method)),
-        ("route", log::Value::Text(route)),
-        ("status", log::Value::Number(told.status.code().into())),
-        ("duration_us", log::Value::Number(told.elapsed_nanos / 1_000)),
-        ("request_id", log::Value::Text(id)),
-        ("trace_id", log::Value::Text(told.trace.as_ref().map_or("", TraceId::as_str))),
-    ];
-    let fields = fields.get(..fields.len() - usize::from(told.trace.is_none())).unwrap_or_default();
-    log::event(Level::Debug, Module::Http, fields, format_args!("answered"));
 }
 
 impl App {

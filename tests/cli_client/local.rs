@@ -102,9 +102,10 @@ fn what_was_changed_does_not_open_and_leaves_no_file() {
         assert_eq!(opened.code(), Some(65), "{at}: {}", opened.err());
         assert_eq!(caller.listed(), before, "{at}");
     }
-    caller
-        .run_with("local decrypt --key-file orders.json", &flipped(&binary, 6))
-        .must_refuse(78, &["no version"]);
+    let mut other = binary.clone();
+    other[6] = 9;
+    let opened = caller.run_with("local decrypt --key-file orders.json", &other);
+    opened.must_refuse(78, &["no version 9"]);
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! The page on the command line: its examples are run, and its table of exit codes is that of the program.
 
-use std::path::Path;
 use std::process::Command;
 
 use quantonium::exit::Exit;
@@ -26,9 +25,10 @@ fn its_examples_work_one_after_the_other() {
     caller.write("backup.tar", vec![5; 3_000_000]);
     let script = examples.join("\n");
     let mut command = Command::new("sh");
-    let folder = binary().unwrap().parent().map(Path::to_owned).unwrap();
-    let path = format!("{}:/usr/local/bin:/usr/bin:/bin", folder.display());
-    command.args(["-euc", &script]).env_clear().env("PATH", path).current_dir(&caller.folder);
+    // Whatever the binary is called here.
+    let script = format!("quantonium() {{ \"$BINARY\" \"$@\"; }}\n{script}");
+    command.args(["-euc", &script]).env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin");
+    command.env("BINARY", binary().unwrap()).current_dir(&caller.folder);
     command.env("QUANTONIUM_URL", &caller.url).env("QUANTONIUM_API_KEY_FILE", "admin.key");
     let ran = Ran::of(command);
     assert_eq!(ran.must_be(0).err(), "", "{}", ran.out());
