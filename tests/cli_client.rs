@@ -1,12 +1,6 @@
 //! The command line as a client of the real server: what goes through, what is refused, and what is left behind.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test fails by a panic, its helping functions too"
-)]
-#![expect(clippy::print_stdout, reason = "what is not installed is named")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic, its helping functions too")]
 
 #[path = "cli_client/caller.rs"]
 mod caller;
