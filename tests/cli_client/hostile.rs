@@ -28,7 +28,7 @@ fn answering(reply: Vec<u8>) -> (String, JoinHandle<()>) {
 #[test]
 fn no_answer_brings_a_command_down_or_leaves_a_file() {
     let Some(caller) = Caller::new() else { return };
-    let ok = "HTTP/1.1 200 OK\r\n";
+    let ok = "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\n";
     let chunked = format!("{ok}Transfer-Encoding: chunked\r\n");
     let problem = |status: &str, body: &str| {
         format!(
@@ -87,7 +87,9 @@ fn no_answer_brings_a_command_down_or_leaves_a_file() {
 #[test]
 fn a_reply_that_ends_before_the_input_is_no_reply() {
     let Some(caller) = Caller::new() else { return };
-    let early = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n".to_vec();
+    let head =
+        "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let early = [head.as_bytes(), b"5\r\nQNS\x01o\r\n0\r\n\r\n"].concat();
     let (url, served) = answering(early);
     let mut command = caller.command(&["encrypt", "--key", "orders", "--form", "stream", "--out", "out"]);
     // An input that goes on for as long as the command runs.
