@@ -51,6 +51,11 @@ impl Bounded {
     fn again(&self) -> io::Result<Self> {
         Ok(Self { socket: self.socket.try_clone()?, deadline: None })
     }
+
+    fn leaves_machine(&self) -> bool {
+        let Ok(peer) = self.socket.peer_addr() else { return true };
+        !peer.is_unix() && !peer.as_socket().is_some_and(|peer| peer.ip().to_canonical().is_loopback())
+    }
 }
 
 impl Read for Bounded {
@@ -124,13 +129,11 @@ impl Connection {
 
     /// Whether what is sent leaves this machine unencrypted.
     pub(super) fn is_in_the_clear(&self) -> bool {
-        let bounded = match self {
-            Self::Plain(bounded) => bounded,
+        match self {
+            Self::Plain(bounded) => bounded.leaves_machine(),
             #[cfg(feature = "tls")]
-            Self::Secure(_) => return false,
-        };
-        let Ok(peer) = bounded.socket.peer_addr() else { return true };
-        !peer.is_unix() && !peer.as_socket().is_some_and(|peer| peer.ip().to_canonical().is_loopback())
+            Self::Secure(_) => false,
+        }
     }
 }
 
