@@ -807,6 +807,8 @@ pub const CLIENT_FILE_MAX_BYTES: u64 = 4 * 1024 * 1024;
 pub const CLIENT_SIGNATURE_MAX_BYTES: usize = 1024;
 /// API keys that `quantonium apikey list` asks for at a time.
 pub const CLIENT_PAGE_MAX_COUNT: usize = 64;
+/// Of each text of a refusal, how many bytes a command tells.
+pub const CLIENT_REFUSAL_MAX_BYTES: usize = 1024;
 
 /// Bounds of the times that metrics count, in microseconds: from what a request takes that touches nothing to what nobody
 /// waits for.

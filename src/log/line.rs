@@ -183,7 +183,8 @@ impl fmt::Write for Escaped<'_> {
 }
 
 /// Whether a character does something instead of being shown: control characters, separators of lines, marks of direction.
-fn is_steering(char: char) -> bool {
+#[must_use]
+pub fn is_steering(char: char) -> bool {
     char.is_control()
         || matches!(char, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }

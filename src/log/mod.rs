@@ -16,7 +16,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 
 pub use filter::{Filter, Level, Module};
-pub use line::{Field, Form, Value};
+pub use line::{Field, Form, Value, is_steering};
 pub use queue::Written;
 pub use stderr::{gauge, is_journal, is_terminal, may_be_full, own};
 
