@@ -122,7 +122,7 @@ pub fn fatal(module: Module, text: fmt::Arguments<'_>) {
 /// the thread that calls [`write_out`]; it may hold the admin key, of which nothing is kept here.
 #[must_use]
 pub fn show(text: &str) -> bool {
-    flush(stderr::Patience::Bounded) && stderr::write_patiently(text.as_bytes())
+    flush(stderr::patience()) && stderr::write_patiently(text.as_bytes())
 }
 
 /// The same, of a thread that must not wait: what others have told comes out first, as far as it can be written at once.

@@ -185,11 +185,15 @@ fn put(bytes: &[u8]) -> Result<usize, Stop> {
 /// Whether the last line that was written patiently found no room: nobody is waited for twice.
 static IS_STUCK: AtomicBool = AtomicBool::new(false);
 
+/// How long whoever reads is waited for now.
+pub(super) fn patience() -> Patience {
+    if IS_STUCK.load(Ordering::Relaxed) { Patience::None } else { Patience::Bounded }
+}
+
 /// Writes all of `text`, for which it waits a bounded time where a write can be kept from waiting for ever; tells whether it
 /// left.
 pub(super) fn write_patiently(text: &[u8]) -> bool {
-    let patience = if IS_STUCK.load(Ordering::Relaxed) { Patience::None } else { Patience::Bounded };
-    let left = write_within(text, &mut Wait::begin(patience));
+    let left = write_within(text, &mut Wait::begin(patience()));
     IS_STUCK.store(left == Err(Stop::Full), Ordering::Relaxed);
     left.is_ok()
 }
@@ -248,8 +252,8 @@ fn has_room(nanos: u64) -> bool {
         return epoll::wait(gauge, &mut found[..], Some(&timespec(nanos))).is_ok_and(|ready| ready > 0);
     }
     if IS_LOCKED.load(Ordering::Relaxed) {
-        // Nobody can be asked: a write is tried, and nothing waited for.
-        return nanos == 0;
+        // Nobody can be asked: what cannot be written without waiting is lost.
+        return false;
     }
     let mut asked = [PollFd::from_borrowed_fd(stderr(), PollFlags::OUT)];
     // An interruption counts as none: whoever waits asks again.

@@ -34,8 +34,8 @@ use crate::keeper::{Checkpoints, Keeper, Opening, Parts};
 use crate::limiter::Addresses;
 use crate::limits::{
     DESCRIPTORS_SPARE_COUNT, FD_CONNECTION_FIRST_NUMBER, FD_DATA_DIRECTORY_NUMBER, FD_EPOLL_FIRST_NUMBER,
-    FD_EPOLL_LAST_NUMBER, FD_EVENT_FIRST_NUMBER, FD_JOURNAL_NEXT_NUMBER, FD_JOURNAL_NUMBER,
-    FD_OWN_FIRST_NUMBER, FD_OWN_LAST_NUMBER, KEY_BYTES,
+    FD_EVENT_FIRST_NUMBER, FD_JOURNAL_NEXT_NUMBER, FD_JOURNAL_NUMBER, FD_OWN_FIRST_NUMBER,
+    FD_OWN_LAST_NUMBER, KEY_BYTES,
 };
 use crate::log::{self, Module};
 use crate::metrics::Registry;
@@ -388,11 +388,10 @@ fn open_loops(
     Ok((workers, MainLoop::new(poll, mailbox, Arc::clone(office), gauge)?))
 }
 
-/// What the main thread asks before it writes the log, where a number is left for it.
+/// What the main thread asks before it writes the log.
 fn open_gauge(index: usize) -> io::Result<Option<OwnedFd>> {
     let number = FD_EPOLL_FIRST_NUMBER + i32::try_from(index).map_err(io::Error::other)?;
-    let wanted = log::may_be_full() && number <= FD_EPOLL_LAST_NUMBER;
-    wanted.then(|| descriptors::create_at(number, log::gauge)).transpose()
+    log::may_be_full().then(|| descriptors::create_at(number, log::gauge)).transpose()
 }
 
 fn open_loop(index: usize) -> io::Result<(Poll, Arc<Mailbox>)> {
