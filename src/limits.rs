@@ -339,8 +339,9 @@ pub const FIRST_REQUEST_GRACE_MILLIS: u64 = 1_000;
 pub const INHERITED_SOCKETS_MAX_COUNT: usize = 64;
 /// Longest name of such a socket.
 pub const INHERITED_NAME_MAX_BYTES: usize = 255;
-/// Most worker threads: with the main thread's own, the descriptor bands have room for no more.
-pub const WORKERS_MAX_COUNT: usize = 63;
+/// Most worker threads: with the main thread's own, and the one that it asks before it writes the log, the descriptor bands have room for
+/// no more.
+pub const WORKERS_MAX_COUNT: usize = 62;
 /// Fewest worker threads.
 pub const WORKERS_MIN_COUNT: usize = 1;
 /// Longest path of a Unix socket: what the system's address of one holds, with its zero.
