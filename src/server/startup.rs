@@ -111,8 +111,7 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
     let slots = ArchiveSlots::hold()?;
     let mut random = generator()?;
 
-    let owner = sandbox::identity::will_switch(plan.uid, plan.gid);
-    let owner = owner.then_some(Owner { uid: plan.uid, gid: plan.gid });
+    let owner = owner(&plan);
     // Before anything is made: a certificate that cannot be read is the operator's mistake.
     let certificates = certificates::open(config)?;
     let above = fill(FD_CONNECTION_FIRST_NUMBER)?;
@@ -122,7 +121,6 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
     let (directory, lock) = (keep_directory(&data_dir)?, place_lock(data_dir)?);
 
     let listeners = listeners::open(config, inherited, owner)?;
-    let publication = Arc::clone(&parts.publication);
     let room = Room::look(groups.memory_bytes, config.workers, config.tls.is_some());
     let census = Census::new(census_bounds(config, descriptors_count, room));
     let shared = Shared::new(config.workers);
@@ -136,9 +134,9 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
         census,
         scene: Arc::new(scene),
         authenticator: Arc::new(authenticator),
-        keeper: Keeper::new(Arc::clone(&publication)),
+        keeper: Keeper::new(Arc::clone(&parts.publication)),
         recent,
-        publication,
+        publication: Arc::clone(&parts.publication),
         backup_key: Arc::new(backup_key),
         bounds: bounds(config),
         limits: Arc::new(limits(config, &mut random)?),
@@ -176,6 +174,12 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
         _lock: lock,
         _fillers: fillers,
     })
+}
+
+/// Whose what is made is to be, if not this process's user's.
+fn owner(plan: &Plan) -> Option<Owner> {
+    let switches = sandbox::identity::will_switch(plan.uid, plan.gid);
+    switches.then_some(Owner { uid: plan.uid, gid: plan.gid })
 }
 
 /// The counters of all threads.
