@@ -73,7 +73,7 @@ pub(super) const CALLS: [(&str, &str); 85] = [
     ("rt_sigprocmask", "signals"),
     ("sched_getaffinity", "how many processors there are"),
     ("seccomp", "the filters"),
-    ("sendto", "what is shown to a socket that may be full"),
+    ("sendto", "the health check, and apikey asking a running server"),
     ("set_tid_address", "musl: the main thread"),
     ("setgroups", "as root: no further groups; otherwise it is proved that they cannot be changed"),
     ("setresgid", "as root: the group that serves; otherwise it is proved that it cannot be changed"),
