@@ -23,7 +23,7 @@ use quantonium::audit::{Stream, StreamName};
 use random::Random;
 use serde_json::Value;
 use server::client::{Reply, Request};
-use server::{Scratch, Server, binary};
+use server::{Scratch, Server, binary, comes};
 use small_disk::SmallDisk;
 
 const ORDERS: &str = "{\"name\":\"orders\"}";
@@ -111,16 +111,15 @@ const FLAGS: [&str; 5] = [
 /// Waits until the server's files are so; asks it meanwhile, so that the wait is as long as the server takes.
 fn await_files(server: &Server, what: &str, done: impl Fn(&BTreeMap<(StreamName, bool), PathBuf>) -> bool) {
     let mut client = server.connect();
-    for _ in 0..200_000 {
-        if done(&files(&server.data_dir())) {
-            return;
-        }
-        assert_eq!(client.call(&Request::get("/api/health/live")).status, 200);
-        if client.call(&Request::get("/api/health/live")).closes() {
+    let came = comes(|| {
+        let reply = client.call(&Request::get("/api/health/live"));
+        assert_eq!(reply.status, 200);
+        if reply.closes() {
             client = server.connect();
         }
-    }
-    panic!("never: {what}");
+        done(&files(&server.data_dir()))
+    });
+    assert!(came, "never: {what}");
 }
 
 /// Lines that a start long ago may have written, of about so many bytes, all different.
@@ -338,7 +337,7 @@ fn a_disk_that_is_full_is_warned_of_and_a_part_that_cannot_be_compressed_stays()
     disk.fill();
     let Some(server) = Server::start_in(&disk.scratch, &["--workers=1"]) else { return };
     let mut client = server.connect();
-    let low = (0..200_000).any(|_| {
+    let low = comes(|| {
         let reply = client.call(&Request::get("/api/health"));
         assert_eq!(reply.status, 200, "{reply:?}");
         if reply.closes() {
