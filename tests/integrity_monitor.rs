@@ -286,12 +286,15 @@ fn an_altered_known_answer_in_memory_is_found() {
     if !is_root() {
         return;
     }
+    let Some(program) = binary() else { return };
+    // Whatever it is called here.
+    let program = program.file_name().unwrap().to_str().unwrap();
     let scratch = Scratch::new();
     let Some(server) = Server::start_in(&scratch, &OFTEN) else { return };
     let maps = fs::read_to_string(server.proc().join("maps")).unwrap();
     let memory = OpenOptions::new().read(true).write(true).open(server.proc().join("mem")).unwrap();
     let mut altered = Vec::new();
-    for line in maps.lines().filter(|line| line.contains("quantonium")) {
+    for line in maps.lines().filter(|line| line.ends_with(program)) {
         let (start, rest) = line.split_once('-').unwrap();
         let hex = |text: &str| u64::from_str_radix(text, 16).unwrap();
         let (start, end) = (hex(start), hex(rest.split_once(' ').unwrap().0));

@@ -289,7 +289,7 @@ fn bytes_that_nobody_asked_for_disturb_nothing() {
     let Some(server) = start(&["--workers", "1"]) else { return };
     let mut reader = follow(&server, "?event=encrypt", "");
     let mut socket = reader.socket();
-    socket.set_write_timeout(Some(std::time::Duration::from_millis(300))).unwrap();
+    socket.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
     // As much as the server and the kernel take: nothing of it is read as a request.
     while socket.write_all(&[b'x'; 64 * 1024]).is_ok() {}
     let ids = encrypt(&server, 2);
