@@ -1,6 +1,6 @@
 //! The real binary and its store: what was answered is there after any end, and what cannot be right is refused.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic, its helpers too")]
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic, its helpers too")]
 
 #[path = "support/server.rs"]
 mod server;
