@@ -137,7 +137,9 @@ fn a_log_that_nobody_reads_keeps_no_worker_and_no_end_waiting() {
 #[test]
 fn what_was_lost_is_told_once_somebody_reads_again() {
     for (mut reader, writer) in [pipe(), socket()] {
-        let Some(server) = start(&["--log-level", "warn,http=debug"], &[], &writer) else { return };
+        // One worker: a line is queued after its reply has left, and lines of two workers in any order.
+        let flags = ["--workers", "1", "--log-level", "warn,http=debug"];
+        let Some(server) = start(&flags, &[], &writer) else { return };
         ask_often(&server);
         let dropped = metric(&server, "quantonium_log_lines_dropped_total");
         assert!(dropped > 0);
@@ -230,7 +232,8 @@ fn a_full_disk_tears_one_line_and_what_was_lost_is_told_when_there_is_room() {
     let path = folder.path("log");
     let mut log = File::options().read(true).write(true).create_new(true).open(&path).unwrap();
     let stderr = OwnedFd::from(log.try_clone().unwrap());
-    let Some(server) = start(&["--log-level", "http=debug"], &[], &stderr) else { return };
+    // One worker: a line is queued after its reply has left, and lines of two workers in any order.
+    let Some(server) = start(&["--workers", "1", "--log-level", "http=debug"], &[], &stderr) else { return };
     let begin = longest - 3_000;
     log.seek(SeekFrom::Start(begin)).unwrap();
     let mut client = server.connect();
@@ -242,6 +245,7 @@ fn a_full_disk_tears_one_line_and_what_was_lost_is_told_when_there_is_room() {
     while dropped == 0 {
         dropped = metric(&server, "quantonium_log_lines_dropped_total");
     }
+    assert_eq!(log.metadata().unwrap().len(), longest, "what was dropped found no room");
     let mut end = String::new();
     let mut other = File::open(&path).unwrap();
     other.seek(SeekFrom::Start(begin)).unwrap();
