@@ -255,11 +255,20 @@ fn a_full_disk_tears_one_line_and_what_was_lost_is_told_when_there_is_room() {
 
     let start = 1 << 20;
     log.seek(SeekFrom::Start(start)).unwrap();
-    assert_eq!(server.ask(Request::get("/api/keys")).status, 200);
+    let mut written = || {
+        let mut text = String::new();
+        other.seek(SeekFrom::Start(start)).unwrap();
+        (&other).take(1 << 20).read_to_string(&mut text).unwrap();
+        text
+    };
+    // A line may still be dropped with those for which an attempt has just found no room.
+    let mut asked = 0;
+    while !written().contains("/api/keys") {
+        assert_eq!(server.ask(Request::get("/api/keys")).status, 200);
+        asked += 1;
+    }
     assert_eq!(server.stop().code, Some(0));
-    let mut text = String::new();
-    other.seek(SeekFrom::Start(start)).unwrap();
-    (&other).take(1 << 20).read_to_string(&mut text).unwrap();
+    let text = written();
     let text = text.trim_end_matches('\0');
     let text = if torn.is_empty() { text } else { text.strip_prefix('\n').unwrap() };
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -270,7 +279,7 @@ fn a_full_disk_tears_one_line_and_what_was_lost_is_told_when_there_is_room() {
     let kept = whole.lines().filter(|line| line.contains("\"module\":\"http\"")).count() as u64;
     let told = lines.iter().filter(|line| line["module"] == "http").count() as u64;
     let lost: u64 = lines.iter().filter_map(|line| line["dropped"].as_u64()).sum();
-    assert!(kept + told + lost >= 102, "every line is there or counted: {kept}, {text}");
+    assert!(kept + told + lost > 100 + asked, "every line is there or counted: {kept}, {text}");
 }
 
 #[test]
