@@ -721,7 +721,7 @@ pub const KEEPER_TICK_MILLIS: u64 = 1_000;
 /// How long the keeper waits before it tries again what it does by itself and what failed.
 pub const KEEPER_RETRY_MILLIS: u64 = 10_000;
 /// How long the end of the server waits for the keeper to write down what it has in memory alone.
-pub const KEEPER_FLUSH_MILLIS: u64 = 2_000;
+pub const KEEPER_FLUSH_MILLIS: u64 = 10_000;
 /// Changes that are due and made at one tick; the others wait for the next.
 pub const SCHEDULED_CHANGES_MAX_COUNT: usize = 100;
 /// How often use figures are written down: so much of them is lost by a crash.

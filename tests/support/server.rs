@@ -20,6 +20,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use client::{Client, Reply, Request};
 use nix::sys::signal::{Signal, kill};
@@ -30,6 +31,51 @@ pub(crate) const NO_MOUNT: &str = "no file system can be mounted here";
 
 /// The same of control groups.
 pub(crate) const NO_CONTROL_GROUP: &str = "no control group can be made here";
+
+/// How long is waited for what must come: far longer than any machine takes, so that only what never comes reaches it.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Looks again and again until it is so, for as long as a slow machine may take; returns whether it came to be so.
+pub(crate) fn comes(mut is_so: impl FnMut() -> bool) -> bool {
+    let begun = Instant::now();
+    while !is_so() {
+        if begun.elapsed() > PATIENCE {
+            return false;
+        }
+        std::thread::yield_now();
+    }
+    true
+}
+
+/// What stands in a file of lines to which a server still writes: a line that is being written is waited for.
+pub(crate) fn read_lines(path: &Path) -> String {
+    let mut text = String::new();
+    let is_whole = comes(|| {
+        text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        text.is_empty() || text.ends_with('\n')
+    });
+    assert!(is_whole, "{} ends inside a line", path.display());
+    text
+}
+
+/// A port of loopback at which nobody listens, nor will for as long as this lives: it is bound, and no more.
+#[derive(Debug)]
+pub(crate) struct Closed(socket2::Socket);
+
+impl Closed {
+    /// Takes one.
+    pub(crate) fn new() -> Self {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let socket = socket.expect("a socket");
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
+        Self(socket)
+    }
+
+    /// Its address.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.0.local_addr().expect("an address").as_socket().expect("an address of the Internet")
+    }
+}
 
 /// Says aloud that a test does not run here; fails it where skipping is not allowed.
 pub(crate) fn skip(reason: &str) {
