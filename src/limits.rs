@@ -6,8 +6,10 @@
 //! `_CEILING_` constants next to them.
 
 mod descriptors;
+mod fleet;
 
 pub use descriptors::*;
+pub use fleet::*;
 
 // ---------------------------------------------------------------------------------------------------------
 // HTTP heads

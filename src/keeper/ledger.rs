@@ -251,6 +251,8 @@ impl Ledger {
             Condition::Full => StoreHealth::Full,
             Condition::Failing => StoreHealth::Failing,
             Condition::Poisoned => StoreHealth::Poisoned,
+            Condition::Away => StoreHealth::Away,
+            Condition::SetBack => StoreHealth::SetBack,
         };
         if health != self.told {
             self.told = health;
@@ -261,7 +263,7 @@ impl Ledger {
     }
 
     fn judge<'a>(&mut self, sealer: &'a Sealer, asked: &[&Asked], now: Now) -> Group<'a> {
-        let mut group = Group::new(sealer, (*self.publication.current()).clone());
+        let mut group = Group::new(sealer, (*self.publication.current()).clone(), self.store.bounds());
         let random = &mut self.random;
         let mut draw = |bytes: &mut [u8]| random.fill(now.moment, bytes);
         let restore_window_seconds = self.restore_window_seconds;
@@ -361,7 +363,7 @@ fn meaning(error: AppendError) -> ChangeError {
         AppendError::Refused => ChangeError::StoreRefuses,
         AppendError::Ambiguous => ChangeError::Ambiguous,
         AppendError::Conflict { .. } => ChangeError::Unavailable,
-        AppendError::Failed => ChangeError::StoreFailed,
+        AppendError::Failed | AppendError::Away => ChangeError::StoreFailed,
         AppendError::TooLarge | AppendError::Malformed => {
             console::log(Level::Error, format_args!("a defect of this program: {error}"));
             ChangeError::StoreFailed

@@ -114,8 +114,8 @@ impl Ledger {
         let at_most = match self.store.standing().condition {
             Condition::Good => SCHEDULED_CHANGES_MAX_COUNT,
             // One of them finds out whether it goes again.
-            Condition::Full | Condition::Failing => 1,
-            Condition::Poisoned => return,
+            Condition::Full | Condition::Failing | Condition::Away => 1,
+            Condition::Poisoned | Condition::SetBack => return,
         };
         let due = schedule::due(&self.publication.current().ring, now.wall, at_most);
         if !self.make(due, now) {

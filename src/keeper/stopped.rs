@@ -237,7 +237,7 @@ impl<'a> Stopped<'a> {
     ) -> Result<(Outcome, Option<Head>), NotMade> {
         let mut draw = |bytes: &mut [u8]| random.fill(Moment::now(), bytes);
         let mut at = Circumstances { now, restore_window_seconds: 0, draw: &mut draw };
-        let mut group = Group::new(&self.sealer, self.state.clone());
+        let mut group = Group::new(&self.sealer, self.state.clone(), self.journal.bounds());
         group.judge(asked, &mut at);
         let made = match group.verdicts.pop().map(|verdict| verdict.outcome) {
             Some(Ok(made)) => made,

@@ -371,11 +371,16 @@ pub enum StoreHealth {
     Failing,
     /// After a failed sync, or damage to what was written, it takes no changes until it is opened anew.
     Poisoned,
+    /// It is elsewhere, and cannot be reached.
+    Away,
+    /// It is elsewhere, and somebody put back an earlier state.
+    SetBack,
 }
 
 impl StoreHealth {
     /// Every state.
-    pub const ALL: [Self; 4] = [Self::Good, Self::Full, Self::Failing, Self::Poisoned];
+    pub const ALL: [Self; 6] =
+        [Self::Good, Self::Full, Self::Failing, Self::Poisoned, Self::Away, Self::SetBack];
 
     /// What it means, for people.
     #[must_use]
@@ -387,6 +392,14 @@ impl StoreHealth {
             Self::Poisoned => {
                 "A sync of the disk failed, or the journal is damaged: keys can be used, but not changed until the \
                  server is restarted."
+            }
+            Self::Away => {
+                "etcd cannot be reached: keys can be used, but not changed, until what is known of revocations is too \
+                 old."
+            }
+            Self::SetBack => {
+                "etcd holds an earlier state than it did: no change is taken, and keys can be used until what is known \
+                 of revocations is too old. Restore the right state, then restart the servers."
             }
         }
     }

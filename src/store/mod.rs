@@ -14,6 +14,7 @@ mod audit_file;
 mod data_dir;
 mod entry;
 mod error;
+pub mod etcd;
 pub mod journal;
 mod record;
 pub mod root;
@@ -27,10 +28,11 @@ pub use audit_file::{
 };
 pub use data_dir::DataDir;
 pub use entry::Owner;
+pub use etcd::{Etcd, FleetKeys, OpenedFleet};
 pub use error::{StoreError, quoted};
 pub use journal::Journal;
 pub use record::{
-    AppendError, Compacted, Condition, Deliver, Head, Loaded, MaintainError, Origin, Path, Record, Standing,
+    AppendError, Bounds, Compacted, Condition, Deliver, Head, Loaded, MaintainError, Origin, Path, Record, Standing,
     Store, Tail, TornTail, Unreadable, Witness,
 };
 pub use root::{MasterKey, RootKey};

@@ -13,7 +13,8 @@ use crate::metrics::{Exposition, Observed, Registry, Sum, Value};
 use crate::model::{Health, Posture, StoreHealth};
 
 /// The states of the store, by name.
-const STORE_STATES: [&str; StoreHealth::ALL.len()] = ["good", "full", "failing", "poisoned"];
+const STORE_STATES: [&str; StoreHealth::ALL.len()] =
+    ["good", "full", "failing", "poisoned", "away", "set_back"];
 
 pub(super) fn audit(
     page: &mut Exposition<'_>,

@@ -1,0 +1,171 @@
+//! What other servers have written, taken in.
+//!
+//! Owns nothing but the way from events to a state. Invariants: a transaction is applied as a whole, when its head has come, and only if
+//! it follows from what was applied before; what does not follow is read anew, and then it is the newer one or the store was set back; a
+//! state counts as fresh only when a majority has said so of the very head that was applied.
+
+use super::super::error::StoreError;
+use super::super::record::{Condition, Deliver, Head, Record};
+use super::head::decode_record;
+use super::layout::Place;
+use super::link::{Event, LinkError, News, Pulse};
+use super::{Etcd, State};
+use crate::limits::FLEET_MEMBERS_MAX_COUNT;
+
+impl Etcd {
+    /// Delivers what there is since `since`.
+    pub(super) fn take_news(&mut self, since: u64, each: &mut Deliver<'_>) -> Result<Head, StoreError> {
+        let Some(stand) = self.state.as_ref().map(|state| state.stand) else {
+            return Err(LinkError::Away("the store was never read".to_owned()).into());
+        };
+        if matches!(self.condition, Condition::Poisoned | Condition::SetBack) {
+            return Ok(stand.head);
+        }
+        // Who asked has not taken in what was delivered.
+        self.everything |= since != stand.head.revision;
+        self.unread |= self.everything;
+        let news = match self.link.news(self.until) {
+            Ok(news) => news,
+            Err(error) => {
+                self.condition = Condition::Away;
+                return Err(error.into());
+            }
+        };
+        self.until = 0;
+        let News { events, gap, pulse, away } = news;
+        self.unread |= gap;
+        for event in events {
+            if !self.unread {
+                self.take_event(event, each)?;
+            }
+        }
+        if let Some(pulse) = pulse {
+            self.take_pulse(pulse);
+        }
+        if self.unread {
+            self.read_anew(each)?;
+        }
+        self.condition = match self.condition {
+            Condition::Away if !away => Condition::Good,
+            Condition::Good if away => Condition::Away,
+            other => other,
+        };
+        Ok(self.state.as_ref().map_or(stand.head, |state| state.stand.head))
+    }
+
+    fn take_event(&mut self, event: Event, each: &mut Deliver<'_>) -> Result<(), StoreError> {
+        let applied = self.state.as_ref().map_or(0, |state| state.revision);
+        match self.layout.place(&event.key) {
+            Some(Place::Member(id)) => {
+                let lives = event.value.is_some_and(|value| self.keys.open_member(id, &value).is_ok());
+                if lives && self.members.len() < FLEET_MEMBERS_MAX_COUNT {
+                    self.members.insert(id);
+                } else {
+                    self.members.remove(&id);
+                }
+            }
+            // This server's own, or what was read.
+            _ if event.revision <= applied => {}
+            Some(Place::Record(_) | Place::Origins(_)) => self.pending.push(event),
+            Some(Place::Head) => {
+                // A transaction has one revision; what is of another one came without a head.
+                if self.pending.iter().any(|pending| pending.revision != event.revision) {
+                    self.unread = true;
+                } else if !self.follow_head(&event, each)? {
+                    self.unread = true;
+                }
+                self.pending.clear();
+            }
+            Some(Place::Ring) | None => {}
+        }
+        Ok(())
+    }
+
+    /// Applies what is pending, if `event` is a head that follows; returns whether it did.
+    fn follow_head(&mut self, event: &Event, each: &mut Deliver<'_>) -> Result<bool, StoreError> {
+        let Some(state) = &mut self.state else { return Ok(false) };
+        let Some(stand) = event.value.as_deref().and_then(|value| self.keys.open_head(value).ok()) else {
+            return Ok(false);
+        };
+        let mut records: Vec<Record> = Vec::with_capacity(self.pending.len());
+        let mut has_origins = false;
+        for pending in &self.pending {
+            match (self.layout.place(&pending.key), &pending.value) {
+                (Some(Place::Record(path)), None) => {
+                    records.push(Record { path, revision: stand.head.revision, sealed: None });
+                }
+                (Some(Place::Record(path)), Some(value)) => match decode_record(path, value) {
+                    Some(record) if record.revision == stand.head.revision => records.push(record),
+                    _ => return Ok(false),
+                },
+                _ => has_origins = true,
+            }
+        }
+        let (expected, changes) = state.after(&self.keys, records.iter(), stand.head.revision, has_origins);
+        if expected != stand || stand.head.revision <= state.stand.head.revision {
+            return Ok(false);
+        }
+        state.apply(stand, changes);
+        state.sealed = event.value.clone().unwrap_or_default();
+        state.revision = event.revision;
+        self.settle_pulse();
+        for record in records {
+            each(record)?;
+        }
+        Ok(true)
+    }
+
+    fn take_pulse(&mut self, pulse: Pulse) {
+        let Some(State { revision, cluster, .. }) = &self.state else { return };
+        if pulse.cluster != *cluster || pulse.head < pulse.known {
+            // Another cluster, or one that was set back.
+            self.unread = true;
+        } else if pulse.head == *revision {
+            self.fresh_nanos = self.fresh_nanos.max(pulse.asked_nanos);
+        } else if pulse.head > *revision {
+            self.ahead = Some(pulse);
+        }
+    }
+
+    /// What was known to be the newest has been reached.
+    fn settle_pulse(&mut self) {
+        let reached = self.state.as_ref().map_or(0, |state| state.revision);
+        if let Some(pulse) = self.ahead.take_if(|pulse| pulse.head <= reached) {
+            self.fresh_nanos = self.fresh_nanos.max(pulse.asked_nanos);
+        }
+    }
+
+    /// Reads everything, and delivers what differs from what was delivered.
+    fn read_anew(&mut self, each: &mut Deliver<'_>) -> Result<(), StoreError> {
+        let image = match self.read() {
+            Ok(image) => image,
+            Err(error) => {
+                if self.condition == Condition::Good {
+                    self.condition = Condition::Away;
+                }
+                return Err(error);
+            }
+        };
+        let Some(before) = self.state.take() else { return Ok(()) };
+        let (stood, stands) = (before.stand.head, image.stand.head);
+        let follows = stands.revision > stood.revision || stands == stood;
+        if !follows {
+            self.state = Some(before);
+            self.condition = Condition::SetBack;
+            return Err(StoreError::RolledBack { found: stands.revision, expected: stood.revision });
+        }
+        let everything = self.everything;
+        let gone = before.live.keys().filter(|path| !image.live.contains_key(path)).copied().collect::<Vec<_>>();
+        let (mut records, _) = self.stand_on(image);
+        let live = self.state.as_ref().map(|state| &state.live);
+        records.retain(|record| {
+            let now = live.and_then(|live| live.get(&record.path)).map(|live| live.element);
+            everything || before.live.get(&record.path).map(|live| live.element) != now
+        });
+        records.extend(gone.into_iter().map(|path| Record { path, revision: stands.revision, sealed: None }));
+        for record in records {
+            each(record)?;
+        }
+        Ok(())
+    }
+}
