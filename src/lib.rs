@@ -71,6 +71,7 @@ pub mod api;
 
 pub mod sandbox;
 
+pub mod broker;
 pub mod cli;
 pub mod config;
 pub mod keeper;

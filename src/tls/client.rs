@@ -15,7 +15,7 @@ use rustls::{
 };
 
 use crate::tls::TlsError;
-use crate::tls::material::Authorities;
+use crate::tls::material::{Authorities, private_key};
 use crate::tls::provider::provider;
 
 /// Whom a client takes for the server.
@@ -33,14 +33,55 @@ pub enum Trust {
 /// A stream through TLS.
 pub type Tunnel<S> = StreamOwned<ClientConnection, S>;
 
+/// Whom this side trusts and what it shows of itself, for a peer that is asked again and again.
+#[derive(Debug)]
+pub struct Outgoing(Arc<ClientConfig>);
+
+impl Outgoing {
+    /// One that trusts `authorities`, and shows a certificate with its key, both PEM, if it is given one.
+    ///
+    /// # Errors
+    /// [`TlsError`]: a certificate or a key that is none, or not one of the other.
+    pub fn new(authorities: &Authorities, own: Option<(&[u8], &[u8])>) -> Result<Self, TlsError> {
+        let failed = |error: Error| TlsError::Library(error.to_string());
+        let builder = ClientConfig::builder_with_provider(provider());
+        let builder = builder.with_safe_default_protocol_versions().map_err(failed)?;
+        let mut roots = RootCertStore::empty();
+        for certificate in authorities.certificates() {
+            roots.add(certificate.clone()).map_err(|_| TlsError::BadCertificate)?;
+        }
+        let builder = builder.with_root_certificates(roots);
+        let config = match own {
+            None => builder.with_no_client_auth(),
+            Some((chain, key)) => {
+                let chain = Authorities::read(chain)?.certificates().to_vec();
+                builder.with_client_auth_cert(chain, private_key(key)?).map_err(failed)?
+            }
+        };
+        Ok(Self(Arc::new(config)))
+    }
+
+    /// Shakes hands over `stream` with the server that is called `host`.
+    ///
+    /// # Errors
+    /// As for [`connect`].
+    pub fn connect<S: Read + Write>(&self, stream: S, host: &str) -> io::Result<Tunnel<S>> {
+        shake(Arc::clone(&self.0), stream, host)
+    }
+}
+
 /// Shakes hands over `stream` with the server that is called `host`.
 ///
 /// # Errors
 /// What the stream says, and a server that is not trusted (`InvalidData`, its text says why).
-pub fn connect<S: Read + Write>(mut stream: S, host: &str, trust: &Trust) -> io::Result<Tunnel<S>> {
-    let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+pub fn connect<S: Read + Write>(stream: S, host: &str, trust: &Trust) -> io::Result<Tunnel<S>> {
     let config = config(trust).map_err(io::Error::other)?;
-    let mut tls = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
+    shake(Arc::new(config), stream, host)
+}
+
+fn shake<S: Read + Write>(config: Arc<ClientConfig>, mut stream: S, host: &str) -> io::Result<Tunnel<S>> {
+    let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+    let mut tls = ClientConnection::new(config, name).map_err(io::Error::other)?;
     while tls.is_handshaking() {
         tls.complete_io(&mut stream)?;
     }

@@ -184,6 +184,8 @@ fn without_etcd_nothing_is_written_and_nothing_is_fresh_until_it_is_back() {
     assert_eq!((two.etcd.fresh_nanos(), two.condition()), (Some(fresh), Condition::Away));
     assert_eq!(two.put("b", "2"), Err(AppendError::Away));
     shelf.inner().away = false;
+    shelf.inner().faults.push_back(Fault::Away);
+    assert_eq!(two.put("b", "2"), Err(AppendError::Away));
     two.watch().unwrap();
     assert!(two.etcd.fresh_nanos().unwrap() > fresh && two.condition() == Condition::Good);
     two.put("b", "2").unwrap();
@@ -298,17 +300,23 @@ fn what_etcd_holds_is_refused_if_anything_of_it_is_missing_old_or_altered() {
         let opened = try_open(shelf.another(), Witness::default()).map(drop);
         assert!(matches!(opened, Err(StoreError::FleetDamaged { .. })), "{what}: {opened:?}");
     };
-    let put = |inner: &mut shelf::Inner, key: &Vec<u8>, value: Vec<u8>| drop(inner.write(&[], &[(key.clone(), value)]));
+    let put = |inner: &mut shelf::Inner, key: &Vec<u8>, value: Vec<u8>| {
+        inner.write(&[], &[(key.clone(), value)]);
+    };
     let old = older.values[&a].0.clone();
     refused("an old record", &|inner| put(inner, &a, old.clone()));
-    refused("a removed record", &|inner| drop(inner.write(core::slice::from_ref(&b), &[])));
+    refused("a removed record", &|inner| {
+        inner.write(core::slice::from_ref(&b), &[]);
+    });
     let other = sound.values[&b].0.clone();
     refused("a record of another place", &|inner| put(inner, &a, other.clone()));
     let extra = layout().record(Path::new([1; 16]));
     refused("a record more", &|inner| put(inner, &extra, other.clone()));
     let head = older.values[&layout().head()].0.clone();
     refused("an old head", &|inner| put(inner, &layout().head(), head.clone()));
-    refused("no origins", &|inner| drop(inner.write(&[layout().origins(2)], &[])));
+    refused("no origins", &|inner| {
+        inner.write(&[layout().origins(2)], &[]);
+    });
     let origins = sound.values[&layout().origins(1)].0.clone();
     refused("other origins", &|inner| put(inner, &layout().origins(2), origins.clone()));
     *shelf.inner() = sound.clone();
