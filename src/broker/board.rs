@@ -3,10 +3,11 @@
 //! Owns [`Board`]. Invariants: nobody waits for the network with the lock in hand; what is told is dropped as a whole rather than
 //! growing beyond its bound; news of an earlier wish are never told as those of a later one.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::clock::Moment;
-use crate::limits::ETCD_NEWS_MAX_BYTES;
+use crate::limits::{BROKER_NEWS_BYTES, ETCD_NEWS_MAX_BYTES};
 use crate::store::etcd::link::{Event, Member, News, Pulse};
 
 /// What is watched.
@@ -35,7 +36,7 @@ pub(super) struct Facts {
     pub(super) lags: bool,
     /// Whether there is anything to be watched: not behind a gap.
     pub(super) watches: bool,
-    events: Vec<Event>,
+    events: VecDeque<Event>,
     bytes: usize,
     gap: bool,
     pulse: Option<Pulse>,
@@ -105,8 +106,8 @@ impl Board {
                 if of_head {
                     facts.known = facts.known.max(event.revision);
                 }
-                facts.bytes += event.key.len() + event.value.as_ref().map_or(0, Vec::len) + 64;
-                facts.events.push(event);
+                facts.bytes += weight(&event);
+                facts.events.push_back(event);
                 rings = true;
             }
             if facts.bytes > ETCD_NEWS_MAX_BYTES {
@@ -150,9 +151,22 @@ impl Board {
     /// What has come since this was called last.
     pub(super) fn take(&self) -> News {
         let mut facts = self.facts();
-        facts.bytes = 0;
+        let mut events = Vec::new();
+        let mut bytes = 0;
+        let mut last = None;
+        // The last transaction is not cut in two, so that who takes it has to hold nothing back.
+        while let Some(event) = facts.events.front() {
+            if bytes > BROKER_NEWS_BYTES && last != Some(event.revision) {
+                break;
+            }
+            last = Some(event.revision);
+            bytes += weight(event);
+            events.extend(facts.events.pop_front());
+        }
+        facts.bytes = facts.bytes.saturating_sub(bytes);
         News {
-            events: core::mem::take(&mut facts.events),
+            events,
+            more: !facts.events.is_empty(),
             gap: core::mem::take(&mut facts.gap),
             pulse: facts.pulse.take(),
             away: facts.away,
@@ -160,9 +174,13 @@ impl Board {
     }
 }
 
+fn weight(event: &Event) -> usize {
+    event.key.len() + event.value.as_ref().map_or(0, Vec::len) + 64
+}
+
 impl Facts {
     fn clear(&mut self) {
-        self.events = Vec::new();
+        self.events = VecDeque::new();
         self.bytes = 0;
     }
 

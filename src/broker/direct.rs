@@ -3,6 +3,7 @@
 //! Owns [`Direct`]. Invariant: its threads end with it, and it does not wait for them.
 
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use super::board::{Board, Wish};
 use super::client::Client;
@@ -18,13 +19,15 @@ pub struct Direct {
     client: Client,
     board: Arc<Board>,
     runs: bool,
+    /// Gives back the lease at the end.
+    pulse: Option<JoinHandle<()>>,
 }
 
 impl Direct {
     /// A way by `access`; `ring` is called when there is news.
     #[must_use]
     pub fn new(access: Access, ring: Box<dyn Fn() + Send + Sync>) -> Self {
-        Self { client: Client::new(access.clone()), access, board: Board::new(ring), runs: false }
+        Self { client: Client::new(access.clone()), access, board: Board::new(ring), runs: false, pulse: None }
     }
 
     /// Starts what runs beside: the watch and the pulse.
@@ -38,13 +41,22 @@ impl Direct {
         let failed = |error: std::io::Error| LinkError::Away(error.to_string());
         let (board, client) = (Arc::clone(&self.board), Client::new(self.access.clone()));
         let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
-            std::thread::Builder::new().name(name.to_owned()).spawn(body).map(drop).map_err(failed)
+            std::thread::Builder::new().name(name.to_owned()).spawn(body).map_err(failed)
         };
         spawn("etcd-watch", Box::new(move || follower::run(&board, client)))?;
         let (board, client) = (Arc::clone(&self.board), Client::new(self.access.clone()));
-        spawn("etcd-pulse", Box::new(move || pulse::run(&board, client)))?;
+        self.pulse = Some(spawn("etcd-pulse", Box::new(move || pulse::run(&board, client)))?);
         self.runs = true;
         Ok(())
+    }
+
+    /// Ends what runs beside, and waits until the others have been told that this server does not live any more, or cannot be.
+    pub fn end(&mut self) {
+        self.board.change(|facts| facts.ended = true);
+        if let Some(pulse) = self.pulse.take() {
+            // It does not panic, and nothing would be done about it here.
+            let _ = pulse.join();
+        }
     }
 }
 

@@ -179,7 +179,8 @@ struct RangeReply {
 pub(super) fn read_range(text: &[u8]) -> Option<Page> {
     let RangeReply { header, kvs, more } = parse(text)?;
     let pairs = kvs.into_iter().map(Pair::from).collect();
-    Some(Page { cluster: header.cluster_id, at: header.revision, pairs, more })
+    // etcd stands at 1 before anything is written.
+    (header.revision > 0).then_some(Page { cluster: header.cluster_id, at: header.revision, pairs, more })
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -10,6 +10,7 @@
 //! | `follower` | the watch |
 //! | `pulse` | how new the state is, and that this server lives |
 //! | [`direct`] | all of it behind [`crate::store::etcd::link::Link`], in this process |
+//! | `wire`, [`remote`], [`process`] | the same from another process, which alone may open connections |
 //!
 //! Invariants: nothing here has a key that opens a record; whatever etcd says ends in an error, never in a panic; each request has
 //! a deadline, and each reply a longest length; what may have been applied is never said to have failed.
@@ -21,9 +22,13 @@ mod exchange;
 mod follower;
 mod message;
 pub mod place;
+pub mod process;
 mod pulse;
+pub mod remote;
 #[cfg(test)]
 mod tests;
+mod wire;
 
 pub use direct::Direct;
-pub use place::{Access, StorePlace};
+pub use place::{Access, Credentials, Endpoint, StorePlace};
+pub use remote::Remote;

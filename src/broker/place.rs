@@ -96,7 +96,51 @@ pub struct Access {
     pub user: Option<(String, Zeroizing<String>)>,
 }
 
+/// What it takes to be let in, as it stands in files.
+#[derive(Default)]
+pub struct Credentials {
+    /// The authorities of etcd's certificate, in PEM; none: no TLS.
+    pub authorities: Option<Vec<u8>>,
+    /// What this side shows: certificate and key, in PEM.
+    pub own: Option<(Vec<u8>, Zeroizing<Vec<u8>>)>,
+    /// Name and password.
+    pub user: Option<(String, Zeroizing<String>)>,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credentials(redacted)")
+    }
+}
+
 impl Access {
+    /// Access to `endpoints` with `credentials`.
+    ///
+    /// # Errors
+    /// What is wrong with a certificate or a key; TLS, in a build without it.
+    pub fn new(endpoints: Vec<Endpoint>, credentials: &Credentials) -> Result<Self, String> {
+        let user = credentials.user.clone();
+        #[cfg(feature = "tls")]
+        {
+            let shown = |error: crate::tls::TlsError| error.to_string();
+            let mut tls = None;
+            if let Some(authorities) = &credentials.authorities {
+                let authorities = crate::tls::material::Authorities::read(authorities).map_err(shown)?;
+                let own = credentials.own.as_ref().map(|(chain, key)| (chain.as_slice(), key.as_slice()));
+                let outgoing = crate::tls::client::Outgoing::new(&authorities, own).map_err(shown)?;
+                tls = Some(std::sync::Arc::new(outgoing));
+            }
+            Ok(Self { endpoints, tls, user })
+        }
+        #[cfg(not(feature = "tls"))]
+        {
+            if credentials.authorities.is_some() {
+                return Err("this build has no TLS: use etcd:// on a network that is trusted".to_owned());
+            }
+            Ok(Self { endpoints, user })
+        }
+    }
+
     /// Plain access without a password.
     #[must_use]
     pub const fn plain(endpoints: Vec<Endpoint>) -> Self {

@@ -23,6 +23,14 @@ pub const ETCD_ENDPOINTS_MAX_COUNT: usize = 9;
 pub const ETCD_PAGE_COUNT: u32 = 512;
 /// Longest reply of etcd that is read. A page of one record fits.
 pub const ETCD_REPLY_MAX_BYTES: usize = 8 * 1024 * 1024;
+/// Longest frame between keeper and broker: a reply of etcd, or as much news as are told at a time and one transaction.
+pub const BROKER_FRAME_MAX_BYTES: usize = ETCD_REPLY_MAX_BYTES;
+/// News that are told at a time, but for the last transaction among them.
+pub const BROKER_NEWS_BYTES: usize = 1024 * 1024;
+/// How often news are taken before something else is done.
+pub const ETCD_NEWS_ROUNDS_MAX_COUNT: usize = 64;
+/// How long the keeper waits for the broker, which answers within less.
+pub const BROKER_REPLY_MILLIS: u64 = 20_000;
 /// Longest head of a reply of etcd.
 pub const ETCD_HEAD_MAX_BYTES: usize = 16 * 1024;
 /// Most that news may hold in memory before they are dropped and the state is read anew.

@@ -105,6 +105,8 @@ pub struct Pulse {
 pub struct News {
     /// What was written, in the order in which it was.
     pub events: Vec<Event>,
+    /// Whether there are more: it has to be asked again.
+    pub more: bool,
     /// Whether something may be missing: the state has to be read anew.
     pub gap: bool,
     /// The last pulse, if one came.

@@ -10,7 +10,7 @@ use super::head::decode_record;
 use super::layout::Place;
 use super::link::{Event, LinkError, News, Pulse};
 use super::{Etcd, State};
-use crate::limits::FLEET_MEMBERS_MAX_COUNT;
+use crate::limits::{ETCD_NEWS_ROUNDS_MAX_COUNT, FLEET_MEMBERS_MAX_COUNT};
 
 impl Etcd {
     /// Delivers what there is since `since`.
@@ -24,23 +24,24 @@ impl Etcd {
         // Who asked has not taken in what was delivered.
         self.everything |= since != stand.head.revision;
         self.unread |= self.everything;
-        let news = match self.link.news(self.until) {
-            Ok(news) => news,
-            Err(error) => {
-                self.condition = Condition::Away;
-                return Err(error.into());
+        let mut away = false;
+        // Bounded by what the other side keeps, and by how fast others write.
+        for _ in 0..ETCD_NEWS_ROUNDS_MAX_COUNT {
+            let news = match self.link.news(self.until) {
+                Ok(news) => news,
+                Err(error) => {
+                    self.condition = Condition::Away;
+                    return Err(error.into());
+                }
+            };
+            self.until = 0;
+            self.unread |= news.gap;
+            away = news.away;
+            let more = news.more;
+            self.take_all(news, each)?;
+            if !more {
+                break;
             }
-        };
-        self.until = 0;
-        let News { events, gap, pulse, away } = news;
-        self.unread |= gap;
-        for event in events {
-            if !self.unread {
-                self.take_event(event, each)?;
-            }
-        }
-        if let Some(pulse) = pulse {
-            self.take_pulse(pulse);
         }
         if self.unread {
             self.read_anew(each)?;
@@ -51,6 +52,18 @@ impl Etcd {
             other => other,
         };
         Ok(self.state.as_ref().map_or(stand.head, |state| state.stand.head))
+    }
+
+    fn take_all(&mut self, news: News, each: &mut Deliver<'_>) -> Result<(), StoreError> {
+        for event in news.events {
+            if !self.unread {
+                self.take_event(event, each)?;
+            }
+        }
+        if let Some(pulse) = news.pulse {
+            self.take_pulse(pulse);
+        }
+        Ok(())
     }
 
     fn take_event(&mut self, event: Event, each: &mut Deliver<'_>) -> Result<(), StoreError> {
