@@ -43,6 +43,7 @@ pub mod console;
 pub mod cursor;
 pub mod encoding;
 pub mod exit;
+pub mod fleet;
 pub mod integrity;
 pub mod limits;
 pub mod memory;

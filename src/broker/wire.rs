@@ -152,8 +152,12 @@ impl Request {
                         Some((value, revision)) => to.byte(1).bytes(value).number(*revision),
                     };
                 })
-                .list(removals, |to, key| drop(to.bytes(key)))
-                .list(puts, |to, (key, value)| drop(to.bytes(key).bytes(value))),
+                .list(removals, |to, key| {
+                    to.bytes(key);
+                })
+                .list(puts, |to, (key, value)| {
+                    to.bytes(key).bytes(value);
+                }),
             Self::Follow { from, to: until, head, at } => {
                 to.byte(3).bytes(from).bytes(until).bytes(head).number(*at)
             }

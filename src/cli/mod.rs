@@ -31,6 +31,7 @@ use std::path::PathBuf;
 
 pub use panic_hook::install as install_panic_hook;
 
+use crate::broker::process;
 use crate::config::{self, Config, Machine, Raw};
 use crate::console::{self, Level};
 use crate::exit::Exit;
@@ -51,6 +52,10 @@ pub fn run(
             return Exit::Usage;
         }
     };
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if arguments.first().is_some_and(|first| first == process::ARGUMENT) {
+        return process::serve();
+    }
     match arguments::parse(arguments) {
         Ok(Command::Serve(raw)) => {
             serve(raw, environment, |config, manager| server::run(config, manager).map(|()| Exit::Success))

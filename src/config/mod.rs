@@ -26,7 +26,7 @@ use environment::Surroundings;
 
 pub use cgroup::ControlGroups;
 pub use checked::{
-    AuditSink, CertificateFiles, Config, HandedOver, IntegrityAction, IntegrityPolicy, Machine, Offline, Tls,
+    AuditSink, CertificateFiles, Config, HandedOver, IntegrityAction, IntegrityPolicy, Machine, Offline, Remote, Tls,
 };
 pub use endpoint::{Endpoint, Scheme};
 pub use error::{ConfigError, Place, shown, shown_path};

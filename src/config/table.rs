@@ -48,7 +48,7 @@ const fn capacity(id: Id, name: &'static str, unit: Unit, default: u64, help: &'
 }
 
 /// Every setting, in the order of [`Id`].
-pub const SETTINGS: [Setting; 59] = [
+pub const SETTINGS: [Setting; 66] = [
     row(
         Id::Dev,
         "dev",
@@ -92,6 +92,56 @@ pub const SETTINGS: [Setting; 59] = [
         Group::Store,
         "File with the master key: 32 bytes raw, in hexadecimal or in base64",
     ),
+    row(
+        Id::Store,
+        "store",
+        Kind::Text,
+        Fallback::Nothing,
+        Group::Store,
+        "etcd that keeps the store for several servers: etcd[s]://HOST:PORT[,HOST:PORT...]/PREFIX",
+    ),
+    row(
+        Id::StoreCa,
+        "store-ca",
+        Kind::Path,
+        Fallback::Nothing,
+        Group::Store,
+        "File with the authorities of etcd's certificate, in PEM: for etcds://",
+    ),
+    row(
+        Id::StoreCert,
+        "store-cert",
+        Kind::Path,
+        Fallback::Nothing,
+        Group::Store,
+        "File with the certificate that etcd is shown, in PEM",
+    ),
+    row(
+        Id::StoreKey,
+        "store-key",
+        Kind::Path,
+        Fallback::Nothing,
+        Group::Store,
+        "File with the key of --store-cert, in PEM",
+    ),
+    row(Id::StoreUser, "store-user", Kind::Text, Fallback::Nothing, Group::Store, "User of etcd"),
+    row(
+        Id::StorePasswordFile,
+        "store-password-file",
+        Kind::Path,
+        Fallback::Nothing,
+        Group::Store,
+        "File with the password of --store-user",
+    ),
+    row(
+        Id::MaxStaleness,
+        "max-staleness",
+        Kind::Number(Unit::Seconds),
+        Fallback::Number(limits::STALENESS_DEFAULT_SECONDS),
+        Group::Store,
+        "How old what is known of a shared store may be before credentials are refused",
+    )
+    .bounded(limits::STALENESS_FLOOR_SECONDS, limits::STALENESS_CEILING_SECONDS),
     row(
         Id::Init,
         "init",

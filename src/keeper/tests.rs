@@ -73,6 +73,7 @@ impl Desk {
             publication: Arc::clone(&publication),
             diary: diary_in(file),
             checkpoints: Checkpoints::new(START, Vec::new(), opening.checkpoints),
+            fleet: crate::fleet::Fleet::alone(),
             restore_window_seconds: WINDOW_SECONDS,
             counts_set_back: false,
         };

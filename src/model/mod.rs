@@ -375,12 +375,14 @@ pub enum StoreHealth {
     Away,
     /// It is elsewhere, and somebody put back an earlier state.
     SetBack,
+    /// It is elsewhere, and was not heard of for so long that nobody is let in any more.
+    Stale,
 }
 
 impl StoreHealth {
     /// Every state.
-    pub const ALL: [Self; 6] =
-        [Self::Good, Self::Full, Self::Failing, Self::Poisoned, Self::Away, Self::SetBack];
+    pub const ALL: [Self; 7] =
+        [Self::Good, Self::Full, Self::Failing, Self::Poisoned, Self::Away, Self::SetBack, Self::Stale];
 
     /// What it means, for people.
     #[must_use]
@@ -397,6 +399,7 @@ impl StoreHealth {
                 "etcd cannot be reached: keys can be used, but not changed, until what is known of revocations is too \
                  old."
             }
+            Self::Stale => "etcd was not heard of for too long: whoever needs a credential is refused.",
             Self::SetBack => {
                 "etcd holds an earlier state than it did: no change is taken, and keys can be used until what is known \
                  of revocations is too old. Restore the right state, then restart the servers."
@@ -427,11 +430,12 @@ pub struct Health {
 }
 
 impl Health {
-    /// Whether requests will be served as they should. A store that takes no changes does not count: what exists can be
+    /// Whether requests will be served as they should. Nobody is let in on what is too old; otherwise a store that takes no changes does not count: what exists can be
     /// used. Nor does what the process found when it looked at itself: that is for people to judge.
     #[must_use]
     pub const fn is_good(&self) -> bool {
-        self.audit && self.entropy && self.sandbox
+        let is_known = !matches!(self.store, StoreHealth::Stale);
+        self.audit && self.entropy && self.sandbox && is_known
     }
 }
 

@@ -18,6 +18,7 @@ mod certificates;
 mod certificates;
 mod door;
 mod error;
+mod fleet_vault;
 mod following;
 mod front;
 pub mod in_process;
@@ -48,6 +49,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
 pub use error::ServerError;
+pub use fleet_vault::read_credentials;
 pub use parent::Manager;
 pub use supervisor::supervise;
 pub use vault::read_audit;

@@ -19,6 +19,7 @@ use crate::auth::Authenticator;
 use crate::auth::jwt::Room;
 use crate::clock::Moment;
 use crate::crypto::mac::MacKey;
+use crate::fleet::Fleet;
 use crate::http::responder::{Fault, Responder};
 use crate::http::service::{Arrival, Exchange, Request, Service, Taking, Told};
 use crate::http::status::Status;
@@ -72,6 +73,8 @@ pub(super) struct App {
     pub(super) refusals: Rc<Refusals>,
     pub(super) subjects: RefCell<Vec<Subject>>,
     pub(super) limits: Arc<Limits>,
+    /// How new the state is, and among how many servers.
+    pub(super) fleet: Arc<Fleet>,
     /// Where requests may come.
     pub(super) front: Front,
     /// Makes of a body what stands for it in audit lines.
@@ -318,7 +321,7 @@ impl App {
             self.debit(authority, more);
         }
         let now = self.turn.now();
-        let health = self.shared.health(now, self.keeper.store());
+        let health = self.shared.health(now, self.store_health());
         let mut call = Call {
             arrival,
             body,

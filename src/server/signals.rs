@@ -9,7 +9,7 @@ use core::mem;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::sync::Arc;
 
 use mio::unix::SourceFd;
@@ -40,6 +40,7 @@ pub(super) const AT_ONCE: Signal = Signal::SIGUSR1;
 const SIGNAL: Token = Token(0);
 const TICK: Token = Token(2);
 const SUPERVISOR: Token = Token(3);
+const NEWS: Token = Token(4);
 
 /// What the main thread waits on.
 #[derive(Debug)]
@@ -54,6 +55,8 @@ pub(super) struct MainLoop {
     notifier: Notifier,
     watchdog: Option<Watchdog>,
     hurry: Hurry,
+    /// Raised when others have written to the store. Never read: each time is an edge.
+    news: Option<OwnedFd>,
     /// How many reloads were asked for, and whether the last of them is not over yet.
     reloads: u64,
     is_reloading: bool,
@@ -127,9 +130,18 @@ impl MainLoop {
             notifier,
             watchdog: None,
             hurry: Hurry::default(),
+            news: None,
             reloads: 0,
             is_reloading: false,
         })
+    }
+
+    /// Has the keeper take in what others write, each time `news` is raised.
+    pub(super) fn listen_for_news(&mut self, news: OwnedFd) -> io::Result<()> {
+        let fd = news.as_fd().as_raw_fd();
+        self.poll.registry().register(&mut SourceFd(&fd), NEWS, Interest::READABLE)?;
+        self.news = Some(news);
+        Ok(())
     }
 
     /// Reports to `manager`, through `notifier`; if it is our supervisor, its end is ours.
@@ -285,6 +297,7 @@ impl MainLoop {
                 SUPERVISOR if event.is_read_closed() => {
                     self.drain(shared, drain, "its supervisor has ended");
                 }
+                NEWS => keeper.tell_news(),
                 TICK if take_expirations(&self.ticks) => {
                     self.feed_watchdog(shared, keeper);
                     keeper.tick();

@@ -65,6 +65,11 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
+    /// The file of a server's id does not hold one.
+    NotAServerId {
+        /// The file.
+        path: PathBuf,
+    },
     /// A file does not hold a master key.
     NotAMasterKey {
         /// The file.
@@ -222,6 +227,11 @@ impl fmt::Display for StoreError {
                 f,
                 "{0} does not hold an admin key (qk_..., one line, at most {CREDENTIAL_FILE_MAX_BYTES} bytes); put \
                  the right one there, or let the next start make a new one: mv {0} {0}.old",
+                quoted(path)
+            ),
+            Self::NotAServerId { path } => write!(
+                f,
+                "{0} does not hold the id of a server (8 hexadecimal digits); let the next start make a new one: mv {0} {0}.old",
                 quoted(path)
             ),
             Self::KeyNotMade(error) => write!(f, "no admin key could be made: {error}"),

@@ -19,6 +19,7 @@ pub mod journal;
 mod record;
 pub mod root;
 mod seal;
+pub mod server_id;
 mod small_file;
 
 pub use admin_key::AdminKey;

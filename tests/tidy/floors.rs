@@ -38,6 +38,7 @@ const HOUSE: &[Floor] = &[
             "console",
             "build_info",
             "exit",
+            "fleet",
         ],
         may_import: &["ground"],
     },

@@ -14,7 +14,7 @@ use crate::model::{Health, Posture, StoreHealth};
 
 /// The states of the store, by name.
 const STORE_STATES: [&str; StoreHealth::ALL.len()] =
-    ["good", "full", "failing", "poisoned", "away", "set_back"];
+    ["good", "full", "failing", "poisoned", "away", "set_back", "stale"];
 
 pub(super) fn audit(
     page: &mut Exposition<'_>,
