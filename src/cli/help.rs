@@ -90,6 +90,7 @@ quantonium store: work on the store of a server that does not run.
   quantonium store compact   rewrite it without what was superseded or removed
   quantonium store rekey     put it under another master key
   quantonium store rotate-root   seal everything anew; ends every API key
+  quantonium store copy      copy it to etcd, or from etcd to a data directory
 
 Each takes --data-dir PATH and --master-key-file PATH, or their variables, as `quantonium serve`
 does; `quantonium help store verify` and so on show an example. Stop the server first: while it
@@ -254,6 +255,25 @@ Flags:
   --min-store-revision N, --accept-store-rollback, --config PATH   as for serve
 ";
 
+const COPY: &str = "\
+quantonium store copy: copy the store of a stopped server to etcd, or from etcd to a data directory.
+
+  quantonium store copy --from /var/lib/quantonium --to etcd://10.0.0.1:2379/quantonium \\
+      --master-key-file /etc/quantonium/master.key
+
+Records are copied as they are sealed, under the same root key and master key, and compared one by
+one with what was written; keys, API keys and what was sealed with them stay as they are. Nothing
+that exists is overwritten, and the old store stays as it is: start no server on it any more, or
+two stores will go their own ways. Stop every server first.
+
+Flags:
+  --from PLACE             a data directory, or etcd://HOST:PORT[,HOST:PORT...]/PREFIX
+  --to PLACE               the other kind of place
+  --master-key-file PATH   the master key; it stays
+  --store-ca, --store-cert, --store-key, --store-user, --store-password-file, --user-id,
+  --group-id, --min-store-revision, --config   as for serve
+";
+
 /// What is asked about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Topic {
@@ -296,6 +316,7 @@ pub(super) fn text(topic: Topic) -> String {
         Topic::OfStore(Action::Compact) => COMPACT,
         Topic::OfStore(Action::Rekey) => REKEY,
         Topic::OfStore(Action::RotateRoot) => ROTATE_ROOT,
+        Topic::OfStore(Action::Copy) => COPY,
         Topic::ApiKey => apikey::help::APIKEY,
         Topic::OfApiKey(verb) => apikey::help::of(verb),
     };
@@ -471,6 +492,7 @@ mod tests {
                 Topic::Audit => "\n  quantonium audit verify ".to_owned(),
                 Topic::Tls => "\n  quantonium tls self-signed ".to_owned(),
                 Topic::Sandbox => "\n  quantonium sandbox check ".to_owned(),
+                Topic::OfStore(Action::Copy) => "\n  quantonium store copy --from ".to_owned(),
                 Topic::OfStore(action) => format!("\n  quantonium store {} --data-dir ", action.name()),
                 Topic::ApiKey => "\n  quantonium apikey create --name ".to_owned(),
                 Topic::OfApiKey(verb) => format!("\n  quantonium apikey {} ", verb.name()),

@@ -11,6 +11,7 @@ mod audit_read;
 mod audit_verify;
 mod client;
 mod contents;
+mod copy;
 mod failure;
 mod healthcheck;
 mod help;

@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::arguments::{Action, StoreCommand};
+use super::copy;
 use super::contents::{Contents, Gathered};
 use super::failure::Failure;
 use super::new_file::NewFile;
@@ -24,7 +25,10 @@ pub(super) fn run(
     command: StoreCommand,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Exit {
-    let StoreCommand { raw, action, json, new_master_key_file, admin_key_file } = command;
+    let StoreCommand { raw, action, json, new_master_key_file, admin_key_file, ends } = command;
+    if let Some((from, to)) = ends {
+        return copy::run(raw, &from, &to, environment);
+    }
     let done = config::load_offline(raw, environment).map_err(Failure::from).and_then(|settings| {
         let desk = Desk::open(settings, json)?;
         match action {
@@ -33,6 +37,8 @@ pub(super) fn run(
             Action::Compact => desk.compact(),
             Action::Rekey => desk.rekey(&new_master_key_file.unwrap_or_default()),
             Action::RotateRoot => desk.rotate_root(admin_key_file.as_deref()),
+            // Its two ends were demanded.
+            Action::Copy => Ok(Exit::Usage),
         }
     });
     match done {

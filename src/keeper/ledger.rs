@@ -237,7 +237,10 @@ impl Ledger {
             self.doubtful.clear();
         }
         if let Some(fresh_nanos) = self.store.fresh_nanos() {
-            self.fleet.note(fresh_nanos, self.store.members());
+            let members = self.store.members();
+            self.fleet.note(fresh_nanos, members);
+            STORE.fresh_nanos.set(fresh_nanos);
+            STORE.members.set(members as u64);
         }
         Ok(())
     }

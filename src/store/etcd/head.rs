@@ -18,7 +18,7 @@ use crate::secret::Secret;
 const FORMAT: u8 = 1;
 /// What a head begins with.
 const KIND: u8 = b'H';
-const STAND_BYTES: usize = 2 + 8 + 16 + 16 + DIGEST_BYTES + 8 + 8;
+const STAND_BYTES: usize = 2 + 8 + 16 + 16 + DIGEST_BYTES + 8 + 8 + 8;
 const DIGEST_BYTES: usize = 32;
 
 /// What stands for one record, or for all of them.
@@ -37,6 +37,8 @@ pub(super) struct Stand {
     pub(super) records: u64,
     /// How many changes there were that had origins.
     pub(super) changes: u64,
+    /// When it was made, by the clock of the server that made it: for people.
+    pub(super) at_millis: u64,
 }
 
 /// Why bytes are not what they should be.
@@ -82,6 +84,7 @@ impl FleetKeys {
             &stand.digest,
             &stand.records.to_be_bytes(),
             &stand.changes.to_be_bytes(),
+            &stand.at_millis.to_be_bytes(),
         ]);
         tag.as_bytes().first_chunk().copied().unwrap_or_default()
     }
@@ -96,6 +99,7 @@ impl FleetKeys {
         plain.extend_from_slice(&stand.digest);
         plain.extend_from_slice(&stand.records.to_be_bytes());
         plain.extend_from_slice(&stand.changes.to_be_bytes());
+        plain.extend_from_slice(&stand.at_millis.to_be_bytes());
         self.head.with(|key| seal(key, nonce, &self.ring, &plain))
     }
 
@@ -109,8 +113,9 @@ impl FleetKeys {
             }
             let head = Head { revision: take(rest).map(u64::from_be_bytes)?, tag: take(rest)? };
             let (before, digest) = (take(rest)?, take(rest)?);
-            let (records, changes) = (take(rest).map(u64::from_be_bytes)?, take(rest).map(u64::from_be_bytes)?);
-            Some(Ok(Stand { head, before, digest, records, changes }))
+            let mut number = || take(rest).map(u64::from_be_bytes);
+            let (records, changes, at_millis) = (number()?, number()?, number()?);
+            Some(Ok(Stand { head, before, digest, records, changes, at_millis }))
         };
         let stand = read(&mut rest).ok_or(Fault::Forged)??;
         if rest.is_empty() && self.tag(&stand) == stand.head.tag { Ok(stand) } else { Err(Fault::Forged) }
@@ -241,7 +246,7 @@ mod tests {
 
     fn stand(keys: &FleetKeys) -> Stand {
         let head = Head { revision: 5, tag: [0; 16] };
-        let mut stand = Stand { head, before: [3; 16], digest: [4; 32], records: 9, changes: 2 };
+        let mut stand = Stand { head, before: [3; 16], digest: [4; 32], records: 9, changes: 2, at_millis: 1 };
         stand.head.tag = keys.tag(&stand);
         stand
     }
@@ -273,6 +278,7 @@ mod tests {
             Stand { digest: [9; 32], ..of },
             Stand { records: 8, ..of },
             Stand { changes: 3, ..of },
+            Stand { at_millis: 2, ..of },
             Stand { head: Head { revision: 6, ..of.head }, ..of },
         ];
         for other in others {

@@ -9,6 +9,7 @@ mod head;
 mod image;
 pub mod layout;
 pub mod link;
+pub mod moved;
 mod news;
 #[cfg(test)]
 mod shelf;
@@ -33,13 +34,14 @@ use super::record::{
 };
 use super::root::{MasterKey, RootKey};
 use super::seal::SEAL_NONCE_BYTES;
-use crate::clock::Moment;
+use crate::clock::{Moment, WallTime};
 use crate::crypto::Error;
 use crate::crypto::random::{Generator, Kernel};
 use crate::limits::{
     ETCD_APPEND_MAX_BYTES, ETCD_RECORD_MAX_BYTES, ETCD_RECORDS_PER_APPEND_MAX_COUNT, FLEET_MEMBERS_MAX_COUNT,
     STORE_ORIGINS_MAX_COUNT, STORE_REVISION_CEILING_NUMBER,
 };
+use crate::metrics::process::STORE;
 
 /// A store in etcd.
 pub struct Etcd {
@@ -79,6 +81,15 @@ struct State {
     cluster: u64,
     live: HashMap<Path, Live>,
     bytes: u64,
+}
+
+/// What there is to know of a change beside its records.
+#[derive(Clone, Copy, Debug)]
+struct Made {
+    /// Where it leads.
+    revision: u64,
+    has_origins: bool,
+    at_millis: u64,
 }
 
 /// A store in etcd and what it is opened with.
@@ -265,7 +276,8 @@ impl Etcd {
         }
         // Of several with one path the last counts.
         let last: BTreeMap<Path, &Record> = records.iter().map(|record| (record.path, record)).collect();
-        let (stand, changes) = state.after(&self.keys, last.values().copied(), revision, !origins.is_empty());
+        let made = Made { revision, has_origins: !origins.is_empty(), at_millis: WallTime::now().as_millis() };
+        let (stand, changes) = state.after(&self.keys, last.values().copied(), made);
         let nonce = self.random.array::<SEAL_NONCE_BYTES>(Moment::now()).map_err(|_| AppendError::Failed)?;
         let sealed = self.keys.seal_head(&stand, nonce).map_err(|_| AppendError::Failed)?;
         let head = self.layout.head();
@@ -308,6 +320,8 @@ impl Etcd {
             Err(error) => return Err(self.failed(&error)),
         };
         self.condition = Condition::Good;
+        STORE.commits.add(1);
+        STORE.syncs.count(self.last_micros);
         if let Some(state) = &mut self.state {
             state.apply(stand, changes);
             (state.sealed, state.revision) = (sealed, done);
@@ -354,8 +368,7 @@ impl State {
         &self,
         keys: &FleetKeys,
         records: impl Iterator<Item = &'a Record>,
-        revision: u64,
-        has_origins: bool,
+        made: Made,
     ) -> (Stand, Vec<(Path, Option<Live>)>) {
         let mut stand = self.stand;
         let mut changes = Vec::new();
@@ -375,8 +388,9 @@ impl State {
             changes.push((record.path, live));
         }
         stand.before = self.stand.head.tag;
-        stand.head.revision = revision;
-        stand.changes += u64::from(has_origins);
+        stand.head.revision = made.revision;
+        stand.changes += u64::from(made.has_origins);
+        stand.at_millis = made.at_millis;
         stand.head.tag = keys.tag(&stand);
         (stand, changes)
     }

@@ -9,8 +9,10 @@ use super::super::record::{Condition, Deliver, Head, Record};
 use super::head::decode_record;
 use super::layout::Place;
 use super::link::{Event, LinkError, News, Pulse};
-use super::{Etcd, State};
+use super::{Etcd, Made, State};
+use crate::clock::WallTime;
 use crate::limits::{ETCD_NEWS_ROUNDS_MAX_COUNT, FLEET_MEMBERS_MAX_COUNT};
+use crate::metrics::process::STORE;
 
 impl Etcd {
     /// Delivers what there is since `since`.
@@ -114,13 +116,16 @@ impl Etcd {
                 _ => has_origins = true,
             }
         }
-        let (expected, changes) = state.after(&self.keys, records.iter(), stand.head.revision, has_origins);
+        let (revision, at_millis) = (stand.head.revision, stand.at_millis);
+        let made = Made { revision, has_origins, at_millis };
+        let (expected, changes) = state.after(&self.keys, records.iter(), made);
         if expected != stand || stand.head.revision <= state.stand.head.revision {
             return Ok(false);
         }
         state.apply(stand, changes);
         state.sealed = event.value.clone().unwrap_or_default();
         state.revision = event.revision;
+        STORE.lags.count(WallTime::now().as_millis().saturating_sub(at_millis).saturating_mul(1_000));
         self.settle_pulse();
         for record in records {
             each(record)?;
