@@ -113,7 +113,14 @@ fn run() -> Result<(), String> {
         // A counter that is full was not read since, and it is never read: each write is an edge.
         let _ = rustix::io::write(&*ring, &1u64.to_ne_bytes());
     }));
-    while let Some(frame) = wire::receive(&mut socket).map_err(shown)? {
+    loop {
+        let frame = match wire::receive(&mut socket) {
+            Ok(Some(frame)) => frame,
+            // The server has ended, perhaps in the middle of a request.
+            Ok(None) => break,
+            Err(error) if matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset) => break,
+            Err(error) => return Err(error.to_string()),
+        };
         let request = Request::decode(&frame).ok_or("a request that cannot be read")?;
         let answer = carry_out(&mut link, request);
         match wire::send(&mut socket, &answer.encode()) {

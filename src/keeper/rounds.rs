@@ -18,8 +18,7 @@ use crate::keeper::queue::Committed;
 use crate::keeper::state::Entry;
 use crate::keyring::{self, encode_uses, schedule};
 use crate::limits::{
-    FIGURES_PER_APPEND_MAX_COUNT, KEEPER_RETRY_MILLIS, SCHEDULED_CHANGES_MAX_COUNT, STORE_APPEND_MAX_BYTES,
-    USES_PERSIST_SECONDS,
+    FIGURES_PER_APPEND_MAX_COUNT, KEEPER_RETRY_MILLIS, SCHEDULED_CHANGES_MAX_COUNT, USES_PERSIST_SECONDS,
 };
 use crate::model::RequestId;
 use crate::publication::Epoch;
@@ -179,7 +178,9 @@ impl Ledger {
         let mut records: Vec<Record> = Vec::new();
         let mut weight = 0;
         let mut unsealed = None;
-        while used.len() < FIGURES_PER_APPEND_MAX_COUNT && weight < STORE_APPEND_MAX_BYTES / 2 {
+        let bounds = self.store.bounds();
+        let most = FIGURES_PER_APPEND_MAX_COUNT.min(bounds.records_count);
+        while used.len() < most && weight < bounds.append_bytes / 2 {
             let Some(target) = self.rounds.figures_left.pop() else { break };
             if let Some(entry) = state.get(&target).filter(Entry::take_news) {
                 let record = self.figures(&entry, revision, now);

@@ -190,7 +190,8 @@ pub fn lock_broker(identity: (u32, u32), ports: &[u16]) -> Result<(), Failure> {
     dumpable::clear()?;
     privileges::forbid_new()?;
     executable::forbid_new()?;
-    confinement::confine(&Reach::Ports(ports)).map(drop)
+    confinement::confine(&Reach::Ports(ports))?;
+    seccomp::enter_broker()
 }
 
 /// Gives up every privilege, in the only order that works, and has the kernel confirm it.

@@ -130,6 +130,7 @@ fn serve_enclosed(
         office: Arc::clone(&prepared.office),
         keeper: Arc::clone(&prepared.common.keeper),
         policy: config.integrity,
+        shared: config.store.is_some(),
         jitter: prepared.jitter,
     };
     let mut monitor = confirmed.and_then(|()| Monitor::begin(means, Moment::now()))?;
