@@ -37,9 +37,7 @@ impl Fleet {
         let etcd = Etcd::start(&first.path("."))?;
         let file = first.path("master.key");
         fs::write(&file, MASTER_KEY).expect("a file");
-        let chmod = std::process::Command::new("chmod").arg("444").arg(&file).status();
-        assert!(chmod.is_ok_and(|status| status.success()));
-        let _ = std::process::Command::new("chmod").arg("600").arg(&file).status();
+        owner_only(&file);
         let master = format!("--master-key-file={}", file.display());
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
         let mut fleet = Self { etcd, servers: Vec::new(), admin: String::new(), master, flags };
@@ -115,7 +113,12 @@ fn what_one_server_acknowledges_every_other_one_serves_within_a_second() {
         }
     }
     lags.sort();
-    println!("lag of the watch: median {:?}, longest of {} {:?}", lags[lags.len() / 2], lags.len(), lags.last());
+    println!(
+        "lag of the watch: median {:?}, longest of {} {:?}",
+        lags[lags.len() / 2],
+        lags.len(),
+        lags.last()
+    );
     assert!(lags[lags.len() * 99 / 100] < Duration::from_secs(1), "{lags:?}");
 }
 
@@ -146,7 +149,14 @@ fn changes_on_all_servers_at_once_are_all_kept_and_none_is_made_twice() {
     }
     // Of one name that is made on all at once there is one key.
     let made: Vec<Reply> = std::thread::scope(|scope| {
-        let all: Vec<_> = (0..3).map(|server| scope.spawn({ let fleet = &fleet; move || fleet.ask(server, create("race")) })).collect();
+        let all: Vec<_> = (0..3)
+            .map(|server| {
+                scope.spawn({
+                    let fleet = &fleet;
+                    move || fleet.ask(server, create("race"))
+                })
+            })
+            .collect();
         all.into_iter().map(|one| one.join().expect("a thread")).collect()
     });
     assert_eq!(made.iter().filter(|reply| reply.status == 201).count(), 1, "{made:?}");
@@ -166,7 +176,8 @@ fn a_revocation_and_a_token_reach_all_servers() {
     while fleet.servers[1].call(&hash().key(&key)).status != 200 {
         assert!(begun.elapsed() < Duration::from_secs(10));
     }
-    let token = fleet.servers[0].call(&Request::post("/api/auth/token", "{}").key(&key)).member("access_token");
+    let token =
+        fleet.servers[0].call(&Request::post("/api/auth/token", "{}").key(&key)).member("access_token");
     let bearer = || hash().with("Authorization", &format!("Bearer {token}"));
     assert_eq!(fleet.servers[1].call(&bearer()).status, 200, "made by another server");
     assert_eq!(fleet.ask(1, Request::post(&format!("/api/auth/keys/{id}/revoke"), "{}")).status, 200);
@@ -205,9 +216,9 @@ fn without_etcd_keys_are_used_until_what_is_known_is_too_old() {
         fleet.until(server, || create(&format!("after{server}")), |reply| reply.status == 201);
     }
     fleet.etcd.kill();
+    assert_eq!(fleet.ask(0, encrypt("k")).status, 200);
     let refused = fleet.ask(0, create("late"));
     assert_eq!(refused.status, 503, "{refused:?}");
-    assert_eq!(fleet.ask(0, encrypt("k")).status, 200);
     assert!(fleet.etcd.run(&[]));
     fleet.until(0, || create("again"), |reply| reply.status == 201);
     fleet.until(1, || encrypt("again"), |reply| reply.status == 200);
@@ -249,7 +260,8 @@ fn a_compacted_etcd_is_read_anew() {
         assert_eq!(fleet.ask(0, create(&format!("k{number}"))).status, 201);
     }
     let status = fleet.etcd.ctl(&["endpoint", "status", "-w", "json"]).expect("etcdctl");
-    let revision = status.split("\"revision\":").nth(1).and_then(|rest| rest.split(',').next()).expect("a revision");
+    let revision =
+        status.split("\"revision\":").nth(1).and_then(|rest| rest.split(',').next()).expect("a revision");
     assert!(fleet.etcd.ctl(&["compact", revision]).is_some());
     fleet.servers[1].signal(Signal::SIGCONT);
     fleet.until(1, || encrypt("k4"), |reply| reply.status == 200);
@@ -295,18 +307,17 @@ fn blocks_of_seals_are_never_shared() {
     for server in 0..3 {
         fleet.until(server, || encrypt("narrow"), |reply| reply.status == 200);
     }
-    // Each of them had to set one aside.
-    let seals = |server: usize| {
-        let key = fleet.ask(server, Request::get("/api/keys/narrow")).json();
-        key["versions"][0]["uses"]["seals"].as_u64().or_else(|| key["versions"][0]["seals"].as_u64())
-    };
-    println!("seals that count as used: {:?}", [seals(0), seals(1), seals(2)]);
-    println!("{}", fleet.ask(0, Request::get("/api/keys/narrow")).text());
+    // Each of them had to set one aside, and they are three.
+    let reserved = |reply: &Reply| reply.json()["versions"][0]["seals_reserved"].as_u64();
+    let expected = Some(3 * quantonium::limits::SEALS_BLOCK_COUNT);
+    for server in 0..3 {
+        fleet.until(server, || Request::get("/api/keys/narrow"), |reply| reserved(reply) == expected);
+    }
 }
 
 #[test]
 fn a_server_that_ends_is_no_member_any_more_and_limits_are_divided() {
-    let Some(mut fleet) = Fleet::start(2, &["--rate-limit=100/100"]) else { return };
+    let Some(mut fleet) = Fleet::start(2, &["--rate-limit=100:100"]) else { return };
     let limit = |fleet: &Fleet| {
         let reply = fleet.ask(0, Request::post("/api/hash", r#"{"input":"aGVsbG8="}"#));
         reply.field("x-ratelimit-limit").map(str::to_owned)
@@ -321,4 +332,94 @@ fn a_server_that_ends_is_no_member_any_more_and_limits_are_divided() {
     while limit(&fleet).as_deref() != Some("100") {
         assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", limit(&fleet));
     }
+}
+
+#[test]
+fn a_store_is_copied_to_etcd_and_back_with_everything_in_it() {
+    let Some(binary) = server::binary() else { return };
+    let scratch = Scratch::new();
+    let Some(etcd) = Etcd::start(&scratch.path(".")) else { return };
+    let file = scratch.path("master.key");
+    fs::write(&file, MASTER_KEY).expect("a file");
+    owner_only(&file);
+    let master = format!("--master-key-file={}", file.display());
+    let alone = Server::start_in(&scratch, &[&master, "--init"]).expect("the binary");
+    let admin = alone.key().to_owned();
+    for number in 0..150 {
+        assert_eq!(alone.ask(create(&format!("k{number}"))).status, 201);
+    }
+    let ciphertext = alone.ask(encrypt("k7")).member("ciphertext");
+    assert_eq!(alone.stop().code, Some(0));
+    let place = etcd.store("copied").replace("--store=", "");
+    let copy = |from: &str, to: &str| {
+        let mut command = std::process::Command::new(&binary);
+        command.args(["store", "copy", "--from", from, "--to", to, &master]).env_clear();
+        let output = command.output().expect("the binary");
+        (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    };
+    let directory = scratch.data_dir().display().to_string();
+    let (code, told) = copy(&directory, &place);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("copied") && told.contains("compared"), "{told}");
+    let (code, told) = copy(&directory, &place);
+    assert_eq!(code, Some(78), "there is one already: {told}");
+    // The same server goes on, whose audit log knows how far the store was.
+    let store = etcd.store("copied");
+    let shared = Server::start_in(&scratch, &[&store, &master]).expect("the binary");
+    let ask = |server: &Server, request: Request| server.call(&request.key(&admin));
+    assert_eq!(ask(&shared, decrypt("k7", &ciphertext)).member("plaintext"), "aGVsbG8=");
+    assert_eq!(ask(&shared, create("later")).status, 201);
+    let later = ask(&shared, encrypt("later")).member("ciphertext");
+    assert_eq!(shared.stop().code, Some(0));
+    let back = Scratch::new();
+    let (code, told) = copy(&place, &back.data_dir().display().to_string());
+    assert_eq!(code, Some(0), "{told}");
+    let alone = Server::start_in(&back, &[&master]).expect("the binary");
+    assert_eq!(ask(&alone, decrypt("later", &later)).member("plaintext"), "aGVsbG8=");
+    assert_eq!(ask(&alone, decrypt("k7", &ciphertext)).status, 200);
+}
+
+#[test]
+fn a_store_is_made_by_init_in_an_etcd_that_asks_for_a_password() {
+    let Some(binary) = server::binary() else { return };
+    let scratch = Scratch::new();
+    let Some(etcd) = Etcd::start(&scratch.path(".")) else { return };
+    for words in [&["user", "add", "root:top secret"][..], &["auth", "enable"]] {
+        assert!(etcd.ctl(words).is_some(), "{words:?}");
+    }
+    let password = scratch.path("password");
+    fs::write(&password, "top secret\n").expect("a file");
+    let file = scratch.path("master.key");
+    let store = etcd.store("guarded");
+    let run = |more: &[&str]| {
+        let mut command = std::process::Command::new(&binary);
+        command.arg("init").arg("--data-dir").arg(scratch.data_dir()).arg(&store);
+        command.arg(format!("--master-key-file={}", file.display())).args(more).env_clear();
+        let output = command.output().expect("the binary");
+        (
+            output.status.code(),
+            [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()),
+        )
+    };
+    let (code, told) = run(&["--generate-master-key"]);
+    assert!(code != Some(0) && told[1].contains("etcd refuses"), "{told:?}");
+    let user = ["--store-user=root".to_owned(), format!("--store-password-file={}", password.display())];
+    let (code, told) = run(&["--generate-master-key", &user[0], &user[1]]);
+    assert_eq!(code, Some(0), "{told:?}");
+    let admin = told[0].trim().to_owned();
+    let (code, told) = run(&[&user[0], &user[1]]);
+    assert_eq!(code, Some(78), "there is one already: {told:?}");
+    let master = format!("--master-key-file={}", file.display());
+    let server = Server::start_in(&scratch, &[&store, &master, &user[0], &user[1]]).expect("the binary");
+    assert_eq!(server.call(&create("k").key(&admin)).status, 201);
+    let (code, seen) =
+        (server.pid(), fs::read(format!("/proc/{}/cmdline", server.pid())).expect("its words"));
+    assert!(!String::from_utf8_lossy(&seen).contains("top secret"), "{code}");
+    let status = server.call(&Request::get("/api/health")).json();
+    assert_eq!(status["status"], "ok", "{status}");
+}
+
+fn owner_only(file: &std::path::Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(file, fs::Permissions::from_mode(0o600)).expect("its mode");
 }

@@ -77,7 +77,10 @@ impl Board {
             if left.is_zero() {
                 return false;
             }
-            facts = self.changed.wait_timeout(facts, left).map_or_else(|held| held.into_inner().0, |(held, _)| held);
+            facts = self
+                .changed
+                .wait_timeout(facts, left)
+                .map_or_else(|held| held.into_inner().0, |(held, _)| held);
         }
     }
 

@@ -38,7 +38,10 @@ enum Tried {
     /// Final.
     Refused(LinkError),
     /// The next endpoint may do better; whether it may have been applied.
-    Again { may_have: bool, why: String },
+    Again {
+        may_have: bool,
+        why: String,
+    },
     /// The token is not good any more.
     Anew,
     TooLong,
@@ -67,7 +70,11 @@ impl Client {
             match self.call("/v3/kv/range", &body, ETCD_CHANGE_MILLIS)? {
                 Some(reply) => return message::read_range(&reply).ok_or_else(unreadable),
                 None if self.page_count > 1 => self.page_count = (self.page_count / 8).max(1),
-                None => return Err(LinkError::Refused("a record is longer than any that was written".to_owned())),
+                None => {
+                    return Err(LinkError::Refused(
+                        "a record is longer than any that was written".to_owned(),
+                    ));
+                }
             }
         }
     }
@@ -197,7 +204,9 @@ impl Client {
 
     /// Gets a token if a password is given and there is none.
     fn log_in(&mut self, deadline: Moment) -> Result<(), LinkError> {
-        let Some((name, password)) = self.access.user.clone().filter(|_| self.token.is_none()) else { return Ok(()) };
+        let Some((name, password)) = self.access.user.clone().filter(|_| self.token.is_none()) else {
+            return Ok(());
+        };
         let body = message::authenticate(&name, &password);
         let body = body.ok_or_else(|| LinkError::Refused("no such name".to_owned()))?;
         match self.attempt("/v3/auth/authenticate", &body, deadline) {
@@ -234,7 +243,10 @@ fn judge(reply: &Reply) -> Tried {
             "there is no /v3 there: etcd 3.4 or later is needed, at the address for its clients".to_owned(),
         )),
         // No leader, a time-out, a change of leaders: of all these a transaction may have been applied.
-        _ => Tried::Again { may_have: true, why: text.chars().filter(|char| !char.is_control()).take(200).collect() },
+        _ => Tried::Again {
+            may_have: true,
+            why: text.chars().filter(|char| !char.is_control()).take(200).collect(),
+        },
     }
 }
 

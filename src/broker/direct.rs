@@ -27,7 +27,13 @@ impl Direct {
     /// A way by `access`; `ring` is called when there is news.
     #[must_use]
     pub fn new(access: Access, ring: Box<dyn Fn() + Send + Sync>) -> Self {
-        Self { client: Client::new(access.clone()), access, board: Board::new(ring), runs: false, pulse: None }
+        Self {
+            client: Client::new(access.clone()),
+            access,
+            board: Board::new(ring),
+            runs: false,
+            pulse: None,
+        }
     }
 
     /// Starts what runs beside: the watch and the pulse.

@@ -301,16 +301,24 @@ mod tests {
     fn the_head_of_a_reply_says_how_it_ends() {
         let of = |head: &str| read_head(head.as_bytes());
         assert_eq!(of("HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n"), Some((200, Framing::Length(12))));
-        assert_eq!(of("HTTP/1.1 400 Bad\r\ntransfer-encoding: Chunked\r\n\r\n"), Some((400, Framing::Chunked)));
+        assert_eq!(
+            of("HTTP/1.1 400 Bad\r\ntransfer-encoding: Chunked\r\n\r\n"),
+            Some((400, Framing::Chunked))
+        );
         assert_eq!(
             of("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n"),
             Some((200, Framing::Chunked))
         );
         assert_eq!(of("HTTP/1.0 503 No\r\n\r\n"), Some((503, Framing::Close)));
         for bad in [
-            "", "HTTP/2 200 OK\r\n\r\n", "HTTP/1.1 2x0 OK\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
-            "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", "HTTP/1.1 200 OK\r\nnonsense\r\n\r\n",
-            "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999999\r\n\r\n",
+            "",
+            "HTTP/2 200 OK\r\n\r\n",
+            "HTTP/1.1 2x0 OK\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nnonsense\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999999\r\n\r\n",
         ] {
             assert_eq!(of(bad), None, "{bad:?}");
         }

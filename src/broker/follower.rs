@@ -38,7 +38,9 @@ pub(super) fn run(board: &Arc<Board>, mut client: Client) {
         };
         if ended == Ended::Broken {
             client.turn_away();
-            board.wait(Moment::now().plus_millis(ETCD_RETRY_MILLIS), |facts| facts.ended || facts.number != number);
+            board.wait(Moment::now().plus_millis(ETCD_RETRY_MILLIS), |facts| {
+                facts.ended || facts.number != number
+            });
         }
     }
 }

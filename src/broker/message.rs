@@ -65,7 +65,8 @@ pub(super) fn txn(swap: &Swap, lease: u64) -> Body {
         body.text(if at > 0 { ",{" } else { "{" });
         match is {
             None => {
-                body.bytes("key", key).text(",\"target\":\"CREATE\",\"result\":\"EQUAL\",\"create_revision\":\"0\"}");
+                body.bytes("key", key)
+                    .text(",\"target\":\"CREATE\",\"result\":\"EQUAL\",\"create_revision\":\"0\"}");
             }
             Some((value, revision)) => {
                 body.bytes("key", key).text(",\"target\":\"MOD\",\"result\":\"EQUAL\",");
@@ -362,7 +363,10 @@ mod tests {
     #[test]
     fn requests_are_as_the_gateway_reads_them() {
         let span = Span { from: b"q/".to_vec(), to: b"q0".to_vec(), at: 7 };
-        assert_eq!(shown(&range(&span, 5)), r#"{"key":"cS8=","range_end":"cTA=","revision":"7","limit":"5"}"#);
+        assert_eq!(
+            shown(&range(&span, 5)),
+            r#"{"key":"cS8=","range_end":"cTA=","revision":"7","limit":"5"}"#
+        );
         let span = Span { from: b"q/".to_vec(), to: Vec::new(), at: 0 };
         assert_eq!(shown(&range(&span, 1)), r#"{"key":"cS8=","limit":"1"}"#);
         let swap = Swap {
@@ -394,7 +398,8 @@ mod tests {
         );
         let pair = Pair { key: b"/q/h".to_vec(), value: b"vh".to_vec(), revision: 2 };
         let page = page.unwrap();
-        let expected = Page { cluster: 15_118_495_548_433_857_066, at: 2, pairs: vec![pair.clone()], more: true };
+        let expected =
+            Page { cluster: 15_118_495_548_433_857_066, at: 2, pairs: vec![pair.clone()], more: true };
         assert_eq!(page, expected);
         let done = br#"{"header":{"cluster_id":"1","revision":"3"},"succeeded":true,"responses":[{"response_put":{"header":{"revision":"3"}}}]}"#;
         assert_eq!(read_txn(done), Some(Swapped::Done { cluster: 1, revision: 3 }));
@@ -406,13 +411,20 @@ mod tests {
         assert_eq!(told.events[1], Event { key: b"a".to_vec(), value: None, revision: 3 });
         assert_eq!((told.progress, told.ended.is_some()), (0, false));
         let compacted =
-            read_watch(br#"{"result":{"header":{"raft_term":"2"},"canceled":true,"compact_revision":"3"}}"#).unwrap();
+            read_watch(br#"{"result":{"header":{"raft_term":"2"},"canceled":true,"compact_revision":"3"}}"#)
+                .unwrap();
         assert_eq!((compacted.compacted, compacted.ended.is_some()), (3, true));
         assert_eq!(read_watch(br#"{"result":{"header":{"revision":"8"}}}"#).unwrap().progress, 8);
-        assert_eq!(read_watch(br#"{"result":{"header":{"revision":"8"},"created":true}}"#).unwrap().progress, 0);
+        assert_eq!(
+            read_watch(br#"{"result":{"header":{"revision":"8"},"created":true}}"#).unwrap().progress,
+            0
+        );
         let ended = read_watch(br#"{"error":{"grpc_code":14,"message":"etcdserver: no leader"}}"#).unwrap();
         assert_eq!(ended.ended.as_deref(), Some("etcdserver: no leader"));
-        assert_eq!(read_lease(br#"{"header":{},"ID":"4111120191307403276","TTL":"10"}"#), Some((4_111_120_191_307_403_276, 10)));
+        assert_eq!(
+            read_lease(br#"{"header":{},"ID":"4111120191307403276","TTL":"10"}"#),
+            Some((4_111_120_191_307_403_276, 10))
+        );
         assert_eq!(read_lease(br#"{"result":{"ID":"41","TTL":"10"}}"#), Some((41, 10)));
         assert_eq!(read_lease(br#"{"result":{"ID":"41"}}"#), Some((41, 0)));
         assert_eq!(read_token(br#"{"header":{},"token":"abc.1"}"#).as_deref(), Some("abc.1"));
@@ -422,9 +434,18 @@ mod tests {
     #[test]
     fn what_is_not_of_its_form_is_nothing() {
         for text in [
-            "", "{", "[]", "null", "1", r#"{"kvs":{}}"#, r#"{"kvs":[{"key":"*"}]}"#, r#"{"kvs":[{"key":1}]}"#,
-            r#"{"header":{"revision":"-1"}}"#, r#"{"header":{"revision":"99999999999999999999"}}"#,
-            r#"{"header":{"revision":1.5}}"#, "\u{0}",
+            "",
+            "{",
+            "[]",
+            "null",
+            "1",
+            r#"{"kvs":{}}"#,
+            r#"{"kvs":[{"key":"*"}]}"#,
+            r#"{"kvs":[{"key":1}]}"#,
+            r#"{"header":{"revision":"-1"}}"#,
+            r#"{"header":{"revision":"99999999999999999999"}}"#,
+            r#"{"header":{"revision":1.5}}"#,
+            "\u{0}",
         ] {
             assert_eq!(read_range(text.as_bytes()), None, "{text}");
         }

@@ -194,8 +194,20 @@ mod tests {
     #[test]
     fn what_is_no_such_url_is_refused() {
         for text in [
-            "etcd://", "etcd:///q", "etcd://a", "etcd://a/", "etcd://a:0/q", "etcd://a:70000/q", "etcd://a:b/q",
-            "etcd://u:p@a/q", "etcd://a b/q", "etcd://a,/q", "etcd://[a]/q", "http://a/q", "etcd://a/q?x", "etcd://a/q\r\n",
+            "etcd://",
+            "etcd:///q",
+            "etcd://a",
+            "etcd://a/",
+            "etcd://a:0/q",
+            "etcd://a:70000/q",
+            "etcd://a:b/q",
+            "etcd://u:p@a/q",
+            "etcd://a b/q",
+            "etcd://a,/q",
+            "etcd://[a]/q",
+            "http://a/q",
+            "etcd://a/q?x",
+            "etcd://a/q\r\n",
         ] {
             assert!(StorePlace::parse(text).is_none(), "{text}");
         }

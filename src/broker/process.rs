@@ -98,7 +98,8 @@ fn run() -> Result<(), String> {
     let ring = io::stdout().as_fd().try_clone_to_owned().map_err(shown)?;
     let mut socket = UnixStream::from(socket);
     let orders = wire::receive(&mut socket).map_err(shown)?.ok_or("no orders came")?;
-    let Orders { endpoints, credentials, identity } = Orders::decode(&orders).ok_or("the orders cannot be read")?;
+    let Orders { endpoints, credentials, identity } =
+        Orders::decode(&orders).ok_or("the orders cannot be read")?;
     drop(orders);
     let ports: Vec<u16> = endpoints.iter().map(|endpoint| endpoint.address.port()).collect();
     let access = Access::new(endpoints, &credentials)?;
@@ -109,16 +110,21 @@ fn run() -> Result<(), String> {
     }
     sandbox::lock_broker(identity, &ports).map_err(|error| error.to_string())?;
     let ring = Arc::new(ring);
-    let mut link = Direct::new(access, Box::new(move || {
-        // A counter that is full was not read since, and it is never read: each write is an edge.
-        let _ = rustix::io::write(&*ring, &1u64.to_ne_bytes());
-    }));
+    let mut link = Direct::new(
+        access,
+        Box::new(move || {
+            // A counter that is full was not read since, and it is never read: each write is an edge.
+            let _ = rustix::io::write(&*ring, &1u64.to_ne_bytes());
+        }),
+    );
     loop {
         let frame = match wire::receive(&mut socket) {
             Ok(Some(frame)) => frame,
             // The server has ended, perhaps in the middle of a request.
             Ok(None) => break,
-            Err(error) if matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset) => break,
+            Err(error) if matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset) => {
+                break;
+            }
             Err(error) => return Err(error.to_string()),
         };
         let request = Request::decode(&frame).ok_or("a request that cannot be read")?;

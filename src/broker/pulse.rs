@@ -8,9 +8,7 @@ use std::sync::Arc;
 use super::board::Board;
 use super::client::Client;
 use crate::clock::{BootTime, Moment};
-use crate::limits::{
-    ETCD_LEASE_RENEWAL_MILLIS, ETCD_LEASE_SECONDS, ETCD_PULSE_MILLIS, ETCD_REQUEST_MILLIS,
-};
+use crate::limits::{ETCD_LEASE_RENEWAL_MILLIS, ETCD_LEASE_SECONDS, ETCD_PULSE_MILLIS, ETCD_REQUEST_MILLIS};
 use crate::store::etcd::link::{LinkError, Member, Pulse, Span, Swap};
 
 /// How many pulses in a row may find the watch behind before it is begun anew.

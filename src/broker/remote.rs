@@ -45,7 +45,8 @@ impl Remote {
     }
 
     fn ask(&mut self, request: &Request) -> Result<Answer, LinkError> {
-        let gone = || LinkError::Away("the process that speaks to etcd has ended; restart the server".to_owned());
+        let gone =
+            || LinkError::Away("the process that speaks to etcd has ended; restart the server".to_owned());
         if !self.lives {
             return Err(gone());
         }

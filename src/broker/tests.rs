@@ -38,7 +38,8 @@ fn serve(replies: Vec<Vec<u8>>) -> (SocketAddr, std::thread::JoinHandle<Vec<Vec<
 fn is_whole(request: &[u8]) -> bool {
     let Some(at) = request.windows(4).position(|window| window == b"\r\n\r\n") else { return false };
     let head = String::from_utf8_lossy(&request[..at]).to_lowercase();
-    let length = head.split("content-length: ").nth(1).unwrap().lines().next().unwrap().parse::<usize>().unwrap();
+    let length =
+        head.split("content-length: ").nth(1).unwrap().lines().next().unwrap().parse::<usize>().unwrap();
     request.len() >= at + 4 + length
 }
 
@@ -48,7 +49,8 @@ fn client(addresses: &[SocketAddr]) -> Client {
 }
 
 fn ok(body: &str) -> Vec<u8> {
-    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len()).into_bytes()
+    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
+        .into_bytes()
 }
 
 fn error(status: u16, code: u32, message: &str) -> Vec<u8> {
@@ -72,7 +74,9 @@ const DONE: &str = r#"{"header":{"cluster_id":"7","revision":"3"},"succeeded":tr
 #[test]
 fn an_endpoint_that_is_not_there_or_talks_nonsense_gives_way_to_the_next() {
     let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    for nonsense in ["", "SSH-2.0-x\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort", "\0\0\0\r\n\r\n"] {
+    for nonsense in
+        ["", "SSH-2.0-x\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort", "\0\0\0\r\n\r\n"]
+    {
         let (bad, _one) = serve(vec![nonsense.as_bytes().to_vec()]);
         let (good, served) = serve(vec![ok(PAGE)]);
         let page = client(&[gone, bad, good]).read(&span());
@@ -85,12 +89,16 @@ fn an_endpoint_that_is_not_there_or_talks_nonsense_gives_way_to_the_next() {
 
 #[test]
 fn a_transaction_is_sent_again_after_an_answer_that_says_nothing() {
-    for nothing in [Vec::new(), error(503, 14, "etcdserver: request timed out"), b"HTTP/1.1 200 OK\r\n".to_vec()] {
+    for nothing in
+        [Vec::new(), error(503, 14, "etcdserver: request timed out"), b"HTTP/1.1 200 OK\r\n".to_vec()]
+    {
         let (bad, one) = serve(vec![nothing]);
         let (good, other) = serve(vec![ok(DONE)]);
         let swapped = client(&[bad, good]).swap(&swap(), 0);
         assert_eq!(swapped, Ok(Swapped::Done { cluster: 7, revision: 3 }));
-        let body = |asked: Vec<Vec<u8>>| asked[0].windows(9).position(|at| at == b"{\"compare").map(|at| asked[0][at..].to_vec());
+        let body = |asked: Vec<Vec<u8>>| {
+            asked[0].windows(9).position(|at| at == b"{\"compare").map(|at| asked[0][at..].to_vec())
+        };
         let (first, second) = (body(one.join().unwrap()), body(other.join().unwrap()));
         assert!(first.is_some() && first == second, "the very same transaction");
     }
@@ -131,7 +139,8 @@ fn refusals_are_final_and_told_in_plain_text() {
 
 #[test]
 fn a_reply_that_is_too_long_is_asked_for_in_smaller_pages() {
-    let long = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", ETCD_REPLY_MAX_BYTES + 1).into_bytes();
+    let long =
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", ETCD_REPLY_MAX_BYTES + 1).into_bytes();
     let (address, served) = serve(vec![long.clone(), long, ok(PAGE)]);
     assert!(client(&[address]).read(&span()).is_ok());
     let asked = served.join().unwrap();
@@ -168,7 +177,10 @@ fn a_password_makes_a_token_and_an_old_token_another_one() {
     assert!(Client::new(access).read(&span()).is_ok());
     let asked: Vec<String> =
         served.join().unwrap().into_iter().map(|request| String::from_utf8(request).unwrap()).collect();
-    assert!(asked[0].starts_with("POST /v3/auth/authenticate ") && asked[0].ends_with(r#"{"name":"me","password":"secret"}"#));
+    assert!(
+        asked[0].starts_with("POST /v3/auth/authenticate ")
+            && asked[0].ends_with(r#"{"name":"me","password":"secret"}"#)
+    );
     assert!(asked[1].contains("\r\nAuthorization: first\r\n"), "{}", asked[1]);
     assert!(asked[3].contains("\r\nAuthorization: second\r\n"), "{}", asked[3]);
 }

@@ -207,7 +207,9 @@ impl Answer {
         let mut to = Writer::default();
         match self {
             Self::Page(page) => put_page(to.byte(1), page),
-            Self::Swapped(Swapped::Done { cluster, revision }) => to.byte(2).number(*cluster).number(*revision),
+            Self::Swapped(Swapped::Done { cluster, revision }) => {
+                to.byte(2).number(*cluster).number(*revision)
+            }
             Self::Swapped(Swapped::Lost(page)) => put_page(to.byte(3), page),
             Self::Done => to.byte(4),
             Self::News(News { events, more, gap, pulse, away }) => {

@@ -10,10 +10,10 @@ use std::path::PathBuf;
 use super::failure::Failure;
 use super::offline;
 use crate::broker::{Access, Direct, StorePlace};
+use crate::clock::Moment;
 use crate::config::{self, Id, Offline, Raw, Remote};
 use crate::console;
 use crate::crypto::random::{Generator, Kernel};
-use crate::clock::Moment;
 use crate::exit::Exit;
 use crate::server;
 use crate::store::etcd::moved::Cargo;
@@ -30,7 +30,8 @@ pub(super) fn run(
 ) -> Exit {
     let into_etcd = StorePlace::is_meant(to);
     if StorePlace::is_meant(from) == into_etcd {
-        return Failure::config("one of --from and --to is etcd://..., the other one a data directory").tell("store copy");
+        return Failure::config("one of --from and --to is etcd://..., the other one a data directory")
+            .tell("store copy");
     }
     let (etcd, directory) = if into_etcd { (to, from) } else { (from, to) };
     // Given once: what the command line takes here has no such flags.

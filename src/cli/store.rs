@@ -7,8 +7,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::arguments::{Action, StoreCommand};
-use super::copy;
 use super::contents::{Contents, Gathered};
+use super::copy;
 use super::failure::Failure;
 use super::new_file::NewFile;
 use super::offline;

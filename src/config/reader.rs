@@ -5,9 +5,7 @@
 use std::ffi::OsStr;
 use std::path::PathBuf;
 
-use super::checked::{
-    CertificateFiles, HandedOver, IntegrityAction, IntegrityPolicy, Machine, Remote, Tls,
-};
+use super::checked::{CertificateFiles, HandedOver, IntegrityAction, IntegrityPolicy, Machine, Remote, Tls};
 use super::endpoint::{Endpoint, Scheme};
 use super::error::ConfigError;
 use super::raw::{Raw, Source};
@@ -185,7 +183,9 @@ impl Reader<'_> {
     pub(super) fn remote(&self) -> Result<Option<Remote>, ConfigError> {
         let place = self.given(Id::Store, |text| {
             let place = text.to_str().and_then(StorePlace::parse);
-            place.ok_or_else(|| "not of the form etcd://HOST:PORT[,HOST:PORT...]/PREFIX, or etcds://".to_owned())
+            place.ok_or_else(|| {
+                "not of the form etcd://HOST:PORT[,HOST:PORT...]/PREFIX, or etcds://".to_owned()
+            })
         })?;
         let wrong = |id: Id, reason: &str| {
             let source = self.raw.get(id).map_or(Source::Flag, |given| given.source.clone());

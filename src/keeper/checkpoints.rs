@@ -11,9 +11,7 @@ use crate::audit::{Checkpoint, Start, Stream, StreamMark, Who};
 use crate::clock::Moment;
 use crate::crypto;
 use crate::keeper::ledger::{Ledger, Now};
-use crate::limits::{
-    AUDIT_CHECKPOINT_SECONDS, AUDIT_CHECKPOINTS_MAX_COUNT, KEEPER_RETRY_MILLIS,
-};
+use crate::limits::{AUDIT_CHECKPOINT_SECONDS, AUDIT_CHECKPOINTS_MAX_COUNT, KEEPER_RETRY_MILLIS};
 use crate::store::{AppendError, Kind, Record, SEAL_NONCE_BYTES};
 
 /// What the keeper knows of audit streams.
@@ -159,7 +157,9 @@ impl Ledger {
             for of in &rest {
                 let record = self.checkpoint_record(of, revision, now).map_err(Unwritten::Crypto)?;
                 weight += record.weight();
-                if (weight > bounds.append_bytes || records.len() >= bounds.records_count) && !records.is_empty() {
+                if (weight > bounds.append_bytes || records.len() >= bounds.records_count)
+                    && !records.is_empty()
+                {
                     break;
                 }
                 records.push(record);

@@ -66,7 +66,9 @@ const _: () = {
     // Base64 does not count: the bound is on what the gateway makes of it. A head, origins and keys come on top.
     assert!(ETCD_APPEND_MAX_BYTES + 16 * STORE_ORIGINS_MAX_COUNT + 128 * 1024 <= ETCD_REQUEST_MAX_BYTES);
     assert!(ETCD_RECORDS_PER_APPEND_MAX_COUNT + 4 <= ETCD_OPERATIONS_MAX_COUNT);
-    assert!(ETCD_APPEND_MAX_BYTES <= STORE_APPEND_MAX_BYTES && ETCD_RECORD_MAX_BYTES <= STORE_RECORD_MAX_BYTES);
+    assert!(
+        ETCD_APPEND_MAX_BYTES <= STORE_APPEND_MAX_BYTES && ETCD_RECORD_MAX_BYTES <= STORE_RECORD_MAX_BYTES
+    );
     assert!(ETCD_RECORD_MAX_BYTES / 3 * 4 + 64 * 1024 <= ETCD_REPLY_MAX_BYTES, "one record fits a reply");
     assert!(ETCD_LEASE_RENEWAL_MILLIS * 2 < ETCD_LEASE_SECONDS * 1_000);
     assert!(ETCD_PULSE_MILLIS < STALENESS_FLOOR_SECONDS * 1_000);

@@ -104,7 +104,9 @@ pub(super) fn open(
     let random_part = id.map_or_else(|| random.array::<4>(Moment::now()), Ok).map_err(no_entropy)?;
     let mut start = Start { seconds: WallTime::now().as_secs(), random: u32::from_be_bytes(random_part) };
     let earlier = settle_audit_files(data_dir).map_err(failed)?;
-    while id.is_some() && list_audit_files(data_dir).map_err(failed)?.iter().any(|(name, _)| name.start == start) {
+    while id.is_some()
+        && list_audit_files(data_dir).map_err(failed)?.iter().any(|(name, _)| name.start == start)
+    {
         // A server of a fleet has one number for all its starts.
         start.seconds += 1;
     }

@@ -37,7 +37,8 @@ pub(super) fn start_broker(config: &Config, remote: &Remote) -> Result<process::
     // What is wrong with a certificate is the operator's mistake, and found here.
     crate::broker::Access::new(endpoints.clone(), &credentials).map_err(ServerError::config)?;
     let orders = process::Orders { endpoints, credentials, identity: (config.user_id, config.group_id) };
-    process::start(&orders).map_err(|error| ServerError::io("starting the process that speaks to etcd", &error))
+    process::start(&orders)
+        .map_err(|error| ServerError::io("starting the process that speaks to etcd", &error))
 }
 
 /// What stands in the files that the settings name.

@@ -37,8 +37,8 @@ use crate::keeper::{Checkpoints, Keeper, Opening, Parts};
 use crate::limiter::Addresses;
 use crate::limits::{
     DESCRIPTORS_SPARE_COUNT, FD_CONNECTION_FIRST_NUMBER, FD_DATA_DIRECTORY_NUMBER, FD_EPOLL_FIRST_NUMBER,
-    FD_EVENT_FIRST_NUMBER, FD_EVENT_LAST_NUMBER, FD_JOURNAL_NEXT_NUMBER, FD_JOURNAL_NUMBER, FD_OWN_FIRST_NUMBER,
-    FD_OWN_LAST_NUMBER, KEY_BYTES,
+    FD_EVENT_FIRST_NUMBER, FD_EVENT_LAST_NUMBER, FD_JOURNAL_NEXT_NUMBER, FD_JOURNAL_NUMBER,
+    FD_OWN_FIRST_NUMBER, FD_OWN_LAST_NUMBER, KEY_BYTES,
 };
 use crate::metrics::Registry;
 use crate::metrics::process::USAGE;
@@ -117,7 +117,8 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
     let above = fill(FD_CONNECTION_FIRST_NUMBER)?;
     let data_dir = open_data_dir(config, owner, &notifier)?;
     let stored = open_store(config, &data_dir, slots, &mut random, (above, kept))?;
-    let Stored { parts, news, authenticator, backup_key, audit, mut archivist, recent, body_key, admin } = stored;
+    let Stored { parts, news, authenticator, backup_key, audit, mut archivist, recent, body_key, admin } =
+        stored;
     let (directory, lock) = (keep_directory(&data_dir)?, place_lock(data_dir)?);
 
     let listeners = listeners::open(config, inherited, owner)?;
@@ -223,7 +224,8 @@ fn open_store(
             let process::Started { socket, news: told } = fleet_vault::start_broker(config, remote)?;
             drop(kept);
             let socket = descriptors::place(socket, FD_JOURNAL_NUMBER, FD_JOURNAL_NUMBER).map_err(placing)?;
-            let told = descriptors::place(told, FD_EVENT_LAST_NUMBER, FD_EVENT_LAST_NUMBER).map_err(placing)?;
+            let told =
+                descriptors::place(told, FD_EVENT_LAST_NUMBER, FD_EVENT_LAST_NUMBER).map_err(placing)?;
             news = Some(told);
             vault::open_shared(config, remote, data_dir, socket, random)?
         }
@@ -238,8 +240,8 @@ fn open_store(
         // Those of other servers are theirs.
         checkpoints.retain(|of| of.start.random == u32::from_be_bytes(id));
     }
-    let fleet =
-        if id.is_some() { Fleet::of(config.max_staleness_seconds) } else { Fleet::alone() };
+    let fleet = if id.is_some() { Fleet::of(config.max_staleness_seconds) } else { Fleet::alone() };
+    fleet.note(store.fresh_nanos().unwrap_or_default(), store.members());
     let mut audit = audit_log::open(data_dir, slots, config, audit_root, id, random)?;
     audit.catch_up(&loaded, &unfinished)?;
     let OpenedAudit { workers: audit, diary, archivist, start, recent, tips, body_key } = audit;

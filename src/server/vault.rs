@@ -29,8 +29,8 @@ use crate::server::fleet_vault;
 use crate::store::etcd::layout::ServerId;
 use crate::store::journal::Opened;
 use crate::store::{
-    AdminKey, DataDir, Etcd, Head, Journal, MasterKey, RootKey, Sealer, Store as _, StoreError, Witness, admin_key,
-    audit_file_name, list_audit_files, open_audit_part, quoted, root,
+    AdminKey, DataDir, Etcd, Head, Journal, MasterKey, RootKey, Sealer, Store as _, StoreError, Witness,
+    admin_key, audit_file_name, list_audit_files, open_audit_part, quoted, root,
 };
 
 /// The open store and what it held.

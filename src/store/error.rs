@@ -301,11 +301,9 @@ impl StoreError {
                 let place = quoted(place);
                 write!(f, "{place} holds no store; make one: quantonium init --store {place}")
             }
-            Self::FleetExists { place } => write!(
-                f,
-                "{} holds a store already; use it, or give another prefix",
-                quoted(place)
-            ),
+            Self::FleetExists { place } => {
+                write!(f, "{} holds a store already; use it, or give another prefix", quoted(place))
+            }
             Self::FleetDamaged { place, what } => write!(
                 f,
                 "{}: {what}; restore etcd from a backup, or copy a journal there under another prefix (quantonium \

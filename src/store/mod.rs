@@ -29,12 +29,12 @@ pub use audit_file::{
 };
 pub use data_dir::DataDir;
 pub use entry::Owner;
-pub use etcd::{Etcd, FleetKeys, OpenedFleet};
 pub use error::{StoreError, quoted};
+pub use etcd::{Etcd, FleetKeys, OpenedFleet};
 pub use journal::Journal;
 pub use record::{
-    AppendError, Bounds, Compacted, Condition, Deliver, Head, Loaded, MaintainError, Origin, Path, Record, Standing,
-    Store, Tail, TornTail, Unreadable, Witness,
+    AppendError, Bounds, Compacted, Condition, Deliver, Head, Loaded, MaintainError, Origin, Path, Record,
+    Standing, Store, Tail, TornTail, Unreadable, Witness,
 };
 pub use root::{MasterKey, RootKey};
 pub use seal::{Kind, SEAL_NONCE_BYTES, SEAL_OVERHEAD_BYTES, Sealer};

@@ -8,7 +8,8 @@ use core::fmt;
 
 use super::error::StoreError;
 use crate::limits::{
-    STORE_APPEND_MAX_BYTES, STORE_RECORD_MAX_BYTES, STORE_RECORD_OVERHEAD_BYTES, STORE_REVISION_BELIEVED_MAX_NUMBER,
+    STORE_APPEND_MAX_BYTES, STORE_RECORD_MAX_BYTES, STORE_RECORD_OVERHEAD_BYTES,
+    STORE_REVISION_BELIEVED_MAX_NUMBER,
 };
 
 /// Where a record stands: what is left of an HMAC over its kind and name, so that the store knows neither.

@@ -53,7 +53,11 @@ impl Etcd {
         if !self.knows("--unsafe-no-fsync") {
             command = without(&command, "--unsafe-no-fsync");
         }
-        command.env_clear().stdin(Stdio::null()).stdout(Stdio::from(log.try_clone().expect("a log"))).stderr(log);
+        command
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::from(log.try_clone().expect("a log")))
+            .stderr(log);
         let mut child = command.spawn().expect("etcd");
         loop {
             let access = quantonium::broker::Direct::new(self.access(), Box::new(|| {}));

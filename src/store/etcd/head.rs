@@ -246,7 +246,8 @@ mod tests {
 
     fn stand(keys: &FleetKeys) -> Stand {
         let head = Head { revision: 5, tag: [0; 16] };
-        let mut stand = Stand { head, before: [3; 16], digest: [4; 32], records: 9, changes: 2, at_millis: 1 };
+        let mut stand =
+            Stand { head, before: [3; 16], digest: [4; 32], records: 9, changes: 2, at_millis: 1 };
         stand.head.tag = keys.tag(&stand);
         stand
     }

@@ -9,6 +9,7 @@ use super::super::record::{Origin, Path, Record};
 use super::head::{Digest, Fault, FleetKeys, Stand, decode_record, fold};
 use super::layout::{Layout, Place, ServerId};
 use super::link::{Link, LinkError, Page, Pair, Span};
+use crate::clock::BootTime;
 use crate::limits::{ETCD_LOADS_MAX_COUNT, STORE_ORIGINS_MAX_COUNT};
 
 /// Why the state could not be read.
@@ -53,6 +54,8 @@ pub(super) struct Image {
     /// The head as it stands in etcd, and the revision that wrote it.
     pub(super) sealed: Vec<u8>,
     pub(super) revision: u64,
+    /// The clock before it was asked for.
+    pub(super) asked_nanos: u64,
     /// The revision at which all of it was read.
     pub(super) at: u64,
     pub(super) cluster: u64,
@@ -76,15 +79,18 @@ pub(super) fn read(link: &mut dyn Link, layout: &Layout, keys: &FleetKeys) -> Re
 
 fn read_once(link: &mut dyn Link, layout: &Layout, keys: &FleetKeys) -> Result<Image, ReadFault> {
     let key = layout.head();
+    let asked_nanos = BootTime::now().as_nanos();
     // Asked of a majority: what others have been told is in it.
     let page = link.read(&Span { from: key.clone(), to: Vec::new(), at: 0 })?;
     let (at, cluster) = (page.at, page.cluster);
     let head = only(page, &key).ok_or(ReadFault::Nothing)?;
-    let stand = keys.open_head(&head.value).map_err(|fault| ReadFault::of(fault, "the head is not authentic"))?;
+    let stand =
+        keys.open_head(&head.value).map_err(|fault| ReadFault::of(fault, "the head is not authentic"))?;
     let mut image = Image {
         stand,
         sealed: head.value,
         revision: head.revision,
+        asked_nanos,
         at,
         cluster,
         records: Vec::new(),

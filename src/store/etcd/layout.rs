@@ -135,7 +135,10 @@ mod tests {
             assert!(begin <= key && key < end, "{place:?}");
             assert_eq!(Layout::new("quantonium/pro").unwrap().place(&key), None);
         }
-        assert_eq!(layout.record(Path::new([0xA7; 16])), [b"quantonium/prod/r/".as_slice(), &b"a7".repeat(16)].concat());
+        assert_eq!(
+            layout.record(Path::new([0xA7; 16])),
+            [b"quantonium/prod/r/".as_slice(), &b"a7".repeat(16)].concat()
+        );
         for foreign in ["r/a7", "r/A7A7A7A7A7A7A7A7A7A7A7A7A7A7A7A7", "o/00000", "m/", "x/00", "heads", ""] {
             assert_eq!(layout.place(format!("quantonium/prod/{foreign}").as_bytes()), None, "{foreign}");
         }

@@ -135,7 +135,9 @@ impl fmt::Display for LinkError {
         match self {
             Self::Away(why) => write!(f, "etcd cannot be reached: {why}"),
             Self::Unknown(why) => write!(f, "etcd did not say what came of it: {why}"),
-            Self::Full => f.write_str("etcd has no room left (its quota is used up): compact and defragment it"),
+            Self::Full => {
+                f.write_str("etcd has no room left (its quota is used up): compact and defragment it")
+            }
             Self::Compacted => f.write_str("etcd has compacted what was asked for"),
             Self::Refused(why) => write!(f, "etcd refuses: {why}"),
         }

@@ -152,7 +152,11 @@ impl Etcd {
         match link.swap(&Swap { demands, removals: Vec::new(), puts })? {
             Swapped::Done { .. } => Ok(()),
             // Made by this very transaction, whose first answer was lost.
-            Swapped::Lost(page) if only(page.clone(), &layout.ring()).is_some_and(|pair| pair.value == ring) => Ok(()),
+            Swapped::Lost(page)
+                if only(page.clone(), &layout.ring()).is_some_and(|pair| pair.value == ring) =>
+            {
+                Ok(())
+            }
             Swapped::Lost(_) => Err(StoreError::FleetExists { place: place.to_owned() }),
         }
     }
@@ -233,7 +237,8 @@ impl Etcd {
 
     /// Reads everything and has what follows told.
     fn read(&mut self) -> Result<Image, StoreError> {
-        let image = image::read(&mut *self.link, &self.layout, &self.keys).map_err(|fault| self.explain(fault))?;
+        let image =
+            image::read(&mut *self.link, &self.layout, &self.keys).map_err(|fault| self.explain(fault))?;
         let (from, to) = self.layout.span();
         self.link.follow(&from, &to, &self.layout.head(), image.at.saturating_add(1))?;
         Ok(image)
@@ -241,7 +246,9 @@ impl Etcd {
 
     /// Takes `image` for the state.
     fn stand_on(&mut self, image: Image) -> (Vec<Record>, Vec<Origin>) {
-        let Image { stand, sealed, revision, cluster, records, live, recent, members, .. } = image;
+        let Image { stand, sealed, revision, asked_nanos, cluster, records, live, recent, members, .. } =
+            image;
+        self.fresh_nanos = self.fresh_nanos.max(asked_nanos);
         let bytes = live.values().map(|live| live.weight).sum();
         self.state = Some(State { stand, sealed, revision, cluster, live, bytes });
         self.members = members.into_iter().take(FLEET_MEMBERS_MAX_COUNT).collect();
@@ -276,7 +283,8 @@ impl Etcd {
         }
         // Of several with one path the last counts.
         let last: BTreeMap<Path, &Record> = records.iter().map(|record| (record.path, record)).collect();
-        let made = Made { revision, has_origins: !origins.is_empty(), at_millis: WallTime::now().as_millis() };
+        let made =
+            Made { revision, has_origins: !origins.is_empty(), at_millis: WallTime::now().as_millis() };
         let (stand, changes) = state.after(&self.keys, last.values().copied(), made);
         let nonce = self.random.array::<SEAL_NONCE_BYTES>(Moment::now()).map_err(|_| AppendError::Failed)?;
         let sealed = self.keys.seal_head(&stand, nonce).map_err(|_| AppendError::Failed)?;
@@ -454,14 +462,18 @@ impl Store for Etcd {
             _ => {}
         }
         let revision = expected.checked_add(1).ok_or(AppendError::Refused)?;
-        if records.iter().any(|record| record.revision != revision) || origins.len() > STORE_ORIGINS_MAX_COUNT {
+        if records.iter().any(|record| record.revision != revision) || origins.len() > STORE_ORIGINS_MAX_COUNT
+        {
             return Err(AppendError::Malformed);
         }
         let bounds = self.bounds();
         let too_long =
             |record: &Record| record.sealed.as_ref().is_some_and(|sealed| sealed.len() > bounds.record_bytes);
         let weight: usize = records.iter().map(Record::weight).sum();
-        if records.iter().any(too_long) || weight > bounds.append_bytes || records.len() > bounds.records_count {
+        if records.iter().any(too_long)
+            || weight > bounds.append_bytes
+            || records.len() > bounds.records_count
+        {
             return Err(AppendError::TooLarge);
         }
         self.write(expected, revision, records, origins)

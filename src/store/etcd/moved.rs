@@ -48,14 +48,17 @@ impl Etcd {
         if Self::exists(link, layout)? {
             return Err(exists());
         }
-        let fits = |record: &Record| record.sealed.as_ref().is_none_or(|sealed| sealed.len() <= ETCD_RECORD_MAX_BYTES);
+        let fits = |record: &Record| {
+            record.sealed.as_ref().is_none_or(|sealed| sealed.len() <= ETCD_RECORD_MAX_BYTES)
+        };
         if !cargo.records.iter().all(fits) {
             return Err(StoreError::NotAppended(AppendError::TooLarge));
         }
         clear(link, layout, place)?;
         let keys = cargo.root.fleet_keys(cargo.ring)?;
         let revision = cargo.head.revision.saturating_add(1);
-        let mut stand = Stand { head: Head { revision, tag: [0; 16] }, before: cargo.head.tag, ..Stand::default() };
+        let mut stand =
+            Stand { head: Head { revision, tag: [0; 16] }, before: cargo.head.tag, ..Stand::default() };
         let mut puts = Vec::with_capacity(cargo.records.len() + 1);
         for record in &cargo.records {
             let Some(sealed) = &record.sealed else { continue };
@@ -117,7 +120,8 @@ fn write(
         weight += key.len() + value.len();
         batch.puts.push((key, value));
         let next = puts.peek().map_or(0, |(key, value)| key.len() + value.len());
-        let is_full = weight + next > ETCD_APPEND_MAX_BYTES || batch.puts.len() >= ETCD_RECORDS_PER_APPEND_MAX_COUNT;
+        let is_full =
+            weight + next > ETCD_APPEND_MAX_BYTES || batch.puts.len() >= ETCD_RECORDS_PER_APPEND_MAX_COUNT;
         if is_full || puts.peek().is_none() {
             if let Swapped::Lost(_) = link.swap(&batch)? {
                 return Err(StoreError::FleetExists { place: place.to_owned() });
@@ -138,7 +142,8 @@ pub(super) fn clear(link: &mut dyn Link, layout: &Layout, place: &FilePath) -> R
         let Some(last) = page.pairs.last() else { return Ok(()) };
         from = Layout::behind(&last.key);
         let ours = |key: &[u8]| matches!(layout.place(key), Some(Place::Record(_) | Place::Origins(_)));
-        let left: Vec<Vec<u8>> = page.pairs.into_iter().map(|pair| pair.key).filter(|key| ours(key)).collect();
+        let left: Vec<Vec<u8>> =
+            page.pairs.into_iter().map(|pair| pair.key).filter(|key| ours(key)).collect();
         for some in left.chunks(ETCD_RECORDS_PER_APPEND_MAX_COUNT) {
             let demands = vec![Demand { key: layout.head(), is: None }];
             let swap = Swap { demands, removals: some.to_vec(), puts: Vec::new() };

@@ -173,7 +173,8 @@ impl Etcd {
             return Err(StoreError::RolledBack { found: stands.revision, expected: stood.revision });
         }
         let everything = self.everything;
-        let gone = before.live.keys().filter(|path| !image.live.contains_key(path)).copied().collect::<Vec<_>>();
+        let gone =
+            before.live.keys().filter(|path| !image.live.contains_key(path)).copied().collect::<Vec<_>>();
         let (mut records, _) = self.stand_on(image);
         let live = self.state.as_ref().map(|state| &state.live);
         records.retain(|record| {

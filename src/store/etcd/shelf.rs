@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::link::{Event, Link, LinkError, Member, News, Page, Pair, Pulse, Span, Swap, Swapped};
+use crate::clock::BootTime;
 
 /// What the next swaps do instead of succeeding.
 #[derive(Clone, Copy, Debug)]
@@ -33,8 +34,6 @@ pub(super) struct Inner {
     pub(super) faults: VecDeque<Fault>,
     pub(super) away: bool,
     pub(super) page: usize,
-    /// The clock.
-    pub(super) nanos: u64,
 }
 
 /// Done between two steps of somebody else.
@@ -130,7 +129,11 @@ impl Link for Shelf {
         let to = if span.to.is_empty() { [span.from.as_slice(), &[0]].concat() } else { span.to.clone() };
         let mut pairs: Vec<Pair> = values
             .range(span.from.clone()..to)
-            .map(|(key, (value, revision))| Pair { key: key.clone(), value: value.clone(), revision: *revision })
+            .map(|(key, (value, revision))| Pair {
+                key: key.clone(),
+                value: value.clone(),
+                revision: *revision,
+            })
             .collect();
         let most = if inner.page == 0 { 3 } else { inner.page };
         let more = pairs.len() > most;
@@ -172,8 +175,7 @@ impl Link for Shelf {
     }
 
     fn news(&mut self, _until: u64) -> Result<News, LinkError> {
-        let mut inner = self.inner();
-        inner.nanos += 1;
+        let inner = self.inner();
         let known = self.known;
         let mut news = News { away: inner.away, ..News::default() };
         if !inner.away {
@@ -181,7 +183,7 @@ impl Link for Shelf {
             let first = news.events.first().map_or(u64::MAX, |event| event.revision);
             news.gap = first < inner.compacted;
             let head = inner.values.get(&self.head).map_or(0, |(_, revision)| *revision);
-            let (asked_nanos, cluster) = (inner.nanos, inner.cluster);
+            let (asked_nanos, cluster) = (BootTime::now().as_nanos(), inner.cluster);
             news.pulse = Some(Pulse { asked_nanos, head, known, cluster });
         }
         let told = inner.log.len();

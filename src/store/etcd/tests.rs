@@ -74,7 +74,8 @@ impl Server {
 
     fn record(&self, name: &str, text: Option<&str>, revision: u64) -> Record {
         let path = self.sealer.path(Kind::Key, name);
-        let seal = |text: &str| self.sealer.seal(path, revision, &[7; 24], format!("K{text}").as_bytes()).unwrap();
+        let seal =
+            |text: &str| self.sealer.seal(path, revision, &[7; 24], format!("K{text}").as_bytes()).unwrap();
         Record { path, revision, sealed: text.map(seal) }
     }
 
@@ -164,7 +165,11 @@ fn after_an_unknown_outcome_nothing_is_written_before_the_state_was_read_anew() 
         assert_eq!(one.put("c", "3"), Err(AppendError::Away));
         one.told.clear();
         let head = one.watch().unwrap();
-        assert_eq!((head.revision, one.condition()), (if kept { 2 } else { 1 }, Condition::Good), "{fault:?}");
+        assert_eq!(
+            (head.revision, one.condition()),
+            (if kept { 2 } else { 1 }, Condition::Good),
+            "{fault:?}"
+        );
         assert_eq!(one.told.len(), if kept { 2 } else { 1 }, "all of it is told");
         one.put("c", "3").unwrap();
         assert_eq!(open(&shelf).told, one.told);
@@ -293,7 +298,8 @@ fn what_etcd_holds_is_refused_if_anything_of_it_is_missing_old_or_altered() {
     let older = shelf.inner().clone();
     one.put_all(&[("a", Some("2"))], &[[2; 16]]).unwrap();
     let sound = shelf.inner().clone();
-    let (a, b) = (layout().record(one.sealer.path(Kind::Key, "a")), layout().record(one.sealer.path(Kind::Key, "b")));
+    let (a, b) =
+        (layout().record(one.sealer.path(Kind::Key, "a")), layout().record(one.sealer.path(Kind::Key, "b")));
     let refused = |what: &str, tamper: &dyn Fn(&mut shelf::Inner)| {
         *shelf.inner() = sound.clone();
         tamper(&mut shelf.inner());
@@ -403,11 +409,8 @@ fn what_does_not_fit_a_transaction_is_refused_before_it_is_sent() {
     let shelf = made();
     let mut one = open(&shelf);
     let revision = shelf.inner().revision;
-    let record = |bytes: usize| Record {
-        path: Path::new([1; 16]),
-        revision: 1,
-        sealed: Some(vec![0; bytes]),
-    };
+    let record =
+        |bytes: usize| Record { path: Path::new([1; 16]), revision: 1, sealed: Some(vec![0; bytes]) };
     let bounds = one.etcd.bounds();
     assert_eq!(one.etcd.append(0, &[record(bounds.record_bytes + 1)], &[]), Err(AppendError::TooLarge));
     let many = vec![record(1); bounds.records_count + 1];

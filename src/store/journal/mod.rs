@@ -108,18 +108,18 @@ impl Journal {
             return Err(StoreError::StoreExists { path: Files::path(data_dir) });
         }
         let now = Moment::now();
-        let header =
-            Header::wrap(master, &cargo.root, cargo.ring, random.array(now)?, random.array(now)?)?;
+        let header = Header::wrap(master, &cargo.root, cargo.ring, random.array(now)?, random.array(now)?)?;
         let keys = FrameKeys::new(&cargo.root)?;
         let files = Files::create(data_dir)?;
         let recent = cargo.recent.iter().copied().collect();
-        let written = SnapshotWriter::new(&files, Which::Journal, &keys, random, &header).and_then(|mut writer| {
-            for Record { path, revision, sealed } in &cargo.records {
-                let (path, revision) = (*path, *revision);
-                writer.push(Item { path, revision, sealed: sealed.as_deref() })?;
-            }
-            writer.finish(cargo.head, &recent)
-        });
+        let written =
+            SnapshotWriter::new(&files, Which::Journal, &keys, random, &header).and_then(|mut writer| {
+                for Record { path, revision, sealed } in &cargo.records {
+                    let (path, revision) = (*path, *revision);
+                    writer.push(Item { path, revision, sealed: sealed.as_deref() })?;
+                }
+                writer.finish(cargo.head, &recent)
+            });
         written.map_err(StoreError::NotCompacted)?;
         Files::give_name(data_dir)
     }
