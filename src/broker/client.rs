@@ -134,7 +134,7 @@ impl Client {
         let mut anew_count = 0;
         while Moment::now() < end {
             let deadline = Moment::now().plus_millis(ETCD_REQUEST_MILLIS).min(end);
-            match self.log_in(deadline).and_then(|()| Ok(self.attempt(path, body, deadline))) {
+            match self.log_in(deadline).map(|()| self.attempt(path, body, deadline)) {
                 Ok(Tried::Answered(reply)) => return Ok(Some(reply)),
                 Ok(Tried::TooLong) => {
                     self.wire = None;
@@ -172,7 +172,8 @@ impl Client {
         self.turn_away();
         if failed_count.is_multiple_of(self.access.endpoints.len().max(1)) {
             let pause = Moment::now().plus_millis(ETCD_RETRY_MILLIS).min(end);
-            std::thread::sleep(Moment::now().until(pause));
+            // Nobody wakes it, and if somebody did nothing would be lost.
+            std::thread::park_timeout(Moment::now().until(pause));
         }
     }
 

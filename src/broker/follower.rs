@@ -55,10 +55,7 @@ enum Ended {
 fn watch(board: &Board, number: u64, mut wire: super::exchange::Wire) -> Ended {
     let mut heard = Moment::now();
     loop {
-        let line = match wire.line(Moment::now().plus_millis(LOOK_MILLIS)) {
-            Ok(line) => line,
-            Err(_) => return Ended::Broken,
-        };
+        let Ok(line) = wire.line(Moment::now().plus_millis(LOOK_MILLIS)) else { return Ended::Broken };
         {
             let mut facts = board.facts();
             if facts.ended || facts.number != number || !facts.watches {

@@ -14,6 +14,7 @@ mod file;
 mod master_key;
 mod raw;
 mod reader;
+mod row;
 mod settings;
 mod suggest;
 mod table;

@@ -200,6 +200,9 @@ impl Reader<'_> {
             let first = ids.into_iter().find(|id| self.raw.get(*id).is_some());
             return first.map_or(Ok(None), |id| wrong(id, "it is for etcd, and --store names none"));
         };
+        if self.switch(Id::Dev)? {
+            return wrong(Id::Store, "not with --dev, which keeps its store in its own directory");
+        }
         if place.secure != authorities.is_some() {
             let reason = if place.secure { "etcds:// needs --store-ca" } else { "--store-ca needs etcds://" };
             return wrong(Id::Store, reason);

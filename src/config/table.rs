@@ -2,6 +2,7 @@
 //!
 //! Owns [`SETTINGS`], in the order of [`Id`]: `settings` holds that at compile time.
 
+use super::row::{capacity, identity, millis, of_store, row, switch};
 use super::settings::{Fallback, Group, Id, Kind, Setting, Unit};
 use crate::http::forwarded::Field;
 use crate::limits;
@@ -21,39 +22,11 @@ pub(super) const AUDIT_DURABILITIES: [&str; 2] = ["written", "synced"];
 /// What `--integrity-action` may be.
 pub(super) const INTEGRITY_ACTIONS: [&str; 2] = ["report", "stop"];
 
-const fn row(
-    id: Id,
-    name: &'static str,
-    kind: Kind,
-    fallback: Fallback,
-    group: Group,
-    help: &'static str,
-) -> Setting {
-    Setting { id, name, kind, fallback, floor: 0, ceiling: 0, group, help }
-}
-
-const fn millis(id: Id, name: &'static str, default: u64, help: &'static str) -> Setting {
-    row(id, name, Kind::Number(Unit::Millis), Fallback::Number(default), Group::Time, help)
-        .bounded(limits::TIME_LIMIT_FLOOR_MILLIS, limits::TIME_LIMIT_CEILING_MILLIS)
-}
-
-const fn identity(id: Id, name: &'static str, help: &'static str) -> Setting {
-    let default = Fallback::Number(limits::IDENTITY_DEFAULT_NUMBER as u64);
-    row(id, name, Kind::Number(Unit::Identity), default, Group::Start, help)
-        .bounded(limits::IDENTITY_FLOOR_NUMBER as u64, limits::IDENTITY_CEILING_NUMBER as u64)
-}
-
-const fn capacity(id: Id, name: &'static str, unit: Unit, default: u64, help: &'static str) -> Setting {
-    row(id, name, Kind::Number(unit), Fallback::Number(default), Group::Capacity, help)
-}
-
 /// Every setting, in the order of [`Id`].
 pub const SETTINGS: [Setting; 66] = [
-    row(
+    switch(
         Id::Dev,
         "dev",
-        Kind::Switch,
-        Fallback::Off,
         Group::Start,
         "Try it out: makes data directory (./quantonium-dev), store, master key and admin key by itself",
     ),
@@ -92,45 +65,25 @@ pub const SETTINGS: [Setting; 66] = [
         Group::Store,
         "File with the master key: 32 bytes raw, in hexadecimal or in base64",
     ),
-    row(
+    of_store(
         Id::Store,
         "store",
         Kind::Text,
-        Fallback::Nothing,
-        Group::Store,
         "etcd that keeps the store for several servers: etcd[s]://HOST:PORT[,HOST:PORT...]/PREFIX",
     ),
-    row(
+    of_store(
         Id::StoreCa,
         "store-ca",
         Kind::Path,
-        Fallback::Nothing,
-        Group::Store,
         "File with the authorities of etcd's certificate, in PEM: for etcds://",
     ),
-    row(
-        Id::StoreCert,
-        "store-cert",
-        Kind::Path,
-        Fallback::Nothing,
-        Group::Store,
-        "File with the certificate that etcd is shown, in PEM",
-    ),
-    row(
-        Id::StoreKey,
-        "store-key",
-        Kind::Path,
-        Fallback::Nothing,
-        Group::Store,
-        "File with the key of --store-cert, in PEM",
-    ),
-    row(Id::StoreUser, "store-user", Kind::Text, Fallback::Nothing, Group::Store, "User of etcd"),
-    row(
+    of_store(Id::StoreCert, "store-cert", Kind::Path, "File with the certificate that etcd is shown, in PEM"),
+    of_store(Id::StoreKey, "store-key", Kind::Path, "File with the key of --store-cert, in PEM"),
+    of_store(Id::StoreUser, "store-user", Kind::Text, "User of etcd"),
+    of_store(
         Id::StorePasswordFile,
         "store-password-file",
         Kind::Path,
-        Fallback::Nothing,
-        Group::Store,
         "File with the password of --store-user",
     ),
     row(
@@ -142,20 +95,16 @@ pub const SETTINGS: [Setting; 66] = [
         "How old what is known of a shared store may be before credentials are refused",
     )
     .bounded(limits::STALENESS_FLOOR_SECONDS, limits::STALENESS_CEILING_SECONDS),
-    row(
+    switch(
         Id::Init,
         "init",
-        Kind::Switch,
-        Fallback::Off,
         Group::Store,
         "Make the store, and show the admin key, if the data directory holds none: for containers",
     ),
-    row(
+    of_store(
         Id::BackupKeyFile,
         "backup-key-file",
         Kind::Path,
-        Fallback::Nothing,
-        Group::Store,
         "File with a key, in the forms of a master key, that seals backups for all servers with it",
     ),
     row(
@@ -185,11 +134,9 @@ pub const SETTINGS: [Setting; 66] = [
         "Refuse a store that has not reached this revision: it was rolled back",
     )
     .bounded(limits::STORE_REVISION_FLOOR_NUMBER, limits::STORE_REVISION_CEILING_NUMBER),
-    row(
+    switch(
         Id::AcceptStoreRollback,
         "accept-store-rollback",
-        Kind::Switch,
-        Fallback::Off,
         Group::Store,
         "Start on a store that is known to have been rolled back, for this once: what it lost is gone",
     ),
@@ -285,11 +232,9 @@ pub const SETTINGS: [Setting; 66] = [
         Group::Network,
         "ADDR:PORT where plain HTTP is answered with the https:// address of the same path",
     ),
-    row(
+    switch(
         Id::InsecureHttp,
         "insecure-http",
-        Kind::Switch,
-        Fallback::Off,
         Group::Network,
         "Allow plain HTTP on an address that is not loopback: for use behind a proxy that speaks TLS",
     ),
@@ -365,11 +310,9 @@ pub const SETTINGS: [Setting; 66] = [
         Group::Network,
         "Origins whose pages may read replies, like https://app.example.net; no wildcards",
     ),
-    row(
+    switch(
         Id::NoConsole,
         "no-console",
-        Kind::Switch,
-        Fallback::Off,
         Group::Network,
         "Leave out the page for people at /docs; the description at /openapi.json stays",
     ),

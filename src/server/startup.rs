@@ -154,12 +154,7 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
     let opened = open_loops(audit, listeners.of_worker, &common, &archivist.office, &mut random);
     let (mut workers, mut main) =
         opened.map_err(|error| ServerError::io("opening the event loops", &error))?;
-    if let Some(news) = news {
-        let listens = main.listen_for_news(news);
-        listens.map_err(|error| ServerError::io("listening for news of the store", &error))?;
-    }
-    let watched = main.report_to(notifier, manager);
-    watched.map_err(|error| ServerError::io("watching the supervisor", &error))?;
+    attach(&mut main, news, notifier, manager)?;
     archivist.certificates = certificates;
     let jitter = random.array(Moment::now()).map_err(|error| ServerError::config(error.to_string()))?;
     let fillers = fill(FD_CONNECTION_FIRST_NUMBER)?;
@@ -180,6 +175,19 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
         _lock: lock,
         _fillers: fillers,
     })
+}
+
+/// Tells main whom it hears and to whom it reports.
+fn attach(
+    main: &mut MainLoop,
+    news: Option<OwnedFd>,
+    notifier: Notifier,
+    manager: &Manager,
+) -> Result<(), ServerError> {
+    let listens = news.map_or(Ok(()), |news| main.listen_for_news(news));
+    listens.map_err(|error| ServerError::io("listening for news of the store", &error))?;
+    let watched = main.report_to(notifier, manager);
+    watched.map_err(|error| ServerError::io("watching the supervisor", &error))
 }
 
 /// The counters of all threads.

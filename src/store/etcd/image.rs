@@ -109,7 +109,7 @@ fn read_once(link: &mut dyn Link, layout: &Layout, keys: &FleetKeys) -> Result<I
         from = Layout::behind(&last.key);
         let more = page.more;
         for pair in page.pairs {
-            image.take(layout, keys, pair, &mut origins)?;
+            image.take(layout, keys, &pair, &mut origins)?;
         }
         if !more {
             break;
@@ -132,7 +132,7 @@ impl Image {
         &mut self,
         layout: &Layout,
         keys: &FleetKeys,
-        pair: Pair,
+        pair: &Pair,
         origins: &mut BTreeMap<u64, Vec<Origin>>,
     ) -> Result<(), ReadFault> {
         match layout.place(&pair.key) {

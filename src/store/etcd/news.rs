@@ -84,11 +84,8 @@ impl Etcd {
             Some(Place::Record(_) | Place::Origins(_)) => self.pending.push(event),
             Some(Place::Head) => {
                 // A transaction has one revision; what is of another one came without a head.
-                if self.pending.iter().any(|pending| pending.revision != event.revision) {
-                    self.unread = true;
-                } else if !self.follow_head(&event, each)? {
-                    self.unread = true;
-                }
+                let whole = self.pending.iter().all(|pending| pending.revision == event.revision);
+                self.unread |= !whole || !self.follow_head(&event, each)?;
                 self.pending.clear();
             }
             Some(Place::Ring) | None => {}
