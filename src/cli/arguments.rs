@@ -706,11 +706,11 @@ mod tests {
             ("store verfiy", "unknown store command verfiy; did you mean `quantonium store verify`?"),
             (
                 "store scrub",
-                "unknown store command scrub; there are verify, inspect, compact, rekey, rotate-root",
+                "unknown store command scrub; there are verify, inspect, compact, rekey, rotate-root, copy",
             ),
             (
                 "help store scrub",
-                "unknown store command scrub; there are verify, inspect, compact, rekey, rotate-root",
+                "unknown store command scrub; there are verify, inspect, compact, rekey, rotate-root, copy",
             ),
             ("help init verify", "unexpected argument verify; flags begin with --"),
             (
