@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, reason = "what was measured is told")]
 
 #[path = "support/etcd.rs"]
+#[allow(dead_code, reason = "shared with another test, which uses the rest")]
 mod etcd;
 #[path = "support/server.rs"]
 mod server;
@@ -422,4 +423,67 @@ fn a_store_is_made_by_init_in_an_etcd_that_asks_for_a_password() {
 fn owner_only(file: &std::path::Path) {
     use std::os::unix::fs::PermissionsExt as _;
     fs::set_permissions(file, fs::Permissions::from_mode(0o600)).expect("its mode");
+}
+
+#[test]
+fn etcd_is_reached_through_tls_and_shown_a_certificate() {
+    if server::binary().is_none() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let (authority, files) = certificates(&scratch);
+    let Some(etcd) =
+        Etcd::start_secure(&scratch.path("."), [files[0].clone(), files[1].clone(), authority.clone()])
+    else {
+        return;
+    };
+    let key = scratch.path("master.key");
+    fs::write(&key, MASTER_KEY).expect("a file");
+    owner_only(&key);
+    let flag = |name: &str, path: &std::path::Path| format!("--{name}={}", path.display());
+    let store = etcd.store("secure").replace("etcd://127.0.0.1", "etcds://localhost");
+    let trusted = [store, flag("master-key-file", &key), flag("store-ca", &authority)];
+    let own = [flag("store-cert", &files[2]), flag("store-key", &files[3])];
+    let start = |flags: &[&[String]]| {
+        let flags: Vec<&str> = flags.iter().flat_map(|flags| flags.iter()).map(String::as_str).collect();
+        Server::try_start_in(&scratch, &[&flags[..], &["--init"]].concat()).expect("the binary")
+    };
+    let refused = start(&[&trusted]).expect_err("it shows no certificate");
+    assert_eq!(refused.code, Some(74), "{refused:?}");
+    let (other, _) = certificates(&Scratch::new_in(&scratch.path(".")));
+    let mistaken = [trusted[0].clone(), trusted[1].clone(), flag("store-ca", &other)];
+    let refused = start(&[&mistaken, &own]).expect_err("it trusts another authority");
+    assert_eq!(refused.code, Some(74), "{refused:?}");
+    let server = start(&[&trusted, &own]).unwrap_or_else(|ended| panic!("{ended:?}"));
+    let admin = server.key().to_owned();
+    assert_eq!(server.call(&create("k").key(&admin)).status, 201);
+    assert_eq!(server.call(&encrypt("k").key(&admin)).status, 200);
+}
+
+/// An authority, and certificate and key of etcd and of a client of it.
+fn certificates(scratch: &Arc<Scratch>) -> (std::path::PathBuf, [std::path::PathBuf; 4]) {
+    use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+    let mut params = CertificateParams::new(Vec::new()).expect("an authority");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().expect("a key");
+    let authority = params.self_signed(&key).expect("a certificate").pem();
+    let issuer = Issuer::new(params, key);
+    let issue = |names: &[&str]| {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).expect("a certificate");
+        // The gateway of etcd is a client of etcd, too.
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let key = KeyPair::generate().expect("a key");
+        (params.signed_by(&key, &issuer).expect("a certificate").pem(), key.serialize_pem())
+    };
+    let (etcd, client) = (issue(&["localhost", "127.0.0.1"]), issue(&["quantonium"]));
+    let write = |name: &str, text: &str| {
+        let path = scratch.path(name);
+        fs::write(&path, text).expect("a file");
+        path
+    };
+    let files =
+        [("etcd.pem", &etcd.0), ("etcd.key", &etcd.1), ("client.pem", &client.0), ("client.key", &client.1)];
+    (write("ca.pem", &authority), files.map(|(name, text)| write(name, text)))
 }

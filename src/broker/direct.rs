@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use super::board::{Board, Wish};
 use super::client::Client;
 use super::place::Access;
-use super::{follower, pulse};
+use super::{follower, lease, pulse};
 use crate::clock::Moment;
 use crate::limits::ETCD_CHANGE_MILLIS;
 use crate::store::etcd::link::{Link, LinkError, Member, News, Page, Span, Swap, Swapped};
@@ -20,7 +20,7 @@ pub struct Direct {
     board: Arc<Board>,
     runs: bool,
     /// Gives back the lease at the end.
-    pulse: Option<JoinHandle<()>>,
+    lease: Option<JoinHandle<()>>,
 }
 
 impl Direct {
@@ -32,7 +32,7 @@ impl Direct {
             access,
             board: Board::new(ring),
             runs: false,
-            pulse: None,
+            lease: None,
         }
     }
 
@@ -51,7 +51,9 @@ impl Direct {
         };
         spawn("etcd-watch", Box::new(move || follower::run(&board, client)))?;
         let (board, client) = (Arc::clone(&self.board), Client::new(self.access.clone()));
-        self.pulse = Some(spawn("etcd-pulse", Box::new(move || pulse::run(&board, client)))?);
+        spawn("etcd-pulse", Box::new(move || pulse::run(&board, client)))?;
+        let (board, client) = (Arc::clone(&self.board), Client::new(self.access.clone()));
+        self.lease = Some(spawn("etcd-lease", Box::new(move || lease::run(&board, client)))?);
         self.runs = true;
         Ok(())
     }
@@ -59,9 +61,9 @@ impl Direct {
     /// Ends what runs beside, and waits until the others have been told that this server does not live any more, or cannot be.
     pub fn end(&mut self) {
         self.board.change(|facts| facts.ended = true);
-        if let Some(pulse) = self.pulse.take() {
+        if let Some(lease) = self.lease.take() {
             // It does not panic, and nothing would be done about it here.
-            let _ = pulse.join();
+            let _ = lease.join();
         }
     }
 }

@@ -8,7 +8,7 @@
 //! | `client` | requests over several endpoints, with another try where that is allowed |
 //! | `board` | what the threads know of one another |
 //! | `follower` | the watch |
-//! | `pulse` | how new the state is, and that this server lives |
+//! | `pulse`, `lease` | how new the state is, and that this server lives |
 //! | [`direct`] | all of it behind [`crate::store::etcd::link::Link`], in this process |
 //! | `wire`, [`remote`], [`process`] | the same from another process, which alone may open connections |
 //!
@@ -20,6 +20,7 @@ mod client;
 pub mod direct;
 mod exchange;
 mod follower;
+mod lease;
 mod message;
 pub mod place;
 pub mod process;
