@@ -21,9 +21,9 @@ BIN_AARCH64 = target/$(AARCH64)/release/quantonium
 
 # Cargo builds what has changed; make decides nothing by the age of files.
 .PHONY: help run build build-aarch64 test check check-format check-lint check-tidy check-docs check-shell \
-	check-aarch64 check-container check-deploy check-metrics check-oci-profile check-sandbox-rules check-security check-signatures \
+	check-aarch64 check-container check-deploy check-documents check-metrics check-oci-profile check-sandbox-rules check-security check-signatures \
 	check-tls check-workflows coverage deploy-profiles pentest pentest-write release-check sandbox-tables sbom \
-	supply-chain openapi fmt bench bench-http bench-tls bench-peers fuzz fuzz-regress image reproduce clean toolchain \
+	supply-chain openapi fmt bench bench-http bench-tls bench-vault bench-peers fuzz fuzz-regress image reproduce clean toolchain \
 	toolchain-check
 
 help: ## list the targets (the default)
@@ -49,12 +49,17 @@ test: build ## run every test against the release binary
 	if [ -x $(BIN_AARCH64) ]; then export QUANTONIUM_BIN_AARCH64="$$PWD/$(BIN_AARCH64)"; fi; \
 		QUANTONIUM_BIN="$$PWD/$(BIN)" cargo test --locked --no-fail-fast
 
-check: check-format check-lint check-tidy check-docs check-shell check-aarch64 check-deploy check-metrics check-security check-signatures check-workflows pentest supply-chain ## run every check that is not a test
-	@echo "make check: all passed"
+# DONE names those that have run already: `make test` runs what check-tidy does.
+CHECKS = check-format check-lint check-tidy check-docs check-shell check-aarch64 check-deploy check-documents check-metrics \
+	check-security check-signatures check-workflows pentest supply-chain
+DONE =
+check: $(filter-out $(DONE),$(CHECKS)) ## run every check that is not a test; DONE=check-tidy leaves one out
+	@echo "make check: all passed$(if $(DONE), (run before: $(DONE)))"
 
 check-format: toolchain-check
 	cargo fmt --all --check
 	cd benches/peers && cargo fmt --check
+	cd tests/vaultrs && cargo fmt --check
 	cd fuzz && cargo fmt --check
 
 check-lint: toolchain-check
@@ -96,6 +101,10 @@ check-sandbox-rules: build ## hold what traced servers call against the rules: n
 check-deploy: ## read deploy/ with the programs that it is for
 	scripts/check-deploy
 
+check-documents: build ## find what the documents name and is not there: links, files, commands, options, variables
+	scripts/check-documents --binary $(BIN) --self-test
+	scripts/check-documents --binary $(BIN)
+
 check-metrics: build ## try the alert rules, and have promtool read a live page of metrics
 	scripts/check-metrics --binary $(BIN)
 
@@ -133,12 +142,13 @@ coverage: toolchain ## lines that the tests run, by llvm-cov; FLOOR=85, ARGS="--
 release-check: toolchain ## all that a release must pass, in one table; ARGS="signatures documents" for some of it
 	scripts/release-check $(ARGS)
 
-openapi: ## join docs/openapi/ to docs/openapi.json (needs PyYAML)
+openapi: ## make docs/openapi.json and docs/API.md of docs/openapi/ (needs PyYAML)
 	scripts/openapi
 
 fmt: toolchain-check ## format the sources
 	cargo fmt --all
 	cd benches/peers && cargo fmt
+	cd tests/vaultrs && cargo fmt
 	cd fuzz && cargo fmt
 
 # A folder of their own: benches are unstripped, and must not replace the release binary.
@@ -151,6 +161,9 @@ bench-http: build ## CPU per request of the real binary, driven by wrk, beside n
 bench-tls: build ## what TLS costs: handshakes, requests, idle connections, beside nginx
 	cargo build --locked --profile test --example tls_client
 	scripts/bench-tls --binary $(BIN) $(ARGS)
+
+bench-vault: build ## the load of a client of Vault's, beside OpenBao: processor time, memory, p50 and p99
+	scripts/bench-vault --binary $(BIN) $(ARGS)
 
 bench-peers: ## the cipher beside OpenSSL and ring (needs libssl-dev)
 	scripts/bench-peers $(ARGS)

@@ -30,7 +30,6 @@ UNUSED_OF_PROCESS = {
     "openat": "64-bit Arm calls it where x86-64 calls open",
     "newfstatat": "which call looks at a file is the library's business",
     "fstat": "which call looks at a file is the library's business",
-    "pipe2": "nothing closes a number without another in its place any more: to go with the next change of the filters",
 }
 
 # Calls of a start that the chosen tests need not make, and why.

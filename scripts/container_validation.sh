@@ -184,7 +184,12 @@ start_docker() {
 
 state() { run inspect --format "{{.State.$1}}" "$name" | tr -d '\r'; }
 
-says() { run logs "$name" 2>&1 | grep -q -- "$1"; }
+# Read as a whole first: whoever closes a pipe early has the engine fail that writes to it.
+says() { # TEXT
+    local log
+    log=$(run logs "$name" 2>&1) || return
+    [[ $log == *"$1"* ]]
+}
 
 # Whether a command succeeds within half a minute.
 soon() {
@@ -220,7 +225,7 @@ drains() { # PID KEY
     reply=$(tr -d '\r' <"$work/reply")
     [[ $reply == *'HTTP/1.1 200'*'"sum"'* ]] || { echo "the open request got: $reply" && return 1; }
     [[ $(run wait "$name" 2>/dev/null | tr -d '\r') == 0 ]] || { echo "it ended with $(state ExitCode)" && return 1; }
-    says 'drained: every request was answered' || { echo "it does not say that it drained" && return 1; }
+    soon says 'drained: every request was answered' || { echo "it does not say that it drained" && return 1; }
 }
 
 image=localhost/quantonium:$(sed -n '/^\[package\]/,/^\[/s/^version *= *"\(.*\)"$/\1/p' "$root/Cargo.toml")
@@ -278,7 +283,7 @@ validate() {
 attacked() { # PID DATA
     local -a intruder=() shell=(podman exec "$name")
     [[ $engine == podman ]] || shell=(docker --host "unix://$work/docker.sock" exec "$name")
-    if command -v busybox >/dev/null && ! readelf -l "$(command -v busybox)" | grep -q INTERP; then
+    if command -v busybox >/dev/null && ! readelf -l "$(command -v busybox)" | grep INTERP >/dev/null; then
         install -m 0755 "$(command -v busybox)" "$2/busybox"
         intruder=(--busybox /data/busybox)
     else

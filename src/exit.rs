@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
 /// What a shell adds to the number of the signal that ended a process.
-const SIGNALLED: i32 = 128;
+pub const SIGNALLED: i32 = 128;
 
 /// What a process says that ends because the kernel's random bytes are none.
 pub const NO_ENTROPY: &str = "the kernel's random bytes (getrandom) cannot be had, or fail their health tests (NIST SP 800-90B): no key that \
@@ -22,13 +22,15 @@ pub const NO_ENTROPY: &str = "the kernel's random bytes (getrandom) cannot be ha
 pub enum Exit {
     /// Done.
     Success = 0,
-    /// The health check found the server unhealthy or did not find it; what was asked for was refused; the audit log is
-    /// not all there; a start would not serve here.
+    /// The health check found the server unhealthy or did not find it; what was asked for was refused; a signature is wrong;
+    /// the audit log is not all there; a start would not serve here.
     Failure = 1,
     /// The command line was wrong (`EX_USAGE`).
     Usage = 64,
-    /// The store or the audit log is damaged (`EX_DATAERR`).
+    /// The store or the audit log is damaged; a ciphertext does not open (`EX_DATAERR`).
     Damaged = 65,
+    /// The server was not reached, or went away (`EX_UNAVAILABLE`).
+    Unavailable = 69,
     /// A defect of the program itself: a panic (`EX_SOFTWARE`).
     Software = 70,
     /// The system gave no more memory, or what was reserved is spent; its random bytes cannot be had, or fail their health tests
@@ -36,23 +38,33 @@ pub enum Exit {
     System = 71,
     /// A file or a socket failed (`EX_IOERR`).
     Io = 74,
+    /// The server is busy or limits its client: the same again may work later (`EX_TEMPFAIL`).
+    TryLater = 75,
+    /// What the server answered is not of this API (`EX_PROTOCOL`).
+    Protocol = 76,
+    /// The server does not take the credential, or does not allow it this (`EX_NOPERM`).
+    Denied = 77,
     /// The configuration, the data directory, the store or the lock-down was refused (`EX_CONFIG`).
     Config = 78,
 }
 
 impl Exit {
     /// Every code with its meaning, in the words of `quantonium help`.
-    pub const MEANINGS: [(Self, &'static str); 8] = [
+    pub const MEANINGS: [(Self, &'static str); 12] = [
         (Self::Success, "done; healthcheck: healthy"),
         (
             Self::Failure,
-            "healthcheck: unhealthy; apikey: refused; audit verify: cut off; sandbox check: no start",
+            "refused; healthcheck: unhealthy; verify: wrong; audit verify: cut off; sandbox check: no start",
         ),
         (Self::Usage, "wrong command line"),
-        (Self::Damaged, "the store is damaged, or is none; the audit log was changed"),
+        (Self::Damaged, "store or audit log damaged or changed; decrypt: the ciphertext does not open"),
+        (Self::Unavailable, "the server was not reached, or went away"),
         (Self::Software, "a defect of the program (please report the line it printed)"),
         (Self::System, "memory is spent; the system's random bytes fail their tests"),
         (Self::Io, "a file or a socket failed"),
+        (Self::TryLater, "the server is busy or limits its client: try again later"),
+        (Self::Protocol, "what the server answered is not of this API"),
+        (Self::Denied, "the server does not take the credential, or does not allow it this"),
         (Self::Config, "configuration, data directory, store or lock-down refused"),
     ];
 
@@ -111,6 +123,6 @@ mod tests {
     #[test]
     fn codes_are_those_of_sysexits() {
         let codes: Vec<u8> = Exit::MEANINGS.iter().map(|(exit, _)| exit.code()).collect();
-        assert_eq!(codes, [0, 1, 64, 65, 70, 71, 74, 78]);
+        assert_eq!(codes, [0, 1, 64, 65, 69, 70, 71, 74, 75, 76, 77, 78]);
     }
 }

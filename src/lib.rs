@@ -46,6 +46,7 @@ pub mod exit;
 pub mod fleet;
 pub mod integrity;
 pub mod limits;
+pub mod log;
 pub mod memory;
 pub mod metrics;
 pub mod model;

@@ -224,6 +224,12 @@ pub const TIME_LIMIT_CEILING_MILLIS: u64 = 3_600_000;
 pub const HEALTHCHECK_MAX_MILLIS: u64 = 3_000;
 /// From the start of a request of `quantonium apikey` to the end of its reply.
 pub const CLIENT_REQUEST_MAX_MILLIS: u64 = 30_000;
+/// How long a command that streams waits while neither side moves, apart from waiting for its own input.
+pub const CLIENT_STALL_MAX_MILLIS: u64 = 30_000;
+/// How often such a command looks whether its own input moves.
+pub const CLIENT_STALL_LOOK_MILLIS: u64 = 500;
+/// How often a command tells a terminal how far it is.
+pub const CLIENT_PROGRESS_MILLIS: u64 = 200;
 /// Width of one slot of the timer wheel: no deadline is kept more exactly than this.
 pub const TIMER_SLOT_MILLIS: u64 = 64;
 /// Slots of the timer wheel (a power of two); later deadlines go round more than once.
@@ -558,8 +564,18 @@ pub const TOKEN_LEEWAY_MILLIS: u64 = 30_000;
 pub const SETTING_TEXT_MAX_BYTES: usize = 128;
 /// Who makes the tokens, as they say.
 pub const TOKEN_ISSUER_DEFAULT_TEXT: &str = "quantonium";
+/// Most tokens that are remembered as given back before their end.
+pub const TOKENS_WITHDRAWN_MAX_COUNT: usize = 4_096;
+/// Most of them that are of one API key.
+pub const TOKENS_WITHDRAWN_PER_KEY_MAX_COUNT: usize = 256;
 /// For whom they are, as they say.
 pub const TOKEN_AUDIENCE_DEFAULT_TEXT: &str = "quantonium";
+/// The segment of the path below which clients of Vault are served.
+pub const VAULT_MOUNT_DEFAULT_TEXT: &str = "transit";
+/// Most random bytes of one request of such a client, as the engine has it.
+pub const VAULT_RANDOM_MAX_BYTES: usize = 128 * 1024;
+/// Shortest age at which such a client may have keys rotated, as the engine has it.
+pub const VAULT_AUTO_ROTATE_FLOOR_SECONDS: u64 = 3_600;
 /// Default for the time from a token's making to its end.
 pub const TOKEN_LIFETIME_DEFAULT_SECONDS: u64 = 900;
 /// Longest such time; a token that claims more is refused.
@@ -717,8 +733,16 @@ pub const CONFIG_FILE_MAX_BYTES: u64 = 256 * 1024;
 pub const SHOWN_VALUE_MAX_CHARS: usize = 80;
 /// Longest word for which a similar known one is looked up.
 pub const SUGGESTION_WORD_MAX_CHARS: usize = 64;
-/// Longest line of the panic hook.
-pub const PANIC_LINE_MAX_BYTES: usize = 1024;
+/// Longest line of the log, its end included: what a pipe takes whole or not at all (PIPE_BUF of pipe(7)).
+pub const LOG_LINE_MAX_BYTES: usize = 4096;
+/// Where the message of a log line is cut off, so that fields find room behind it.
+pub const LOG_TEXT_MAX_BYTES: usize = 3072;
+/// Lines of the log that wait until they can be written. Beyond it: dropped, and counted.
+pub const LOG_QUEUE_BYTES: usize = 256 * 1024;
+/// After how long the log is tried again that found no room.
+pub const LOG_RETRY_MILLIS: u64 = 50;
+/// How long a start, or the end of the process, waits for somebody to read the log.
+pub const LOG_PATIENCE_MILLIS: u64 = 1_000;
 /// Default for the user and the group that a start as root switches to.
 pub const IDENTITY_DEFAULT_NUMBER: u32 = 1001;
 /// Smallest such user or group: never root.
@@ -783,6 +807,14 @@ pub const HEALTHCHECK_REPLY_MAX_BYTES: usize = 64 * 1024;
 pub const CLIENT_URL_MAX_BYTES: usize = 2 * 1024;
 /// Largest reply, head included, that a command takes.
 pub const CLIENT_REPLY_MAX_BYTES: usize = 4 * 1024 * 1024;
+/// Largest head of a reply that a command takes.
+pub const CLIENT_REPLY_HEAD_MAX_BYTES: usize = 16 * 1024;
+/// Largest piece of input that a command sends at a time, and of a reply that it takes at a time.
+pub const CLIENT_PIECE_MAX_BYTES: usize = 64 * 1024;
+/// Largest file of certificates, of a key for a certificate, or of an exported key that a command reads.
+pub const CLIENT_FILE_MAX_BYTES: u64 = 4 * 1024 * 1024;
+/// Longest signature that a command reads.
+pub const CLIENT_SIGNATURE_MAX_BYTES: usize = 1024;
 /// API keys that `quantonium apikey list` asks for at a time.
 pub const CLIENT_PAGE_MAX_COUNT: usize = 64;
 
@@ -872,6 +904,9 @@ const _: () = {
     assert!(RANDOM_DIRECT_MIN_BYTES >= 256 && RANDOM_POOL_BYTES <= RESEED_AFTER_BYTES);
     assert!(DISCARD_MAX_MILLIS <= WRITE_STALL_MAX_MILLIS);
     assert!(DRAIN_DEFAULT_MILLIS <= DRAIN_CEILING_MILLIS);
+    assert!(LOG_TEXT_MAX_BYTES + 512 <= LOG_LINE_MAX_BYTES, "every line has room for what is not text");
+    assert!(LOG_QUEUE_BYTES >= 8 * LOG_LINE_MAX_BYTES);
+    assert!(LOG_RETRY_MILLIS < LOG_PATIENCE_MILLIS);
     assert!(DRAIN_FLOOR_MILLIS < DRAIN_DEFAULT_MILLIS);
     assert!(TIME_LIMIT_FLOOR_MILLIS >= TIMER_SLOT_MILLIS);
     assert!(TIME_LIMIT_FLOOR_MILLIS <= HEAD_READ_MAX_MILLIS);

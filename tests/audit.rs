@@ -374,8 +374,8 @@ fn a_full_disk_refuses_audited_requests_and_the_gap_is_named_when_it_is_over() {
     assert!(assert_told(&lines, &good) >= 4, "the refused ones have numbers, and the gap names them");
     let ended = server.stop();
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert!(ended.stderr.contains("ERROR the audit log cannot be written"), "{ended:?}");
-    assert!(ended.stderr.contains("INFO the audit log is written again"), "{ended:?}");
+    assert!(ended.stderr.contains("ERROR audit: the audit log cannot be written"), "{ended:?}");
+    assert!(ended.stderr.contains("INFO audit: the audit log is written again"), "{ended:?}");
 }
 
 /// A connection to each of two workers: the first half of a request's identifier is that of its worker.

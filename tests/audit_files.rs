@@ -350,7 +350,7 @@ fn a_disk_that_is_full_is_warned_of_and_a_part_that_cannot_be_compressed_stays()
     let ended = server.stop();
     assert_eq!(ended.code, Some(0));
     assert!(
-        ended.stderr.contains("WARN audit log: its file system is low on space: 0 MiB are left"),
+        ended.stderr.contains("WARN audit: its file system is low on space: 0 MiB are left"),
         "{ended:?}"
     );
     assert!(fs::read(&path).unwrap() == bytes, "the part is as it was");

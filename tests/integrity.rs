@@ -12,7 +12,7 @@
 mod server;
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -39,8 +39,7 @@ fn as_ordinary_user(scratch: &Arc<Scratch>) -> Option<Command> {
     let mut command = if is_root() {
         // The binary may lie where others cannot go.
         let copy = scratch.path("quantonium");
-        fs::copy(binary, &copy).unwrap();
-        fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+        server::copy_program(&binary, &copy);
         chown(scratch.path(""), Some(ORDINARY), Some(ORDINARY)).unwrap();
         let mut command = Command::new(copy);
         command.uid(ORDINARY).gid(ORDINARY);

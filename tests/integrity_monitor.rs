@@ -18,7 +18,7 @@ use std::process::{Child, Command, Stdio};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use server::client::{Reply, Request};
-use server::{NO_MOUNT, Scratch, Server, assert_sound, binary, command, skip};
+use server::{NO_MOUNT, Scratch, Server, assert_sound, binary, command, read_by_people, skip};
 
 const OFTEN: [&str; 2] = ["--integrity-interval-seconds", "1"];
 /// SHA-256 of "abc" (FIPS 180-4), a known answer of the self-test.
@@ -374,6 +374,7 @@ fn with_stop_what_is_found_before_anything_is_served_ends_the_start() {
     command.args(["-qq", "-e", "trace=none", "-e", "signal=none"]).arg(program);
     command.args(["serve", "--dev", "--listen", "127.0.0.1:0", "--integrity-action", "stop", "--data-dir"]);
     command.arg(scratch.data_dir());
+    read_by_people(&mut command);
     let Ok(ended) = command.output() else { return skip("it needs strace") };
     let stderr = String::from_utf8_lossy(&ended.stderr);
     assert_eq!(ended.status.code(), Some(70), "{stderr}");
@@ -409,7 +410,7 @@ fn an_update_of_the_program_is_no_finding() {
     let Some(program) = binary() else { return };
     let scratch = Scratch::new();
     let copy = scratch.path("quantonium");
-    fs::copy(&program, &copy).unwrap();
+    server::copy_program(&program, &copy);
     let server = Server::spawn(serve(&copy, &scratch), &scratch, 1);
     let looks = |report: &Value| check(report, "binary")["looks"].as_u64().unwrap();
     let before = looks(&report(&server));
@@ -455,7 +456,7 @@ impl Layers {
         for name in ["lower", "upper", "work", "all"] {
             fs::create_dir_all(layers.0.join(name)).unwrap();
         }
-        fs::copy(program, layers.lower()).unwrap();
+        server::copy_program(program, &layers.lower());
         let at = |name: &str| layers.0.join(name).display().to_string();
         let options = format!("lowerdir={},upperdir={},workdir={}", at("lower"), at("upper"), at("work"));
         let mut command = Command::new("mount");

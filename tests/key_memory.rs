@@ -8,6 +8,8 @@
 
 #[path = "support/needles.rs"]
 mod needles;
+#[path = "key_memory/prepared.rs"]
+mod prepared;
 #[path = "support/server.rs"]
 mod server;
 
@@ -17,7 +19,6 @@ use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::sync::Arc;
 
-use memchr::memmem;
 use needles::{Needle, needles};
 use quantonium::crypto::hash::sha256;
 use quantonium::crypto::kdf::derive;
@@ -74,10 +75,17 @@ fn is_used(pagemap: &File, at: u64, end: u64) -> bool {
     entries.chunks_exact(8).any(|entry| entry[7] & 0xC0 != 0)
 }
 
+fn first_two(bytes: &[u8]) -> usize {
+    usize::from(u16::from_ne_bytes([bytes[0], bytes[1]]))
+}
+
 /// Reads every mapping of the process that can be read.
 fn search(server: &Server, wanted: &[Needle]) -> Search {
-    let finders: Vec<_> =
-        wanted.iter().map(|needle| (memmem::Finder::new(&needle.bytes), &needle.name)).collect();
+    // By their first two bytes: there are thousands, and each byte of the memory is looked at once.
+    let mut begins: Vec<Vec<&Needle>> = vec![Vec::new(); 1 << 16];
+    for needle in wanted {
+        begins[first_two(&needle.bytes)].push(needle);
+    }
     let maps = fs::read_to_string(server.proc().join("maps")).unwrap();
     let memory = File::open(server.proc().join("mem")).unwrap();
     let pagemap = File::open(server.proc().join("pagemap")).unwrap();
@@ -97,9 +105,11 @@ fn search(server: &Server, wanted: &[Needle]) -> Search {
             }
             let Ok(read @ 1..) = memory.read_at(&mut piece[..len], at) else { break };
             search.bytes += read;
-            for (finder, name) in &finders {
-                if let Some(place) = finder.find(&piece[..read]) {
-                    search.found.push(((*name).clone(), format!("{line} at {:x}", at + place as u64)));
+            for place in 0..read.saturating_sub(1) {
+                let here = &piece[place..read];
+                for needle in begins[first_two(here)].iter().filter(|needle| here.starts_with(&needle.bytes))
+                {
+                    search.found.push((needle.name.clone(), format!("{line} at {:x}", at + place as u64)));
                 }
             }
             let last = at + read as u64 >= end;
@@ -241,8 +251,10 @@ fn use_key(caller: &mut Caller<'_>, kind: &str, by: u8) -> Vec<Needle> {
     let signed = caller.json("/api/sign", &json!({ "key": name, "input": text(b"an input") }));
     let body = json!({ "key": name, "input": text(b"an input"), "signature": signed.member("signature") });
     assert_eq!(caller.json("/api/verify", &body).json()["valid"], true);
-    if kind.starts_with("hmac") {
-        return secrets;
+    match kind {
+        "hmac-sha256" => return prepared::of_mac_256(&name, &turned(by)),
+        "hmac-sha512" => return prepared::of_mac_512(&name, &turned(by)),
+        _ => {}
     }
     let sealed =
         caller.json("/api/encrypt", &with_context(json!({ "key": name, "plaintext": text(&[7; 300]) }), by));
@@ -253,6 +265,7 @@ fn use_key(caller: &mut Caller<'_>, kind: &str, by: u8) -> Vec<Needle> {
     let drawn = caller.json("/api/keystream", &with_context(json!({ "key": name, "bytes": 64 }), by));
     secrets.extend(in_text("a keystream", &drawn.member("keystream")));
     let context = if by == 9 { CONTEXT } else { &[] };
+    let nonce = nonce_of(&sealed.member("ciphertext"), kind);
     let encoded = String::from_utf8(needles::base64(context, true)).unwrap();
     let of_stream = if by == 9 { format!("key={name}&context={encoded}") } else { format!("key={name}") };
     let stream = caller.post(&format!("/api/stream/encrypt?{of_stream}"), vec![7; 200_000]).body;
@@ -265,9 +278,25 @@ fn use_key(caller: &mut Caller<'_>, kind: &str, by: u8) -> Vec<Needle> {
         }
         let part = |part: &str| hex(parts[part].as_str().unwrap());
         let number: u32 = number.parse().unwrap();
-        secrets.extend(derived_keys(&part("encryption_key"), &part("sub_key"), number, context, &stream));
+        let (enc, mac, sub) = (part("encryption_key"), part("hmac_key"), part("sub_key"));
+        secrets.extend(derived_keys(&enc, &sub, number, context, &stream));
+        secrets.extend(prepared::of_mac_256(&format!("the HMAC key {number} of {name}"), &mac));
+        secrets.extend(prepared::of_hkdf(&format!("the sub key {number} of {name}"), &[], &sub));
+        secrets.extend(prepared::of_hkdf(&format!("the key {number} of {name}"), &[], &enc));
+        let mut sealer = <[u8; 32]>::try_from(enc.as_slice()).unwrap();
+        if !context.is_empty() {
+            derive(&[], &enc, &[context], &mut sealer).unwrap();
+        }
+        secrets.extend(prepared::of_cipher(&name, &sealer, &nonce));
     }
     secrets
+}
+
+/// The nonce in front of a ciphertext's body.
+fn nonce_of(ciphertext: &str, kind: &str) -> Vec<u8> {
+    let digits = ciphertext.rsplit(':').next().unwrap().as_bytes();
+    let body = quantonium::encoding::base64_decode_to_vec(digits).unwrap();
+    body[..if kind.starts_with('x') { 24 } else { 12 }].to_vec()
 }
 
 /// A secret that never leaves the process: it has no other form.
@@ -344,9 +373,15 @@ fn use_credentials(server: &Server, caller: &mut Caller<'_>) -> Vec<Needle> {
 /// The secrets of a data directory of `--dev`.
 fn own_secrets(server: &Server) -> Vec<Needle> {
     let master = fs::read_to_string(server.data_dir().join("master.key")).unwrap();
+    let master = hex(master.trim_end());
     let (_, secret) = server.key().split_once('.').unwrap();
-    [needles("the master key", &hex(master.trim_end())), in_text("the secret of the admin key", secret)]
-        .concat()
+    let journal = fs::read(server.data_dir().join("journal")).unwrap();
+    [
+        needles("the master key", &master),
+        prepared::of_store(&journal, &master),
+        in_text("the secret of the admin key", secret),
+    ]
+    .concat()
 }
 
 /// Whether the server has memory that not even root can read.
@@ -371,7 +406,7 @@ fn outcome(log: &str) -> String {
 /// A server of an ordinary user, who may lock no memory.
 fn without_locked_memory(scratch: &Arc<Scratch>) -> Option<Server> {
     let program = scratch.path("quantonium");
-    fs::copy(binary()?, &program).unwrap();
+    server::copy_program(&binary()?, &program);
     fs::create_dir(scratch.data_dir()).unwrap();
     std::os::unix::fs::chown(scratch.data_dir(), Some(USER), Some(USER)).unwrap();
     fs::set_permissions(scratch.data_dir(), fs::Permissions::from_mode(0o700)).unwrap();
@@ -426,6 +461,8 @@ fn without_locked_memory_keys_are_masked_and_the_start_says_so() {
     fs::set_permissions(scratch.path(""), fs::Permissions::from_mode(0o755)).unwrap();
     let Some(server) = without_locked_memory(&scratch) else { return };
     let mut secrets = own_secrets(&server);
+    // What the process needs for itself at any time lies there as it is, where nothing can be locked: docs/SANDBOX.md.
+    secrets.retain(|needle| !(needle.name.starts_with("quantonium/") && needle.name.contains(", prepared")));
     let mut caller = Caller::new(&server);
     secrets.extend(take_and_use_keys(&mut caller));
     secrets.extend(use_credentials(&server, &mut caller));

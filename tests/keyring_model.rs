@@ -71,6 +71,7 @@ fn options() -> impl Strategy<Value = KeyOptions> {
         |(kind, derived, exportable, plaintext_backup)| KeyOptions {
             kind,
             derived,
+            convergent: false,
             exportable,
             plaintext_backup,
         },

@@ -25,7 +25,7 @@ use nix::sys::time::TimeValLike as _;
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 use server::client::{Client, Request};
-use server::{Ended, Scratch, Server, binary, program};
+use server::{Ended, Scratch, Server, binary, copy_program, program};
 
 /// Far longer than anything takes: only silence reaches it.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -361,18 +361,13 @@ fn a_successor_is_the_program_that_stands_there_now() {
     let scratch = Scratch::new();
     let Some(binary) = binary() else { return };
     let (program, newer) = (scratch.path("quantonium"), scratch.path("newer"));
-    // By another process: a file that this one writes could still be open in a child of another test when it is executed.
-    let copy = |from: &Path, to: &Path| {
-        assert!(Command::new("cp").args([from, to]).status().unwrap().success());
-        fs::set_permissions(to, fs::Permissions::from_mode(0o755)).unwrap();
-    };
-    copy(&binary, &program);
+    copy_program(&binary, &program);
     let (server, told, _) = supervised_by(&program, &scratch, &["--workers", "1"]);
 
     let (script, mark) = (scratch.path("script"), scratch.path("mark"));
     let text = format!("#!/bin/sh\n: > '{}'\nexec '{}' \"$@\"\n", mark.display(), binary.display());
     fs::write(&script, text).unwrap();
-    copy(&script, &newer);
+    copy_program(&script, &newer);
     fs::rename(&newer, &program).unwrap();
     server.signal(Signal::SIGUSR2);
     assert!(told.next().starts_with("READY=1\n"));

@@ -8,19 +8,22 @@
     reason = "a test fails by a panic, its helping functions too"
 )]
 
+#[path = "lockdown/others.rs"]
+mod others;
 #[path = "support/server.rs"]
 mod server;
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use quantonium::limits;
 use server::client::{Client, Request};
 use server::{Scratch, Server, skip};
@@ -95,8 +98,7 @@ fn start_as_ordinary_user() -> Option<Server> {
     let scratch = Scratch::new();
     // The binary may lie where others cannot go.
     let copy = scratch.path("quantonium");
-    fs::copy(binary, &copy).unwrap();
-    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+    server::copy_program(&binary, &copy);
     chown(scratch.path(""), Some(ORDINARY), Some(ORDINARY)).unwrap();
     let mut command = Command::new(copy);
     command.args(["serve", "--dev", "--listen", "127.0.0.1:0", "--data-dir"]).arg(scratch.data_dir());
@@ -233,8 +235,7 @@ fn a_start_as_root_of_a_namespace_without_privileges_leaves_it_too() {
     }
     let (Some(binary), scratch) = (server::binary(), Scratch::new()) else { return };
     let copy = scratch.path("quantonium");
-    fs::copy(binary, &copy).unwrap();
-    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+    server::copy_program(&binary, &copy);
     chown(scratch.path(""), Some(ORDINARY), Some(ORDINARY)).unwrap();
     let mut unshare = Command::new("unshare");
     unshare.args(["--user", "--map-root-user"]).uid(ORDINARY).gid(ORDINARY).current_dir("/");
@@ -311,11 +312,11 @@ fn nothing_is_opened_by_its_path_after_the_lock_down() {
     }
     let server = Server::spawn(command, &scratch, 1);
     assert_serves(&server);
-    let served = nix::unistd::Pid::from_raw(i32::try_from(server.pid()).unwrap());
+    let served = Pid::from_raw(i32::try_from(server.pid()).unwrap());
     // The tracer passes the end on to what it traces when its own comes from outside: the child is asked instead.
     let children = fs::read_to_string(format!("/proc/{served}/task/{served}/children")).unwrap();
     let child = children.split_whitespace().next().unwrap().parse().unwrap();
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child), Signal::SIGTERM).unwrap();
+    kill(Pid::from_raw(child), Signal::SIGTERM).unwrap();
     let ended = server.wait();
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let calls = fs::read_to_string(log).unwrap();
@@ -325,39 +326,6 @@ fn nothing_is_opened_by_its_path_after_the_lock_down() {
     for line in after.lines().filter(|line| line.contains("(AT_FDCWD") || line.contains("(\"/")) {
         assert!(may(line) || line.contains(" ENOENT "), "{line}");
     }
-}
-
-/// What `cat` says of a file, run by the user that the server runs as.
-fn read_as_ordinary_user(path: &Path) -> Output {
-    Command::new("cat").arg(path).current_dir("/").uid(ORDINARY).gid(ORDINARY).output().unwrap()
-}
-
-#[test]
-fn a_process_of_the_same_user_cannot_look_inside() {
-    if !is_root() {
-        return skip("it needs root, to become the server's user");
-    }
-    let Some(server) = Server::start(&[]) else { return };
-    // A process that is dumpable shows what is asked below: the refusals are not those of a user without rights.
-    let mut open =
-        Command::new("cat").stdin(std::process::Stdio::piped()).uid(ORDINARY).gid(ORDINARY).spawn().unwrap();
-    let of_open = Path::new("/proc").join(open.id().to_string());
-    for name in ["environ", "maps", "mem", "syscall"] {
-        let refused = read_as_ordinary_user(&server.proc().join(name));
-        let said = String::from_utf8_lossy(&refused.stderr);
-        assert!(!refused.status.success() && said.contains("ermission denied"), "{name}: {refused:?}");
-        let found = fs::metadata(server.proc().join(name)).unwrap();
-        assert_eq!(found.uid(), 0, "{name} of a process that is not dumpable is root's");
-        if name != "mem" {
-            assert!(
-                read_as_ordinary_user(&of_open.join(name)).status.success(),
-                "{name} of a dumpable process"
-            );
-        }
-    }
-    drop(open.stdin.take());
-    assert!(open.wait().unwrap().success());
-    assert_eq!(server.stop().code, Some(0));
 }
 
 /// The timer that has the keeper look at the time.

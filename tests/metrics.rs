@@ -18,6 +18,7 @@ use std::process::{Command, Stdio};
 
 use packages::{python, root};
 use quantonium::metrics::{Kind, families};
+use serde_json::Value;
 use server::client::{Reply, Request};
 use server::{Scratch, Server, skip};
 
@@ -75,7 +76,13 @@ struct Load {
 }
 
 impl Load {
-    fn send(&mut self, server: &Server, told: (&'static str, &'static str, &'static str), request: Request) {
+    /// Returns the whole reply.
+    fn send(
+        &mut self,
+        server: &Server,
+        told: (&'static str, &'static str, &'static str),
+        request: Request,
+    ) -> String {
         let (out, back, reply) = send(server, request);
         assert!(reply.starts_with(&format!("HTTP/1.1 {} ", told.2)), "{told:?}: {reply}");
         let id = reply.split_once("X-Request-Id: ").unwrap().1.lines().next().unwrap();
@@ -83,6 +90,20 @@ impl Load {
         *self.requests.entry(told).or_default() += 1;
         (self.received, self.sent, self.connections) =
             (self.received + out, self.sent + back, self.connections + 1);
+        reply
+    }
+
+    /// Asks until the server has looked at itself once: what is taken down now and then (the store's figures, the process's) is
+    /// taken down by then.
+    fn await_first_look(&mut self, server: &Server) {
+        let looked = (0..100_000).any(|_| {
+            let told = ("GET", "/api/integrity", "200");
+            let reply = self.send(server, told, Request::get("/api/integrity").key(server.key()));
+            let body: Value = serde_json::from_str(reply.split_once("\r\n\r\n").unwrap().1).unwrap();
+            let checks = body.get("checks").and_then(Value::as_array).unwrap();
+            checks.iter().all(|check| check.get("looks").and_then(Value::as_u64) >= Some(1))
+        });
+        assert!(looked, "it never looks at itself");
     }
 
     /// Requests of most kinds, some of which are refused.
@@ -166,6 +187,7 @@ fn assert_counted(load: &Load, found: &Samples, scrapes: &[Request]) {
 fn what_was_sent_is_what_is_counted() {
     let Some(server) = Server::start(&["--workers", "2"]) else { return };
     let mut load = Load::default();
+    load.await_first_look(&server);
     load.run(&server);
     let scrapes = ["text/plain", OPENMETRICS, "*/*"]
         .map(|accept| Request::get("/api/metrics").with("Accept", accept).key(server.key()));

@@ -64,6 +64,9 @@ fn permission_event_and_credential_are_those_of_the_route() {
             Access::Public => "none",
             Access::Recognised => "any",
             Access::Permitted(permission) => permission.name(),
+            Access::Presented => {
+                panic!("{}: the second face alone takes credentials in its body", name(route))
+            }
         };
         assert_eq!(operation["x-permission"], permission, "{}", name(route));
         assert_eq!(operation.get("x-event").and_then(Value::as_str), route.event, "{}", name(route));

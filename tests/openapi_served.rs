@@ -120,6 +120,14 @@ fn the_description_is_what_its_sources_give_and_valid() {
     assert!(said.contains("is valid") && !said.contains("You have "), "{said}");
 }
 
+/// The manual for people is made of both, so neither may have a route that the other lacks.
+#[test]
+fn a_route_without_a_chapter_and_a_chapter_without_a_route_are_found() {
+    let Some(python) = openapi_python() else { return };
+    let said = printed(Command::new(python).arg("-B").arg(root().join("tests/openapi/chapters.py")));
+    assert_eq!(said, "found\nfound\nfound\n");
+}
+
 #[test]
 fn every_example_of_the_description_runs() {
     let Some(python) = openapi_python() else { return };

@@ -127,7 +127,7 @@ fn whoever_asks_for_little_at_once_is_served_when_strangers_have_used_up_their_s
     const LONG: usize = (5 * 1024 - 8 * 1024 / 16) / 16 - 4;
     const SHORT: usize = 100;
     let flags = ["--workers", "1", "--max-memory", "8MiB", "--max-connections", "1000"];
-    let more = ["--max-connections-per-address", "0", "--head-timeout-ms", "60000"];
+    let more = ["--max-connections-per-address", "0", "--head-timeout-ms", "600000"];
     let Some(server) = Server::start(&[&flags[..], &more].concat()) else { return };
     assert_eq!(server.ask(Request::post("/api/keys", "{\"name\":\"orders\"}")).status, 201);
     let mut good = server.connect();
@@ -161,8 +161,8 @@ fn whoever_asks_for_little_at_once_is_served_when_strangers_have_used_up_their_s
 fn one_key_with_slow_large_bodies_leaves_another_its_part() {
     // Each holds the largest buffer, and all of the memory would be eight of them.
     const SLOW: usize = 20;
-    let flags = ["--workers", "2", "--max-memory", "16MiB", "--body-timeout-ms", "60000"];
-    let Some(server) = Server::start(&[&flags[..], &["--body-gap-timeout-ms", "60000"]].concat()) else {
+    let flags = ["--workers", "2", "--max-memory", "16MiB", "--body-timeout-ms", "600000"];
+    let Some(server) = Server::start(&[&flags[..], &["--body-gap-timeout-ms", "600000"]].concat()) else {
         return;
     };
     assert_eq!(server.ask(Request::post("/api/keys", "{\"name\":\"orders\"}")).status, 201);
@@ -219,7 +219,7 @@ fn strangers_who_send_one_byte_take_no_more_than_was_reckoned_and_leave_uploads_
     let scratch = Scratch::new();
     let Some(mut command) = cramped(&scratch, 16_384) else { return };
     for limit in ["head", "body", "body-gap"] {
-        command.args([&format!("--{limit}-timeout-ms"), "120000"]);
+        command.args([&format!("--{limit}-timeout-ms"), "600000"]);
     }
     let mut server = Server::spawn(command, &scratch, 1);
     assert_eq!(server.ask(Request::post("/api/keys", "{\"name\":\"orders\"}")).status, 201);

@@ -13,9 +13,9 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::net::UnixDatagram;
-use std::os::unix::process::CommandExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
 
 use nix::sys::signal::{Signal, kill};
@@ -35,9 +35,7 @@ fn is_root() -> bool {
 fn command(binary: &Path, scratch: &Arc<Scratch>, user: u32, flags: &[&str]) -> Command {
     // The binary may lie where others cannot go.
     let copy = scratch.path("quantonium");
-    // By another process: a file that this one writes could still be open in a child of another test when it is executed.
-    assert!(Command::new("cp").args([binary, &copy]).status().unwrap().success());
-    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+    server::copy_program(binary, &copy);
     if user != 0 {
         chown(scratch.path(""), Some(user), Some(user)).unwrap();
     }
@@ -157,26 +155,48 @@ fn a_server_ends_with_its_supervisor() {
     assert_eq!(next.stop().code, Some(0));
 }
 
-#[test]
-fn a_stop_during_the_start_ends_a_first_process_too() {
-    let Some(binary) = server::binary() else { return };
+/// A server whose store another one holds, with its supervisor, which gets `signal` while it waits; returns how the supervisor ended, and
+/// what both said from then on.
+fn end_while_it_waits(signal: Signal) -> Option<(ExitStatus, Vec<String>)> {
+    let binary = server::binary()?;
     if !is_root() {
-        return skip("it needs root, for process numbers of its own");
+        skip("it needs root, for process numbers of its own");
+        return None;
     }
     let scratch = Scratch::new();
     let holder = Server::start_in(&scratch, &[]).unwrap();
     let mut command = command(&binary, &scratch, 0, &[]);
     let mut supervisor = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let lines = BufReader::new(supervisor.stderr.take().unwrap()).lines();
-    let waits = lines.map(Result::unwrap).any(|line| line.contains("waiting until another process has left"));
+    let mut lines = BufReader::new(supervisor.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let waits = lines.any(|line| line.contains("waiting until another process has left"));
     assert!(waits, "it waits for the store");
     let server = servers(supervisor.id())[0];
     assert_eq!(numbers(server)[1], "1");
-    kill(Pid::from_raw(supervisor.id().cast_signed()), Signal::SIGTERM).unwrap();
-    assert!(!supervisor.wait().unwrap().success(), "it has never served");
+    kill(Pid::from_raw(supervisor.id().cast_signed()), signal).unwrap();
+    let ended = supervisor.wait().unwrap();
+    // Until the server, too, has closed the stream.
+    let said = lines.collect();
     until_gone(server);
     assert_serves(&holder);
     assert_eq!(holder.stop().code, Some(0));
+    Some((ended, said))
+}
+
+#[test]
+fn a_stop_during_the_start_ends_a_first_process_too_and_is_no_failure() {
+    let Some((ended, said)) = end_while_it_waits(Signal::SIGTERM) else { return };
+    assert_eq!(ended.code(), Some(0), "{said:?}");
+    let told =
+        said.iter().any(|line| line.contains("supervise: the server was told to end before it served"));
+    assert!(told, "{said:?}");
+}
+
+#[test]
+fn a_server_that_waits_for_the_store_ends_with_its_supervisor() {
+    let Some((ended, said)) = end_while_it_waits(Signal::SIGKILL) else { return };
+    assert_eq!(ended.signal(), Some(Signal::SIGKILL as i32));
+    let told = said.iter().any(|line| line.contains("its supervisor has ended: this server does not start"));
+    assert!(told, "{said:?}");
 }
 
 #[test]

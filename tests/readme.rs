@@ -1,11 +1,13 @@
-//! The README is true: its examples run against the real binary, and its table of settings is the program's.
+//! The documents of a newcomer are true: their examples run against the real binary, one document after the other on
+//! one server, and the table of settings is the program's.
 //!
-//! Owns the form of an example: a `sh` block behind the comment `<!-- run -->`, and behind it a `text` block with
-//! what it prints, in which `...` stands for anything within the line. Only `make` commands stand in a block
-//! without the comment.
+//! `support/document.rs` knows the form of an example. In the README and in the guide only `make` commands stand in a
+//! block that is not run.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic, its helping functions too")]
 
+#[path = "support/document.rs"]
+mod document;
 #[path = "support/server.rs"]
 mod server;
 
@@ -13,93 +15,49 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::Command;
 
+use document::{RUN, blocks, fits, is_there};
 use quantonium::config::SETTINGS;
 use server::{Scratch, Server, binary, skip};
 
 const README: &str = include_str!("../README.md");
+const GUIDE: &str = include_str!("../docs/GUIDE.md");
+const OPERATIONS: &str = include_str!("../docs/OPERATIONS.md");
+const TABLE: &str = include_str!("../docs/SETTINGS.md");
 const BINARY: &str = "target/x86_64-unknown-linux-musl/release/quantonium";
-const RUN: &str = "<!-- run -->";
 /// Programs of the examples that a machine may lack.
 const PROGRAMS: [&str; 2] = ["curl", "busybox"];
 
-/// A fenced block.
-struct Block<'a> {
-    language: &'a str,
-    line: usize,
-    marked: bool,
-    text: String,
-}
-
 /// An example: what to run, and what it prints.
 struct Example {
-    line: usize,
+    place: String,
     script: String,
     printed: String,
 }
 
-fn blocks(document: &str) -> Vec<Block<'_>> {
-    let mut blocks = Vec::new();
-    let mut open: Option<Block<'_>> = None;
-    let mut before = "";
-    for (index, line) in document.lines().enumerate() {
-        match (&mut open, line.strip_prefix("```")) {
-            (Some(_), Some(_)) => blocks.extend(open.take()),
-            (Some(block), None) => {
-                block.text.push_str(line);
-                block.text.push('\n');
-            }
-            (None, Some(language)) => {
-                let marked = before == RUN;
-                open = Some(Block { language, line: index + 1, marked, text: String::new() });
-            }
-            (None, None) => {}
-        }
-        before = line;
-    }
-    assert!(open.is_none(), "a block is not closed");
-    blocks
-}
-
-fn examples(document: &str) -> Vec<Example> {
+/// The examples of the document of this name. A `strict` one has no block that is neither run nor `make` alone.
+fn examples(name: &str, document: &str, strict: bool) -> Vec<Example> {
     let mut examples: Vec<Example> = Vec::new();
+    // Whether the next `text` block is what an example prints.
+    let mut prints = false;
     for block in blocks(document) {
-        match (block.language, block.marked) {
+        let place = format!("{name}:{}", block.line);
+        match (block.language, block.is_run()) {
             ("sh", true) => {
-                examples.push(Example { line: block.line, script: block.text, printed: String::new() });
+                examples.push(Example { place, script: block.text, printed: String::new() });
+                prints = true;
+                continue;
             }
-            ("text", false) => examples.last_mut().unwrap().printed.push_str(&block.text),
+            ("text", false) if prints => examples.last_mut().unwrap().printed.push_str(&block.text),
+            _ if !strict => {}
             ("sh", false) => {
                 let other = block.text.lines().find(|line| !line.starts_with("make "));
-                assert_eq!(other, None, "line {}: mark the block with {RUN}", block.line);
+                assert_eq!(other, None, "{place}: mark the block with {RUN}");
             }
-            other => panic!("line {}: what is a block of {other:?}?", block.line),
+            other => panic!("{place}: what is a block of {other:?}?"),
         }
+        prints = false;
     }
     examples
-}
-
-/// Whether `printed` is `pattern`, line by line, each `...` standing for anything.
-fn fits(pattern: &str, printed: &str) -> bool {
-    let line_fits = |pattern: &str, line: &str| {
-        let mut parts = pattern.split("...");
-        let Some(mut rest) = line.strip_prefix(parts.next().unwrap_or_default()) else { return false };
-        let mut parts = parts.peekable();
-        while let Some(part) = parts.next() {
-            if parts.peek().is_none() {
-                return rest.ends_with(part);
-            }
-            let Some(at) = rest.find(part) else { return false };
-            rest = rest.get(at + part.len()..).unwrap_or_default();
-        }
-        rest.is_empty()
-    };
-    let (wanted, got): (Vec<&str>, Vec<&str>) = (pattern.lines().collect(), printed.lines().collect());
-    wanted.len() == got.len() && wanted.iter().zip(&got).all(|(wanted, got)| line_fits(wanted, got))
-}
-
-fn is_there(program: &str) -> bool {
-    std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
-        .any(|folder| folder.join(program).exists())
 }
 
 /// An address for the server that an example starts: free now, and nobody else is likely to take it meanwhile.
@@ -129,31 +87,36 @@ fn run(example: &Example, folder: &Path, server: &Server) -> String {
         .output()
         .unwrap();
     let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
-    assert!(output.status.success(), "README.md:{}: {}\n{text}", example.line, output.status);
+    assert!(output.status.success(), "{}: {}\n{text}", example.place, output.status);
     text
 }
 
 #[test]
-fn the_examples_print_what_the_readme_says() {
+fn the_examples_print_what_the_documents_say() {
     let scratch = Scratch::new();
     let Some(server) = Server::start_in(&scratch, &[]) else { return };
     let folder = scratch.path("reader");
     std::fs::create_dir(&folder).unwrap();
     // Where `make run` keeps it.
     std::os::unix::fs::symlink(server.data_dir(), folder.join("quantonium-dev")).unwrap();
-    let examples = examples(README);
-    assert!(examples.len() >= 10, "{} examples", examples.len());
-    for example in &examples {
+    let examples = [
+        examples("README.md", README, true),
+        examples("docs/GUIDE.md", GUIDE, true),
+        examples("docs/OPERATIONS.md", OPERATIONS, false),
+    ];
+    let counts = examples.each_ref().map(Vec::len);
+    assert!(counts.iter().all(|count| *count > 5), "{counts:?} examples");
+    for example in examples.iter().flatten() {
         let missing = PROGRAMS.iter().find(|program| example.script.contains(*program) && !is_there(program));
         if let Some(program) = missing {
-            skip(&format!("README.md:{} needs {program}", example.line));
+            skip(&format!("{} needs {program}", example.place));
             continue;
         }
         let printed = run(example, &folder, &server);
         assert!(
             fits(&example.printed, &printed),
-            "README.md:{}:\n{}\nprints\n{printed}\nand not\n{}",
-            example.line,
+            "{}:\n{}\nprints\n{printed}\nand not\n{}",
+            example.place,
             example.script,
             example.printed
         );
@@ -163,7 +126,7 @@ fn the_examples_print_what_the_readme_says() {
 
 #[test]
 fn the_table_of_settings_is_the_programs() {
-    let rows: Vec<&str> = README.lines().filter(|line| line.starts_with("| `--")).collect();
+    let rows: Vec<&str> = TABLE.lines().filter(|line| line.starts_with("| `--")).collect();
     assert_eq!(rows.len(), SETTINGS.len());
     for (row, setting) in rows.iter().zip(&SETTINGS) {
         let flag = row.trim_start_matches("| `").split(['`', ' ']).next();
@@ -177,7 +140,7 @@ fn the_defaults_of_the_table_are_those_of_the_help() {
     let Some(path) = binary() else { return };
     let help = Command::new(path).arg("help").env_clear().output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
-    for row in README.lines().filter(|line| line.starts_with("| `--")) {
+    for row in TABLE.lines().filter(|line| line.starts_with("| `--")) {
         let cells: Vec<&str> = row.split(" | ").collect();
         let (flag, default) = (cells[0].trim_start_matches("| "), cells[1].replace('`', ""));
         let told =
@@ -188,17 +151,6 @@ fn the_defaults_of_the_table_are_those_of_the_help() {
         let required =
             told.split_once("; required").map(|(_, rest)| format!("required{}", rest.trim_end_matches(']')));
         assert_eq!(default, required.as_deref().unwrap_or(value), "{flag}");
-    }
-}
-
-#[test]
-fn every_document_that_is_named_is_there() {
-    let links = README.split("](").skip(1).filter_map(|rest| rest.split(')').next());
-    let files: Vec<&str> = links.filter(|link| !link.starts_with('#') && !link.contains("://")).collect();
-    assert!(files.len() > 8, "{files:?}");
-    for file in files {
-        let file = file.split('#').next().unwrap();
-        assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join(file).is_file(), "{file}");
     }
 }
 
@@ -222,7 +174,7 @@ fn a_pattern_fits_its_own_text_only() {
 #[test]
 #[should_panic(expected = "mark the block")]
 fn a_command_that_is_not_run_is_found() {
-    let all = examples("```sh\nmake run\n```\n");
+    let all = examples("a", "```sh\nmake run\n```\n", true);
     assert!(all.is_empty());
-    examples("```sh\nmake run\ncurl localhost:8080\n```\n");
+    examples("a", "```sh\nmake run\ncurl localhost:8080\n```\n", true);
 }

@@ -36,7 +36,7 @@ const SURVIVED: i32 = 42;
 /// The signal of a forbidden call.
 const SIGSYS: i32 = 31;
 
-const TESTS: [(&str, fn()); 13] = [
+const TESTS: [(&str, fn()); 14] = [
     ("a_forbidden_call_kills_the_process", a_forbidden_call_kills_the_process),
     ("without_a_filter_no_probe_kills", without_a_filter_no_probe_kills),
     ("an_allowed_call_passes", an_allowed_call_passes),
@@ -56,6 +56,7 @@ const TESTS: [(&str, fn()); 13] = [
     ("a_directory_that_is_open_leads_nowhere", a_directory_that_is_open_leads_nowhere),
     ("descriptors_get_their_numbers", descriptors_get_their_numbers),
     ("inherited_descriptors_are_closed", inherited_descriptors_are_closed),
+    ("no_number_is_given_back_by_what_cannot_be_kept", no_number_is_given_back_by_what_cannot_be_kept),
 ];
 
 fn main() -> ExitCode {
@@ -324,4 +325,8 @@ fn descriptors_get_their_numbers() {
 
 fn inherited_descriptors_are_closed() {
     assert_survived("inherited", &run("inherited"));
+}
+
+fn no_number_is_given_back_by_what_cannot_be_kept() {
+    assert_survived("unkept", &run("unkept"));
 }

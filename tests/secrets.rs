@@ -206,7 +206,9 @@ fn no_secret_is_found_in_files_in_what_is_said_or_in_refusals() {
         return;
     }
     let scratch = Scratch::in_memory();
-    let Some(server) = Server::start_in(&scratch, &["--workers", "2"]) else { return };
+    let Some(server) = Server::start_in(&scratch, &["--workers", "2", "--log-level", "debug"]) else {
+        return;
+    };
     let own = own_secrets(&server);
     let mut secrets = use_keys(&server);
     assert_refusals_free(&server, &[&secrets[..], &own].concat());

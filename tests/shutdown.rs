@@ -77,8 +77,8 @@ fn a_drain_finishes_what_is_in_flight_and_closes_what_is_idle() {
         assert!(busy.ends());
         let ended = server.wait();
         assert_eq!(ended.code, Some(0), "{ended:?}");
-        assert!(ended.stderr.contains("INFO draining: no new connections"), "{ended:?}");
-        assert!(ended.stderr.contains("INFO drained: every request was answered"), "{ended:?}");
+        assert!(ended.stderr.contains("INFO server: draining: no new connections"), "{ended:?}");
+        assert!(ended.stderr.contains("INFO server: drained: every request was answered"), "{ended:?}");
     }
 }
 
@@ -90,7 +90,7 @@ fn the_end_of_the_drains_time_cuts_off_what_is_left() {
         server.signal(Signal::SIGTERM);
         let ended = server.wait();
         assert_eq!(ended.code, Some(0), "{ended:?}");
-        assert!(ended.stderr.contains("WARN the drain's time is over"), "{ended:?}");
+        assert!(ended.stderr.contains("WARN server: the drain's time is over"), "{ended:?}");
         assert!(!ended.stderr.contains("every request was answered"), "{ended:?}");
         assert!(busy.try_reply().is_none(), "nothing was answered");
     }
@@ -107,7 +107,7 @@ fn a_second_signal_leaves_at_once() {
         server.signal(second);
         let ended = server.wait();
         assert_eq!(ended.code, Some(0), "{ended:?}");
-        assert!(ended.stderr.contains("WARN second signal: leaving at once"), "{ended:?}");
+        assert!(ended.stderr.contains("WARN server: second signal: leaving at once"), "{ended:?}");
         assert!(busy.try_reply().is_none());
     }
 }
@@ -266,7 +266,7 @@ fn plain_http_leaves_this_machine_only_when_told_to() {
     let ended = server.stop();
     assert_eq!(ended.code, Some(0));
     assert!(
-        ended.stderr.contains("WARN 0.0.0.0:0: credentials and plaintexts cross the network"),
+        ended.stderr.contains("WARN network: 0.0.0.0:0: credentials and plaintexts cross the network"),
         "{ended:?}"
     );
 }

@@ -6,7 +6,7 @@
 mod server;
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
@@ -170,8 +170,7 @@ fn a_start_that_gets_too_few_threads_says_so_and_is_not_killed() {
     let Some(binary) = server::binary() else { return };
     let scratch = Scratch::new();
     let copy = scratch.path("quantonium");
-    fs::copy(binary, &copy).unwrap();
-    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+    server::copy_program(&binary, &copy);
     chown(scratch.path(""), Some(USER), Some(USER)).unwrap();
     let mut command = Command::new("prlimit");
     command.arg("--nproc=3:3").arg(copy).args([
@@ -184,6 +183,7 @@ fn a_start_that_gets_too_few_threads_says_so_and_is_not_killed() {
         "--data-dir",
     ]);
     command.arg(scratch.data_dir()).current_dir("/").uid(USER).gid(USER);
+    server::read_by_people(&mut command);
     let output = command.output().unwrap();
     let told = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(78), "{:?}: {told}", output.status);

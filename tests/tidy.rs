@@ -27,8 +27,9 @@ mod words;
 
 use source::{Finding, Source, Tree};
 
-/// The packages: the project, what it is measured against, and what fuzzes it.
-const MANIFESTS: [&str; 3] = ["Cargo.toml", "benches/peers/Cargo.toml", "fuzz/Cargo.toml"];
+/// The packages: the project, what it is measured against, what fuzzes it, and a client that drives it.
+const MANIFESTS: [&str; 4] =
+    ["Cargo.toml", "benches/peers/Cargo.toml", "fuzz/Cargo.toml", "tests/vaultrs/Cargo.toml"];
 
 /// Fails with every finding on a line of its own.
 fn assert_none(findings: &[Finding]) {
@@ -47,6 +48,19 @@ fn assert_each(of: impl Fn(&Source) -> bool, rule: impl Fn(&Source) -> Vec<Findi
 
 fn every(_: &Source) -> bool {
     true
+}
+
+#[test]
+fn every_file_is_rust() {
+    assert_each(every, Source::broken_syntax);
+}
+
+#[test]
+fn what_is_not_rust_is_found() {
+    for (text, count) in [("fn f() {}", 0), ("fn f( {}", 1), ("struct; fn", 1)] {
+        let found = Source::parse("src/a.rs", text).map_or(1, |source| source.broken_syntax().len());
+        assert_eq!(found, count, "{text}");
+    }
 }
 
 #[test]

@@ -34,7 +34,14 @@ impl Change {
         use keyring::Change as Of;
         match self {
             Self::Key(change) => {
-                matches!(change, Of::Configure { .. } | Of::Delete { .. } | Of::Purge { .. })
+                matches!(
+                    change,
+                    Of::Configure { .. }
+                        | Of::Delete { .. }
+                        | Of::Destroy { .. }
+                        | Of::Trim { .. }
+                        | Of::Purge { .. }
+                )
             }
             Self::Caller(change) => change.is_bare(),
         }

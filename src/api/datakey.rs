@@ -45,11 +45,16 @@ struct Body<'a> {
 }
 
 /// What is to be made.
-struct Order<'a> {
-    key: &'a Key,
-    version: Option<u32>,
-    bytes: usize,
-    binding: Binding,
+#[derive(Debug)]
+pub struct Order<'a> {
+    /// Under which key it is sealed.
+    pub key: &'a Key,
+    /// Under which version; the latest if none is named.
+    pub version: Option<u32>,
+    /// How long it is.
+    pub bytes: usize,
+    /// What it is bound to.
+    pub binding: Binding,
 }
 
 /// Serves the route.
@@ -94,7 +99,11 @@ fn datakey_raw(call: &mut Call<'_>, raw: &Raw<'_>, responder: &mut Responder<'_>
     make(call, &order, |product, _| product.reply(responder, form, Encoding::Base64))
 }
 
-fn size(bits: Option<u32>) -> Result<usize, Rejection> {
+/// The length of a key of so many bits.
+///
+/// # Errors
+/// 400 for one that is not made.
+pub fn size(bits: Option<u32>) -> Result<usize, Rejection> {
     match bits {
         Some(128) => Ok(16),
         None | Some(256) => Ok(32),
@@ -104,7 +113,14 @@ fn size(bits: Option<u32>) -> Result<usize, Rejection> {
 }
 
 /// Draws a key, seals a copy of it and lends both to `show`.
-fn make(call: &mut Call<'_>, order: &Order<'_>, show: impl FnOnce(&Product<'_>, &[u8]) -> Answer) -> Answer {
+///
+/// # Errors
+/// [`Rejection`]
+pub fn make(
+    call: &mut Call<'_>,
+    order: &Order<'_>,
+    show: impl FnOnce(&Product<'_>, &[u8]) -> Answer,
+) -> Answer {
     let key = order.key;
     payload::require_encryption(key)?;
     let version = payload::sealing_version(key, order.version)?;

@@ -240,6 +240,7 @@ mod tests {
             default_rate: None,
             kept: &mut None,
             tools: &mut tools,
+            mount: "",
             recent: &Recent::new("s"),
             metrics: &Registry::new(0, 0, 0),
             health: &health,

@@ -35,6 +35,7 @@ pub mod route;
 pub mod security_txt;
 pub mod sign;
 pub mod stream;
+pub mod vault;
 pub mod verify;
 
 use std::sync::Arc;
@@ -184,6 +185,8 @@ pub struct Call<'a> {
     pub tools: &'a mut Tools,
     /// The last audit lines.
     pub recent: &'a Recent,
+    /// The segment of the path below which clients of Vault find the engine; empty if they are not served.
+    pub mount: &'a str,
     /// What was counted.
     pub metrics: &'a dyn Source,
     /// The state of the server.
@@ -239,6 +242,14 @@ impl<'a> Call<'a> {
             known => format!("A query parameter is not known here. Known are: {}.", known.join(", ")),
         };
         Err(Rejection::Described { status: Status::BadRequest, code: "unknown_parameter", detail })
+    }
+
+    /// The query, whatever stands in it.
+    ///
+    /// # Errors
+    /// [`Rejection`] for a malformed query.
+    pub fn anything_asked(&self) -> Result<Query<'a>, Rejection> {
+        Ok(Query::parse(self.arrival.head.query(self.arrival.bytes).unwrap_or_default())?)
     }
 
     /// Whether who asks may do what `permission` names with the key of this name, beside what the route demands.
@@ -474,7 +485,7 @@ impl From<ChangeError> for Rejection {
             ChangeError::StoreRefuses => (
                 Status::ServiceUnavailable,
                 "store_refuses",
-                "An earlier change could not be synced to the disk. No changes are made until the server is restarted.",
+                "An earlier change could not be synced to the disk, or the journal there is not what was written: the server's log says which. No changes are made until the server is restarted.",
             ),
             ChangeError::Ambiguous => (
                 Status::ServiceUnavailable,

@@ -4,11 +4,14 @@
 //! open has one code, whatever the cryptographic reason; what the policy forbids is no secret and is named; uses of a
 //! version with 96-bit nonces are counted before they happen; whatever succeeded is counted once.
 
+use zeroize::Zeroize as _;
+
 use crate::api::binding::Binding;
 use crate::api::{Rejection, Tools};
 use crate::clock::{Moment, WallTime};
 use crate::crypto::aead::{self, Algorithm, TAG_BYTES};
 use crate::crypto::envelope;
+use crate::crypto::hash::Algorithm as Hash;
 use crate::crypto::mac::Tag;
 use crate::crypto::signature::Presented;
 use crate::http::responder::Fault;
@@ -170,8 +173,15 @@ impl Bench<'_> {
             return Err(TOO_LARGE.into());
         }
         let mut nonce = [0; NONCE_MAX_BYTES];
-        self.tools.draw(self.now, &mut nonce)?;
         let algorithm = algorithm(self.key.kind());
+        if self.key.options().convergent {
+            let context = binding.context(self.tools, self.key)?;
+            let bound = binding.associated_data(self.tools);
+            let nonce = nonce.get_mut(..algorithm.nonce_len()).unwrap_or_default();
+            version.convergent_nonce(context, bound, data, nonce).ok_or(UNKNOWN_VERSION)?;
+        } else {
+            self.tools.draw(self.now, &mut nonce)?;
+        }
         let mut seal = Seal { version: version.number(), algorithm, nonce, tag: [0; TAG_BYTES] };
         let aad = binding.associated_data(self.tools);
         let sealed =
@@ -199,18 +209,25 @@ impl Bench<'_> {
         let opened =
             self.with_key(version, binding, |key| aead::open(algorithm, key, nonce, aad, data, tag))?;
         opened.ok_or(DECRYPTION_FAILED)?.map_err(|_| DECRYPTION_FAILED)?;
+        // Others may have sealed under one nonce what differs in its associated data; that must not help a forger here.
+        if self.key.options().convergent
+            && !version.converges(binding.context(self.tools, self.key)?, aad, data, nonce)
+        {
+            data.zeroize();
+            return Err(DECRYPTION_FAILED.into());
+        }
         version.uses().note(self.wall, 1);
         Ok(data)
     }
 
-    /// Signs `message`; gives the number of the version too.
+    /// Signs `message`, with the hash of the key's type if none is named; gives the number of the version too.
     ///
     /// # Errors
     /// 413 for a message that is too long.
-    pub fn sign(&self, message: &[u8]) -> Result<(u32, Tag), Rejection> {
+    pub fn sign(&self, hash: Option<Hash>, message: &[u8]) -> Result<(u32, Tag), Rejection> {
         check_input(message)?;
         let version = self.sealing.ok_or(UNKNOWN_VERSION)?;
-        let tag = version.sign(self.key.kind(), message).ok_or(UNKNOWN_VERSION)?;
+        let tag = self.tag(version, hash, message)?;
         version.uses().note(self.wall, 1);
         Ok((version.number(), tag))
     }
@@ -220,16 +237,30 @@ impl Bench<'_> {
     ///
     /// # Errors
     /// 413 for a message that is too long, 409 for a version that may not be used.
-    pub fn verify(&self, message: &[u8], version: u32, presented: &Presented) -> Result<bool, Rejection> {
+    pub fn verify(
+        &self,
+        hash: Option<Hash>,
+        message: &[u8],
+        version: u32,
+        presented: &Presented,
+    ) -> Result<bool, Rejection> {
         check_input(message)?;
         let version = match self.key.opening_version(version) {
             Ok(version) => version,
             Err(UseError::UnknownVersion) => return Ok(false),
             Err(other) => return Err(refusal(other).into()),
         };
-        let tag = version.sign(self.key.kind(), message).ok_or(UNKNOWN_VERSION)?;
+        let tag = self.tag(version, hash, message)?;
         version.uses().note(self.wall, 1);
         Ok(tag.matches(presented.as_bytes()))
+    }
+
+    fn tag(&self, version: &KeyVersion, hash: Option<Hash>, message: &[u8]) -> Result<Tag, Rejection> {
+        let tag = match hash {
+            Some(hash) => version.sign_with(hash, message),
+            None => version.sign(self.key.kind(), message),
+        };
+        tag.ok_or_else(|| UNKNOWN_VERSION.into())
     }
 
     /// Lends the AEAD key: the version's own, or the one that is derived for the context.

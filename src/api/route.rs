@@ -39,6 +39,8 @@ pub enum Access {
     Public,
     /// Whoever is recognised.
     Recognised,
+    /// Whoever brings a credential in the body, which the handler judges: a login.
+    Presented,
     /// Whoever may do this.
     Permitted(Permission),
 }
@@ -59,7 +61,7 @@ impl Route {
     #[must_use]
     pub const fn permission(&self) -> Option<Permission> {
         match self.access {
-            Access::Public | Access::Recognised => None,
+            Access::Public | Access::Recognised | Access::Presented => None,
             Access::Permitted(permission) => Some(permission),
         }
     }
@@ -83,7 +85,8 @@ impl Route {
 }
 
 /// What a route takes whose permission this is: more if it writes to the disk or reads many things.
-const fn cost_of(permission: Permission) -> u32 {
+#[must_use]
+pub const fn cost_of(permission: Permission) -> u32 {
     match permission {
         Permission::KeysManage | Permission::AuthManage => 10,
         Permission::KeysRead | Permission::KeysExport | Permission::AuditRead | Permission::MetricsRead => 5,

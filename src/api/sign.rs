@@ -30,6 +30,6 @@ pub fn sign(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
 
 fn sign_one<'b>(bench: &mut Bench<'_>, input: Input<'b>) -> Result<Product<'b>, Rejection> {
     let Input { data, .. } = input;
-    let (version, tag) = bench.sign(data)?;
+    let (version, tag) = bench.sign(None, data)?;
     Ok(Product::Signature { version, tag })
 }

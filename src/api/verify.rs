@@ -40,7 +40,7 @@ pub fn verify(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
 fn verify_one<'b>(bench: &mut Bench<'_>, input: Input<'b>) -> Result<Product<'b>, Rejection> {
     let Input { data, signature, .. } = input;
     let (version, presented) = signature.ok_or(SIGNATURE_MISSING)?;
-    let valid = bench.verify(data, version, &presented)?;
+    let valid = bench.verify(None, data, version, &presented)?;
     // Whatever a signature names: only a version that exists can have been used.
     let version = bench.key.version(version).map(KeyVersion::number);
     Ok(Product::Verdict { version, valid })

@@ -14,6 +14,7 @@ use crate::auth::api_key::{self, Presented};
 use crate::auth::directory::Directory;
 use crate::auth::entry::{ApiKey, DIGEST_BYTES, Generation, SALT_BYTES, TOKEN_SECRET_BYTES};
 use crate::auth::jwt::{self, Expected, Room, TokenFault};
+use crate::auth::withdrawn::Withdrawn;
 use crate::clock::WallTime;
 use crate::crypto::hash::Algorithm;
 use crate::crypto::mac::MacKey;
@@ -54,6 +55,7 @@ const MALFORMED: &str = "credential_malformed";
 const UNKNOWN: &str = "credential_unknown";
 const WRONG: &str = "credential_wrong";
 const EXPIRED: &str = "credential_expired";
+const WITHDRAWN: &str = "token_withdrawn";
 const REVOKED: &str = "credential_revoked";
 const ELSEWHERE: &str = "source_not_allowed";
 const AMBIGUOUS: &str = "identity_ambiguous";
@@ -66,6 +68,7 @@ pub struct Authenticator {
     decoy: [u8; DIGEST_BYTES],
     issuer: Box<str>,
     audience: Box<str>,
+    withdrawn: Withdrawn,
 }
 
 impl fmt::Debug for Authenticator {
@@ -81,7 +84,13 @@ impl Authenticator {
         let pepper = MacKey::new(Algorithm::Sha256, pepper);
         // Over another shape of input than any real one.
         let decoy = first(pepper.tag(&[b"decoy"]).as_bytes());
-        Self { pepper, decoy, issuer: issuer.into(), audience: audience.into() }
+        Self {
+            pepper,
+            decoy,
+            issuer: issuer.into(),
+            audience: audience.into(),
+            withdrawn: Withdrawn::default(),
+        }
     }
 
     /// Who makes the tokens.
@@ -94,6 +103,12 @@ impl Authenticator {
     #[must_use]
     pub fn audience(&self) -> &str {
         &self.audience
+    }
+
+    /// Which tokens were given back before their end.
+    #[must_use]
+    pub fn withdrawn(&self) -> &Withdrawn {
+        &self.withdrawn
     }
 
     /// What is kept of the secret in `text`, and whose it is.
@@ -192,6 +207,9 @@ impl Authenticator {
         };
         let (claims, key) = (verified.map_err(refused)?, entry.ok_or(Refused::new(UNKNOWN, None))?);
         judge(key, client, now)?;
+        if self.withdrawn.has(&claims.jti) {
+            return Err(Refused::new(WITHDRAWN, Some(key.id)));
+        }
         let malformed = Refused::new(TokenFault::Claims.code(), Some(key.id));
         let grants = Grants::parse(claims.scope.split(' ')).map_err(|_| malformed)?;
         key.usage.note(now);
@@ -199,7 +217,11 @@ impl Authenticator {
         Ok(Principal { key: key.id, generation: number, token: Some(Arc::new(terms)), identity: None })
     }
 
-    fn api_key(
+    /// Whose API key `text` is, if it can be used from `client` at `now`.
+    ///
+    /// # Errors
+    /// [`Refused`]
+    pub fn api_key(
         &self,
         directory: &Directory,
         text: &[u8],
@@ -269,6 +291,7 @@ impl<'a> Authority<'a> {
     /// [`Refused`]
     pub fn of(
         directory: &'a Directory,
+        withdrawn: &Withdrawn,
         principal: &'a Principal,
         client: IpAddr,
         now: WallTime,
@@ -283,6 +306,9 @@ impl<'a> Authority<'a> {
             } else {
                 Err(Refused::new(TAKEN_AWAY, Some(key.id)))
             };
+        }
+        if token.is_some_and(|token| withdrawn.has(&token.id)) {
+            return Err(Refused::new(WITHDRAWN, Some(key.id)));
         }
         // A token ends with the secret that it was got with, and with its time; a secret overlaps.
         let works = match token {
@@ -405,9 +431,9 @@ mod tests {
         let end = WallTime::from_millis(NOW.as_millis() + 5);
         let directory = with_key(&checks, Terms { expires: Some(end), ..Terms::first() });
         let principal = recognise(&checks, &directory, &text(7), HERE, NOW).unwrap();
-        assert!(Authority::of(&directory, &principal, HERE, NOW).is_ok());
+        assert!(Authority::of(&directory, &checks.withdrawn, &principal, HERE, NOW).is_ok());
         assert_eq!(
-            Authority::of(&directory, &principal, HERE, end).err().map(|error| error.code),
+            Authority::of(&directory, &checks.withdrawn, &principal, HERE, end).err().map(|error| error.code),
             Some(EXPIRED)
         );
     }
@@ -438,7 +464,11 @@ mod tests {
         assert_eq!((principal.id(), principal.identity()), ("07070707", Some("unix-user:7")));
         assert_eq!((principal.generation, principal.token.is_none()), (1, true));
         assert_eq!(directory.get(principal.key).unwrap().usage.count(), 1);
-        assert!(Authority::of(&directory, &principal, HERE, NOW).unwrap().may(Permission::KeysManage));
+        assert!(
+            Authority::of(&directory, &checks.withdrawn, &principal, HERE, NOW)
+                .unwrap()
+                .may(Permission::KeysManage)
+        );
         assert!(found(&["unix-group:7", "dns:b.example"]).is_none() && found(&[]).is_none());
         let both = found(&["dns:a.example", "unix-user:7"]).unwrap().unwrap();
         assert_eq!(both.identity(), Some("dns:a.example"), "two identities of one key");
@@ -475,14 +505,17 @@ mod tests {
         let next = generation(&checks, &mixed(7, 8), 2);
         let rotate = Change::Rotate { by: None, id: principal.key, generation: next, overlap_seconds: 0 };
         apply(&mut directory, &rotate, NOW).unwrap();
-        assert!(Authority::of(&directory, &principal, HERE, NOW).is_ok());
+        assert!(Authority::of(&directory, &checks.withdrawn, &principal, HERE, NOW).is_ok());
         let by_secret = Principal { identity: None, ..principal.clone() };
-        assert!(Authority::of(&directory, &by_secret, HERE, NOW).is_err(), "its secret has ended");
+        assert!(
+            Authority::of(&directory, &checks.withdrawn, &by_secret, HERE, NOW).is_err(),
+            "its secret has ended"
+        );
 
         let terms = TermsChange { identities: Some(Box::new([])), ..TermsChange::default() };
         let change = Change::Configure { by: None, id: principal.key, terms: Box::new(terms) };
         assert!(apply(&mut directory, &change, NOW).unwrap().restricts);
-        let refused = Authority::of(&directory, &principal, HERE, NOW).err();
+        let refused = Authority::of(&directory, &checks.withdrawn, &principal, HERE, NOW).err();
         assert_eq!(refused, Some(Refused::new(TAKEN_AWAY, Some(principal.key))));
         assert!(checks.recognise(&directory, &peer(&["unix-user:7"]), HERE, NOW).is_none());
     }
@@ -500,24 +533,35 @@ mod tests {
             })),
             ..old.clone()
         };
-        let authority = Authority::of(&directory, &token, HERE, NOW).unwrap();
+        let authority = Authority::of(&directory, &checks.withdrawn, &token, HERE, NOW).unwrap();
         assert!(authority.may_key(Permission::Encrypt, "ab") && !authority.may_key(Permission::Encrypt, "b"));
         assert!(!authority.may(Permission::Decrypt), "a token allows no more than it says");
+        let given_back = Authenticator::new(&[1; 32], "i", "a");
+        given_back.withdrawn.add(old.key, "t", WallTime::from_millis(NOW.as_millis() + 60_000), NOW).unwrap();
+        let refused = Authority::of(&directory, &given_back.withdrawn, &token, HERE, NOW).err();
+        assert_eq!(refused, Some(Refused::new(WITHDRAWN, Some(old.key))));
+        assert!(Authority::of(&directory, &given_back.withdrawn, &old, HERE, NOW).is_ok(), "its key is not");
 
         let next = generation(&checks, &mixed(7, 8), 2);
         let rotate = Change::Rotate { by: None, id: old.key, generation: next, overlap_seconds: 10 };
         apply(&mut directory, &rotate, NOW).unwrap();
-        assert!(Authority::of(&directory, &old, HERE, NOW).is_ok(), "the old secret overlaps");
-        assert_eq!(Authority::of(&directory, &token, HERE, NOW).err().map(|error| error.code), Some(REVOKED));
+        assert!(
+            Authority::of(&directory, &checks.withdrawn, &old, HERE, NOW).is_ok(),
+            "the old secret overlaps"
+        );
+        assert_eq!(
+            Authority::of(&directory, &checks.withdrawn, &token, HERE, NOW).err().map(|error| error.code),
+            Some(REVOKED)
+        );
         let new = recognise(&checks, &directory, &mixed(7, 8), HERE, NOW).unwrap();
         assert_eq!((new.generation, code(&checks, &directory, &text(7))), (2, ""));
         let later = WallTime::from_millis(NOW.as_millis() + 10_000);
-        assert!(Authority::of(&directory, &old, HERE, later).is_err());
+        assert!(Authority::of(&directory, &checks.withdrawn, &old, HERE, later).is_err());
         let refused = recognise(&checks, &directory, &text(7), HERE, later).err();
         assert_eq!(refused, Some(Refused::new(WRONG, None)));
 
         let mut after = directory.clone();
         after.remove(old.key);
-        assert!(Authority::of(&after, &new, HERE, NOW).is_err());
+        assert!(Authority::of(&after, &checks.withdrawn, &new, HERE, NOW).is_err());
     }
 }

@@ -13,6 +13,7 @@ pub mod directory;
 pub mod entry;
 pub mod jwt;
 pub mod record;
+pub mod withdrawn;
 
 pub use authenticator::{Authenticator, Authority, NotAKey, Refused};
 pub use change::{Change, ChangeError, Effect, Outcome, TermsChange};

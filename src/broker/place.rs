@@ -126,8 +126,12 @@ impl Access {
             let mut tls = None;
             if let Some(authorities) = &credentials.authorities {
                 let authorities = crate::tls::material::Authorities::read(authorities).map_err(shown)?;
-                let own = credentials.own.as_ref().map(|(chain, key)| (chain.as_slice(), key.as_slice()));
-                let outgoing = crate::tls::client::Outgoing::new(&authorities, own).map_err(shown)?;
+                let trust = crate::tls::client::Trust::Authorities(authorities);
+                let read = |(chain, key): &(Vec<u8>, Zeroizing<Vec<u8>>)| {
+                    crate::tls::Material::read(chain, key, None)
+                };
+                let own = credentials.own.as_ref().map(read).transpose().map_err(shown)?;
+                let outgoing = crate::tls::client::Outgoing::new(&trust, own.as_ref()).map_err(shown)?;
                 tls = Some(std::sync::Arc::new(outgoing));
             }
             Ok(Self { endpoints, tls, user })

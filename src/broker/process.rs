@@ -20,9 +20,9 @@ use super::direct::Direct;
 use super::place::{Access, Credentials, Endpoint};
 use super::remote::Remote;
 use super::wire::{self, Answer, Reader, Request, Writer};
-use crate::console::{self, Level};
 use crate::exit::Exit;
 use crate::limits::{BROKER_REPLY_MILLIS, ETCD_ENDPOINTS_MAX_COUNT};
+use crate::log::{self, Module};
 use crate::sandbox;
 use crate::store::etcd::link::Link as _;
 
@@ -85,7 +85,7 @@ pub fn serve() -> Exit {
     match run() {
         Ok(()) => Exit::Success,
         Err(error) => {
-            console::log(Level::Error, format_args!("etcd: {error}"));
+            log::error(Module::Store, format_args!("etcd: {error}"));
             Exit::Io
         }
     }

@@ -13,25 +13,14 @@ use lexopt::{Arg, Parser};
 
 use super::apikey::{self, ApiKeyCommand, Verb};
 use super::audit_arguments::{self, AuditCommand};
+use super::completions::Shell;
 use super::help::{self, Topic};
+use super::remote::{self, RemoteCommand};
 use super::sandbox::{self, SandboxCommand};
 use super::secure::Trusting;
+use super::table::{self, Spec, Value};
 use super::tls::{self, TlsCommand};
-use crate::config::{Id, Kind, Raw, SETTINGS, by_name, nearest, shown};
-
-const COMMANDS: [&str; 11] = [
-    "serve",
-    "supervise",
-    "init",
-    "store",
-    "apikey",
-    "audit",
-    "tls",
-    "sandbox",
-    "healthcheck",
-    "version",
-    "help",
-];
+use crate::config::{Kind, Raw, by_name, nearest, shown};
 
 /// What to do.
 #[derive(Debug)]
@@ -64,6 +53,12 @@ pub(super) enum Command {
         /// Whom to take for it.
         trusting: Trusting,
     },
+    /// Ask a running server.
+    Remote(RemoteCommand),
+    /// Print completions.
+    Completions(Shell),
+    /// Print the manual page of a command, or of the program.
+    Man(Option<&'static Spec>),
     /// Show what was built.
     Version,
     /// Show what it was made of.
@@ -137,44 +132,6 @@ impl Action {
     fn named(word: &OsStr) -> Option<Self> {
         Self::ALL.into_iter().find(|action| word == action.name())
     }
-
-    /// The settings that it takes.
-    const fn settings(self) -> &'static [Id] {
-        match self {
-            Self::Inspect => &[Id::ConfigFile, Id::DataDir, Id::MasterKeyFile],
-            Self::Verify => &[Id::ConfigFile, Id::DataDir, Id::MasterKeyFile, Id::MinStoreRevision],
-            Self::Compact | Self::Rekey | Self::RotateRoot => &[
-                Id::ConfigFile,
-                Id::DataDir,
-                Id::MasterKeyFile,
-                Id::MinStoreRevision,
-                Id::AcceptStoreRollback,
-            ],
-            Self::Copy => &[
-                Id::ConfigFile,
-                Id::UserId,
-                Id::GroupId,
-                Id::MasterKeyFile,
-                Id::StoreCa,
-                Id::StoreCert,
-                Id::StoreKey,
-                Id::StoreUser,
-                Id::StorePasswordFile,
-                Id::MinStoreRevision,
-            ],
-        }
-    }
-
-    /// The flags of its own.
-    const fn own(self) -> &'static [Own] {
-        match self {
-            Self::Verify | Self::Inspect => &[Own { name: "json", kind: Kind::Switch }],
-            Self::Compact => &[],
-            Self::Rekey => &[Own { name: NEW_MASTER_KEY_FILE, kind: Kind::Path }],
-            Self::RotateRoot => &[Own { name: ADMIN_KEY_FILE, kind: Kind::Path }],
-            Self::Copy => &[Own { name: "from", kind: Kind::Text }, Own { name: "to", kind: Kind::Text }],
-        }
-    }
 }
 
 /// The flag that names who signs the server's certificate.
@@ -183,24 +140,6 @@ const INSECURE_TLS: &str = "insecure-tls";
 const NEW_MASTER_KEY_FILE: &str = "new-master-key-file";
 const GENERATE_MASTER_KEY: &str = "generate-master-key";
 const ADMIN_KEY_FILE: &str = "admin-key-file";
-
-const INIT_SETTINGS: [Id; 13] = [
-    Id::ConfigFile,
-    Id::DataDir,
-    Id::MasterKeyFile,
-    Id::Store,
-    Id::StoreCa,
-    Id::StoreCert,
-    Id::StoreKey,
-    Id::StoreUser,
-    Id::StorePasswordFile,
-    Id::UserId,
-    Id::GroupId,
-    Id::MinStoreRevision,
-    Id::AcceptStoreRollback,
-];
-const INIT_OWN: [Own; 2] =
-    [Own { name: GENERATE_MASTER_KEY, kind: Kind::Switch }, Own { name: ADMIN_KEY_FILE, kind: Kind::Path }];
 
 /// What is wrong with the command line, ending in a newline.
 #[derive(Debug)]
@@ -233,6 +172,12 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
     if let Some((_, rest)) = arguments.split_first().filter(|(first, _)| *first == "supervise") {
         return supervise(rest);
     }
+    if let Some((spec, count)) = table::find(&arguments) {
+        return asking(spec, Parser::from_args(arguments.into_iter().skip(count)));
+    }
+    if let Some(group) = arguments.first().and_then(|word| table::group(word)) {
+        return of_group(group, arguments.get(1));
+    }
     let mut parser = Parser::from_args(arguments);
     match parser.next().map_err(wrong)? {
         None => Err(UsageError::NoCommand(Topic::Program)),
@@ -248,10 +193,41 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
             Some("sandbox") => sandbox::parse(parser),
             Some("healthcheck") => healthcheck(parser),
             Some("version") => version(parser),
+            Some("completions") => completions(parser),
+            Some("man") => man(parser),
             Some("help") => help(parser),
             _ => Err(unknown_command(&word)),
         },
         Some(flag) => Err(flag_before_command(&flag)),
+    }
+}
+
+/// The first word of several commands, and not the second of any.
+fn of_group(group: &'static str, word: Option<&OsString>) -> Result<Command, UsageError> {
+    let names =
+        || table::all().filter_map(|spec| spec.words.split_once(' ')).filter(|(first, _)| *first == group);
+    let Some(word) = word else {
+        let names: Vec<&str> = names().map(|(_, name)| name).collect();
+        return Err(UsageError::Wrong(format!("{group} needs what to do: {}", names.join(", "))));
+    };
+    if word == "--help" || word == "-h" {
+        return Ok(Command::Help(Topic::Group(group)));
+    }
+    let near = nearest(&word.to_string_lossy(), names().map(|(_, name)| name));
+    let names: Vec<&str> = names().map(|(_, name)| name).collect();
+    Err(UsageError::Wrong(match near {
+        Some(name) => {
+            format!("unknown command {group} {}; did you mean `quantonium {group} {name}`?", shown(word))
+        }
+        None => format!("unknown command {group} {}; there are {}", shown(word), names.join(", ")),
+    }))
+}
+
+/// A command of the table that asks a server.
+fn asking(spec: &'static Spec, parser: Parser) -> Result<Command, UsageError> {
+    match flags_of(parser, spec.words)? {
+        Some(flags) => remote::arguments::parse(spec, flags).map(Command::Remote),
+        None => Ok(Command::Help(Topic::Of(spec))),
     }
 }
 
@@ -284,8 +260,44 @@ fn version(mut parser: Parser) -> Result<Command, UsageError> {
     Ok(command)
 }
 
+/// `completions bash`.
+fn completions(parser: Parser) -> Result<Command, UsageError> {
+    let Some(flags) = flags_of(parser, "completions")? else { return Ok(Command::Help(Topic::Program)) };
+    let word = flags.words.first().cloned().unwrap_or_default();
+    Shell::named(&word).map(Command::Completions).ok_or_else(|| {
+        UsageError::Wrong(format!("completions needs the name of a shell: {}", Shell::NAMES.join(", ")))
+    })
+}
+
+/// `man`, `man encrypt`, `man key rotate`.
+fn man(parser: Parser) -> Result<Command, UsageError> {
+    let Some(flags) = flags_of(parser, "man")? else { return Ok(Command::Help(Topic::Program)) };
+    if flags.words.is_empty() {
+        return Ok(Command::Man(None));
+    }
+    let words: Vec<_> = flags.words.iter().map(|word| word.to_string_lossy()).collect();
+    let spec = table::row(&words.join(" "));
+    let near = || nearest(&words.join(" "), table::all().map(|spec| spec.words));
+    spec.map(|spec| Command::Man(Some(spec))).ok_or_else(|| {
+        let asked = shown(OsStr::new(&words.join(" ")));
+        UsageError::Wrong(match near() {
+            Some(name) => format!("no manual page on {asked}; did you mean `quantonium man {name}`?"),
+            None => format!("no manual page on {asked}; `quantonium man` names the commands"),
+        })
+    })
+}
+
 /// `help`, `help init`, `help store rekey`.
 fn help(mut parser: Parser) -> Result<Command, UsageError> {
+    let words: Vec<OsString> = parser.raw_args().map_err(wrong)?.collect();
+    if let Some((spec, count)) = table::find(&words) {
+        return alone(Parser::from_args(words.into_iter().skip(count)), Command::Help(Topic::Of(spec)));
+    }
+    if let Some(group) = words.first().and_then(|word| table::group(word)) {
+        let rest = words.get(1);
+        return if rest.is_none() { Ok(Command::Help(Topic::Group(group))) } else { of_group(group, rest) };
+    }
+    let mut parser = Parser::from_args(words);
     let mut topic = Topic::Program;
     let mut words = 0;
     while let Some(argument) = parser.next().map_err(wrong)? {
@@ -302,7 +314,7 @@ fn help(mut parser: Parser) -> Result<Command, UsageError> {
                     (1, _, Some("audit")) => Topic::Audit,
                     (1, _, Some("tls")) => Topic::Tls,
                     (1, _, Some("sandbox")) => Topic::Sandbox,
-                    (1, _, Some(name)) if COMMANDS.contains(&name) => Topic::Program,
+                    (1, _, Some(name)) if commands().any(|command| command == name) => Topic::Program,
                     (2, Topic::Store, _) => {
                         Topic::OfStore(Action::named(&word).ok_or_else(|| unknown_action(&word))?)
                     }
@@ -316,16 +328,14 @@ fn help(mut parser: Parser) -> Result<Command, UsageError> {
 }
 
 fn serve(parser: Parser) -> Result<Command, UsageError> {
-    let all = SETTINGS.each_ref().map(|setting| setting.id);
-    let flags = flags(parser, "serve", &all, &[])?;
+    let flags = flags_of(parser, "serve")?;
     Ok(flags.map_or(Command::Help(Topic::Program), |flags| Command::Serve(flags.raw)))
 }
 
 /// The flags of `serve`, perhaps behind `--`.
 fn supervise(rest: &[OsString]) -> Result<Command, UsageError> {
     let rest = rest.strip_prefix(&[OsString::from("--")]).unwrap_or(rest);
-    let all = SETTINGS.each_ref().map(|setting| setting.id);
-    let flags = flags(Parser::from_args(rest), "supervise", &all, &[])?;
+    let flags = flags_of(Parser::from_args(rest), "supervise")?;
     Ok(flags.map_or(Command::Help(Topic::Program), |flags| Command::Supervise {
         raw: flags.raw,
         arguments: rest.to_vec(),
@@ -333,7 +343,7 @@ fn supervise(rest: &[OsString]) -> Result<Command, UsageError> {
 }
 
 fn init(parser: Parser) -> Result<Command, UsageError> {
-    let Some(mut flags) = flags(parser, "init", &INIT_SETTINGS, &INIT_OWN)? else {
+    let Some(mut flags) = flags_of(parser, "init")? else {
         return Ok(Command::Help(Topic::Init));
     };
     Ok(Command::Init(Init {
@@ -359,7 +369,7 @@ fn store(mut parser: Parser) -> Result<Command, UsageError> {
         Some(Arg::Short(letter)) => return Err(unknown_letter(letter)),
     };
     let command = format!("store {}", action.name());
-    let Some(mut flags) = flags(parser, &command, action.settings(), action.own())? else {
+    let Some(mut flags) = flags_of(parser, &command)? else {
         return Ok(Command::Help(Topic::OfStore(action)));
     };
     let new_master_key_file = flags.take_path(NEW_MASTER_KEY_FILE)?;
@@ -393,37 +403,12 @@ fn store(mut parser: Parser) -> Result<Command, UsageError> {
 }
 
 fn healthcheck(parser: Parser) -> Result<Command, UsageError> {
-    let own = [
-        Own { name: "url", kind: Kind::Path },
-        Own { name: TLS_CA, kind: Kind::Path },
-        Own { name: INSECURE_TLS, kind: Kind::Switch },
-    ];
-    let Some(mut flags) = flags(parser, "healthcheck", &[], &own)? else {
+    let Some(mut flags) = flags_of(parser, "healthcheck")? else {
         return Ok(Command::Help(Topic::Program));
     };
     let anybody = flags.take(INSECURE_TLS).is_some();
-    let trusting = Trusting { authorities: flags.take_path(TLS_CA)?, anybody };
+    let trusting = Trusting { authorities: flags.take_path(TLS_CA)?, own: None, anybody };
     Ok(Command::HealthCheck { url: flags.take("url"), trusting })
-}
-
-/// A flag that is no setting: a switch, or one with any text as its value.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Own {
-    pub(super) name: &'static str,
-    pub(super) kind: Kind,
-}
-
-/// What a command takes.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Grammar<'a> {
-    /// Settings.
-    pub(super) settings: &'a [Id],
-    /// Flags of its own.
-    pub(super) own: &'a [Own],
-    /// Those of its own that may be given more than once.
-    pub(super) repeated: &'a [&'a str],
-    /// How many words that are no flags.
-    pub(super) words_count: usize,
 }
 
 /// The flags of a command.
@@ -442,6 +427,17 @@ impl Flags {
         Some(self.own.remove(index).1)
     }
 
+    /// The same of a value that has to be text.
+    pub(super) fn take_text(&mut self, name: &str) -> Result<Option<String>, UsageError> {
+        let text = self.take(name).map(OsString::into_string).transpose();
+        text.map_err(|text| UsageError::Wrong(format!("--{name}: {} is not UTF-8", shown(&text))))
+    }
+
+    /// Every value that a flag of the command's own was given.
+    pub(super) fn given(&self, name: &str) -> impl Iterator<Item = &OsString> {
+        self.own.iter().filter(move |(own, _)| *own == name).map(|(_, value)| value)
+    }
+
     pub(super) fn take_path(&mut self, name: &str) -> Result<Option<PathBuf>, UsageError> {
         match self.take(name) {
             Some(path) if path.is_empty() => Err(UsageError::Wrong(format!("--{name}: an empty path"))),
@@ -450,50 +446,33 @@ impl Flags {
     }
 }
 
-/// Reads the flags of `command`: the `settings` that it takes and its `own`. Nothing: help is asked for.
-fn flags(parser: Parser, command: &str, settings: &[Id], own: &[Own]) -> Result<Option<Flags>, UsageError> {
-    flags_of(parser, command, &Grammar { settings, own, ..Grammar::default() })
-}
-
-/// As [`flags`], of a command that takes words as well, as many as there are.
-pub(super) fn flags_and_words(
-    parser: Parser,
-    command: &str,
-    settings: &[Id],
-    own: &[Own],
-) -> Result<Option<Flags>, UsageError> {
-    flags_of(parser, command, &Grammar { settings, own, words_count: usize::MAX, ..Grammar::default() })
-}
-
-/// Reads what follows `command`. Nothing: help is asked for.
-pub(super) fn flags_of(
-    mut parser: Parser,
-    command: &str,
-    grammar: &Grammar<'_>,
-) -> Result<Option<Flags>, UsageError> {
-    let Grammar { settings, own, repeated, words_count } = *grammar;
+/// Reads what follows `command`, as its row in the table says. Nothing: help is asked for.
+pub(super) fn flags_of(mut parser: Parser, command: &str) -> Result<Option<Flags>, UsageError> {
+    let Some(spec) = table::row(command) else {
+        return Err(UsageError::Wrong(format!("`quantonium {command}` is in no table")));
+    };
     let mut flags = Flags::default();
     while let Some(argument) = parser.next().map_err(wrong)? {
         let name = match argument {
             Arg::Long("help") | Arg::Short('h') => return Ok(None),
             Arg::Long(name) => name,
             Arg::Short(letter) => return Err(unknown_letter(letter)),
-            Arg::Value(word) if flags.words.len() < words_count => {
+            Arg::Value(word) if flags.words.len() < spec.operands_count() => {
                 flags.words.push(word);
                 continue;
             }
             Arg::Value(word) => return Err(stray_word(&word)),
         };
         let twice = |name: &str| UsageError::Wrong(format!("--{name} is given twice"));
-        if let Some(own) = own.iter().find(|own| own.name == name) {
+        if let Some(own) = spec.own().find(|own| own.name == name) {
             // A switch of its own cannot have been turned on elsewhere, so it takes no value that turns it off.
             let value =
-                if own.kind == Kind::Switch { OsString::new() } else { parser.value().map_err(wrong)? };
-            if !repeated.contains(&own.name) && flags.own.iter().any(|(name, _)| *name == own.name) {
+                if own.value == Value::Switch { OsString::new() } else { parser.value().map_err(wrong)? };
+            if !own.repeats && flags.own.iter().any(|(name, _)| *name == own.name) {
                 return Err(twice(own.name));
             }
             flags.own.push((own.name, value));
-        } else if let Some(id) = by_name(name).filter(|id| settings.contains(id)) {
+        } else if let Some(id) = by_name(name).filter(|id| spec.settings().any(|setting| setting.id == *id)) {
             let text = match id.setting().kind {
                 // `--dev=false` turns off what the environment or the file turned on.
                 Kind::Switch => parser.optional_value().unwrap_or_else(|| OsString::from("true")),
@@ -505,7 +484,7 @@ pub(super) fn flags_of(
                 "--{name} is a flag of `quantonium serve`, not of `quantonium {command}`"
             )));
         } else {
-            let known = settings.iter().map(|id| id.setting().name).chain(own.iter().map(|own| own.name));
+            let known = spec.settings().map(|setting| setting.name).chain(spec.own().map(|own| own.name));
             return Err(unknown_flag(name, known));
         }
     }
@@ -524,13 +503,21 @@ pub(super) fn wrong(error: lexopt::Error) -> UsageError {
     })
 }
 
+/// What can stand first.
+fn commands() -> impl Iterator<Item = &'static str> {
+    table::first_words().chain(["help"])
+}
+
 fn unknown_command(word: &OsStr) -> UsageError {
     let text = word.to_string_lossy();
-    UsageError::Wrong(match nearest(&text, COMMANDS) {
+    UsageError::Wrong(match nearest(&text, commands()) {
         Some(command) => {
             format!("unknown command {}; did you mean `quantonium {command}`?", shown(word))
         }
-        None => format!("unknown command {}; the commands are {}", shown(word), COMMANDS.join(", ")),
+        None => {
+            let all: Vec<&str> = commands().collect();
+            format!("unknown command {}; the commands are {}", shown(word), all.join(", "))
+        }
     })
 }
 
@@ -574,7 +561,7 @@ fn stray_word(word: &OsStr) -> UsageError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Id, Source};
+    use crate::config::{Id, SETTINGS, Source};
 
     fn parsed(line: &str) -> Result<Command, String> {
         parse(line.split_whitespace().map(OsString::from)).map_err(|error| error.to_string())
@@ -682,9 +669,16 @@ mod tests {
         for (line, answer) in [
             ("sevre", "unknown command sevre; did you mean `quantonium serve`?"),
             (
-                "encrypt",
-                "unknown command encrypt; the commands are serve, supervise, init, store, apikey, audit, tls, sandbox, healthcheck, version, help",
+                "mumble",
+                "unknown command mumble; the commands are serve, supervise, init, store, apikey, audit, tls, sandbox, healthcheck, version, \
+                 completions, man, encrypt, decrypt, rewrap, sign, verify, random, hash, datakey, token, health, key, whoami, local, help",
             ),
+            ("encrpyt", "unknown command encrpyt; did you mean `quantonium encrypt`?"),
+            (
+                "key",
+                "key needs what to do: list, create, show, rotate, config, destroy, delete, undelete, export, import, backup, restore",
+            ),
+            ("help key shwo", "unknown command key shwo; did you mean `quantonium key show`?"),
             ("--dev", "--dev stands before any command; did you mean `quantonium serve --dev`?"),
             ("--versoin", "unknown flag --versoin; did you mean --version?"),
             ("-x", "unknown flag -x"),

@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 
 use lexopt::{Arg, Parser};
 
-use super::arguments::{Command, Own, UsageError, alone, flags_and_words, unknown_letter, wrong};
+use super::arguments::{Command, UsageError, alone, flags_of, unknown_letter, wrong};
 use super::failure::Failure;
 use super::help::Topic;
 use super::{audit_read, audit_verify, offline};
 use crate::audit::StreamName;
-use crate::config::{self, Id, Kind, Offline, Raw, nearest, shown};
+use crate::config::{self, Offline, Raw, nearest, shown};
 use crate::exit::Exit;
 use crate::limits::AUDIT_TAIL_DEFAULT_LINES_COUNT;
 use crate::store::quoted;
@@ -38,7 +38,6 @@ enum Action {
 }
 
 const NAMES: [&str; 3] = ["verify", "tail", "search"];
-const JSON: Own = Own { name: "json", kind: Kind::Switch };
 
 /// Reads what stands behind `audit`.
 pub(super) fn parse(mut parser: Parser) -> Result<Command, UsageError> {
@@ -54,19 +53,13 @@ pub(super) fn parse(mut parser: Parser) -> Result<Command, UsageError> {
         }
         Some(Arg::Short(letter)) => return Err(unknown_letter(letter)),
     };
-    let read = [Id::ConfigFile, Id::DataDir];
-    let keyed = [Id::ConfigFile, Id::DataDir, Id::MasterKeyFile];
-    let verify_own = [Own { name: "without-key", kind: Kind::Switch }];
-    let tail_own = [JSON, Own { name: "lines", kind: Kind::Path }];
-    let members = audit_read::FLAGS.map(|name| Own { name, kind: Kind::Path });
-    let search_own: Vec<Own> = members.into_iter().chain([JSON]).collect();
-    let (command, settings, own): (_, &[Id], &[Own]) = match name.to_str() {
-        Some("verify") => ("audit verify", &keyed, &verify_own),
-        Some("tail") => ("audit tail", &read, &tail_own),
-        Some("search") => ("audit search", &read, &search_own),
+    let command = match name.to_str() {
+        Some("verify") => "audit verify",
+        Some("tail") => "audit tail",
+        Some("search") => "audit search",
         _ => return Err(unknown(&name)),
     };
-    let Some(mut flags) = flags_and_words(parser, command, settings, own)? else {
+    let Some(mut flags) = flags_of(parser, command)? else {
         return Ok(Command::Help(Topic::Audit));
     };
     let json = flags.take("json").is_some();

@@ -46,6 +46,21 @@ impl Failure {
         Self { exit: Exit::Failure, ..Self::config(text) }
     }
 
+    /// What the server answered is not of this API.
+    pub(super) fn protocol(text: impl Into<String>) -> Self {
+        Self { exit: Exit::Protocol, ..Self::config(text) }
+    }
+
+    /// The server was not reached, or went away.
+    pub(super) fn unavailable(text: impl Into<String>) -> Self {
+        Self { exit: Exit::Unavailable, ..Self::config(text) }
+    }
+
+    /// The same with another exit code.
+    pub(super) fn with_exit(self, exit: Exit) -> Self {
+        Self { exit, ..self }
+    }
+
     /// Whether another process uses the data directory.
     pub(super) const fn is_in_use(&self) -> bool {
         self.is_in_use

@@ -44,7 +44,7 @@ fn ask(
     deadline: Moment,
 ) -> Result<(), String> {
     let failed = |error: io::Error| target.failed(&error, HEALTHCHECK_MAX_MILLIS);
-    let asked = Request { method: "GET", fields: "", body: None };
+    let asked = Request { method: "GET", accept: None, fields: "", body: None };
     let mut stream = client::connect(target, trust, deadline).map_err(failed)?;
     client::send(&mut stream, target, &asked, deadline).map_err(failed)?;
     let head = client::read_until(&mut stream, deadline, HEALTHCHECK_REPLY_MAX_BYTES, client::ends_head);

@@ -7,6 +7,7 @@ use core::fmt::Write as _;
 
 use super::apikey::{self, Verb};
 use super::arguments::Action;
+use super::table::{self, Spec};
 use crate::build_info::VERSION;
 use crate::config::{Fallback, Group, Kind, MASTER_KEY_CREDENTIAL, SETTINGS, Setting, Unit};
 use crate::exit::Exit;
@@ -29,9 +30,17 @@ Commands:
   quantonium audit COMMAND [FLAG ...]    verify, tail, search the audit log
   quantonium tls COMMAND [FLAG ...]      make a certificate for development; show one
   quantonium sandbox COMMAND [FLAG ...]  show the filters, check this host, print profiles
+";
+
+/// What follows the commands of the table that ask a server.
+const HEAD_END: &str =
+    "  quantonium key COMMAND [FLAG ...]      create, list, rotate, back up ... keys of a running server
+  quantonium local COMMAND [FLAG ...]    encrypt and decrypt without a server, with an exported key
   quantonium healthcheck [--url URL]     ask a server (default: the one configured here) how it is
   quantonium version [--crates]          show version, commit, target, features; the crates in it
-  quantonium help [COMMAND]              show this; more on init, store, apikey, store rekey ...
+  quantonium completions SHELL           print completions for bash, zsh or fish
+  quantonium man [COMMAND]               print a manual page
+  quantonium help [COMMAND]              show this; more on init, encrypt, store rekey ...
 
 Settings of serve. Each is a flag, an environment variable or a key in the TOML file, in this
 order of strength; the default comes last. An empty variable counts as not set. Secrets are not
@@ -295,10 +304,18 @@ pub(super) enum Topic {
     ApiKey,
     /// One of its commands.
     OfApiKey(Verb),
+    /// A command of the table.
+    Of(&'static Spec),
+    /// The commands of the table that begin with this word.
+    Group(&'static str),
 }
 
 /// Where the text of a setting begins.
 const INDENT: &str = "      ";
+/// How wide commands are in the list of all.
+const USAGE_WIDTH_CHARS: usize = 38;
+/// How wide the names of flags are.
+const FLAG_WIDTH_CHARS: usize = 24;
 /// Where a list of words goes on in the next line.
 const LINE_MAX_CHARS: usize = 96;
 
@@ -306,6 +323,8 @@ const LINE_MAX_CHARS: usize = 96;
 pub(super) fn text(topic: Topic) -> String {
     let text = match topic {
         Topic::Program => return program(),
+        Topic::Of(spec) => return of(spec),
+        Topic::Group(group) => return of_group(group),
         Topic::Init => INIT,
         Topic::Store => STORE,
         Topic::Audit => AUDIT,
@@ -325,8 +344,52 @@ pub(super) fn text(topic: Topic) -> String {
     out
 }
 
+/// The help on a command of the table.
+fn of(spec: &Spec) -> String {
+    let mut out = format!("quantonium {}: {}.\n\n{}\n\nFlags:\n", spec.words, spec.summary, spec.text);
+    for flag in spec.own() {
+        described(&mut out, &format!("--{} {}", flag.name, flag.placeholder()), flag.help);
+    }
+    exit_codes(&mut out);
+    out
+}
+
+/// A flag and what it does, which goes on in further lines where it is long.
+fn described(out: &mut String, name: &str, text: &str) {
+    let _ = write!(out, "  {name:<FLAG_WIDTH_CHARS$}");
+    let mut width = 2 + name.len().max(FLAG_WIDTH_CHARS);
+    for word in text.split(' ') {
+        if width + 1 + word.len() > LINE_MAX_CHARS {
+            let _ = write!(out, "\n{:1$}", "", FLAG_WIDTH_CHARS + 2);
+            width = FLAG_WIDTH_CHARS + 2;
+        }
+        out.push(' ');
+        out.push_str(word);
+        width += 1 + word.len();
+    }
+    out.push('\n');
+}
+
+/// The commands that begin with one word.
+fn of_group(group: &str) -> String {
+    let mut out = format!("quantonium {group}:\n\n");
+    for spec in
+        table::all().filter(|spec| spec.words.split_once(' ').is_some_and(|(first, _)| first == group))
+    {
+        let _ = writeln!(out, "  quantonium {:<FLAG_WIDTH_CHARS$} {}", spec.words, spec.summary);
+    }
+    let _ = writeln!(out, "\n`quantonium help {group} ...` tells more of each.");
+    exit_codes(&mut out);
+    out
+}
+
 fn program() -> String {
     let mut out = format!("quantonium {VERSION}\n{HEAD}");
+    for spec in table::asking().filter(|spec| !spec.words.contains(' ')) {
+        let usage = format!("quantonium {} [FLAG ...]", spec.words);
+        let _ = writeln!(out, "  {usage:<USAGE_WIDTH_CHARS$} {}", spec.summary);
+    }
+    out.push_str(HEAD_END);
     for group in Group::ALL {
         let _ = write!(out, "\n{}:\n", group.heading());
         for setting in SETTINGS.iter().filter(|setting| setting.group == group) {
@@ -339,6 +402,14 @@ fn program() -> String {
     exit_codes(&mut out);
     out.push_str(FILES);
     out
+}
+
+/// A setting with what stands behind it, and what it does, where else it is set, and what it is otherwise.
+pub(super) fn setting(setting: &Setting) -> (String, String) {
+    (
+        format!("{}{}", setting.flag(), placeholder(setting.kind)),
+        format!("{} [{}; {}]", setting.help, setting.variable(), default(setting)),
+    )
 }
 
 fn sandbox(out: &mut String) {
@@ -471,13 +542,55 @@ mod tests {
             Topic::Tls,
             Topic::Sandbox,
         ];
-        all.into_iter().chain(of_store).chain(Verb::ALL.map(Topic::OfApiKey))
+        let of_table = table::asking().map(Topic::Of).chain([Topic::Group("key")]);
+        all.into_iter().chain(of_store).chain(Verb::ALL.map(Topic::OfApiKey)).chain(of_table)
     }
 
     #[test]
     fn no_line_is_wider_than_100_characters() {
         for line in topics().flat_map(|topic| text(topic).lines().map(str::to_owned).collect::<Vec<_>>()) {
             assert!(line.chars().count() <= 100, "{line}");
+        }
+    }
+
+    /// What a text says of flags: every word that begins with two hyphens.
+    fn named_flags(text: &str) -> std::collections::BTreeSet<&str> {
+        let is_part = |char: char| char.is_ascii_lowercase() || char.is_ascii_digit() || char == '-';
+        let words =
+            text.split("--").skip(1).map(|rest| rest.split(|char| !is_part(char)).next().unwrap_or_default());
+        words.filter(|word| !word.is_empty()).collect()
+    }
+
+    #[test]
+    fn helps_and_table_name_the_same_flags() {
+        // Where several commands share one help, it names the flags of all of them.
+        for (topic, commands) in [
+            (Topic::Init, &["init"][..]),
+            (Topic::OfStore(Action::Verify), &["store verify"]),
+            (Topic::OfStore(Action::Inspect), &["store inspect"]),
+            (Topic::OfStore(Action::Compact), &["store compact"]),
+            (Topic::OfStore(Action::Rekey), &["store rekey"]),
+            (Topic::OfStore(Action::RotateRoot), &["store rotate-root"]),
+            (Topic::Audit, &["audit verify", "audit tail", "audit search"]),
+            (Topic::Tls, &["tls self-signed", "tls show"]),
+            (Topic::Sandbox, &["sandbox show", "sandbox check", "sandbox profile"]),
+        ] {
+            let text = text(topic);
+            let (_, flags) = text.split_once("\nFlags").unwrap();
+            let in_help = named_flags(flags.split("\nExit codes:").next().unwrap());
+            let rows: Vec<_> = commands.iter().map(|words| table::row(words).unwrap()).collect();
+            let in_table = rows.iter().flat_map(|spec| {
+                spec.own().map(|flag| flag.name).chain(spec.settings().map(|setting| setting.name))
+            });
+            assert_eq!(in_help, in_table.collect(), "{commands:?}");
+        }
+        let of_api_keys =
+            format!("{}{}", text(Topic::ApiKey), Verb::ALL.map(|verb| text(Topic::OfApiKey(verb))).concat());
+        for verb in Verb::ALL {
+            let spec = table::row(&format!("apikey {}", verb.name())).unwrap();
+            for flag in spec.own() {
+                assert!(named_flags(&of_api_keys).contains(flag.name), "{} --{}", spec.words, flag.name);
+            }
         }
     }
 
@@ -496,6 +609,8 @@ mod tests {
                 Topic::OfStore(action) => format!("\n  quantonium store {} --data-dir ", action.name()),
                 Topic::ApiKey => "\n  quantonium apikey create --name ".to_owned(),
                 Topic::OfApiKey(verb) => format!("\n  quantonium apikey {} ", verb.name()),
+                Topic::Of(spec) => format!("  quantonium {}", spec.words),
+                Topic::Group(group) => format!("\n  quantonium {group} "),
             };
             assert!(text.contains(&example), "{text}");
             assert!(text.contains("\n  65  "), "{text}");

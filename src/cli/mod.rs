@@ -10,20 +10,25 @@ mod audit_arguments;
 mod audit_read;
 mod audit_verify;
 mod client;
+mod completions;
 mod contents;
 mod copy;
 mod failure;
 mod healthcheck;
 mod help;
 mod init;
+mod local;
+mod man;
 mod new_file;
 mod offline;
 mod panic_hook;
+mod remote;
 mod report;
 mod rotate_root;
 mod sandbox;
 mod secure;
 mod store;
+mod table;
 mod tls;
 mod version;
 
@@ -34,8 +39,9 @@ pub use panic_hook::install as install_panic_hook;
 
 use crate::broker::process;
 use crate::config::{self, Config, Machine, Raw};
-use crate::console::{self, Level};
+use crate::console;
 use crate::exit::Exit;
+use crate::log::{self, Module};
 use crate::server::{self, Manager, ServerError};
 use arguments::Command;
 
@@ -75,6 +81,15 @@ pub fn run(
         Ok(Command::HealthCheck { url, trusting }) => {
             healthcheck::run(url.as_deref(), &trusting, environment)
         }
+        Ok(Command::Remote(command)) => remote::run(command, environment),
+        Ok(Command::Completions(shell)) => {
+            console::out(&shell.script());
+            Exit::Success
+        }
+        Ok(Command::Man(spec)) => {
+            console::out(&man::page(spec));
+            Exit::Success
+        }
         Ok(Command::Version) => {
             console::out(&version::text());
             Exit::Success
@@ -97,6 +112,9 @@ pub fn run(
     }
 }
 
+/// Where systemd names the stream of its journal that standard error leads to, if it does.
+const JOURNAL_STREAM: &str = "JOURNAL_STREAM";
+
 /// Reads the settings and hands them to `run`.
 fn serve(
     raw: Raw,
@@ -112,20 +130,24 @@ fn serve(
         }
     };
     let machine = Machine { handed_over: manager.handed_over(), ..Machine::here() };
-    let loaded = match config::load(raw, environment, machine) {
+    let loaded = match config::load(raw, environment.clone(), machine) {
         Ok(loaded) => loaded,
         Err(error) => {
             console::err(&format!("quantonium: {error}\n"));
             return Exit::Config;
         }
     };
+    let journal = environment.iter().find(|(name, _)| name == JOURNAL_STREAM);
+    let is_journal = journal.and_then(|(_, named)| named.to_str()).is_some_and(log::is_journal);
+    log::configure(loaded.config.log_format.form(log::is_terminal(), is_journal), &loaded.config.log_filter);
+    log::own();
     for warning in &loaded.warnings {
-        console::log(Level::Warn, format_args!("{warning}"));
+        log::warn(Module::Server, format_args!("{warning}"));
     }
     match run(&loaded.config, &manager) {
         Ok(exit) => exit,
         Err(error) => {
-            console::err(&format!("quantonium: {error}\n"));
+            log::fatal(Module::Server, format_args!("{error}"));
             error.exit()
         }
     }

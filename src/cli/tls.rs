@@ -8,10 +8,10 @@ use std::path::PathBuf;
 
 use lexopt::{Arg, Parser};
 
-use super::arguments::{Command, Grammar, Own, UsageError, alone, flags_of, unknown_letter, wrong};
+use super::arguments::{Command, UsageError, alone, flags_of, unknown_letter, wrong};
 use super::failure::Failure;
 use super::help::Topic;
-use crate::config::{Kind, nearest, shown};
+use crate::config::{nearest, shown};
 use crate::exit::Exit;
 use crate::limits::{DEVELOPMENT_CERTIFICATE_DEFAULT_DAYS, TLS_CERTIFICATE_NAMES_MAX_COUNT};
 
@@ -62,9 +62,7 @@ pub(super) fn parse(mut parser: Parser) -> Result<Command, UsageError> {
 }
 
 fn self_signed(parser: Parser) -> Result<Option<TlsCommand>, UsageError> {
-    let own = [OUT_DIR, "name", "days"].map(|name| Own { name, kind: Kind::Path });
-    let grammar = Grammar { own: &own, repeated: &["name"], ..Grammar::default() };
-    let Some(mut flags) = flags_of(parser, "tls self-signed", &grammar)? else { return Ok(None) };
+    let Some(mut flags) = flags_of(parser, "tls self-signed")? else { return Ok(None) };
     let missing = || {
         UsageError::Wrong(format!(
             "tls self-signed needs --{OUT_DIR} DIR, where cert.pem and key.pem are made"
@@ -86,8 +84,7 @@ fn self_signed(parser: Parser) -> Result<Option<TlsCommand>, UsageError> {
 }
 
 fn show(parser: Parser) -> Result<Option<TlsCommand>, UsageError> {
-    let grammar = Grammar { words_count: 2, ..Grammar::default() };
-    let Some(flags) = flags_of(parser, "tls show", &grammar)? else { return Ok(None) };
+    let Some(flags) = flags_of(parser, "tls show")? else { return Ok(None) };
     let mut words = flags.words.into_iter().map(PathBuf::from);
     let chain = words.next().ok_or_else(|| {
         UsageError::Wrong("tls show needs the file of a certificate, and perhaps that of its key".to_owned())

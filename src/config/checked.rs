@@ -17,6 +17,7 @@ use super::value;
 use crate::broker::StorePlace;
 use crate::http::forwarded::Field;
 use crate::limits;
+use crate::log::{Filter, Form};
 use crate::model::{Mode, Step};
 use crate::network::Network;
 use crate::quota::Rate;
@@ -153,10 +154,16 @@ pub struct Config {
     pub audit_synced: bool,
     /// Whether audit lines hold a keyed hash of bodies.
     pub audit_body: bool,
+    /// The form of the log.
+    pub log_format: LogFormat,
+    /// What of the log is told.
+    pub log_filter: Filter,
     /// Who makes the tokens.
     pub token_issuer: String,
     /// For whom they are.
     pub token_audience: String,
+    /// The segment behind `/v1/` below which clients of Vault are served; none: they are not.
+    pub vault_mount: Option<String>,
     /// How much of the lock-down must be there.
     pub sandbox_mode: Mode,
     /// Steps of it that may be missing nonetheless; none of them mandatory, none twice.
@@ -165,6 +172,30 @@ pub struct Config {
     pub integrity: IntegrityPolicy,
     /// How far other processes go first on the processors, 0 to 19; 0: as the process was started.
     pub niceness: u8,
+}
+
+/// The form of the log, as it was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// By where standard error leads.
+    Auto,
+    /// An object on each line.
+    Json,
+    /// For people.
+    Human,
+}
+
+impl LogFormat {
+    /// The form of lines on a standard error that is a terminal, or a stream of the journal.
+    #[must_use]
+    pub const fn form(self, is_terminal: bool, is_journal: bool) -> Form {
+        match self {
+            Self::Json => Form::Json,
+            Self::Auto | Self::Human if is_journal => Form::Journal,
+            Self::Auto if !is_terminal => Form::Json,
+            Self::Auto | Self::Human => Form::Human,
+        }
+    }
 }
 
 /// How the process watches itself.
@@ -319,8 +350,15 @@ pub(super) fn check(raw: &Raw, machine: Machine, credentials: Option<&Path>) -> 
         audit_sink: AuditSink::from_name(read.word(Id::AuditSink)?),
         audit_synced: read.word(Id::AuditDurability)? == "synced",
         audit_body: read.word(Id::AuditBody)? == "hmac",
+        log_format: match read.word(Id::LogFormat)? {
+            "json" => LogFormat::Json,
+            "human" => LogFormat::Human,
+            _ => LogFormat::Auto,
+        },
+        log_filter: read.log_filter()?,
         token_issuer: read.text(Id::TokenIssuer)?,
         token_audience: read.text(Id::TokenAudience)?,
+        vault_mount: read.vault_mount()?,
         sandbox_mode: Mode::from_name(read.word(Id::Sandbox)?).unwrap_or_default(),
         sandbox_allow_missing: read.steps(Id::SandboxAllowMissing)?,
         integrity: read.integrity()?,

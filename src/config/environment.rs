@@ -14,9 +14,17 @@ use super::raw::{Raw, Source};
 use super::settings::{ENVIRONMENT_PREFIX, SETTINGS};
 use super::suggest::nearest;
 
-/// Read by the tests and the build, never by the server.
-const OTHERS: [&str; 4] =
-    ["QUANTONIUM_BIN", "QUANTONIUM_REQUIRE", "QUANTONIUM_ALLOW_SLOW", "QUANTONIUM_COMMIT"];
+/// Read by the tests, the build, and commands that ask a server, never by the server. Those of certificates name files.
+const OTHERS: [&str; 8] = [
+    "QUANTONIUM_BIN",
+    "QUANTONIUM_REQUIRE",
+    "QUANTONIUM_ALLOW_SLOW",
+    "QUANTONIUM_COMMIT",
+    "QUANTONIUM_URL",
+    "QUANTONIUM_CA_CERT",
+    "QUANTONIUM_CLIENT_CERT",
+    "QUANTONIUM_CLIENT_KEY",
+];
 /// The tests name further binaries by variables that begin so.
 const OTHERS_PREFIX: &str = "QUANTONIUM_BIN_";
 /// Names the file with the API key of a command that asks a server; the server itself has no use for it.

@@ -27,8 +27,8 @@ use environment::Surroundings;
 
 pub use cgroup::ControlGroups;
 pub use checked::{
-    AuditSink, CertificateFiles, Config, HandedOver, IntegrityAction, IntegrityPolicy, Machine, Offline,
-    Remote, Tls,
+    AuditSink, CertificateFiles, Config, HandedOver, IntegrityAction, IntegrityPolicy, LogFormat, Machine,
+    Offline, Remote, Tls,
 };
 pub use endpoint::{Endpoint, Scheme};
 pub use error::{ConfigError, Place, shown, shown_path};

@@ -14,6 +14,7 @@ use super::value;
 use crate::broker::StorePlace;
 use crate::http::forwarded::Field;
 use crate::limits;
+use crate::log::Filter;
 use crate::model::Step;
 use crate::network::Network;
 use crate::quota::Rate;
@@ -132,6 +133,10 @@ impl Reader<'_> {
         value::steps(&given.texts).map_err(|reason| refused(id, &given.source, reason))
     }
 
+    pub(super) fn log_filter(&self) -> Result<Filter, ConfigError> {
+        Ok(self.given(Id::LogLevel, |text| Filter::parse(&value::text(text)?))?.unwrap_or_default())
+    }
+
     pub(super) fn integrity(&self) -> Result<IntegrityPolicy, ConfigError> {
         let action = match self.word(Id::IntegrityAction)? {
             "stop" => IntegrityAction::Stop,
@@ -225,6 +230,14 @@ impl Reader<'_> {
         let words = if let Kind::Choice(words) = id.setting().kind { words } else { &[] };
         let given = self.given(id, |text| value::choice(words, text))?;
         Ok(given.or_else(|| words.first().copied()).unwrap_or_default())
+    }
+
+    /// Where clients of Vault find the engine, if they are served.
+    pub(super) fn vault_mount(&self) -> Result<Option<String>, ConfigError> {
+        let Fallback::Text(usual) = Id::VaultMount.setting().fallback else { return Ok(None) };
+        let mount = self.given(Id::VaultMount, value::vault_mount)?.unwrap_or_else(|| usual.to_owned());
+        let on = self.word(Id::VaultApi)? == "on";
+        Ok(Some(mount).filter(|_| on))
     }
 
     /// The silence inside a body. Its default follows a shorter total; one that was given must fit.

@@ -40,6 +40,8 @@ pub enum Id {
     AuditSink,
     AuditDurability,
     AuditBody,
+    LogFormat,
+    LogLevel,
     Listen,
     UnixMode,
     DeferAccept,
@@ -74,6 +76,8 @@ pub enum Id {
     DrainTimeout,
     TokenIssuer,
     TokenAudience,
+    VaultApi,
+    VaultMount,
     Sandbox,
     SandboxAllowMissing,
     IntegrityAction,
@@ -168,6 +172,8 @@ pub enum Group {
     Store,
     /// What is told, and how long it is kept.
     Audit,
+    /// What the process tells of itself.
+    Log,
     /// Where it listens.
     Network,
     /// How it is spoken to in secret.
@@ -180,11 +186,12 @@ pub enum Group {
 
 impl Group {
     /// All groups, in the order of the help.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Start,
         Self::Sandbox,
         Self::Store,
         Self::Audit,
+        Self::Log,
         Self::Network,
         Self::Tls,
         Self::Capacity,
@@ -199,6 +206,7 @@ impl Group {
             Self::Sandbox => "Sandbox",
             Self::Store => "Store",
             Self::Audit => "Audit",
+            Self::Log => "Log",
             Self::Network => "Network",
             Self::Tls => "TLS",
             Self::Capacity => "Capacity",

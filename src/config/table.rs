@@ -2,7 +2,7 @@
 //!
 //! Owns [`SETTINGS`], in the order of [`Id`]: `settings` holds that at compile time.
 
-use super::row::{capacity, identity, millis, of_store, row, switch};
+use super::row::{capacity, choice, identity, millis, of_store, path, row, switch};
 use super::settings::{Fallback, Group, Id, Kind, Setting, Unit};
 use crate::http::forwarded::Field;
 use crate::limits;
@@ -12,10 +12,14 @@ use crate::model::Mode;
 pub(super) const AUDIT_SINKS: [&str; 3] = ["file", "stdout", "both"];
 /// What `--audit-body` may be.
 pub(super) const AUDIT_BODIES: [&str; 2] = ["hmac", "none"];
+/// What `--log-format` may be.
+pub(super) const LOG_FORMATS: [&str; 3] = ["auto", "json", "human"];
 /// What `--tls-client-auth` may be.
 pub(super) const TLS_CLIENT_AUTHS: [&str; 2] = ["required", "optional"];
 /// What `--tls-min-version` may be.
 pub(super) const TLS_MIN_VERSIONS: [&str; 2] = ["1.3", "1.2"];
+/// What `--vault-api` may be.
+pub(super) const VAULT_APIS: [&str; 2] = ["on", "off"];
 /// What `--audit-durability` may be.
 pub(super) const AUDIT_DURABILITIES: [&str; 2] = ["written", "synced"];
 
@@ -23,18 +27,16 @@ pub(super) const AUDIT_DURABILITIES: [&str; 2] = ["written", "synced"];
 pub(super) const INTEGRITY_ACTIONS: [&str; 2] = ["report", "stop"];
 
 /// Every setting, in the order of [`Id`].
-pub const SETTINGS: [Setting; 66] = [
+pub const SETTINGS: [Setting; 70] = [
     switch(
         Id::Dev,
         "dev",
         Group::Start,
         "Try it out: makes data directory (./quantonium-dev), store, master key and admin key by itself",
     ),
-    row(
+    path(
         Id::ConfigFile,
         "config",
-        Kind::Path,
-        Fallback::Nothing,
         Group::Start,
         "TOML file with settings; its keys are the flags' names with underscores",
     ),
@@ -101,10 +103,10 @@ pub const SETTINGS: [Setting; 66] = [
         Group::Store,
         "Make the store, and show the admin key, if the data directory holds none: for containers",
     ),
-    of_store(
+    path(
         Id::BackupKeyFile,
         "backup-key-file",
-        Kind::Path,
+        Group::Store,
         "File with a key, in the forms of a master key, that seals backups for all servers with it",
     ),
     row(
@@ -175,29 +177,42 @@ pub const SETTINGS: [Setting; 66] = [
         Group::Audit,
         "Compress audit files (gzip) ten minutes after they were left; --audit-compress=off does not",
     ),
-    row(
+    choice(
         Id::AuditSink,
         "audit-sink",
-        Kind::Choice(&AUDIT_SINKS),
-        Fallback::Text("file"),
+        (&AUDIT_SINKS, "file"),
         Group::Audit,
         "Where audit lines go: file, stdout (what is said otherwise goes to standard error) or both",
     ),
-    row(
+    choice(
         Id::AuditDurability,
         "audit-durability",
-        Kind::Choice(&AUDIT_DURABILITIES),
-        Fallback::Text("written"),
+        (&AUDIT_DURABILITIES, "written"),
         Group::Audit,
         "What replies wait for: audit lines with the kernel (written) or on the disk (synced)",
     ),
-    row(
+    choice(
         Id::AuditBody,
         "audit-body",
-        Kind::Choice(&AUDIT_BODIES),
-        Fallback::Text("hmac"),
+        (&AUDIT_BODIES, "hmac"),
         Group::Audit,
         "What audit lines tell of bodies: a keyed hash (hmac) or nothing (none); of streams nothing",
+    ),
+    row(
+        Id::LogFormat,
+        "log-format",
+        Kind::Choice(&LOG_FORMATS),
+        Fallback::Text("auto"),
+        Group::Log,
+        "The log on standard error: json, human, or by where it goes (auto): human on a terminal and in the journal",
+    ),
+    row(
+        Id::LogLevel,
+        "log-level",
+        Kind::Text,
+        Fallback::Text("info"),
+        Group::Log,
+        "What of it is told: error, warn, info, debug, and by module, as info,store=debug,tls=warn",
     ),
     row(
         Id::Listen,
@@ -262,11 +277,9 @@ pub const SETTINGS: [Setting; 66] = [
         Group::Tls,
         "DER file of an OCSP response to staple, in the order of --tls-cert",
     ),
-    row(
+    path(
         Id::TlsClientCa,
         "tls-client-ca",
-        Kind::Path,
-        Fallback::Nothing,
         Group::Tls,
         "PEM file of the authorities whose client certificates are taken, as `identities` of API keys",
     ),
@@ -278,19 +291,17 @@ pub const SETTINGS: [Setting; 66] = [
         Group::Tls,
         "What such an authority has revoked (CRL, PEM or DER); repeatable, one for each authority",
     ),
-    row(
+    choice(
         Id::TlsClientAuth,
         "tls-client-auth",
-        Kind::Choice(&TLS_CLIENT_AUTHS),
-        Fallback::Text("required"),
+        (&TLS_CLIENT_AUTHS, "required"),
         Group::Tls,
         "With --tls-client-ca, whether a client must have a certificate (required) or may (optional)",
     ),
-    row(
+    choice(
         Id::TlsMinVersion,
         "tls-min-version",
-        Kind::Choice(&TLS_MIN_VERSIONS),
-        Fallback::Text("1.3"),
+        (&TLS_MIN_VERSIONS, "1.3"),
         Group::Tls,
         "Oldest version of TLS that is spoken: 1.3, or 1.2 with forward secrecy and AEAD only",
     ),
@@ -324,11 +335,10 @@ pub const SETTINGS: [Setting; 66] = [
         Group::Network,
         "Believe proxies in this network, or at Unix sockets (unix), whom they serve; repeatable",
     ),
-    row(
+    choice(
         Id::ForwardedHeader,
         "forwarded-header",
-        Kind::Choice(&Field::NAMES),
-        Fallback::Text("x-forwarded-for"),
+        (&Field::NAMES, "x-forwarded-for"),
         Group::Network,
         "Field in which trusted proxies say so: x-forwarded-for or forwarded (RFC 7239)",
     ),
@@ -455,11 +465,25 @@ pub const SETTINGS: [Setting; 66] = [
         Group::Start,
         "For whom the tokens are, as their claim aud says: tells servers apart that share an issuer",
     ),
+    choice(
+        Id::VaultApi,
+        "vault-api",
+        (&VAULT_APIS, "on"),
+        Group::Network,
+        "Whether clients of the transit engine of Vault and OpenBao are served too, below /v1/",
+    ),
     row(
+        Id::VaultMount,
+        "vault-mount",
+        Kind::Text,
+        Fallback::Text(limits::VAULT_MOUNT_DEFAULT_TEXT),
+        Group::Network,
+        "Where these clients find the engine: the segment behind /v1/ in their paths",
+    ),
+    choice(
         Id::Sandbox,
         "sandbox",
-        Kind::Choice(&Mode::NAMES),
-        Fallback::Text("auto"),
+        (&Mode::NAMES, "auto"),
         Group::Sandbox,
         "auto: all that can be had here; strict: all, or no start; container: see `serve --help`",
     ),
@@ -471,11 +495,10 @@ pub const SETTINGS: [Setting; 66] = [
         Group::Sandbox,
         "Steps of the lock-down that strict and container may do without, like landlock",
     ),
-    row(
+    choice(
         Id::IntegrityAction,
         "integrity-action",
-        Kind::Choice(&INTEGRITY_ACTIONS),
-        Fallback::Text("report"),
+        (&INTEGRITY_ACTIONS, "report"),
         Group::Sandbox,
         "When the process finds itself altered: report it, or stop at once with exit code 70",
     ),

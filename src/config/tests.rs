@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::*;
 use crate::http::forwarded::Field;
 use crate::limits;
+use crate::log::Filter;
 use crate::model::{Mode, Step};
 use crate::network::Network;
 use crate::quota::Rate;
@@ -102,8 +103,11 @@ fn defaults_are_those_of_limits() {
         audit_sink: AuditSink::File,
         audit_synced: false,
         audit_body: true,
+        log_format: LogFormat::Auto,
+        log_filter: Filter::default(),
         token_issuer: "quantonium".into(),
         token_audience: "quantonium".into(),
+        vault_mount: Some("transit".into()),
         sandbox_mode: Mode::Auto,
         sandbox_allow_missing: Vec::new(),
         integrity: IntegrityPolicy { action: IntegrityAction::Report, interval_seconds: 60 },
@@ -459,4 +463,16 @@ fn a_store_in_etcd_has_what_it_needs_and_nothing_else() {
         let refused = store(flags).unwrap_err();
         assert!(refused.contains(told), "{refused}");
     }
+}
+
+#[test]
+fn the_log_is_for_people_on_a_terminal_and_in_the_journal_unless_asked_otherwise() {
+    use crate::log::Form::{Human, Journal, Json};
+    let forms = |asked: LogFormat| {
+        let surroundings = [(false, false), (true, false), (false, true), (true, true)];
+        surroundings.map(|(is_terminal, is_journal)| asked.form(is_terminal, is_journal))
+    };
+    assert_eq!(forms(LogFormat::Auto), [Json, Human, Journal, Journal]);
+    assert_eq!(forms(LogFormat::Json), [Json; 4]);
+    assert_eq!(forms(LogFormat::Human), [Human, Human, Journal, Journal]);
 }

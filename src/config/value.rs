@@ -13,7 +13,7 @@ use crate::limits::{
     HOST_MAX_BYTES, LISTENERS_MAX_COUNT, ORIGIN_MAX_BYTES, RATE_BURST_CEILING_COUNT, RATE_CEILING_COUNT,
     SETTING_LIST_MAX_COUNT, SETTING_TEXT_MAX_BYTES, TRUSTED_PROXIES_MAX_COUNT,
 };
-use crate::model::Step;
+use crate::model::{KeyName, Step};
 use crate::network::Network;
 use crate::quota::Rate;
 
@@ -266,6 +266,16 @@ pub(super) fn text(text: &OsStr) -> Result<String, String> {
     found.ok_or_else(|| {
         format!("{} is not a text of 1 to {SETTING_TEXT_MAX_BYTES} visible ASCII characters", shown(text))
     })
+}
+
+/// One segment of a path that no other part of the API of Vault has.
+///
+/// # Errors
+/// The half sentence for the message.
+pub(super) fn vault_mount(text: &OsStr) -> Result<String, String> {
+    let free = |text: &&str| KeyName::is_valid(text) && !matches!(*text, "sys" | "auth");
+    let found = text.to_str().filter(free).map(str::to_owned);
+    found.ok_or_else(|| format!("{} is not one segment of a path, other than sys and auth", shown(text)))
 }
 
 /// One of the words of a setting.

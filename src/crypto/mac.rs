@@ -1,7 +1,8 @@
 //! HMAC (RFC 2104, FIPS 198-1) over the SHA-2 family.
 //!
 //! Owns [`MacKey`], a key whose two padded blocks are hashed once, so that a message costs no more than itself
-//! and one last block, and [`Tag`]. Invariants: a key lives in key memory, in one place that is wiped when dropped;
+//! and one last block, and [`Tag`]. Invariants: a key lives in key memory, in one place that is wiped when dropped, and what a message took of
+//! it is wiped from the stack before the tag is given out;
 //! a message allocates nothing; tags are compared in time that does not depend on their bytes; a tag is
 //! accepted at its full length only.
 
@@ -61,6 +62,8 @@ impl MacKey {
             Keyed::Sha384(keyed) => over(keyed, parts, &mut tag.bytes),
             Keyed::Sha512(keyed) => over(keyed, parts, &mut tag.bytes),
         }
+        // The copy of the states was wiped where it ended, and not where it was before it was moved: who has them makes every tag.
+        zeroize_stack::<2048>();
         tag
     }
 
@@ -157,7 +160,7 @@ fn keyed<M: hmac::KeyInit>(key: &[u8]) -> M {
     M::new_from_slice(key).expect("HMAC takes keys of every length")
 }
 
-#[inline]
+#[inline(never)]
 fn over<M: Mac + Clone>(keyed: &M, parts: &[&[u8]], target: &mut [u8; DIGEST_MAX_BYTES]) {
     let mut state = keyed.clone();
     for part in parts {

@@ -18,6 +18,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::clock::Moment;
+use crate::http::complaint::Complaint;
 use crate::http::env::{Current, Env, Workspace};
 use crate::http::framing::Framing;
 use crate::http::head::Head;
@@ -35,6 +36,8 @@ use crate::limits::{
     BODY_BUFFERED_MAX_BYTES, CONNECTION_LIFE_MAX_MILLIS, FIRST_REQUEST_GRACE_MILLIS, OUTPUT_FLUSH_BYTES,
     PIPELINE_MAX_COUNT, REPLY_PROBLEM_MAX_BYTES,
 };
+use crate::log::{self, Level, Module};
+use crate::model::TraceParent;
 use crate::quota::Tally;
 use crate::reactor::{Beginning, Channel, Established, Look, Resting, Transport};
 
@@ -373,6 +376,11 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
             || turn.now() >= self.expiry;
         self.ws.current.client = self.env.forwarding.client(self.peer, &head, self.ws.input.filled());
         self.ws.current.origin = self.env.origins.find(head.origin(self.ws.input.filled()));
+        if log::is_told(Level::Debug, Module::Http) {
+            let given = head.traceparent(self.ws.input.filled());
+            self.ws.current.trace = given.as_ref().map(TraceParent::trace);
+        }
+        self.ws.current.complaint = self.env.service.complaint(head.path(self.ws.input.filled()));
         self.ws.current.head = Some(head);
         self.ws.current.last = last;
         let buffered = self.ws.input.filled().len().saturating_sub(head.len);
@@ -412,7 +420,9 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
         self.ws.current.started = Moment::NEVER;
         self.ws.current.quota = None;
         self.ws.current.origin = None;
+        self.ws.current.complaint = Complaint::Problem;
         self.ws.current.place = None;
+        self.ws.current.trace = None;
         if goes_on { End::Linger } else { End::Close }
     }
 }
@@ -426,10 +436,24 @@ pub(super) fn terms<'a>(current: &'a Current, peer: &Peer, origins: &'a Origins,
         Version::Http10 => Persistence::KeepAlive,
         Version::Http11 => Persistence::Implied,
     };
-    let Current { id, date, started, quota, origin, place, .. } = current;
-    let (started, quota, origin, place) = (*started, *quota, *origin, *place);
+    let Current { id, date, started, quota, origin, complaint, place, trace, .. } = current;
+    let (started, quota, origin) = (*started, *quota, *origin);
+    let (complaint, place, trace) = (*complaint, *place, *trace);
     let (secure, sharing) = (peer.way == Way::Secure, origins.sharing(origin));
-    Terms { id, date, head_only, persistence, started, quota, secure, origin, sharing, place }
+    Terms {
+        id,
+        date,
+        head_only,
+        persistence,
+        started,
+        quota,
+        secure,
+        origin,
+        sharing,
+        complaint,
+        place,
+        trace,
+    }
 }
 
 /// The request in hand as the service sees it.

@@ -10,11 +10,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::clock::{Moment, WallTime};
+use crate::http::complaint::{Complaint, Told};
 use crate::http::date::{Date, DateCache, imf_fixdate};
 use crate::http::forwarded::Forwarding;
 use crate::http::head::Head;
 use crate::http::peer::Way;
-use crate::http::problem::{PROBLEM_TYPE, Problem};
 use crate::http::reply::{BodyLength, Face, Persistence, ReplyHead};
 use crate::http::responder::{Fault, Mark};
 use crate::http::scan::HeadScan;
@@ -24,7 +24,7 @@ use crate::limits::{
     BODY_GAP_MAX_MILLIS, BODY_READ_MAX_MILLIS, HANDSHAKE_MAX_MILLIS, HEAD_READ_MAX_MILLIS, IDLE_MAX_MILLIS,
     MARKS_KEPT_COUNT, REPLY_PROBLEM_MAX_BYTES, REQUESTS_PER_CONNECTION_DEFAULT_COUNT, WRITE_STALL_MAX_MILLIS,
 };
-use crate::model::RequestId;
+use crate::model::{RequestId, TraceId};
 use crate::quota::Quota;
 use crate::reactor::{Buffer, Pool};
 
@@ -90,8 +90,12 @@ pub(super) struct Current {
     pub(super) quota: Option<Quota>,
     /// The listed origin whose page sent it.
     pub(super) origin: Option<OriginIndex>,
+    /// In which shape its client is told what went wrong.
+    pub(super) complaint: Complaint,
     /// Under which number the service counts it, once it has said so.
     pub(super) place: Option<u16>,
+    /// The trace that it belongs to, if the log tells of requests.
+    pub(super) trace: Option<TraceId>,
 }
 
 impl Current {
@@ -107,7 +111,9 @@ impl Current {
             client,
             quota: None,
             origin: None,
+            complaint: Complaint::Problem,
             place: None,
+            trace: None,
         }
     }
 }
@@ -171,16 +177,16 @@ impl<S> Env<S> {
     ) -> Vec<u8> {
         let mut bytes = vec![0; REPLY_PROBLEM_MAX_BYTES];
         let id = self.next_id();
-        let Fault { status, code, detail } = *fault;
+        let told = Told::new(current.complaint, fault, &id);
+        let status = told.status();
         let again: &[(&str, &[u8])] = &[("Retry-After", b"1")];
         let fields = if status == Status::ServiceUnavailable { again } else { &[] };
-        let problem = Problem { status, code, detail, request_id: &id, instance: None };
         let head = ReplyHead {
             status,
             date: &self.date(now),
             request_id: &id,
-            content_type: Some(PROBLEM_TYPE),
-            body: BodyLength::Known(problem.len() as u64),
+            content_type: Some(told.content_type()),
+            body: BodyLength::Known(told.len() as u64),
             persistence: Persistence::Close,
             fields,
             quota: current.quota,
@@ -189,7 +195,7 @@ impl<S> Env<S> {
             face: Face::Answer,
         };
         let head_len = head.write(&mut bytes).map_or(0, |written| written.len);
-        let body_len = bytes.get_mut(head_len..).and_then(|rest| problem.write(rest)).unwrap_or(0);
+        let body_len = bytes.get_mut(head_len..).and_then(|rest| told.write(rest)).unwrap_or(0);
         bytes.truncate(head_len + body_len);
         bytes
     }

@@ -9,6 +9,7 @@
 
 pub mod chunked;
 pub mod coding;
+pub mod complaint;
 pub mod connection;
 pub mod date;
 pub mod env;

@@ -80,7 +80,9 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
             secure: self.peer.way == Way::Secure,
             origin: mark.origin,
             sharing: self.env.origins.sharing(mark.origin),
+            complaint: mark.complaint,
             place: mark.place,
+            trace: mark.trace,
         };
         let mut responder = Responder::new(output, terms);
         responder.fault(&AUDIT_UNAVAILABLE, &[("Retry-After", b"1")]);
@@ -91,8 +93,8 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
     /// Lets the service count what was answered.
     pub(super) fn report(&mut self) {
         for mark in self.ws.marks.drain(..) {
-            let Mark { place, status, elapsed_nanos, id, .. } = mark;
-            self.env.service.replied(&Told { place, status, elapsed_nanos, id: &id });
+            let Mark { place, status, elapsed_nanos, id, trace, .. } = mark;
+            self.env.service.replied(&Told { place, status, elapsed_nanos, id: &id, trace });
         }
     }
 
@@ -100,7 +102,13 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
     pub(super) fn report_own(&self, status: Status) {
         let current = &self.ws.current;
         let (place, elapsed_nanos) = (current.place, Moment::now().nanos_since(current.started));
-        self.env.service.replied(&Told { place, status, elapsed_nanos, id: &current.id });
+        self.env.service.replied(&Told {
+            place,
+            status,
+            elapsed_nanos,
+            id: &current.id,
+            trace: current.trace,
+        });
     }
 
     /// Refuses without any lease; whatever was gathered leaves first.

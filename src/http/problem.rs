@@ -98,7 +98,7 @@ impl<'a> Problem<'a> {
 }
 
 /// Hands out a text as it stands inside a JSON string (RFC 8259, section 7).
-fn escape(text: &str, sink: &mut impl FnMut(&[u8]) -> Option<()>) -> Option<()> {
+pub(super) fn escape(text: &str, sink: &mut impl FnMut(&[u8]) -> Option<()>) -> Option<()> {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut rest = text.as_bytes();
     while let Some(at) = rest.iter().position(|byte| *byte < b' ' || matches!(byte, b'"' | b'\\')) {

@@ -5,14 +5,14 @@
 //! is written after a limit was named tells of it.
 
 use crate::clock::Moment;
+use crate::http::complaint::{Complaint, Told};
 use crate::http::date::Date;
-use crate::http::problem::{PROBLEM_TYPE, Problem};
 use crate::http::refusal::Refusal;
 use crate::http::reply::{self, BodyLength, Face, Persistence, ReplyHead};
 use crate::http::sharing::{OriginIndex, Sharing};
 use crate::http::status::Status;
 use crate::limits::REPLY_HEAD_MAX_BYTES;
-use crate::model::RequestId;
+use crate::model::{RequestId, TraceId};
 use crate::quota::Quota;
 use crate::reactor::Buffer;
 
@@ -76,8 +76,12 @@ pub struct Mark {
     pub quota: Option<Quota>,
     /// The listed origin that asked.
     pub origin: Option<OriginIndex>,
+    /// In which shape its client is told what went wrong.
+    pub complaint: Complaint,
     /// Under which number the service counts it, if it has named one.
     pub place: Option<u16>,
+    /// The trace that its request belongs to, if the log tells of requests.
+    pub trace: Option<TraceId>,
     /// The status that was meant, or what came in its place.
     pub status: Status,
     /// How long it took, from the first byte of its request.
@@ -105,8 +109,12 @@ pub struct Terms<'a> {
     pub origin: Option<OriginIndex>,
     /// With whose pages it is shared.
     pub sharing: Sharing<'a>,
+    /// In which shape its client is told what went wrong.
+    pub complaint: Complaint,
     /// Under which number the service counts it, if it has named one.
     pub place: Option<u16>,
+    /// The trace that the request belongs to, if the log tells of requests.
+    pub trace: Option<TraceId>,
 }
 
 /// Writes one reply.
@@ -235,24 +243,38 @@ impl<'a> Responder<'a> {
         self.begun = None;
         self.output.truncate(self.start);
         self.output.reserve(REPLY_HEAD_MAX_BYTES.checked_add(body).ok_or(Exhausted)?)?;
-        let head = ReplyHead {
-            status,
-            date: self.terms.date,
-            request_id: self.terms.id,
-            content_type,
-            body: length,
-            persistence: self.terms.persistence,
-            fields,
-            quota: self.terms.quota,
-            secure: self.terms.secure,
-            sharing: self.terms.sharing,
-            face: self.face,
-        };
+        let head = self.head(status, content_type, length, fields);
         let written = head.write(self.output.room_mut()).ok_or(Exhausted)?;
         self.output.advance(written.len);
         let reply::Written { len, stamp_at, length_at } = written;
         self.begun = Some(Begun { status, head: len, stamp_at, body, length_at });
         Ok(())
+    }
+
+    fn head<'h>(
+        &self,
+        status: Status,
+        content_type: Option<&'static str>,
+        body: BodyLength,
+        fields: &'h [(&'h str, &'h [u8])],
+    ) -> ReplyHead<'h>
+    where
+        'a: 'h,
+    {
+        let Terms { id, date, persistence, quota, secure, sharing, .. } = self.terms;
+        ReplyHead {
+            status,
+            date,
+            request_id: id,
+            content_type,
+            body,
+            persistence,
+            fields,
+            quota,
+            secure,
+            sharing,
+            face: self.face,
+        }
     }
 
     /// Takes the next `count` bytes of the announced body, to be written in place.
@@ -274,17 +296,40 @@ impl<'a> Responder<'a> {
         }
     }
 
+    /// Replaces the status of a growing reply that was written as far as it goes: what became of its parts is known then.
+    ///
+    /// # Errors
+    /// [`Exhausted`]: the other head finds no room, or there is no such reply; nothing was changed.
+    pub fn restate(&mut self, status: Status, content_type: &'static str) -> Result<(), Exhausted> {
+        let old = self.begun.filter(|begun| begun.length_at.is_some()).ok_or(Exhausted)?;
+        self.output.reserve(REPLY_HEAD_MAX_BYTES)?;
+        let head = self.head(status, Some(content_type), BodyLength::Later, &[]);
+        let written = head.write(self.output.room_mut()).ok_or(Exhausted)?;
+        self.output.advance(written.len);
+        let reply::Written { len, stamp_at, length_at } = written;
+        let whole = self.output.filled_mut().get_mut(self.start..).ok_or(Exhausted)?;
+        // It was written behind the body; what it replaces comes to stand between both.
+        whole.rotate_right(len);
+        whole.copy_within(len + old.head.., len);
+        let end = self.start + whole.len() - old.head;
+        self.output.truncate(end);
+        self.begun = Some(Begun { status, head: len, stamp_at, length_at, ..old });
+        Ok(())
+    }
+
     /// Writes a whole reply that says what went wrong.
     pub fn fault(&mut self, fault: &Fault<'_>, fields: &[(&str, &[u8])]) {
-        let Fault { status, code, detail } = *fault;
         self.face = Face::Answer;
-        let problem = Problem { status, code, detail, request_id: self.terms.id, instance: None };
-        let len = problem.len();
+        let told = Told::new(self.terms.complaint, fault, self.terms.id);
+        let len = told.len();
+        // The clients of the other shape know no challenge.
+        let known = self.terms.complaint == Complaint::Problem || !fields.iter().any(is_challenge);
+        let fields = if known { fields } else { &[] };
         // The connection keeps room for a problem, so that a lack of it is a mistake and shows as a 500.
-        if self.begin(status, Some(PROBLEM_TYPE), len, fields).is_ok()
+        if self.begin(told.status(), Some(told.content_type()), len, fields).is_ok()
             && let Some(target) = self.output.extend(len)
         {
-            problem.write(target);
+            told.write(target);
         }
     }
 
@@ -314,13 +359,29 @@ impl<'a> Responder<'a> {
                 }
             }
         }
-        let Terms { id, head_only, persistence, quota, origin, place, .. } = self.terms;
+        let Terms { id, head_only, persistence, quota, origin, complaint, place, trace, .. } = self.terms;
         let (start, audited, id) = (self.start, self.audited, *id);
-        let mark = Mark { start, audited, id, head_only, quota, origin, place, status, elapsed_nanos };
+        let mark = Mark {
+            start,
+            audited,
+            id,
+            head_only,
+            quota,
+            origin,
+            complaint,
+            place,
+            trace,
+            status,
+            elapsed_nanos,
+        };
         (mark, persistence == Persistence::Close)
     }
 
     fn is_whole(&self) -> bool {
         self.begun.is_some_and(|begun| self.output.filled().len() == self.start + begun.head + begun.body)
     }
+}
+
+fn is_challenge((name, _): &(&str, &[u8])) -> bool {
+    *name == "WWW-Authenticate"
 }

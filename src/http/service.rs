@@ -9,11 +9,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::clock::Moment;
+use crate::http::complaint::Complaint;
 use crate::http::head::Head;
 use crate::http::peer::Peer;
 use crate::http::responder::{Fault, Responder};
 use crate::http::status::Status;
-use crate::model::RequestId;
+use crate::model::{RequestId, TraceId};
 use crate::quota::Tally;
 
 /// A request whose head has arrived.
@@ -77,6 +78,8 @@ pub struct Told<'a> {
     pub elapsed_nanos: u64,
     /// The identifier of the request.
     pub id: &'a RequestId,
+    /// The trace that it belongs to, if the log tells of requests.
+    pub trace: Option<TraceId>,
 }
 
 /// Why a streamed exchange cannot go on.
@@ -168,6 +171,11 @@ pub trait Exchange {
 pub trait Service {
     /// What the service remembers between the head and the body of a request.
     type Admission;
+
+    /// In which shape a request for `path` is told what went wrong.
+    fn complaint(&self, _path: &[u8]) -> Complaint {
+        Complaint::Problem
+    }
 
     /// Whether the service can take one more request in this turn.
     fn has_room(&self) -> bool;

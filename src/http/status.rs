@@ -46,8 +46,12 @@ statuses! {
     Ok = 200 "OK";
     /// Something was made.
     Created = 201 "Created";
+    /// Taken note of.
+    Accepted = 202 "Accepted";
     /// Done, and there is nothing to say.
     NoContent = 204 "No Content";
+    /// Done in part: the body tells of each.
+    MultiStatus = 207 "Multi-Status";
     /// The client has it already.
     NotModified = 304 "Not Modified";
     /// It is there for good, and so the same request is to be made again, with its method.
@@ -105,6 +109,12 @@ impl Status {
     #[must_use]
     pub const fn code(self) -> u16 {
         self as u16
+    }
+
+    /// The status of this code, if it is one that is sent.
+    #[must_use]
+    pub fn of_code(code: u16) -> Option<Self> {
+        Self::ALL.iter().copied().find(|status| status.code() == code)
     }
 
     /// Whether replies of this status have neither body nor `Content-Length` (RFC 9110, section 8.6;

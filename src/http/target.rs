@@ -30,6 +30,8 @@ pub enum Method {
     Delete,
     /// Ask what is allowed.
     Options,
+    /// Read what there is below a path: no method of HTTP, but one of the API of Vault.
+    List,
     /// Any other token: to be answered with 501.
     Other,
 }
@@ -46,6 +48,7 @@ impl Method {
             b"PATCH" => Self::Patch,
             b"DELETE" => Self::Delete,
             b"OPTIONS" => Self::Options,
+            b"LIST" => Self::List,
             _ => Self::Other,
         }
     }
@@ -61,6 +64,7 @@ impl Method {
             Self::Patch => "PATCH",
             Self::Delete => "DELETE",
             Self::Options => "OPTIONS",
+            Self::List => "LIST",
             Self::Other => "OTHER",
         }
     }

@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use crate::api::change::{ChangeError, Outcome, Target};
 use crate::clock::{Moment, WallTime};
-use crate::console::{self, Level};
 use crate::crypto::random::Generator;
 use crate::fleet::Fleet;
 use crate::keeper::checkpoints::Checkpoints;
@@ -22,6 +21,7 @@ use crate::keeper::rounds::Rounds;
 use crate::keeper::state::State;
 use crate::keyring::{self, Circumstances};
 use crate::limits::{COMMIT_CONFLICTS_MAX_COUNT, SCHEDULED_CHANGES_MAX_COUNT};
+use crate::log::{self, Level, Module};
 use crate::metrics::process::STORE;
 use crate::model::{KeyName, StoreHealth};
 use crate::publication::{Epoch, Publication};
@@ -152,10 +152,10 @@ impl Ledger {
             }
         }
         if !names.is_empty() {
-            console::log(
-                Level::Warn,
+            log::warn(
+                Module::Store,
                 format_args!(
-                    "store: {} keys with 96-bit nonces got a fresh version: their older ones only decrypt, since more \
+                    "{} keys with 96-bit nonces got a fresh version: their older ones only decrypt, since more \
                      may have been sealed with them than the store knows",
                     names.len()
                 ),
@@ -182,7 +182,7 @@ impl Ledger {
         let all = |error| asked.iter().map(|_| Committed::refused(error)).collect();
         for _ in 0..COMMIT_CONFLICTS_MAX_COUNT {
             if let Err(error) = self.catch_up() {
-                console::log(Level::Error, format_args!("the store cannot be read: {error}"));
+                log::error(Module::Store, format_args!("the store cannot be read: {error}"));
                 return all(ChangeError::StoreFailed);
             }
             let sealer = Arc::clone(&self.sealer);
@@ -211,7 +211,7 @@ impl Ledger {
     /// Takes in what others have written, or says why it cannot.
     pub(super) fn take_news(&mut self) {
         if let Err(error) = self.catch_up() {
-            console::log(Level::Error, format_args!("the store cannot be read: {error}"));
+            log::error(Module::Store, format_args!("the store cannot be read: {error}"));
         }
     }
 
@@ -252,17 +252,17 @@ impl Ledger {
         }
         match self.store.maintain() {
             Ok(None) => {}
-            Ok(Some(done)) => console::log(
-                Level::Info,
+            Ok(Some(done)) => log::info(
+                Module::Store,
                 format_args!(
-                    "store: compacted from {} to {} bytes, {} records",
+                    "compacted from {} to {} bytes, {} records",
                     done.before_bytes, done.after_bytes, done.records
                 ),
             ),
             Err(error) => {
                 self.maintain_later(now);
                 let level = if error == MaintainError::Full { Level::Warn } else { Level::Error };
-                console::log(level, format_args!("{error}"));
+                log::tell(level, Module::Store, format_args!("{error}"));
             }
         }
     }
@@ -283,7 +283,7 @@ impl Ledger {
         if health != self.told {
             self.told = health;
             let level = if health == StoreHealth::Good { Level::Info } else { Level::Error };
-            console::log(level, format_args!("store: {}", health.detail()));
+            log::tell(level, Module::Store, format_args!("{}", health.detail()));
         }
         health
     }
@@ -391,7 +391,7 @@ fn meaning(error: AppendError) -> ChangeError {
         AppendError::Conflict { .. } => ChangeError::Unavailable,
         AppendError::Failed | AppendError::Away => ChangeError::StoreFailed,
         AppendError::TooLarge | AppendError::Malformed => {
-            console::log(Level::Error, format_args!("a defect of this program: {error}"));
+            log::error(Module::Store, format_args!("a defect of this program: {error}"));
             ChangeError::StoreFailed
         }
     }

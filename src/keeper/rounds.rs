@@ -9,7 +9,6 @@ use crate::audit::Outcome;
 use crate::audit::line::SERVER_STOP;
 use crate::auth;
 use crate::clock::{Moment, WallTime};
-use crate::console::{self, Level};
 use crate::crypto;
 use crate::integrity::Check;
 use crate::keeper::group::Asked;
@@ -20,6 +19,7 @@ use crate::keyring::{self, encode_uses, schedule};
 use crate::limits::{
     FIGURES_PER_APPEND_MAX_COUNT, KEEPER_RETRY_MILLIS, SCHEDULED_CHANGES_MAX_COUNT, USES_PERSIST_SECONDS,
 };
+use crate::log::{self, Module};
 use crate::model::RequestId;
 use crate::publication::Epoch;
 use crate::store::{AppendError, Condition, Kind, Record, SEAL_NONCE_BYTES};
@@ -50,7 +50,7 @@ impl Ledger {
     /// Looks at the time, about once in a second.
     pub(super) fn tick(&mut self, now: Now) {
         if let Err(error) = self.catch_up() {
-            console::log(Level::Error, format_args!("the store cannot be read: {error}"));
+            log::error(Module::Store, format_args!("the store cannot be read: {error}"));
             return;
         }
         self.run_due(now);
@@ -78,7 +78,7 @@ impl Ledger {
         let is_given_up = self.store.standing().condition == Condition::Poisoned;
         let found = self.store.take_found().or_else(|| (!is_given_up).then(|| self.store.verify_tail()));
         if let Some(text) = found.and_then(|found| found.finding()) {
-            console::log(Level::Error, format_args!("integrity: {}: {text}", Check::Journal.name()));
+            log::error(Module::Integrity, format_args!("{}: {text}", Check::Journal.name()));
             self.diary.note_finding(Check::Journal, &text);
         }
         self.begin_figures();

@@ -62,6 +62,18 @@ pub enum Change {
         /// The key.
         name: KeyName,
     },
+    /// Destroy a key at once, deleted or not, as its policy allows.
+    Destroy {
+        /// The key.
+        name: KeyName,
+    },
+    /// Drop the versions below this one, which the bounds of the policy forbid already.
+    Trim {
+        /// The key.
+        name: KeyName,
+        /// The oldest version that stays.
+        oldest: u32,
+    },
     /// Bring a deleted key back.
     Undelete {
         /// The key.
@@ -106,6 +118,8 @@ impl Change {
             | Self::Configure { name, .. }
             | Self::Import { name, .. }
             | Self::Delete { name }
+            | Self::Destroy { name }
+            | Self::Trim { name, .. }
             | Self::Undelete { name }
             | Self::Purge { name }
             | Self::Restore { name, .. }
@@ -123,6 +137,8 @@ impl Change {
             Self::Configure { .. } => "key.configure",
             Self::Import { .. } => "key.import",
             Self::Delete { .. } => "key.delete",
+            Self::Destroy { .. } => "key.destroy",
+            Self::Trim { .. } => "key.trim",
             Self::Undelete { .. } => "key.undelete",
             Self::Purge { .. } => "key.purge",
             Self::Restore { .. } => "key.restore",
@@ -255,6 +271,8 @@ pub fn apply(ring: &mut Ring, change: &Change, at: &mut Circumstances<'_>) -> Re
             outside::import(ring, name, *options, policy, material, at)
         }
         Change::Delete { name } => delete(ring, name, at),
+        Change::Destroy { name } => destroy(ring, name),
+        Change::Trim { name, oldest } => trim(ring, name, *oldest),
         Change::Undelete { name } => undelete(ring, name, at.now),
         Change::Purge { name } => purge(ring, name, at.now),
         Change::Restore { name, key, replace } => outside::restore(ring, name, key, *replace, at),
@@ -286,7 +304,7 @@ pub(super) fn bare(
     policy: &PolicyChange,
     at: &mut Circumstances<'_>,
 ) -> Result<Key, ChangeError> {
-    if options.derived && !options.kind.encrypts() {
+    if (options.derived && !options.kind.encrypts()) || (options.convergent && !options.derived) {
         return Err(ChangeError::MaterialNotAllowed);
     }
     let mut id = [0; super::key::KEY_ID_BYTES];
@@ -436,6 +454,29 @@ fn delete(ring: &mut Ring, name: &KeyName, at: &Circumstances<'_>) -> Result<Out
     Ok(put(ring, key, true))
 }
 
+fn destroy(ring: &mut Ring, name: &KeyName) -> Result<Outcome, ChangeError> {
+    let existing = Arc::clone(ring.get_any(name.as_str()).ok_or(ChangeError::Unknown)?);
+    if !existing.policy.deletion_allowed {
+        return Err(ChangeError::DeletionNotAllowed);
+    }
+    ring.remove(name.as_str());
+    Ok(Outcome { key: existing, effect: Effect::Removed, restricts: true })
+}
+
+fn trim(ring: &mut Ring, name: &KeyName, oldest: u32) -> Result<Outcome, ChangeError> {
+    let existing = living(ring, name)?;
+    let Policy { min_decryption_version: open, min_encryption_version: seal, .. } = existing.policy;
+    if oldest == 0 || oldest > open || oldest > seal || oldest > existing.latest_number() {
+        return Err(ChangeError::PolicyNotAllowed);
+    }
+    if oldest <= existing.oldest_number() {
+        return Ok(unchanged(existing));
+    }
+    let mut key = (**existing).clone();
+    key.versions.retain(|version| version.number >= oldest);
+    Ok(put(ring, key, true))
+}
+
 fn undelete(ring: &mut Ring, name: &KeyName, now: WallTime) -> Result<Outcome, ChangeError> {
     let existing = ring.get_any(name.as_str()).ok_or(ChangeError::Unknown)?;
     let deletion = existing.deletion.ok_or(ChangeError::NotDeleted)?;
@@ -511,6 +552,47 @@ mod tests {
         trial.configure(keeping(5)).unwrap();
         assert!(!trial.create("k", OPTIONS, keeping(5)).unwrap().changed());
         assert_eq!(trial.key().latest_number(), 2);
+    }
+
+    #[test]
+    fn a_key_is_destroyed_at_once_if_its_policy_allows_and_its_name_is_free_then() {
+        let mut trial = Trial::with(OPTIONS, PolicyChange::default());
+        let destroy = Change::Destroy { name: name("k") };
+        assert_eq!(trial.apply(&destroy).err(), Some(ChangeError::DeletionNotAllowed));
+        trial.configure(deletable()).unwrap();
+        trial.apply(&Change::Delete { name: name("k") }).unwrap();
+        let outcome = trial.apply(&destroy).unwrap();
+        assert!(outcome.restricts && outcome.effect == Effect::Removed && trial.ring.get_any("k").is_none());
+        assert_eq!(trial.apply(&destroy).err(), Some(ChangeError::Unknown));
+        assert!(trial.create("k", OPTIONS, PolicyChange::default()).unwrap().changed());
+    }
+
+    #[test]
+    fn only_what_both_bounds_forbid_is_trimmed() {
+        let mut trial = Trial::with(OPTIONS, PolicyChange::default());
+        for _ in 1..4 {
+            trial.rotate().unwrap();
+        }
+        let trim = |oldest: u32| Change::Trim { name: name("k"), oldest };
+        assert_eq!(
+            trial.apply(&trim(1)).err(),
+            Some(ChangeError::PolicyNotAllowed),
+            "no bound for encryption"
+        );
+        let (open, seal) = (Some(2), Some(3));
+        let bounds = PolicyChange {
+            min_decryption_version: open,
+            min_encryption_version: seal,
+            ..PolicyChange::default()
+        };
+        trial.configure(bounds).unwrap();
+        for refused in [0, 3, 4, 9] {
+            assert_eq!(trial.apply(&trim(refused)).err(), Some(ChangeError::PolicyNotAllowed), "{refused}");
+        }
+        assert!(!trial.apply(&trim(1)).unwrap().changed());
+        assert!(trial.apply(&trim(2)).unwrap().restricts);
+        assert_eq!(numbers(&trial), [2, 3, 4]);
+        assert!(!trial.apply(&trim(2)).unwrap().changed());
     }
 
     #[test]

@@ -7,14 +7,16 @@
 use core::ops::Deref;
 use std::sync::Arc;
 
+use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use crate::clock::WallTime;
+use crate::crypto::hash::Algorithm;
 use crate::crypto::kdf;
 use crate::crypto::mac::{self, Tag};
 use crate::keyring::material::Material;
 use crate::keyring::uses::Uses;
-use crate::limits::{KEY_BYTES, KEY_VERSIONS_MAX_COUNT};
+use crate::limits::{KEY_BYTES, KEY_VERSIONS_MAX_COUNT, NONCE_MAX_BYTES};
 use crate::model::{KeyName, KeyOptions, KeyType, Policy, VersionState};
 
 /// Length of the identifier of a key.
@@ -117,6 +119,48 @@ impl KeyVersion {
         whole.ok().map(|()| use_it(&derived))
     }
 
+    /// The nonce of a convergent seal of `plaintext`, bound to `associated_data`, for `context`, to the front of `nonce`;
+    /// nothing if there is no key for it.
+    ///
+    /// 96 bytes are derived for the context: the AEAD key, and two keys of HMAC-SHA256. Without associated data the first
+    /// of the two makes the nonce of the plaintext, as Vault and `OpenBao` do (convergent version 3); with some the second
+    /// makes it of both, since two seals under one nonce that differ in their associated data would betray the key of
+    /// their tags (RFC 8439 section 4).
+    pub fn convergent_nonce(
+        &self,
+        context: &[u8],
+        associated_data: &[u8],
+        plaintext: &[u8],
+        nonce: &mut [u8],
+    ) -> Option<()> {
+        let mut derived = Zeroizing::new([0; 3 * KEY_BYTES]);
+        let whole =
+            self.with_encryption_key(|enc| kdf::derive(&[], enc, &[context], derived.as_mut_slice()))?;
+        whole.ok()?;
+        let (plain, bound) = derived.split_at_checked(KEY_BYTES)?.1.split_at_checked(KEY_BYTES)?;
+        let tag = if associated_data.is_empty() {
+            mac::tag_once(Algorithm::Sha256, plain, &[plaintext])
+        } else {
+            let len = u64::try_from(associated_data.len()).ok()?.to_le_bytes();
+            mac::tag_once(Algorithm::Sha256, bound, &[&len, associated_data, plaintext])
+        };
+        nonce.copy_from_slice(tag.as_bytes().get(..nonce.len())?);
+        Some(())
+    }
+
+    /// Whether a convergent seal of `plaintext`, bound to `associated_data`, for `context` has `nonce`: made here, or by
+    /// Vault or `OpenBao`, which leave the associated data out. What was opened under another nonce is a forgery.
+    #[must_use]
+    pub fn converges(&self, context: &[u8], associated_data: &[u8], plaintext: &[u8], nonce: &[u8]) -> bool {
+        let mut own = [0; NONCE_MAX_BYTES];
+        let Some(own) = own.get_mut(..nonce.len()) else { return false };
+        let mut is_of = |bound: &[u8]| {
+            let made = self.convergent_nonce(context, bound, plaintext, own);
+            made.is_some() && bool::from(own.ct_eq(nonce))
+        };
+        is_of(associated_data) || (!associated_data.is_empty() && is_of(&[]))
+    }
+
     /// Lends the input key of stream and keystream to `use_it`; nothing if there is none.
     pub fn with_sub_key<R>(&self, use_it: impl FnOnce(&[u8; KEY_BYTES]) -> R) -> Option<R> {
         match self.material()? {
@@ -128,7 +172,12 @@ impl KeyVersion {
     /// Signs `message` as a version of a key of type `kind` does; nothing if there is no key for it.
     #[must_use]
     pub fn sign(&self, kind: KeyType, message: &[u8]) -> Option<Tag> {
-        let algorithm = Material::mac_algorithm(kind);
+        self.sign_with(Material::mac_algorithm(kind), message)
+    }
+
+    /// Signs `message` with another hash than the type's; nothing if there is no key for it.
+    #[must_use]
+    pub fn sign_with(&self, algorithm: Algorithm, message: &[u8]) -> Option<Tag> {
         Some(match self.material()? {
             Material::Encryption { mac, .. } => mac.with(|key| mac::tag_once(algorithm, key, &[message])),
             Material::Mac(key) => key.with(|key| mac::tag_once(algorithm, key, &[message])),
@@ -283,6 +332,7 @@ impl Key {
             && (1..=latest).contains(&open)
             && (seal == 0 || (open..=latest).contains(&seal))
             && (self.kind().encrypts() || !self.options.derived)
+            && (self.options.derived || !self.options.convergent)
             && self.versions().all(seals_nothing)
     }
 
@@ -353,6 +403,48 @@ mod tests {
         assert!(!signed.matches(signed_with_enc.as_bytes()));
         let derived = version.with_derived_key(b"context", |key| *key).unwrap();
         assert!(derived != enc && derived != sub);
+    }
+
+    #[test]
+    fn a_convergent_nonce_is_that_of_vault() {
+        // Computed by hand from RFC 5869 and RFC 2104, with Python's hashlib.
+        const WANTED: &str = "bcb9265bd814e6015f2d1369fc2a97ca00bbb1d6b5bda246";
+        let mut trial = Trial::new();
+        trial.import(KeyOptions::of(KeyType::XChaCha20Poly1305), &[9; 32]).unwrap();
+        let version = trial.key().version(1).unwrap();
+        for len in [12, 24] {
+            let mut nonce = vec![0; len];
+            version.convergent_nonce(b"tenant", b"", b"hello", &mut nonce).unwrap();
+            let shown: String = nonce.iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(shown, WANTED[..2 * len]);
+        }
+        let mut other = [0; 24];
+        version.convergent_nonce(b"tenanT", b"", b"hello", &mut other).unwrap();
+        assert!(other.iter().map(|byte| format!("{byte:02x}")).collect::<String>() != WANTED);
+    }
+
+    #[test]
+    fn no_two_convergent_seals_that_differ_share_a_nonce() {
+        let mut trial = Trial::new();
+        trial.import(KeyOptions::of(KeyType::ChaCha20Poly1305), &[9; 32]).unwrap();
+        let version = trial.key().version(1).unwrap();
+        let nonce = |bound: &[u8], plaintext: &[u8]| {
+            let mut nonce = [0; 12];
+            version.convergent_nonce(b"tenant", bound, plaintext, &mut nonce).unwrap();
+            nonce
+        };
+        let len_first = [&1u64.to_le_bytes()[..], b"ab"].concat();
+        let seals: [(&[u8], &[u8]); 6] =
+            [(b"", b"ab"), (b"a", b"b"), (b"ab", b""), (b"", b""), (b"b", b"ab"), (b"", &len_first)];
+        let nonces: std::collections::BTreeSet<_> =
+            seals.iter().map(|(bound, plaintext)| nonce(bound, plaintext)).collect();
+        assert_eq!(nonces.len(), seals.len());
+        // What was made elsewhere without looking at the associated data is known too; nothing else is.
+        assert!(version.converges(b"tenant", b"a", b"b", &nonce(b"a", b"b")));
+        assert!(version.converges(b"tenant", b"a", b"b", &nonce(b"", b"b")));
+        assert!(!version.converges(b"tenant", b"a", b"b", &nonce(b"", b"c")));
+        assert!(!version.converges(b"tenant", b"", b"b", &nonce(b"a", b"b")));
+        assert!(!version.converges(b"other", b"", b"b", &nonce(b"", b"b")));
     }
 
     #[test]

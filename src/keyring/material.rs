@@ -44,13 +44,15 @@ impl Material {
         SecretBytes::try_fill(Self::mac_algorithm(kind).digest_len(), |bytes| draw(bytes)).map(Self::Mac)
     }
 
-    /// Material around an imported key: the HMAC key and the sub-key of a key that encrypts are fresh.
+    /// Material around an imported key: the sub-key of a key that encrypts is fresh, and so is its HMAC key unless that came
+    /// along.
     ///
     /// # Errors
     /// That of `draw`. The length was to be checked with [`fits`](Self::fits): other bytes give none.
     pub fn around(
         kind: KeyType,
         imported: &SecretBytes,
+        mac: Option<&SecretBytes>,
         draw: &mut Draw<'_>,
     ) -> Result<Self, crate::crypto::Error> {
         if !kind.encrypts() {
@@ -62,15 +64,20 @@ impl Material {
             };
             return imported.with(copy).map(Self::Mac);
         }
-        let enc = imported.with(|bytes| {
-            Secret::try_fill(|target: &mut [u8; KEY_BYTES]| {
-                let bytes: &[u8; KEY_BYTES] = bytes.try_into().map_err(|_| crate::crypto::Error::Length)?;
-                target.copy_from_slice(bytes);
-                Ok::<(), crate::crypto::Error>(())
+        let taken = |secret: &SecretBytes| {
+            secret.with(|bytes| {
+                Secret::try_fill(|target: &mut [u8; KEY_BYTES]| {
+                    let bytes: &[u8; KEY_BYTES] =
+                        bytes.try_into().map_err(|_| crate::crypto::Error::Length)?;
+                    target.copy_from_slice(bytes);
+                    Ok::<(), crate::crypto::Error>(())
+                })
             })
-        })?;
+        };
+        let enc = taken(imported)?;
         let mut secret = || Secret::try_fill(|bytes| draw(bytes));
-        Ok(Self::Encryption { enc, mac: secret()?, sub: secret()? })
+        let mac = mac.map_or_else(&mut secret, taken)?;
+        Ok(Self::Encryption { enc, mac, sub: secret()? })
     }
 
     /// Whether imported bytes of this length can be a key of type `kind`.

@@ -25,6 +25,7 @@ pub use backup::{BackupError, open_backup, read_plain_backup, seal_backup, write
 pub use change::{Change, ChangeError, Circumstances, Effect, Outcome};
 pub use key::{Key, KeyVersion, UseError};
 pub use material::Material;
+pub use outside::{Foreign, assemble};
 pub use record::{Malformed, UsesRecord, decode_key, decode_uses, encode_key, encode_uses};
 pub use uses::{SealRefusal, Uses};
 

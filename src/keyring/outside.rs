@@ -6,15 +6,65 @@
 
 use std::sync::Arc;
 
+use crate::clock::WallTime;
 use crate::keyring::Ring;
 use crate::keyring::change::{
     ChangeError, Circumstances, Effect, Outcome, add, bare, check_policy, fresh, living, merged, put,
 };
 use crate::keyring::key::{Key, KeyVersion};
 use crate::keyring::material::Material;
-use crate::limits::KEYS_MAX_COUNT;
+use crate::limits::{KEY_BYTES, KEYS_MAX_COUNT};
 use crate::model::{KeyName, KeyOptions, PolicyChange, VersionState};
 use crate::secret::SecretBytes;
+
+/// One version of a key that another system has kept.
+#[derive(Debug)]
+pub struct Foreign {
+    /// Its number.
+    pub number: u32,
+    /// When it was made there.
+    pub created: WallTime,
+    /// The AEAD key, or the HMAC key of a key that only signs.
+    pub key: SecretBytes,
+    /// The HMAC key of a key that encrypts, if it came along; a fresh one otherwise.
+    pub mac: Option<SecretBytes>,
+}
+
+/// Puts a key together from versions that another system has kept, the oldest first, so that it can be restored as from a
+/// backup. Their numbers stay, since ciphertexts name them.
+///
+/// # Errors
+/// [`ChangeError`]
+pub fn assemble(
+    name: &KeyName,
+    options: KeyOptions,
+    policy: &PolicyChange,
+    versions: &[Foreign],
+    at: &mut Circumstances<'_>,
+) -> Result<Key, ChangeError> {
+    let mut key = bare(name, options, policy, at)?;
+    let follows = |number: u32, latest: u32| latest == 0 || latest.checked_add(1) == Some(number);
+    for foreign in versions {
+        let wrong =
+            foreign.mac.as_ref().is_some_and(|mac| mac.len() != KEY_BYTES || !options.kind.encrypts());
+        if wrong || foreign.number == 0 || !follows(foreign.number, key.latest_number()) {
+            return Err(ChangeError::MaterialNotAllowed);
+        }
+        if !key.has_room(1) {
+            return Err(ChangeError::VersionsFull);
+        }
+        Material::fits(options.kind, foreign.key.len()).map_err(|_| ChangeError::MaterialNotAllowed)?;
+        let material = Material::around(options.kind, &foreign.key, foreign.mac.as_ref(), at.draw)?;
+        let mut version = KeyVersion::new(foreign.number, foreign.created, material);
+        version.imported = true;
+        if options.kind.counts_seals() {
+            version.state = VersionState::DecryptOnly;
+        }
+        key.versions.push(Arc::new(version));
+    }
+    check_policy(&key)?;
+    Ok(key)
+}
 
 /// Takes imported material: as the first version of a new key, or as the next one of a key whose options and policy
 /// are those of the request.
@@ -40,7 +90,8 @@ pub(super) fn import(
     };
     let oldest = key.oldest_number();
     let number = key.latest_number().checked_add(1).ok_or(ChangeError::VersionsFull)?;
-    let mut version = KeyVersion::new(number, at.now, Material::around(options.kind, material, at.draw)?);
+    let mut version =
+        KeyVersion::new(number, at.now, Material::around(options.kind, material, None, at.draw)?);
     version.imported = true;
     if options.kind.counts_seals() {
         // How often its nonces were used elsewhere is not known: it opens, and a fresh version seals.
@@ -260,6 +311,58 @@ mod tests {
         assert_eq!(trial.import(COUNTED, &[1; 32]).err(), Some(ChangeError::PolicyNotAllowed));
         assert_eq!(trial.key().latest_number(), 1);
         Trial::with(PLAIN, policy).import(PLAIN, &[1; 32]).unwrap();
+    }
+
+    fn foreign(number: u32, mac: Option<&[u8]>) -> Foreign {
+        let key = SecretBytes::take(&mut [9; 32]);
+        let mac = mac.map(|mac| SecretBytes::take(&mut mac.to_vec()));
+        Foreign { number, created: WallTime::from_millis(1_000), key, mac }
+    }
+
+    fn assembled(options: KeyOptions, versions: &[Foreign]) -> Result<Key, ChangeError> {
+        let mut next = 0;
+        let mut draw = |bytes: &mut [u8]| {
+            next += 1;
+            bytes.fill(next);
+            Ok(())
+        };
+        let now = WallTime::from_millis(2_000);
+        let mut at = Circumstances { now, restore_window_seconds: 0, draw: &mut draw };
+        assemble(&name("k"), options, &PolicyChange::default(), versions, &mut at)
+    }
+
+    #[test]
+    fn versions_from_elsewhere_keep_their_numbers_and_what_came_along() {
+        let key = assembled(PLAIN, &[foreign(3, Some(&[7; 32])), foreign(4, None)]).unwrap();
+        assert_eq!((key.oldest_number(), key.latest_number()), (3, 4));
+        let signed =
+            |number: u32| key.version(number).unwrap().sign(KeyType::XChaCha20Poly1305, b"m").unwrap();
+        let with =
+            |mac: &[u8]| crate::crypto::mac::tag_once(crate::crypto::hash::Algorithm::Sha256, mac, &[b"m"]);
+        assert!(signed(3).matches(with(&[7; 32]).as_bytes()));
+        assert!(!signed(4).matches(with(&[9; 32]).as_bytes()), "the HMAC key is not the other one");
+        let counted = assembled(COUNTED, &[foreign(1, None)]).unwrap();
+        assert_eq!(states(&counted), [(1, VersionState::DecryptOnly, true)]);
+        let mut trial = Trial::new();
+        trial.restore("k", &counted, false).unwrap();
+        assert_eq!(trial.key().sealing_version(None).unwrap().number(), 2);
+        assert!(decode_key(&encode_key(trial.key())).is_ok());
+    }
+
+    #[test]
+    fn versions_that_make_no_key_are_refused() {
+        for versions in [
+            vec![],
+            vec![foreign(0, None)],
+            vec![foreign(1, None), foreign(3, None)],
+            vec![foreign(2, None), foreign(1, None)],
+            vec![foreign(1, Some(&[7; 31]))],
+        ] {
+            assert!(assembled(PLAIN, &versions).is_err(), "{versions:?}");
+        }
+        let mac = KeyOptions::of(KeyType::HmacSha256);
+        assert!(assembled(mac, &[foreign(1, Some(&[7; 32]))]).is_err(), "it has one key");
+        assert!(assembled(KeyOptions { convergent: true, ..PLAIN }, &[foreign(1, None)]).is_err());
     }
 
     #[test]

@@ -23,6 +23,7 @@ const FORMAT: u8 = 1;
 const DERIVED: u8 = 1;
 const EXPORTABLE: u8 = 2;
 const PLAINTEXT_BACKUP: u8 = 4;
+const CONVERGENT: u8 = 8;
 
 /// Everything of a key record but the times of a deletion, the bytes of the name, and the versions.
 const FIXED_BYTES: usize = 2 + KEY_ID_BYTES + 2 + 8 + 3 * 4 + 8 + 2 + 1 + 2 * 4;
@@ -324,17 +325,19 @@ fn option_bits(options: &KeyOptions) -> u8 {
     bit(options.derived, DERIVED)
         | bit(options.exportable, EXPORTABLE)
         | bit(options.plaintext_backup, PLAINTEXT_BACKUP)
+        | bit(options.convergent, CONVERGENT)
 }
 
 fn take_options(rest: &mut Rest<'_>) -> Result<KeyOptions, Malformed> {
     let kind = type_of(rest.u8()?)?;
     let bits = rest.u8()?;
-    if bits & !(DERIVED | EXPORTABLE | PLAINTEXT_BACKUP) != 0 {
+    if bits & !(DERIVED | EXPORTABLE | PLAINTEXT_BACKUP | CONVERGENT) != 0 {
         return Err(Malformed::Content);
     }
     Ok(KeyOptions {
         kind,
         derived: bits & DERIVED != 0,
+        convergent: bits & CONVERGENT != 0,
         exportable: bits & EXPORTABLE != 0,
         plaintext_backup: bits & PLAINTEXT_BACKUP != 0,
     })

@@ -15,8 +15,8 @@ mod pages;
 pub use arena::Arena;
 pub use pages::{Refused, Region};
 
-use crate::console;
 use crate::exit::Exit;
+use crate::log::{self, Module};
 
 static HEAP: Arena = Arena::new();
 
@@ -25,8 +25,8 @@ thread_local! {
     static MAY_BE_REFUSED: Cell<bool> = const { Cell::new(false) };
 }
 
-const SPENT: &str = "quantonium: memory is spent, the process ends: lower --max-memory or --max-connections, \
-                     or raise the limit of its address space\n";
+const SPENT: &str = "memory is spent, the process ends: lower --max-memory or --max-connections, \
+                     or raise the limit of its address space";
 
 /// Takes one last region from the kernel, which from here on serves every request that the heap has no room for.
 ///
@@ -66,7 +66,7 @@ fn served(pointer: *mut u8) -> *mut u8 {
 
 #[cold]
 fn spent() -> ! {
-    console::err(SPENT);
+    log::last_words(Module::Server, format_args!("{SPENT}"));
     Exit::System.leave()
 }
 

@@ -120,6 +120,10 @@ families! {
         "When a check of the process was made last, in seconds since 1970.";
     SANDBOX = Gauge "quantonium_sandbox_step" ["step", "outcome"]
         "1 for what became of a step of the lock-down.";
+    LOG_LINES = Counter "quantonium_log_lines" ["level"]
+        "Lines of the log that were told.";
+    LOG_DROPPED = Counter "quantonium_log_lines_dropped" []
+        "Lines of the log that were dropped, since nobody read it fast enough.";
     DRAINING = Gauge "quantonium_draining" []
         "1 while the server is ending.";
     WORKERS = Gauge "quantonium_workers" []

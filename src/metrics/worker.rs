@@ -3,7 +3,7 @@
 //! Owns [`Worker`] and [`Registry`]. Invariant: a worker writes to its own counters alone, which share no cache line with those
 //! of another.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 
 use crate::clock::Moment;
 use crate::limits::{METRICS_KEYS_KEPT_MILLIS, METRICS_KEYS_LONG_MICROS};
@@ -116,13 +116,23 @@ pub struct Stream {
     pub unsynced: Counter,
 }
 
+/// A count of the key ring.
+#[derive(Clone, Debug)]
+struct Counted {
+    at: Moment,
+    took_long: bool,
+    counts: KeyCounts,
+}
+
 /// The counters of a server.
 #[derive(Debug)]
 pub struct Registry {
     workers: Vec<Arc<Worker>>,
     streams: Mutex<Vec<Arc<Stream>>>,
-    /// A count of a large key ring, and when it was made.
-    keys: Mutex<Option<(Moment, KeyCounts)>>,
+    /// The last count of the key ring.
+    keys: Mutex<Option<Counted>>,
+    /// Held by whoever counts the key ring, and waited for by nobody.
+    counting: Mutex<()>,
 }
 
 impl Registry {
@@ -130,7 +140,7 @@ impl Registry {
     #[must_use]
     pub fn new(workers: usize, routes: usize, statuses: usize) -> Self {
         let workers = (0..workers).map(|_| Arc::new(Worker::new(routes, statuses))).collect();
-        Self { workers, streams: Mutex::default(), keys: Mutex::default() }
+        Self { workers, streams: Mutex::default(), keys: Mutex::default(), counting: Mutex::default() }
     }
 
     /// Those of the worker of this number.
@@ -139,18 +149,26 @@ impl Registry {
         self.workers.get(index)
     }
 
-    /// What `count` says of the key ring. If that took long, it is asked again only after a while.
+    /// What `count` says of the key ring. If that took long, it is asked again only after a while; who asks while another counts is
+    /// told the counts before, since a worker that waited would wait with all its connections.
     pub fn keys(&self, now: Moment, count: impl FnOnce() -> KeyCounts) -> KeyCounts {
-        let mut kept = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_fresh = |at: Moment| now < at.plus_millis(METRICS_KEYS_KEPT_MILLIS);
-        if let Some((_, counts)) = kept.as_ref().filter(|(at, _)| is_fresh(*at)) {
-            return counts.clone();
+        let counting = self.counting.try_lock();
+        let is_counted = matches!(counting, Err(TryLockError::WouldBlock));
+        let kept = self.kept_keys().clone();
+        let is_fresh = |kept: &Counted| kept.took_long && now < kept.at.plus_millis(METRICS_KEYS_KEPT_MILLIS);
+        // Only the first two can find each other counting without any counts before.
+        if let Some(kept) = kept.filter(|kept| is_counted || is_fresh(kept)) {
+            return kept.counts;
         }
         let begun = Moment::now();
         let counts = count();
         let took_long = Moment::now().nanos_since(begun) > METRICS_KEYS_LONG_MICROS * 1_000;
-        *kept = took_long.then(|| (now, counts.clone()));
+        *self.kept_keys() = Some(Counted { at: now, took_long, counts: counts.clone() });
         counts
+    }
+
+    fn kept_keys(&self) -> MutexGuard<'_, Option<Counted>> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes in the counters of an audit stream.
@@ -280,6 +298,23 @@ mod tests {
         assert_eq!(registry.keys(start, || slow(3)).near, 3);
         assert_eq!(registry.keys(start, || counts(4)).near, 3);
         assert_eq!(registry.keys(start.plus_millis(METRICS_KEYS_KEPT_MILLIS), || counts(5)).near, 5);
+    }
+
+    #[test]
+    fn who_asks_while_the_ring_is_counted_is_told_the_counts_before_and_does_not_wait() {
+        let registry = Registry::new(1, 1, 1);
+        let start = Moment::now();
+        let counts = |near| KeyCounts { near, ..KeyCounts::default() };
+        let ask = |near, meanwhile: &dyn Fn()| {
+            registry.keys(start, || {
+                meanwhile();
+                counts(near)
+            })
+        };
+        // There is nothing to tell yet.
+        assert_eq!(ask(1, &|| assert_eq!(ask(7, &|| {}).near, 7)).near, 1);
+        assert_eq!(ask(2, &|| assert_eq!(ask(8, &|| {}).near, 1)).near, 2);
+        assert_eq!(ask(3, &|| {}).near, 3);
     }
 
     #[test]

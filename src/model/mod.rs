@@ -14,7 +14,7 @@ pub use identity::{IDENTITY_FORMS, Identities, Identity};
 pub use posture::{Mode, Outcome, Posture, Step};
 pub use principal::{ApiKeyId, Principal, TokenTerms};
 pub use scope::{Grants, KeyGlob, Scope, ScopeError};
-pub use trace::TraceParent;
+pub use trace::{TraceId, TraceParent};
 
 use crate::integrity::Failed;
 use crate::limits::KEY_NAME_MAX_BYTES;
@@ -303,6 +303,8 @@ pub struct KeyOptions {
     pub kind: KeyType,
     /// Whether each use derives a key of its own from the caller's context. Only for types that encrypt.
     pub derived: bool,
+    /// Whether equal plaintexts of one context give equal ciphertexts. Only for derived keys.
+    pub convergent: bool,
     /// Whether its material may be given out.
     pub exportable: bool,
     /// Whether a backup of it may leave unsealed.
@@ -313,7 +315,7 @@ impl KeyOptions {
     /// A key of this type with nothing allowed that is not needed.
     #[must_use]
     pub const fn of(kind: KeyType) -> Self {
-        Self { kind, derived: false, exportable: false, plaintext_backup: false }
+        Self { kind, derived: false, convergent: false, exportable: false, plaintext_backup: false }
     }
 }
 

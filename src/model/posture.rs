@@ -14,8 +14,8 @@ pub enum Mode {
     /// Everything: what is missing stops the start.
     Strict,
     /// The namespaces and the root are those of a container runtime; everything else must be there, by the step itself or,
-    /// where the kernel shows it, by what the runtime has done before. Of Landlock, of key memory and of what keeps memory from becoming
-    /// executable the part suffices that the kernel has.
+    /// where the kernel shows it, by what the runtime has done before. Of Landlock, of key memory and of the process filter the part suffices
+    /// that the kernel has; without [`Step::NoNewCode`] it serves where the kernel does not know it.
     Container,
 }
 
@@ -272,19 +272,22 @@ impl Posture {
             let accepted = !step.is_mandatory()
                 && (outcome.is_whole()
                     || self.mode == Mode::Auto
-                    || self.suffices_in_part(*step, outcome)
+                    || self.is_for_the_kernel(*step, outcome)
                     || self.allowed_missing.contains(step));
             (!accepted).then_some((*step, reason))
         })
     }
 
-    /// Whether the mode serves with a part of the step: the nodes of a cluster have the kernels that they have, and what an
-    /// older one knows of Landlock, or memory that is locked but can be read by root, or that only the filters keep from becoming
-    /// executable, is told and not refused.
-    fn suffices_in_part(&self, step: Step, outcome: &Outcome) -> bool {
-        let of_kernel =
-            matches!(step, Step::NoNewCode | Step::ProcessFilter | Step::Landlock | Step::KeyMemory);
-        self.mode == Mode::Container && of_kernel && matches!(outcome, Outcome::Partial(_))
+    /// Whether the mode serves with what the kernel has of the step: the nodes of a cluster have the kernels that they have. What an
+    /// older one knows of Landlock, memory that is locked but can be read by root, and filters that it does not count are told and not refused;
+    /// so is that memory is kept from becoming executable by the filters alone, a step that a kernel has or has not.
+    fn is_for_the_kernel(&self, step: Step, outcome: &Outcome) -> bool {
+        let borne = match outcome {
+            Outcome::Partial(_) => matches!(step, Step::ProcessFilter | Step::Landlock | Step::KeyMemory),
+            Outcome::Skipped(_) => step == Step::NoNewCode,
+            Outcome::Done | Outcome::NotNeeded(_) => false,
+        };
+        self.mode == Mode::Container && borne
     }
 }
 
@@ -338,12 +341,14 @@ mod tests {
     fn a_container_serves_with_the_part_that_an_older_kernel_has() {
         let part = || Outcome::Partial("an older kernel".to_owned());
         let none = || Outcome::Skipped("none".to_owned());
-        for step in [Step::NoNewCode, Step::Landlock, Step::KeyMemory] {
+        for step in [Step::ProcessFilter, Step::Landlock, Step::KeyMemory] {
             assert_eq!(posture(Mode::Container, &[], step, part()).missing(), None, "{step}");
             assert!(posture(Mode::Strict, &[], step, part()).missing().is_some(), "{step}");
             assert!(posture(Mode::Container, &[], step, none()).missing().is_some(), "{step}");
         }
-        for step in [Step::EmptyRoot, Step::PidNamespace, Step::Identity, Step::Seccomp] {
+        assert_eq!(posture(Mode::Container, &[], Step::NoNewCode, none()).missing(), None);
+        assert!(posture(Mode::Strict, &[], Step::NoNewCode, none()).missing().is_some());
+        for step in [Step::EmptyRoot, Step::PidNamespace, Step::Identity, Step::NoNewCode, Step::Seccomp] {
             assert!(posture(Mode::Container, &[], step, part()).missing().is_some(), "{step}");
         }
     }

@@ -1,6 +1,6 @@
 //! The position of a request in a trace that somebody else keeps (W3C Trace Context, section 3.2).
 //!
-//! Owns [`TraceParent`]. Invariants: it is text of hexadecimal digits and hyphens, so that it can stand in a line unescaped; it is told, and
+//! Owns [`TraceParent`] and [`TraceId`]. Invariants: it is text of hexadecimal digits and hyphens, so that it can stand in a line unescaped; it is told, and
 //! nothing is decided by it: whoever asks writes what he likes.
 
 use core::fmt;
@@ -46,6 +46,34 @@ impl TraceParent {
     }
 }
 
+impl TraceParent {
+    /// The trace that it belongs to.
+    #[must_use]
+    pub fn trace(&self) -> TraceId {
+        let (_, behind) = self.0.split_at(VERSION_BYTES);
+        TraceId(*behind.first_chunk().unwrap_or(&[b'0'; TraceId::LEN]))
+    }
+}
+
+/// What stands in front of the trace: `00-`.
+const VERSION_BYTES: usize = 3;
+
+/// The identifier of a trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceId([u8; Self::LEN]);
+
+impl TraceId {
+    /// Length of its text.
+    pub const LEN: usize = 32;
+
+    /// The text: hexadecimal digits.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        // Digits are all that it was read from.
+        str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
 impl fmt::Debug for TraceParent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0.escape_ascii())
@@ -57,6 +85,12 @@ mod tests {
     use super::*;
 
     const GOOD: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    #[test]
+    fn the_trace_stands_behind_the_version() {
+        let trace = TraceParent::parse(GOOD.as_bytes()).unwrap().trace();
+        assert_eq!(trace.as_str(), "4bf92f3577b34da6a3ce929d0e0e4736");
+    }
 
     #[test]
     fn a_well_formed_one_is_kept_as_it_is() {

@@ -1,8 +1,8 @@
 //! Memory that is held beside the buffers and counts as they do.
 //!
 //! Owns [`Charge`] and [`Strangers`]. Invariants: what a charge holds is on the budget, and on the account of whoever is
-//! known; all of those of whom nobody is known hold no more than their part, of which each loop has some however much the others
-//! hold; when there is no more of it, the stranger of the loop that has held the longest gives way, and never one that is known; a
+//! known; all of those of whom nobody is known hold no more than their part, of which each loop has enough for one of them however much the
+//! others hold (and be it more than the part); when there is no more of it, the stranger of the loop that has held the longest gives way, and never one that is known; a
 //! charge that is dropped holds nothing.
 
 use core::cell::{Cell, RefCell};
@@ -11,7 +11,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::limits::LEASE_BESIDE_SHARE_COUNT;
+use crate::limits::{LEASE_BESIDE_SHARE_COUNT, TLS_RECORD_KEPT_BYTES};
 use crate::quota::Tally;
 use crate::reactor::executor::TaskId;
 use crate::reactor::lease::{Exhausted, Pool};
@@ -46,13 +46,14 @@ impl Strangers {
     #[must_use]
     pub fn new(pool: Rc<Pool>, turn: Rc<Turn>, loops: usize) -> Rc<Self> {
         let part = pool.budget().total_bytes() / LEASE_BESIDE_SHARE_COUNT;
-        // Whoever chooses to which loop its connections go cannot take what the others need to have one give way.
-        let own_most = part / 2 / loops.max(1);
+        // Whoever chooses to which loop its connections go cannot take what the others need to have one give way: where many loops share
+        // little, too, there is room for one that could.
+        let own_most = (part / 2 / loops.max(1)).max(TLS_RECORD_KEPT_BYTES);
         Rc::new(Self {
             pool,
             turn,
             own_most,
-            beyond_most: part / 2,
+            beyond_most: part.saturating_sub(own_most.saturating_mul(loops.max(1))),
             held: Cell::new(0),
             holders: RefCell::new(VecDeque::new()),
             begun: Cell::new(0),
@@ -84,8 +85,11 @@ impl Strangers {
     }
 
     /// Takes so many bytes for the holder of this number, or for one that is none yet: if need be in place of those that have held
-    /// longer. Returns whether they were taken.
+    /// longer. Returns whether they were taken; nobody gives way for what finds no room all the same.
     fn take_in_place(&self, own: Option<u64>, bytes: usize) -> bool {
+        if !self.could_take(own, bytes) {
+            return false;
+        }
         while !self.take(bytes) {
             let first = self.holders.borrow().front().copied();
             let Some(first) = first.filter(|first| Some(first.number) != own) else { return false };
@@ -95,6 +99,18 @@ impl Strangers {
             self.turn.call(first.task);
         }
         true
+    }
+
+    /// Whether there is room for so many bytes more, once those have given way that have held longer; what other loops take meanwhile is not
+    /// foreseen.
+    fn could_take(&self, own: Option<u64>, bytes: usize) -> bool {
+        let held = self.held.get();
+        let holders = self.holders.borrow();
+        let older = holders.iter().take_while(|holder| Some(holder.number) != own);
+        let left = held.saturating_sub(older.map(|holder| holder.bytes).sum());
+        let elsewhere = self.pool.budget().strangers().held_bytes().saturating_sub(self.beyond(held));
+        let beyond = self.beyond(left.saturating_add(bytes));
+        beyond <= self.beyond(left) || elsewhere.saturating_add(beyond) <= self.beyond_most
     }
 
     /// Notes that a task holds so many bytes from now on; it has a number as long as these are some.
@@ -230,7 +246,7 @@ impl Drop for Charge {
 mod tests {
     use super::*;
     use crate::clock::Moment;
-    use crate::limits::{LEASE_LARGEST_BYTES, LEASE_SHARE_COUNT};
+    use crate::limits::{LEASE_BUDGET_FLOOR_BYTES, LEASE_LARGEST_BYTES, LEASE_SHARE_COUNT};
     use crate::reactor::{Budget, Buffer};
 
     const TOTAL: usize = 16 << 20;
@@ -287,7 +303,9 @@ mod tests {
         assert_eq!(all[1].charge(&account), Err(Exhausted), "it is too late");
         known.hold(PART).unwrap();
         assert!(!known.has_given_way() && account.held_bytes() == PART);
-        assert_eq!(all[0].hold(PART), Err(Exhausted), "it would be in its own place");
+        assert_eq!(all[0].hold(PART + 1), Err(Exhausted), "it would be in its own place");
+        assert_eq!(ended(&all), [false, true, true, false], "nobody gives way for what finds no room");
+        all[0].hold(PART / 2).unwrap();
         assert_eq!(ended(&all), [false, true, true, true]);
         drop((all, late, known));
         assert_eq!((budget.made_bytes(), strangers.held.get(), account.held_bytes()), (0, 0, 0));
@@ -326,6 +344,27 @@ mod tests {
         assert_eq!(late.hold(PART / 4 + 1), Err(Exhausted));
         drop(many);
         late.hold(PART / 4 * 3).unwrap();
+    }
+
+    #[test]
+    fn each_of_many_loops_has_room_for_a_record_in_the_least_memory() {
+        let budget = Budget::new(LEASE_BUDGET_FLOOR_BYTES);
+        let loops: Vec<_> = (0..63).map(|_| strangers(&budget, 63)).collect();
+        let mut many: Vec<Charge> = Vec::new();
+        for (number, one) in loops.iter().take(62).enumerate() {
+            for _ in 0..9 {
+                let mut charge = charge(one, u32::try_from(number).unwrap());
+                let _ = charge.hold(TLS_RECORD_KEPT_BYTES);
+                many.push(charge);
+            }
+        }
+        let mut late = [charge(&loops[62], 0), charge(&loops[62], 1)];
+        for one in &mut late {
+            one.hold(TLS_RECORD_KEPT_BYTES).unwrap();
+        }
+        assert_eq!(late.each_ref().map(Charge::has_given_way), [true, false]);
+        let most = (LEASE_BUDGET_FLOOR_BYTES / LEASE_BESIDE_SHARE_COUNT).max(63 * TLS_RECORD_KEPT_BYTES);
+        assert!(budget.strangers().held_bytes() == 0 && most == 63 * TLS_RECORD_KEPT_BYTES);
     }
 
     #[test]

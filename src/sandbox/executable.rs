@@ -15,21 +15,27 @@ const REFUSED: c_int = PR_MDWE_REFUSE_EXEC_GAIN.cast_signed();
 
 /// Sets the flag.
 pub(super) fn forbid_new() -> Result<Outcome, Failure> {
-    match ask(PR_GET_MDWE, 0) {
-        // A parent may have set it, with or without the other one (not to be inherited).
-        Ok(found) if found & REFUSED != 0 => return Ok(Outcome::Done),
-        Ok(_) => {}
-        Err(Errno::EINVAL) => {
-            let reason =
-                "the kernel is older than 6.3: the filters alone keep memory from becoming executable";
-            return Ok(Outcome::Partial(reason.to_owned()));
-        }
-        Err(error) => return Err(Failure::refused(STEP, error)),
+    if let Some(outcome) = foresee(ask(PR_GET_MDWE, 0))? {
+        return Ok(outcome);
     }
     ask(PR_SET_MDWE, c_ulong::from(PR_MDWE_REFUSE_EXEC_GAIN))
         .map_err(|error| Failure::refused(STEP, error))?;
     confirm()?;
     Ok(Outcome::Done)
+}
+
+/// What is known before the flag is set, from what the kernel says of it; nothing if it has to be set.
+fn foresee(asked: Result<c_int, Errno>) -> Result<Option<Outcome>, Failure> {
+    match asked {
+        // A parent may have set it, with or without the other one (not to be inherited).
+        Ok(found) => Ok((found & REFUSED != 0).then_some(Outcome::Done)),
+        Err(Errno::EINVAL) => {
+            let reason =
+                "the kernel is older than 6.3: the filters alone keep memory from becoming executable";
+            Ok(Some(Outcome::Skipped(reason.to_owned())))
+        }
+        Err(error) => Err(Failure::refused(STEP, error)),
+    }
 }
 
 /// Fails unless the flag is set.
@@ -48,6 +54,14 @@ fn ask(option: c_int, argument: c_ulong) -> Result<c_int, Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_is_told_as_done_in_part_where_the_kernel_does_not_know_the_flag() {
+        assert_eq!(foresee(Ok(0)), Ok(None));
+        assert_eq!(foresee(Ok(REFUSED | 2)), Ok(Some(Outcome::Done)));
+        assert!(matches!(foresee(Err(Errno::EINVAL)), Ok(Some(Outcome::Skipped(_)))));
+        assert!(foresee(Err(Errno::EPERM)).is_err());
+    }
 
     #[test]
     fn a_flag_that_is_not_set_is_not_confirmed() {

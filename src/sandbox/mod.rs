@@ -274,17 +274,23 @@ pub fn lock_down(plan: &Plan) -> Result<Posture, Failure> {
 /// If the kernel refuses it, or the posture's mode does not serve without it.
 pub fn enclose(plan: &Plan, posture: &mut Posture) -> Result<(), Failure> {
     let outcome = left_out::unless(Step::ProcessFilter, || {
-        // Without the count nobody could see whether a thread has the filter of its role as well.
-        let Some(before) = plan.witness.status()?.filters else {
-            return Ok(Outcome::Partial("the kernel, older than 5.9, does not count filters".to_owned()));
-        };
+        let before = plan.witness.status()?;
         seccomp::enclose()?;
-        let after = plan.witness.status()?.filters;
-        Failure::unless_equal("number of filters", &Some(before.saturating_add(1)), &after)?;
-        Ok(Outcome::Done)
+        enclosed(&before, &plan.witness.status()?)
     })?;
     posture.add(Step::ProcessFilter, outcome);
     judge(posture)
+}
+
+/// How the entry into the filter of the process ended, by what the kernel reports before and after it.
+fn enclosed(before: &Status, after: &Status) -> Result<Outcome, Failure> {
+    Failure::unless_equal("seccomp mode", &verify::FILTERED, &after.seccomp)?;
+    let Some(count) = before.filters else {
+        let reason = "entered, but the kernel, older than 5.9, does not count filters: nobody can see whether each thread has that of its role as well";
+        return Ok(Outcome::Partial(reason.to_owned()));
+    };
+    Failure::unless_equal("number of filters", &Some(count.saturating_add(1)), &after.filters)?;
+    Ok(Outcome::Done)
 }
 
 /// Asks the kernel about all that can be asked before there are threads.
@@ -350,6 +356,24 @@ mod tests {
         let plan = Plan::new().unwrap();
         let failure = lock_down(&plan).unwrap_err();
         assert!(matches!(failure, Failure::Unconfirmed { what: "number of threads", .. }), "{failure}");
+    }
+
+    #[test]
+    fn a_filter_that_the_kernel_does_not_count_is_told_as_a_part_only_if_it_was_entered() {
+        let status =
+            |seccomp, filters| Status { seccomp, filters, ..Witness::open().unwrap().status().unwrap() };
+        let ended = |before: (u64, Option<u64>), after: (u64, Option<u64>)| {
+            enclosed(&status(before.0, before.1), &status(after.0, after.1))
+        };
+        assert_eq!(ended((0, Some(0)), (2, Some(1))), Ok(Outcome::Done));
+        assert_eq!(ended((2, Some(3)), (2, Some(4))), Ok(Outcome::Done));
+        assert!(matches!(ended((0, None), (2, None)), Ok(Outcome::Partial(_))));
+        for (before, after) in
+            [((0, None), (0, None)), ((0, Some(0)), (0, Some(0))), ((2, Some(3)), (2, Some(3)))]
+        {
+            let failure = ended(before, after).unwrap_err();
+            assert!(matches!(failure, Failure::Unconfirmed { .. }), "{failure}");
+        }
     }
 
     #[test]

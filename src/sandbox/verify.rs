@@ -19,7 +19,7 @@ use crate::model::{Outcome, Step};
 
 const STEP: &str = "self-check";
 /// The value of the line `Seccomp:` of a filtered thread: `SECCOMP_MODE_FILTER`.
-const FILTERED: u64 = 2;
+pub(super) const FILTERED: u64 = 2;
 
 /// `/proc/self/status` and `/proc/self/task`, kept open. To be made by the main thread.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 
 use super::mappings::Executables;
-use super::verify::Status;
+use super::verify::{FILTERED, Status};
 use super::{Failure, descriptors, left_out};
 use crate::limits::{
     FD_WATCH_FIRST_NUMBER, FD_WATCH_LAST_NUMBER, FD_WATCH_MAPS_NUMBER, FD_WATCH_THREAD_NUMBER,
@@ -17,8 +17,6 @@ use crate::limits::{
 use crate::model::Step;
 
 const STEP: &str = "files to watch";
-/// The value of the line `Seccomp:` of a filtered thread: `SECCOMP_MODE_FILTER`.
-const FILTERED: u64 = 2;
 
 /// The kernel's files, held open. To be made by the main thread.
 #[derive(Debug)]
@@ -74,11 +72,11 @@ impl Watch {
     /// # Errors
     /// If the system's limit is reached.
     pub fn keep_threads(&mut self, statuses: Vec<OwnedFd>) -> Result<(), Failure> {
-        for status in statuses.into_iter().take(self.held.len()) {
-            let mut place = self.held.remove(0);
-            descriptors::replace(status.as_fd(), &mut place)
-                .map_err(|error| Failure::refused(STEP, error))?;
-            self.threads.push(place.into());
+        for status in statuses {
+            let Some(place) = self.held.first_mut() else { break };
+            // Held until it is another's: to drop it would close the number, which the filter of the process forbids.
+            descriptors::replace(status.as_fd(), place).map_err(|error| Failure::refused(STEP, error))?;
+            self.threads.push(self.held.remove(0).into());
         }
         Ok(())
     }

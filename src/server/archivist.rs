@@ -14,11 +14,11 @@ use crate::audit::office::{Errand, Errands, Retired};
 use crate::audit::retention::{Catalogue, Part, Policy};
 use crate::audit::{Office, Stream};
 use crate::clock::{Moment, WallTime};
-use crate::console::{self, Level};
 use crate::keeper::{Keeper, Removal};
 use crate::limits::{
     AUDIT_LOW_ROOM_BYTES, AUDIT_LOW_ROOM_PERCENT, AUDIT_ROUND_MILLIS, AUDIT_SETTLED_SECONDS,
 };
+use crate::log::{self, Module};
 use crate::metrics::process::AUDIT_ROOM;
 use crate::model::{Outcome, Posture, Step};
 use crate::sandbox;
@@ -105,10 +105,10 @@ impl Archivist {
         let is_free = matches!(confined.outcome, Outcome::Skipped(_));
         let is_accepted = posture.allowed_missing.contains(&Step::Landlock);
         if is_free {
-            console::log(
-                Level::Warn,
+            log::warn(
+                Module::Sandbox,
                 format_args!(
-                    "sandbox: without Landlock nothing but its filter keeps the archivist to its directories: \
+                    "without Landlock nothing but its filter keeps the archivist to its directories: \
                      audit files are made and removed all the same"
                 ),
             );
@@ -141,10 +141,7 @@ impl Desk {
                 self.remove(part);
                 self.remove_old(WallTime::now());
             } else {
-                console::log(
-                    Level::Warn,
-                    format_args!("audit log: no file is removed, since the store cannot note it"),
-                );
+                log::warn(Module::Audit, format_args!("no file is removed, since the store cannot note it"));
             }
         }
         if tick {
@@ -161,7 +158,7 @@ impl Desk {
                     office.note_reload(replaced);
                 }
             }
-            None if asked => console::log(Level::Info, format_args!("SIGHUP: there is nothing to reload")),
+            None if asked => log::info(Module::Server, format_args!("SIGHUP: there is nothing to reload")),
             None => {}
         }
     }
@@ -224,10 +221,10 @@ impl Desk {
             Err((place, error)) => {
                 files.vacant = Some(place);
                 if !core::mem::replace(&mut self.stuck, true) {
-                    console::log(
-                        Level::Warn,
+                    log::warn(
+                        Module::Audit,
                         format_args!(
-                            "audit log: {} cannot be made ({error}): the file before it grows on",
+                            "{} cannot be made ({error}): the file before it grows on",
                             audit_file_name(name, false)
                         ),
                     );
@@ -279,14 +276,14 @@ impl Desk {
         match archive.remove(part.name, part.compressed) {
             Ok(()) => {
                 office.note_removed(part.name);
-                console::log(
-                    Level::Info,
-                    format_args!("audit log: {file} was removed (--audit-retention-days, --audit-max-bytes)"),
+                log::info(
+                    Module::Audit,
+                    format_args!("{file} was removed (--audit-retention-days, --audit-max-bytes)"),
                 );
             }
             // The next start tries again.
             Err(error) => {
-                console::log(Level::Warn, format_args!("audit log: {file} cannot be removed: {error}"));
+                log::warn(Module::Audit, format_args!("{file} cannot be removed: {error}"));
             }
         }
     }
@@ -302,12 +299,9 @@ impl Desk {
         self.shared.set_audit_low(low);
         let free = room.free / (1024 * 1024);
         if low {
-            console::log(
-                Level::Warn,
-                format_args!("audit log: its file system is low on space: {free} MiB are left"),
-            );
+            log::warn(Module::Audit, format_args!("its file system is low on space: {free} MiB are left"));
         } else {
-            console::log(Level::Info, format_args!("audit log: there is room again: {free} MiB"));
+            log::info(Module::Audit, format_args!("there is room again: {free} MiB"));
         }
     }
 
@@ -340,17 +334,15 @@ impl Desk {
 
     fn compress_later(&mut self, file: &str, error: &io::Error) {
         self.compress_not_before = Moment::now().plus_millis(AUDIT_SETTLED_SECONDS * 1_000);
-        console::log(Level::Warn, format_args!("audit log: {file} cannot be compressed: {error}"));
+        log::warn(Module::Audit, format_args!("{file} cannot be compressed: {error}"));
     }
 }
 
 fn tell_unsynced(files: &Files, error: &io::Error) {
     let file = audit_file_name(files.stream.part(files.part), false);
-    console::log(
-        Level::Error,
-        format_args!(
-            "audit log: {file} cannot be synced ({error}): lines of it may be lost by a power failure"
-        ),
+    log::error(
+        Module::Audit,
+        format_args!("{file} cannot be synced ({error}): lines of it may be lost by a power failure"),
     );
 }
 

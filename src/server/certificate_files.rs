@@ -17,12 +17,12 @@ use zeroize::Zeroizing;
 
 use crate::clock::WallTime;
 use crate::config::{Config, Tls};
-use crate::console::{self, Level};
 use crate::crypto::hash;
 use crate::limits::{
     FD_TLS_DIRECTORY_FIRST_NUMBER, FD_TLS_DIRECTORY_LAST_NUMBER, FD_TLS_FILE_NUMBER, FD_TLS_SILENCE_NUMBER,
     TLS_DIRECTORIES_MAX_COUNT, TLS_FILE_MAX_BYTES, TLS_FILE_PIECE_BYTES,
 };
+use crate::log::{self, Module};
 use crate::sandbox::descriptors;
 use crate::server::error::ServerError;
 use crate::store::quoted;
@@ -281,9 +281,9 @@ fn warn_if_exposed(key: &Path, group: u32) {
     let exposed =
         |about: &Metadata| about.mode() & 0o004 != 0 || about.mode() & 0o040 != 0 && about.gid() != group;
     if fs::metadata(key).is_ok_and(|about| exposed(&about)) {
-        console::log(
-            Level::Warn,
-            format_args!("TLS: other users can read the private key {0}: chmod 600 {0}", quoted(key)),
+        log::warn(
+            Module::Tls,
+            format_args!("other users can read the private key {0}: chmod 600 {0}", quoted(key)),
         );
     }
 }

@@ -12,9 +12,9 @@ use std::sync::Arc;
 
 use crate::clock::{Moment, WallTime};
 use crate::config::{Config, Tls};
-use crate::console::{self, Level};
 use crate::crypto::hash;
 use crate::limits::{TLS_EXPIRY_ROUND_MILLIS, TLS_EXPIRY_WARNING_DAYS, TLS_RELOAD_MILLIS};
+use crate::log::{self, Level, Module};
 use crate::reactor::socket::SocketTransport;
 use crate::reactor::{Charge, Strangers, TaskId};
 use crate::server::certificate_files::Files;
@@ -113,8 +113,8 @@ impl Certificates {
         if let Err(reason) = read {
             let fingerprint = hash::sha256(&[reason.as_bytes()]);
             self.sighting.refuse(fingerprint, true);
-            console::log(
-                Level::Warn,
+            log::warn(
+                Module::Tls,
                 format_args!(
                     "tls_reload_unavailable: new certificates need a restart, since the files cannot be read again: {reason}"
                 ),
@@ -134,8 +134,8 @@ impl Certificates {
         }
         self.look_not_before = now.plus_millis(TLS_RELOAD_MILLIS);
         if !self.confined {
-            console::log(
-                Level::Warn,
+            log::warn(
+                Module::Tls,
                 format_args!("SIGHUP: tls_reload_unavailable: restart the server for new certificates"),
             );
             return Some(false);
@@ -148,7 +148,7 @@ impl Certificates {
         if digest == self.digest {
             self.sighting = Sighting::default();
             if asked {
-                console::log(Level::Info, format_args!("TLS: the certificates have not changed"));
+                log::info(Module::Tls, format_args!("the certificates have not changed"));
             }
             return None;
         }
@@ -161,7 +161,7 @@ impl Certificates {
         match replaced {
             Ok(edition) => {
                 (self.digest, self.sighting) = (digest, Sighting::default());
-                console::log(Level::Info, format_args!("TLS: new certificates are in force"));
+                log::info(Module::Tls, format_args!("new certificates are in force"));
                 self.tell_all(&edition);
                 Some(true)
             }
@@ -174,9 +174,9 @@ impl Certificates {
         if !self.sighting.refuse(fingerprint, asked) {
             return None;
         }
-        console::log(
-            Level::Error,
-            format_args!("TLS: the certificates were not replaced, those in force stay: {reason}"),
+        log::error(
+            Module::Tls,
+            format_args!("the certificates were not replaced, those in force stay: {reason}"),
         );
         Some(false)
     }
@@ -287,7 +287,7 @@ fn tell_certificate(path: &Path, facts: &Facts, now: WallTime) {
     } else {
         format!("ends at {end} ({} days left)", days_left(facts, now))
     };
-    console::log(level(facts, now), format_args!("TLS: {} ({names}) {state}", quoted(path)));
+    log::tell(level(facts, now), Module::Tls, format_args!("{} ({names}) {state}", quoted(path)));
 }
 
 /// Tells until when what is known of revoked certificates is the newest.
@@ -295,16 +295,16 @@ fn tell_revocations(edition: &Edition, now: WallTime) {
     let Some(first) = edition.revocations.iter().map(Revocations::next_update).min() else { return };
     let (count, due) = (edition.revocations.len(), first.civil());
     if first < now {
-        console::log(
-            Level::Error,
+        log::error(
+            Module::Tls,
             format_args!(
-                "TLS: a list of revoked client certificates was due to be replaced at {due}, and still holds: fetch the newest one"
+                "a list of revoked client certificates was due to be replaced at {due}, and still holds: fetch the newest one"
             ),
         );
     } else {
-        console::log(
-            Level::Info,
-            format_args!("TLS: {count} lists of revoked client certificates; the next one is due at {due}"),
+        log::info(
+            Module::Tls,
+            format_args!("{count} lists of revoked client certificates; the next one is due at {due}"),
         );
     }
 }

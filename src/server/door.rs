@@ -30,6 +30,9 @@ const NO_CREDENTIAL: Fault<'static> = Fault::new(
 const TWO_CREDENTIALS: Fault<'static> =
     Fault::new(Status::BadRequest, "credential_repeated", "Send X-API-Key or Authorization, not both.");
 
+/// In which field clients of Vault send their credential.
+pub(super) const VAULT_TOKEN: &str = "X-Vault-Token";
+
 /// The limit of API keys, as replies name it.
 const KEY_POLICY: &str = "key";
 const RATE_LIMITED: Fault<'static> = Fault::new(
@@ -136,6 +139,10 @@ impl App {
                 self.limit_address(arrival, responder).map(|()| None)
             };
         }
+        if route.access == Access::Presented {
+            // Nobody is recognised yet: whoever tries is limited by where he is.
+            return self.limit_address(arrival, responder).map(|()| None);
+        }
         // After it nothing older is looked at.
         let state = self.view.enter();
         if self.fleet.is_stale() {
@@ -148,7 +155,7 @@ impl App {
                 return Err(self.limit_address(arrival, responder).err().unwrap_or(turned));
             }
         };
-        let authority = Authority::of(&state.callers, &principal, arrival.client, self.turn.wall())?;
+        let authority = self.judge(&state.callers, &principal, arrival)?;
         let decision = self.charge(&authority, route.cost);
         if let Some(decision) = decision {
             responder.limit(decision.quota);
@@ -187,7 +194,17 @@ impl App {
     fn identify(&self, callers: &Directory, arrival: &Arrival<'_>) -> Result<Principal, Turned> {
         let head = arrival.head;
         let (client, now) = (arrival.client, self.turn.wall());
-        match auth::find(head.api_key(arrival.bytes), head.authorization(arrival.bytes)) {
+        // The field of Vault's clients says the same as ours, where they are served.
+        let own = head.api_key(arrival.bytes);
+        let theirs = if self.is_of_vault(arrival) {
+            head.rare(arrival.bytes, VAULT_TOKEN).map_err(|_| CredentialFault::Repeated)?
+        } else {
+            None
+        };
+        if own.is_some() && theirs.is_some() {
+            return Err(CredentialFault::Repeated.into());
+        }
+        match auth::find(own.or(theirs), head.authorization(arrival.bytes)) {
             Ok(text) => {
                 let room = &mut self.room.borrow_mut();
                 Ok(self.authenticator.authenticate(callers, text, room, client, now)?)
@@ -238,9 +255,19 @@ impl App {
         if self.fleet.is_stale() {
             return Err(STORE_STALE.into());
         }
-        let authority = Authority::of(callers, principal, arrival.client, self.turn.wall());
+        let authority = self.judge(callers, principal, arrival);
         let authority = authority.map_err(Rejection::Unrecognised)?;
         if may(&authority, route.access) { Ok(Some(authority)) } else { Err(FORBIDDEN.into()) }
+    }
+
+    fn judge<'a>(
+        &self,
+        callers: &'a Directory,
+        principal: &'a Principal,
+        arrival: &Arrival<'_>,
+    ) -> Result<Authority<'a>, Refused> {
+        let withdrawn = self.authenticator.withdrawn();
+        Authority::of(callers, withdrawn, principal, arrival.client, self.turn.wall())
     }
 }
 
@@ -263,7 +290,7 @@ fn is_anothers_doing(head: &Head, bytes: &[u8]) -> bool {
 
 fn may(authority: &Authority<'_>, access: Access) -> bool {
     match access {
-        Access::Public | Access::Recognised => true,
+        Access::Public | Access::Recognised | Access::Presented => true,
         Access::Permitted(permission) => authority.may(permission),
     }
 }

@@ -33,6 +33,11 @@ impl ServerError {
         Self { exit: Exit::System, text: exit::NO_ENTROPY.to_owned() }
     }
 
+    /// A server has lost its supervisor before it served.
+    pub(super) fn abandoned() -> Self {
+        Self { exit: Exit::Failure, text: "its supervisor has ended: this server does not start".to_owned() }
+    }
+
     pub(super) fn io(what: &str, error: &std::io::Error) -> Self {
         Self { exit: Exit::Io, text: format!("{what}: {error}") }
     }

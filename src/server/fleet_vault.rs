@@ -12,9 +12,10 @@ use crate::broker::{Credentials, Remote as Link, process};
 use crate::build_info;
 use crate::clock::Moment;
 use crate::config::{Config, Remote};
-use crate::console::{self, Level, Output};
+use crate::console::{self, Output};
 use crate::crypto::random::Generator;
 use crate::keeper::{self, Making, Opening, Telling};
+use crate::log::{self, Module};
 use crate::server::error::ServerError;
 use crate::store::etcd::layout::ServerId;
 use crate::store::{DataDir, Etcd, MasterKey, RootKey, Sealer, StoreError, Witness, server_id};
@@ -132,6 +133,6 @@ fn make(
     let opened = Etcd::open(Box::new(link), remote.place.layout.clone(), place.to_owned(), master, witness)?;
     let making = Making { data_dir, store: Box::new(opened.store), root: opened.root, ring: opened.ring };
     keeper::initialise_in(making, random, &admin, Telling::AtTheStart)?;
-    console::log(Level::Info, format_args!("the store was made in {}", crate::store::quoted(place)));
+    log::info(Module::Store, format_args!("the store was made in {}", crate::store::quoted(place)));
     Ok(())
 }

@@ -10,9 +10,8 @@ use core::cell::Cell;
 use std::sync::Arc;
 
 use crate::api::Subject;
-use crate::api::route::{self, Found, Route};
+use crate::api::route::{Found, Route};
 use crate::clock::Moment;
-use crate::console::{self, Level};
 use crate::cursor::Cursor;
 use crate::http::peer::Way;
 use crate::http::refusal::Refusal;
@@ -21,6 +20,8 @@ use crate::http::service::Arrival;
 use crate::http::status::Status;
 use crate::http::target::Method;
 use crate::limits::{EXPOSED_WARNING_MILLIS, HOST_MAX_BYTES, REDIRECT_LOCATION_MAX_BYTES};
+use crate::log::{self, Module};
+use crate::server::door::VAULT_TOKEN;
 use crate::server::service::App;
 
 const MISDIRECTED: Fault<'static> = Fault::new(
@@ -174,8 +175,8 @@ impl Front {
         }
         self.warned.set(Some(now));
         let count = self.exposed.replace(0);
-        console::log(
-            Level::Warn,
+        log::warn(
+            Module::Network,
             format_args!(
                 "credentials came in the clear to the redirecting port ({count}): rotate them, see the audit log"
             ),
@@ -194,9 +195,9 @@ impl App {
         if self.front.site.is_meant(head.host(arrival.bytes)) {
             return true;
         }
-        let row = row_of(arrival);
+        let row = self.row_of(arrival);
         // Probes ask under whatever address they have.
-        if row.is_some_and(|route| route.pattern.starts_with("/api/health")) {
+        if row.is_some_and(|route| is_probe(route.pattern)) {
             return true;
         }
         self.refuse_early(row, arrival, &MISDIRECTED, responder);
@@ -207,9 +208,10 @@ impl App {
     fn redirect(&self, arrival: &Arrival<'_>, responder: &mut Responder<'_>) {
         let head = arrival.head;
         responder.close();
-        if head.authorization(arrival.bytes).is_some() || head.api_key(arrival.bytes).is_some() {
+        let theirs = head.values_from_last(arrival.bytes, VAULT_TOKEN).next();
+        if head.authorization(arrival.bytes).or(head.api_key(arrival.bytes)).or(theirs).is_some() {
             self.front.warn(self.turn.now());
-            self.refuse_early(row_of(arrival), arrival, &CREDENTIAL_SHOWN, responder);
+            self.refuse_early(self.row_of(arrival), arrival, &CREDENTIAL_SHOWN, responder);
             return;
         }
         if !matches!(head.method, Method::Get | Method::Head) {
@@ -226,6 +228,14 @@ impl App {
                 }
             }
             Err(fault) => responder.fault(&fault, &[]),
+        }
+    }
+
+    /// The row of the table that the request asks for.
+    fn row_of(&self, arrival: &Arrival<'_>) -> Option<&'static Route> {
+        match self.find(arrival) {
+            Found::Route(route, _) => Some(route),
+            Found::OtherMethods(_) | Found::Nothing => None,
         }
     }
 
@@ -247,12 +257,9 @@ impl App {
     }
 }
 
-/// The row of the table that the request asks for.
-fn row_of(arrival: &Arrival<'_>) -> Option<&'static Route> {
-    match route::find(arrival.head.method, arrival.head.path(arrival.bytes)) {
-        Found::Route(route, _) => Some(route),
-        Found::OtherMethods(_) | Found::Nothing => None,
-    }
+/// Whether a path only says how the server is.
+fn is_probe(pattern: &str) -> bool {
+    pattern.starts_with("/api/health") || pattern == "/v1/sys/health"
 }
 
 #[cfg(test)]

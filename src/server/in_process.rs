@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crate::api::Tools;
 use crate::api::route::TABLE;
+use crate::api::vault::route::Mount;
 use crate::audit::{Chain, Office, Outlets, Recent, Sink, Syncing};
 use crate::auth::Authenticator;
 use crate::auth::jwt::Room;
@@ -21,7 +22,7 @@ use crate::fleet::Fleet;
 use crate::http::service::Service;
 use crate::http::status::Status;
 use crate::keeper::{Keeper, State};
-use crate::limits::{KEY_BYTES, LEASE_BUDGET_DEFAULT_BYTES};
+use crate::limits::{KEY_BYTES, LEASE_BUDGET_DEFAULT_BYTES, VAULT_MOUNT_DEFAULT_TEXT};
 use crate::metrics::Registry;
 use crate::publication::{Publication, View};
 use crate::reactor::turn::CommitFailed;
@@ -85,6 +86,7 @@ pub fn open(parts: Parts) -> (impl Service, impl Fn(WallTime) -> Result<(), Comm
         authenticator: Arc::new(authenticator),
         front: Front::default(),
         fleet: Fleet::alone(),
+        vault: Some(Arc::new(Mount::new(VAULT_MOUNT_DEFAULT_TEXT))),
         limits: Arc::new(Limits { rate: None, addresses: None }),
         body_key: Some(Arc::new(MacKey::new(Algorithm::Sha256, &[7; 32]))),
         room: RefCell::new(Box::new(Room::new())),

@@ -17,11 +17,11 @@ use rustix::process::{geteuid, umask};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use crate::config::{Config, ConfigError, Endpoint, Scheme};
-use crate::console::{self, Level};
 use crate::http::peer::Way;
 use crate::limits::{
     FD_LISTENER_FIRST_NUMBER, FD_LISTENER_LAST_NUMBER, LISTEN_BACKLOG_COUNT, SOMAXCONN_FILE_TEXT,
 };
+use crate::log::{self, Module};
 use crate::reactor::defer::defer_accept;
 use crate::reactor::socket::{self, Leaving, Listener};
 use crate::sandbox::descriptors;
@@ -131,8 +131,8 @@ fn enter(endpoint: &Endpoint) -> Way {
         Endpoint::Unix(_) => Way::Local,
         Endpoint::Tcp(address, Scheme::Http) => {
             if !address.ip().to_canonical().is_loopback() {
-                console::log(
-                    Level::Warn,
+                log::warn(
+                    Module::Network,
                     format_args!(
                         "{address}: credentials and plaintexts cross the network unencrypted (--insecure-http)"
                     ),
@@ -304,7 +304,7 @@ fn remove_stale(path: &Path, owner: Option<Owner>) -> Result<(), ServerError> {
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
         _ => return Err(in_use()),
     }
-    console::log(Level::Info, format_args!("unix:{shown}: removed the name that an earlier server left"));
+    log::info(Module::Network, format_args!("unix:{shown}: removed the name that an earlier server left"));
     fs::remove_file(path).map_err(|error| refused(&error.to_string()))
 }
 
@@ -313,8 +313,8 @@ fn warn_of_short_queue() {
     let read = fs::read_to_string(SOMAXCONN_FILE_TEXT).ok();
     let most = read.and_then(|text| text.trim().parse::<i32>().ok());
     if let Some(most) = most.filter(|most| *most < LISTEN_BACKLOG_COUNT) {
-        console::log(
-            Level::Warn,
+        log::warn(
+            Module::Network,
             format_args!(
                 "the kernel queues {most} connections at a time, {LISTEN_BACKLOG_COUNT} were asked for: raise net.core.somaxconn"
             ),

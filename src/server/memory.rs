@@ -8,13 +8,13 @@ use std::fs;
 
 use rustix::process::{Resource, getrlimit};
 
-use crate::console::{self, Level};
 use crate::limits::{
     ARCHIVIST_STACK_BYTES, ARENA_BESIDE_BYTES, ARENA_CONNECTION_BYTES, ARENA_CONNECTION_TLS_BYTES,
     ARENA_LEASES_SPARE_COUNT, ARENA_REST_LEAST_BYTES, ARENA_REST_WANTED_BYTES, CONNECTIONS_FLOOR_COUNT,
     GROUP_KERNEL_SHARE_COUNT, LEASE_BUDGET_FLOOR_BYTES, LEASE_SYSTEM_SHARE_COUNT, SPACE_SPARE_SHARE_COUNT,
     THREAD_BESIDE_BYTES, THREAD_STACK_BYTES,
 };
+use crate::log::{self, Module};
 use crate::memory;
 use crate::server::error::ServerError;
 use crate::server::worker::Common;
@@ -87,8 +87,8 @@ impl Room {
         let budget = bound.budget(wanted, connections, self.speaks_tls);
         if budget < wanted {
             let Bound { limit, name, .. } = bound;
-            console::log(
-                Level::Warn,
+            log::warn(
+                Module::Server,
                 format_args!(
                     "memory for requests is {budget} bytes instead of {wanted} (--max-memory): \
                      the limit of {name} is {limit} bytes, and {connections} connections have their part of it"
@@ -171,8 +171,8 @@ pub(super) fn close_heap(needs: &Needs) -> Result<(), ServerError> {
             "{refused}: lower --max-memory or --max-connections, or raise the limit (ulimit -v, vm.overcommit_memory)"
         ))
     })?;
-    console::log(
-        Level::Info,
+    log::info(
+        Module::Server,
         format_args!("memory: the heap is closed; {bytes} bytes of address space are its own"),
     );
     Ok(())

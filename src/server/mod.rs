@@ -4,6 +4,7 @@
 //! was opened, every privilege was given up and every thread was seen by the kernel to be locked in; a step that
 //! fails ends the start with exit code 78 and says what to do; after the lock-down there is no path, and no file is opened, but by the archivist in the audit directory and those of the certificates.
 
+mod access;
 mod archivist;
 #[cfg(feature = "pentest")]
 mod attacked;
@@ -18,6 +19,7 @@ mod certificates;
 mod certificates;
 mod door;
 mod error;
+mod faces;
 mod fleet_vault;
 mod following;
 mod front;
@@ -56,11 +58,11 @@ pub use vault::read_audit;
 
 use crate::clock::{Moment, WallTime};
 use crate::config::Config;
-use crate::console::{self, Level};
 use crate::crypto::random::{Generator, Kernel};
 use crate::exit::Exit;
 use crate::keeper::{Ledger, Now, Parts};
 use crate::limits::{ARCHIVIST_STACK_BYTES, THREAD_STACK_BYTES};
+use crate::log::{self, Module};
 use crate::metrics::process::USAGE;
 use crate::model::{Mode, Outcome, Posture, Step};
 use crate::sandbox;
@@ -83,6 +85,8 @@ pub fn run(config: &Config, manager: &Manager) -> Result<(), ServerError> {
     crate::pentest::begin(&config.data_dir);
     USAGE.started_micros.set(WallTime::now().as_millis().saturating_mul(1_000));
     let mut prepared = startup::prepare(config, manager)?;
+    // Before any filter, which allow no other way to ask whether standard error has room.
+    prepared.main.take_log();
     memory::close_heap(&Needs::of(&prepared.common, config.workers))?;
     let posture = sandbox::lock_down(&prepared.plan)?;
     let Err(error) = serve_enclosed(config, &mut prepared, posture);
@@ -92,7 +96,7 @@ pub fn run(config: &Config, manager: &Manager) -> Result<(), ServerError> {
 /// Ends a start that has failed, and says why. For when it must not return: to drop what is open would close it, which the filter of
 /// the process forbids.
 fn refuse(error: &ServerError) -> ! {
-    console::err(&format!("quantonium: {error}\n"));
+    log::fatal(Module::Server, format_args!("{error}"));
     error.exit().leave()
 }
 
@@ -104,7 +108,7 @@ fn serve_enclosed(
 ) -> Result<Infallible, ServerError> {
     sandbox::enclose(&prepared.plan, &mut posture)?;
     for (step, outcome) in &posture.steps {
-        console::log(Level::Info, format_args!("sandbox: {step}: {outcome}"));
+        log::info(Module::Sandbox, format_args!("{step}: {outcome}"));
     }
     if let Some(parts) = &mut prepared.keeper {
         let skipped = posture.steps.iter().filter(|(_, outcome)| !outcome.is_whole());
@@ -136,14 +140,18 @@ fn serve_enclosed(
     let mut monitor = confirmed.and_then(|()| Monitor::begin(means, Moment::now()))?;
     posture.landlock_abi = confined.abi;
     posture.add(Step::Seccomp, Outcome::Done);
-    console::log(
-        Level::Info,
-        format_args!("sandbox: every thread is locked in (Landlock revision {})", posture.landlock_abi),
+    log::info(
+        Module::Sandbox,
+        format_args!("every thread is locked in (Landlock revision {})", posture.landlock_abi),
     );
     if monitor.must_end() {
         // Found before anybody was told that it serves: for its supervisor it has not.
         let ended = prepared.main.distrust(&shared, &prepared.common.keeper, &mut monitor);
+        log::finish();
         ended.unwrap_or(Exit::Software).leave();
+    }
+    if prepared.main.is_abandoned() {
+        return Err(ServerError::abandoned());
     }
     let admin = prepared.admin.take();
     startup::announce(config, prepared, admin.as_ref());
@@ -155,9 +163,14 @@ fn serve_enclosed(
     let drain = Duration::from_millis(config.drain_timeout_ms);
     let ended = prepared.main.run(&shared, &keeper, drain, &mut monitor);
     let exit = ended.unwrap_or_else(|error| {
-        console::log(Level::Error, format_args!("the main thread's poll failed: {error}"));
+        log::error(Module::Server, format_args!("the main thread's poll failed: {error}"));
         Exit::Io
     });
+    if prepared.main.is_hurried() {
+        log::finish_at_once();
+    } else {
+        log::finish();
+    }
     exit.leave();
 }
 
@@ -165,16 +178,16 @@ fn serve_enclosed(
 fn look_beside(witness: &Witness, posture: &mut Posture) -> Result<(), ServerError> {
     let tracer = witness.status()?.tracer;
     if tracer != 0 {
-        let told = format!("sandbox: process {tracer} traces this one, and sees every key");
+        let told = format_args!("process {tracer} traces this one, and sees every key");
         if posture.mode != Mode::Auto {
-            return Err(ServerError::config(told));
+            return Err(ServerError::config(format!("sandbox: {told}")));
         }
-        console::log(Level::Warn, format_args!("{told}"));
+        log::warn(Module::Sandbox, told);
     }
     if secret::is_beside() {
         // What every thread has made by now is most of what is ever made.
         let reason = "the states of some generators found no room in it (raise the limit of locked memory)";
-        console::log(Level::Warn, format_args!("sandbox: {}: partial ({reason})", Step::KeyMemory));
+        log::warn(Module::Sandbox, format_args!("{}: partial ({reason})", Step::KeyMemory));
         posture.lower(Step::KeyMemory, reason);
         sandbox::judge(posture)?;
     }

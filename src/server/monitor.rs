@@ -18,7 +18,6 @@ use self::tail::Asked;
 use crate::audit::Office;
 use crate::clock::{Moment, WallTime};
 use crate::config::{IntegrityAction, IntegrityPolicy};
-use crate::console::{self, Level};
 use crate::crypto::hash::Sha256Pieces;
 use crate::crypto::{health, selftest};
 use crate::integrity::{Board, CapabilityView, Check, KernelView, State};
@@ -28,6 +27,7 @@ use crate::limits::{
     MONITOR_DESCRIPTORS_COUNT, MONITOR_PAUSE_MILLIS, MONITOR_PIECE_BYTES, MONITOR_SLICE_MAX_MILLIS,
     MONITOR_SUSPECT_MILLIS, MONITOR_SUSPECTS_MAX_COUNT,
 };
+use crate::log::{self, Module};
 use crate::metrics::process::USAGE;
 use crate::sandbox::census::{self, Verdict};
 use crate::sandbox::probe::Kind;
@@ -113,9 +113,9 @@ impl<'a> Monitor<'a> {
             usage_due: now,
         };
         if !monitor.means.watch.has_program() {
-            console::log(
-                Level::Warn,
-                format_args!("integrity: the program's file cannot be read, and is not looked at"),
+            log::warn(
+                Module::Integrity,
+                format_args!("the program's file cannot be read, and is not looked at"),
             );
         }
         while monitor.stage.is_some() {
@@ -232,16 +232,13 @@ impl<'a> Monitor<'a> {
         let (board, office, now) = (&self.means.board, &self.means.office, WallTime::now());
         match found {
             Ok(()) if board.clear(check, now) => {
-                console::log(
-                    Level::Info,
-                    format_args!("integrity: {}: nothing is found any more", check.name()),
-                );
+                log::info(Module::Integrity, format_args!("{}: nothing is found any more", check.name()));
                 office.note_finding(check, None);
             }
             Ok(()) => {}
             Err(text) => {
                 if board.report(check, now, &text) {
-                    console::log(Level::Error, format_args!("integrity: {}: {text}", check.name()));
+                    log::error(Module::Integrity, format_args!("{}: {text}", check.name()));
                     office.note_finding(check, Some(&text));
                 }
                 self.must_end |= self.means.policy.action == IntegrityAction::Stop;

@@ -14,7 +14,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use nix::sys::time::TimeValLike as _;
 use nix::time::{ClockId, clock_gettime};
-use rustix::io::ioctl_fionbio;
+use rustix::io::{Errno, ioctl_fionbio};
 
 use crate::build_info;
 use crate::clock::Moment;
@@ -26,6 +26,9 @@ use crate::server::parent::Manager;
 /// Says to the supervisor that this process waits until another one has left the store.
 pub(crate) const WAITING: &str = "X_QUANTONIUM_WAITING=1";
 
+/// Says nothing to the supervisor: whoever can send it has one.
+const NOTHING: &str = "X_QUANTONIUM_ALIVE=1";
+
 /// Says to the supervisor which program this is.
 pub(crate) const VERSION_IS: &str = "X_QUANTONIUM_VERSION=";
 
@@ -35,6 +38,8 @@ pub(super) struct Notifier {
     socket: Option<OwnedFd>,
     /// Our number, asked for before the filters forbid it; nothing for the first of its process numbers, whom the manager knows by another.
     own: Option<u32>,
+    /// Whether it is our own supervisor, whose end the socket tells.
+    is_supervised: bool,
 }
 
 impl Notifier {
@@ -50,8 +55,10 @@ impl Notifier {
         let placed = descriptors::place(socket, FD_NOTIFY_NUMBER, FD_NOTIFY_NUMBER).map_err(failed)?;
         // Whoever does not read loses what is said; the server waits for nobody.
         ioctl_fionbio(&placed, true).map_err(|errno| failed(errno.into()))?;
-        let notifier = Self { socket: Some(placed), own: Some(std::process::id()).filter(|own| *own != 1) };
-        if manager.supervisor().is_some() {
+        let is_supervised = manager.supervisor().is_some();
+        let own = Some(std::process::id()).filter(|own| *own != 1);
+        let notifier = Self { socket: Some(placed), own, is_supervised };
+        if is_supervised {
             notifier.tell(&format!("{VERSION_IS}{} ({})", build_info::VERSION, build_info::COMMIT));
         }
         Ok(notifier)
@@ -64,9 +71,17 @@ impl Notifier {
 
     /// Sends one message. One that cannot be sent is lost: the manager is gone, or does not read.
     pub(super) fn tell(&self, message: &str) {
-        if let Some(socket) = &self.socket {
-            let _ = rustix::io::write(socket, message.as_bytes());
-        }
+        let _ = self.send(message);
+    }
+
+    fn send(&self, message: &str) -> Result<usize, Errno> {
+        self.socket.as_ref().map_or(Ok(0), |socket| rustix::io::write(socket, message.as_bytes()))
+    }
+
+    /// Whether our own supervisor is gone. It asks by a message that says nothing, for a write is all that the filters leave of the socket.
+    pub(super) fn has_lost_supervisor(&self) -> bool {
+        // One that is full has an owner who does not read.
+        self.is_supervised && !matches!(self.send(NOTHING), Ok(_) | Err(Errno::AGAIN))
     }
 
     /// The server answers.

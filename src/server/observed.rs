@@ -1,6 +1,7 @@
 //! What a page of metrics is made of: the counters of all threads, and what can be looked at.
 //!
-//! Owns [`Scene`]. Invariant: to look takes no lock that a request waits for, but for that of the configuration of TLS in force.
+//! Owns [`Scene`]. Invariant: to look takes no lock that a request waits for, but for that of the configuration of TLS in force, and none
+//! that is held while something is counted.
 
 use std::sync::Arc;
 

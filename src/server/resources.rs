@@ -6,8 +6,8 @@
 use rustix::process::{getpriority_process, setpriority_process};
 
 use crate::config::{Config, ControlGroups};
-use crate::console::{self, Level};
 use crate::limits::THREADS_BESIDE_WORKERS_COUNT;
+use crate::log::{self, Module};
 use crate::server::error::ServerError;
 
 /// Steps back as far as the settings say, and fails if not every thread can be started.
@@ -18,7 +18,7 @@ pub(super) fn prepare(config: &Config, groups: &ControlGroups) -> Result<(), Ser
         ("more tasks", groups.tasks_left),
     ];
     for (what, limit) in limits.into_iter().filter_map(|(what, limit)| Some((what, limit?))) {
-        console::log(Level::Info, format_args!("the control group allows {limit} {what}"));
+        log::info(Module::Server, format_args!("the control group allows {limit} {what}"));
     }
     check_tasks(config.workers, groups.tasks_left)?;
     step_back(i32::from(config.niceness))

@@ -11,7 +11,9 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use crate::api::change::{Change, ChangeError, Outcome as ChangeOutcome, Target};
-use crate::api::route::{self, Found, Route, Serving};
+use crate::api::route::{self, Access, Found, Route, Serving};
+use crate::api::vault::errors;
+use crate::api::vault::route::Mount;
 use crate::api::{Answer, Call, FORBIDDEN, NOT_FOUND, Rejection, Subject, Tools, Verdict};
 use crate::audit::line::{Event, Outcome, Request as AuditedRequest};
 use crate::audit::{Outlets, Recent};
@@ -20,17 +22,20 @@ use crate::auth::jwt::Room;
 use crate::clock::Moment;
 use crate::crypto::mac::MacKey;
 use crate::fleet::Fleet;
+use crate::http::complaint::Complaint;
 use crate::http::responder::{Fault, Responder};
 use crate::http::service::{Arrival, Exchange, Request, Service, Taking, Told};
 use crate::http::status::Status;
 use crate::http::target::Method;
 use crate::keeper::{Committed, Keeper, State, diary};
 use crate::limits::{CHANGES_PER_REQUEST_MAX_COUNT, COMMIT_SETTLE_MILLIS, RATE_UNIT_BYTES};
+use crate::log::{self, Level, Module};
 use crate::metrics::{Exemplar, Worker as Counters};
 use crate::model::{ApiKeyId, Principal};
 use crate::publication::{Epoch, View};
 use crate::quota::Tally;
 use crate::reactor::Turn;
+use crate::server::access;
 use crate::server::door::Limits;
 use crate::server::front::Front;
 use crate::server::observed::Scene;
@@ -39,11 +44,6 @@ use crate::server::refusals::Refusals;
 use crate::server::shared::Shared;
 use crate::store::Head;
 
-const METHOD_NOT_ALLOWED: Fault<'static> = Fault::new(
-    Status::MethodNotAllowed,
-    "method_not_allowed",
-    "The path exists for other methods: see Allow.",
-);
 const AUDIT_FAILED: Fault<'static> = Fault::new(
     Status::ServiceUnavailable,
     "audit_unavailable",
@@ -77,6 +77,8 @@ pub(super) struct App {
     pub(super) fleet: Arc<Fleet>,
     /// Where requests may come.
     pub(super) front: Front,
+    /// Where clients of Vault find the engine, if they are served.
+    pub(super) vault: Option<Arc<Mount>>,
     /// Makes of a body what stands for it in audit lines.
     pub(super) body_key: Option<Arc<MacKey>>,
     pub(super) sink: Rc<Outlets>,
@@ -117,6 +119,14 @@ impl Service for App {
         self.sink.has_room()
     }
 
+    fn complaint(&self, path: &[u8]) -> Complaint {
+        if self.vault.as_ref().is_some_and(|mount| mount.has(path)) {
+            Complaint::Errors
+        } else {
+            Complaint::Problem
+        }
+    }
+
     fn admit(&self, arrival: &Arrival<'_>, responder: &mut Responder<'_>) -> Option<(Admission, Taking)> {
         if !self.receive(arrival, responder) {
             return None;
@@ -133,21 +143,7 @@ impl Service for App {
             self.turn_away(arrival, &NOT_FOUND, &[], responder);
             return None;
         }
-        let route = match route::find(arrival.head.method, path) {
-            Found::Route(route, _) => {
-                responder.count_at(route.place());
-                route
-            }
-            Found::OtherMethods(allow) => {
-                let allow: [(&str, &[u8]); 1] = [("Allow", allow.as_bytes())];
-                self.turn_away(arrival, &METHOD_NOT_ALLOWED, &allow, responder);
-                return None;
-            }
-            Found::Nothing => {
-                self.turn_away(arrival, &NOT_FOUND, &[], responder);
-                return None;
-            }
-        };
+        let route = self.row_for(arrival, responder)?;
         match self.let_in(arrival, route, responder) {
             Ok(admitted) => {
                 let (principal, account) = admitted.unzip();
@@ -191,6 +187,9 @@ impl Service for App {
     }
 
     fn replied(&self, told: &Told<'_>) {
+        if log::is_told(Level::Debug, Module::Http) {
+            access::tell(told);
+        }
         let micros = told.elapsed_nanos / 1_000;
         let exemplar = Exemplar { id: *told.id, micros, at_millis: self.turn.wall().as_millis() };
         self.counters.count_request(told.place, told.status.place(), &exemplar);
@@ -239,8 +238,15 @@ impl Service for App {
                 Err(rejection) => Err(rejection),
             };
         }
-        self.conclude(answer, &mut subject, responder);
-        if route.event.is_some() {
+        if self.is_of_vault(&arrival) {
+            answer = answer.map_err(errors::translate);
+        }
+        self.conclude(route, answer, &mut subject, responder);
+        // Of failed logins, too, not every one may take room on the disk.
+        let withheld = route.access == Access::Presented
+            && subject.code.is_some()
+            && !self.refusals.admit(self.turn.wall());
+        if route.event.is_some() && !withheld {
             self.tell_change(route, &arrival, principal, responder, &subject, head);
         }
         subject.clear();
@@ -306,7 +312,7 @@ impl App {
         subject: &mut Subject,
         work: impl FnOnce(&mut Call<'_>) -> Result<R, Rejection>,
     ) -> Result<R, Rejection> {
-        let param = match route::find(arrival.head.method, arrival.head.path(arrival.bytes)) {
+        let param = match self.find(arrival) {
             Found::Route(_, param) => param,
             Found::OtherMethods(_) | Found::Nothing => None,
         };
@@ -336,6 +342,7 @@ impl App {
             kept,
             tools: &mut self.tools.borrow_mut(),
             recent: &self.recent,
+            mount: self.vault.as_ref().map_or("", |mount| mount.name()),
             metrics: &*self.scene,
             health: &health,
             posture: self.shared.posture(),
@@ -431,7 +438,7 @@ impl App {
     }
 
     /// Writes the reply of a handler that wrote none, and notes why.
-    fn conclude(&self, answer: Answer, subject: &mut Subject, responder: &mut Responder<'_>) {
+    fn conclude(&self, route: &Route, answer: Answer, subject: &mut Subject, responder: &mut Responder<'_>) {
         let rejection = match answer {
             Ok(Verdict::Done) => return,
             Err(rejection) => rejection,
@@ -439,7 +446,11 @@ impl App {
             Ok(Verdict::Commit(_)) => ChangeError::Unavailable.into(),
         };
         subject.code = Some(rejection.code());
-        if matches!(rejection, Rejection::Unrecognised(_)) || rejection.code() == FORBIDDEN.code {
+        // Where a credential stands in the body, whoever is refused was not recognised by it.
+        if matches!(rejection, Rejection::Unrecognised(_))
+            || rejection.code() == FORBIDDEN.code
+            || route.access == Access::Presented
+        {
             self.count_failure(rejection.code());
         }
         rejection.write(responder);

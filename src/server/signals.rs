@@ -21,12 +21,13 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 
 use crate::audit::Office;
 use crate::clock::Moment;
-use crate::console::{self, Level};
 use crate::exit::Exit;
 use crate::keeper::{Keeper, Last};
 use crate::limits::{
-    FD_OWN_LAST_NUMBER, FD_SIGNAL_NUMBER, KEEPER_FLUSH_MILLIS, KEEPER_TICK_MILLIS, WATCHDOG_FLOOR_MILLIS,
+    FD_OWN_LAST_NUMBER, FD_SIGNAL_NUMBER, KEEPER_FLUSH_MILLIS, KEEPER_TICK_MILLIS, LOG_RETRY_MILLIS,
+    WATCHDOG_FLOOR_MILLIS,
 };
+use crate::log::{self, Module, Written};
 use crate::reactor::mailbox::Mailbox;
 use crate::reactor::run::Phase;
 use crate::sandbox::descriptors;
@@ -52,11 +53,15 @@ pub(super) struct MainLoop {
     ticks: TimerFd,
     mailbox: Arc<Mailbox>,
     office: Arc<Office>,
+    /// Tells whether standard error has room, until that is the log's.
+    gauge: Option<OwnedFd>,
     notifier: Notifier,
     watchdog: Option<Watchdog>,
     hurry: Hurry,
     /// Raised when others have written to the store. Never read: each time is an edge.
     news: Option<OwnedFd>,
+    /// Whether a second signal had it leave at once.
+    is_hurried: bool,
     /// How many reloads were asked for, and whether the last of them is not over yet.
     reloads: u64,
     is_reloading: bool,
@@ -96,7 +101,12 @@ impl Hurry {
 
 impl MainLoop {
     /// Blocks the signals and opens the descriptors, before any thread is started.
-    pub(super) fn new(poll: Poll, mailbox: Arc<Mailbox>, office: Arc<Office>) -> io::Result<Self> {
+    pub(super) fn new(
+        poll: Poll,
+        mailbox: Arc<Mailbox>,
+        office: Arc<Office>,
+        gauge: Option<OwnedFd>,
+    ) -> io::Result<Self> {
         let mut wanted = SigSet::empty();
         // SIGXFSZ is blocked so that a file at its limit is an error of the write, and never read.
         for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, AT_ONCE, Signal::SIGXFSZ] {
@@ -127,10 +137,12 @@ impl MainLoop {
             ticks,
             mailbox,
             office,
+            gauge,
             notifier,
             watchdog: None,
             hurry: Hurry::default(),
             news: None,
+            is_hurried: false,
             reloads: 0,
             is_reloading: false,
         })
@@ -154,14 +166,30 @@ impl MainLoop {
         self.hurry.supervisor = manager.supervisor();
         self.watchdog = patience.map(|patience| Watchdog::new(patience, Moment::now()));
         if patience.is_some_and(|patience| patience < Duration::from_millis(WATCHDOG_FLOOR_MILLIS)) {
-            console::log(
-                Level::Warn,
+            log::warn(
+                Module::Server,
                 format_args!(
                     "WatchdogSec is shorter than the {WATCHDOG_FLOOR_MILLIS} ms that signs of life need"
                 ),
             );
         }
         Ok(())
+    }
+
+    /// Has this thread write the log from now on, whoever tells a line.
+    pub(super) fn take_log(&mut self) {
+        let mailbox = Arc::clone(&self.mailbox);
+        log::hand_over(Box::new(move || mailbox.nudge()), self.gauge.take());
+    }
+
+    /// Whether a second signal had it leave at once.
+    pub(super) const fn is_hurried(&self) -> bool {
+        self.is_hurried
+    }
+
+    /// Whether the supervisor that is to end this server is gone.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.notifier.has_lost_supervisor()
     }
 
     /// Reports that the server answers.
@@ -203,12 +231,12 @@ impl MainLoop {
             }
             match course {
                 Course::Leave => return Ok(Exit::Success),
-                Course::Over => console::log(
-                    Level::Warn,
+                Course::Over => log::warn(
+                    Module::Server,
                     format_args!("the drain's time is over: cutting off what is left"),
                 ),
                 Course::On if shared.all_ended() => {
-                    console::log(Level::Info, format_args!("drained: every request was answered"));
+                    log::info(Module::Server, format_args!("drained: every request was answered"));
                 }
                 Course::On => continue,
             }
@@ -229,7 +257,7 @@ impl MainLoop {
     ) -> io::Result<Exit> {
         // Nothing that is in flight is worth the word of a process that is not what was started.
         shared.enter(Phase::Stopping);
-        console::log(Level::Error, format_args!("integrity: this process is not to be trusted: leaving"));
+        log::error(Module::Integrity, format_args!("this process is not to be trusted: leaving"));
         self.flush(Last::Findings, &mut Events::with_capacity(8), shared, keeper, monitor)?;
         Ok(Exit::Software)
     }
@@ -256,8 +284,8 @@ impl MainLoop {
                 Course::On => {}
                 Course::Leave => return Ok(()),
                 Course::Over => {
-                    console::log(
-                        Level::Warn,
+                    log::warn(
+                        Module::Server,
                         format_args!("the last use figures or audit lines were not written in time"),
                     );
                     return Ok(());
@@ -276,9 +304,13 @@ impl MainLoop {
         drain: Duration,
         monitor: &mut Monitor<'_>,
     ) -> io::Result<Course> {
-        // Whichever comes first: the end of the drain, or what the monitor has to do.
+        // Whichever comes first: the end of the drain, what the monitor has to do, or the next try to write the log.
         let now = Moment::now();
-        let patience = monitor.patience(now);
+        let patience = match log::write_out() {
+            Written::Everything => monitor.patience(now),
+            Written::Part => Duration::ZERO,
+            Written::Stuck => monitor.patience(now).min(Duration::from_millis(LOG_RETRY_MILLIS)),
+        };
         let timeout = self.deadline.map_or(patience, |at| now.until(at).min(patience));
         match self.poll.poll(events, Some(timeout)) {
             Ok(()) => {}
@@ -334,7 +366,8 @@ impl MainLoop {
                     self.drain(shared, drain, "no new connections, finishing requests in flight");
                 }
                 Some(Signal::SIGTERM | Signal::SIGINT | AT_ONCE) if hurries => {
-                    console::log(Level::Warn, format_args!("second signal: leaving at once"));
+                    log::warn(Module::Server, format_args!("second signal: leaving at once"));
+                    self.is_hurried = true;
                     return true;
                 }
                 // A server that ends accepts nothing that new certificates could be for.
@@ -360,7 +393,7 @@ impl MainLoop {
         self.deadline = Some(Moment::now().plus_nanos(nanos));
         shared.enter(Phase::Draining);
         self.notifier.stopping();
-        console::log(Level::Info, format_args!("draining: {told}"));
+        log::info(Module::Server, format_args!("draining: {told}"));
     }
 }
 

@@ -18,13 +18,14 @@ use rustix::io::fcntl_dupfd_cloexec;
 use zeroize::Zeroizing;
 
 use crate::api::route::TABLE;
+use crate::api::vault::route::Mount;
 use crate::audit::{Office, Outlets, Recent};
 use crate::auth::Authenticator;
 use crate::broker::process;
 use crate::build_info;
 use crate::clock::Moment;
 use crate::config::{Config, ControlGroups, Endpoint, Scheme};
-use crate::console::{self, Level, Output};
+use crate::console::Output;
 use crate::crypto::mac::MacKey;
 use crate::crypto::random::{self, Generator, Kernel};
 use crate::crypto::selftest;
@@ -37,9 +38,10 @@ use crate::keeper::{Checkpoints, Keeper, Opening, Parts};
 use crate::limiter::Addresses;
 use crate::limits::{
     DESCRIPTORS_SPARE_COUNT, FD_CONNECTION_FIRST_NUMBER, FD_DATA_DIRECTORY_NUMBER, FD_EPOLL_FIRST_NUMBER,
-    FD_EVENT_FIRST_NUMBER, FD_EVENT_LAST_NUMBER, FD_JOURNAL_NEXT_NUMBER, FD_JOURNAL_NUMBER,
-    FD_OWN_FIRST_NUMBER, FD_OWN_LAST_NUMBER, KEY_BYTES,
+    FD_EPOLL_LAST_NUMBER, FD_EVENT_FIRST_NUMBER, FD_EVENT_LAST_NUMBER, FD_JOURNAL_NEXT_NUMBER,
+    FD_JOURNAL_NUMBER, FD_OWN_FIRST_NUMBER, FD_OWN_LAST_NUMBER, KEY_BYTES,
 };
+use crate::log::{self, Module};
 use crate::metrics::Registry;
 use crate::metrics::process::USAGE;
 use crate::model::Outcome;
@@ -128,9 +130,8 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
     let shared = Shared::new(config.workers);
     let budget = Budget::new(room.budget(config.max_memory_bytes, census.places()));
     let tls = certificates.as_ref().map(Certificates::in_force);
-    let registry = registry(config, &audit, &parts);
     let (office, tls_of) = (Arc::clone(&archivist.office), tls.clone());
-    let scene = Scene::new(registry, (&census, &budget), office, &shared, tls_of);
+    let scene = Scene::new(registry(config, &audit, &parts), (&census, &budget), office, &shared, tls_of);
     let common = Common {
         shared,
         budget,
@@ -148,6 +149,7 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
         body_key,
         origins: Arc::new(Origins::new(&config.cors_origins)),
         site: Arc::new(Site::new(&config.allowed_hosts, https_port(&listeners.endpoints))),
+        vault: config.vault_mount.as_deref().map(Mount::new).map(Arc::new),
         forwarding: Arc::new(forwarding(config)),
         tls,
     };
@@ -331,11 +333,19 @@ fn settle(config: &Config, manager: &Manager) -> Result<Environs, ServerError> {
 /// Opens the data directory; waits for it as long as the settings allow, and says so.
 fn open_data_dir(config: &Config, owner: Option<Owner>, notifier: &Notifier) -> Result<DataDir, ServerError> {
     let patience = Duration::from_secs(config.store_wait_seconds);
+    let mut has_waited = false;
     let opened = DataDir::open_patiently(&config.data_dir, owner, patience, || {
-        console::log(Level::Info, format_args!("waiting until another process has left the data directory"));
-        notifier.tell(WAITING);
+        if !core::mem::replace(&mut has_waited, true) {
+            log::info(
+                Module::Server,
+                format_args!("waiting until another process has left the data directory"),
+            );
+            notifier.tell(WAITING);
+        }
+        !notifier.has_lost_supervisor()
     });
-    Ok(opened?)
+    // Also if the store is free at last: nobody would end this server, and it would keep the sockets.
+    if notifier.has_lost_supervisor() { Err(ServerError::abandoned()) } else { Ok(opened?) }
 }
 
 /// Says where the server is, and how to use it.
@@ -376,7 +386,7 @@ fn check_binary() -> Result<(), ServerError> {
     selftest::run().map_err(|failure| ServerError::defect(failure.to_string()))?;
     // Before the first key, nonce or identifier is drawn, those of the TLS library included.
     random::start_up().map_err(|_| ServerError::entropy())?;
-    console::log(Level::Info, format_args!("cryptographic self-test passed"));
+    log::info(Module::Server, format_args!("cryptographic self-test passed"));
     Ok(())
 }
 
@@ -439,7 +449,15 @@ fn open_loops(
     common.shared.connect(mailboxes, Arc::clone(&mailbox));
     let shared = Arc::clone(&common.shared);
     common.publication.on_publish(move || shared.nudge_workers());
-    Ok((workers, MainLoop::new(poll, mailbox, Arc::clone(office))?))
+    let gauge = open_gauge(workers.len() + 1)?;
+    Ok((workers, MainLoop::new(poll, mailbox, Arc::clone(office), gauge)?))
+}
+
+/// What the main thread asks before it writes the log, where a number is left for it.
+fn open_gauge(index: usize) -> io::Result<Option<OwnedFd>> {
+    let number = FD_EPOLL_FIRST_NUMBER + i32::try_from(index).map_err(io::Error::other)?;
+    let wanted = log::may_be_full() && number <= FD_EPOLL_LAST_NUMBER;
+    wanted.then(|| descriptors::create_at(number, log::gauge)).transpose()
 }
 
 fn open_loop(index: usize) -> io::Result<(Poll, Arc<Mailbox>)> {
@@ -487,8 +505,8 @@ fn connections(config: &Config, descriptors_count: u64, room: Room) -> usize {
     let taken = usize::try_from(FD_CONNECTION_FIRST_NUMBER).unwrap_or(0) + spare;
     let left = usize::try_from(descriptors_count).unwrap_or(usize::MAX).saturating_sub(taken);
     if left < config.max_connections {
-        console::log(
-            Level::Warn,
+        log::warn(
+            Module::Server,
             format_args!(
                 "the descriptor limit allows {left} connections of the {} configured",
                 config.max_connections
@@ -497,8 +515,8 @@ fn connections(config: &Config, descriptors_count: u64, room: Room) -> usize {
     }
     let by_memory = room.connections().unwrap_or(usize::MAX);
     if by_memory < config.max_connections.min(left) {
-        console::log(
-            Level::Warn,
+        log::warn(
+            Module::Server,
             format_args!(
                 "memory allows {by_memory} connections of the {} configured",
                 config.max_connections

@@ -27,12 +27,12 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use crate::clock::Moment;
 use crate::config::{Config, Endpoint, Scheme};
-use crate::console::{self, Level};
-use crate::exit::Exit;
+use crate::exit::{Exit, SIGNALLED};
 use crate::limits::{
     FD_LISTENER_FIRST_NUMBER, NOTIFY_MESSAGE_MAX_BYTES, RESTART_PAUSE_FIRST_MILLIS, RESTART_PAUSE_MAX_MILLIS,
     SUPERVISED_WAIT_SECONDS,
 };
+use crate::log::{self, Module};
 use crate::model::{Outcome, Step};
 use crate::reactor::socket;
 use crate::sandbox::{self, descriptors, processes};
@@ -149,7 +149,7 @@ pub fn supervise(
     registered.map_err(failed)?;
     let names_peers = config.listen.iter().any(|endpoint| matches!(endpoint, Endpoint::Unix(_)));
     let numbers = processes::prepare(config.sandbox_mode, names_peers)?;
-    console::log(Level::Info, format_args!("supervise: {} of servers: {numbers}", Step::PidNamespace));
+    log::info(Module::Supervise, format_args!("{} of servers: {numbers}", Step::PidNamespace));
     sandbox::restrict_supervisor()?;
     let mut supervisor = Supervisor {
         poll,
@@ -223,12 +223,9 @@ impl Supervisor {
         let program = self.program.clone();
         match self.start_program(&program) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                console::log(
-                    Level::Warn,
-                    format_args!(
-                        "supervise: {} is gone: starting the program that was there before",
-                        quoted(&program)
-                    ),
+                log::warn(
+                    Module::Supervise,
+                    format_args!("{} is gone: starting the program that was there before", quoted(&program)),
                 );
                 self.start_program(Path::new(OWN_PROGRAM))
             }
@@ -258,10 +255,7 @@ impl Supervisor {
         let token = Token(self.tokens);
         self.tokens += 1;
         self.poll.registry().register(&mut SourceFd(&told.as_raw_fd()), token, Interest::READABLE)?;
-        console::log(
-            Level::Info,
-            format_args!("supervise: started server {} ({})", child.id(), quoted(program)),
-        );
+        log::info(Module::Supervise, format_args!("started server {} ({})", child.id(), quoted(program)));
         let at_once = if self.own_numbers { AT_ONCE } else { Signal::SIGTERM };
         Ok(Running { child, told, state: State::Starting, token, at_once, told_to_end: false })
     }
@@ -282,7 +276,7 @@ impl Supervisor {
             }
             self.reap();
             if self.current.is_none() && self.next.is_none() && (self.ending || !self.has_served) {
-                return Ok(self.last.map_or(Exit::Software, exit_of));
+                return Ok(self.last.map_or(Exit::Software, |last| exit_of(last, self.ending)));
             }
             if self.restart_at.is_some_and(|at| at <= Moment::now()) {
                 self.restart_at = None;
@@ -321,16 +315,16 @@ impl Supervisor {
     fn replace(&mut self) {
         let serves = self.current.as_ref().is_some_and(|one| one.state == State::Serving);
         if self.ending || self.next.is_some() || !serves {
-            console::log(
-                Level::Warn,
-                format_args!("supervise: SIGUSR2: no server is ready to be followed by another"),
+            log::warn(
+                Module::Supervise,
+                format_args!("SIGUSR2: no server is ready to be followed by another"),
             );
             return;
         }
         match self.start() {
             Ok(running) => self.next = Some(running),
             Err(error) => {
-                console::log(Level::Error, format_args!("supervise: no successor could be started: {error}"));
+                log::error(Module::Supervise, format_args!("no successor could be started: {error}"));
             }
         }
     }
@@ -352,9 +346,9 @@ impl Supervisor {
                     "WATCHDOG=1" => is_alive = true,
                     _ => {
                         if let Some(version) = line.strip_prefix(VERSION_IS) {
-                            console::log(
-                                Level::Info,
-                                format_args!("supervise: server {} is quantonium {version}", one.child.id()),
+                            log::info(
+                                Module::Supervise,
+                                format_args!("server {} is quantonium {version}", one.child.id()),
                             );
                         }
                     }
@@ -372,9 +366,9 @@ impl Supervisor {
                 self.notifier.ready(&format!("server {number} serves"));
             }
         } else if state > before && is_next {
-            console::log(
-                Level::Info,
-                format_args!("supervise: server {number} waits for the store, the old one ends"),
+            log::info(
+                Module::Supervise,
+                format_args!("server {number} waits for the store, the old one ends"),
             );
             self.current.iter_mut().for_each(|old| old.end(false));
         }
@@ -384,10 +378,7 @@ impl Supervisor {
     fn reap(&mut self) {
         if let Some(status) = self.next.as_mut().and_then(Running::ended) {
             self.next = None;
-            console::log(
-                Level::Error,
-                format_args!("supervise: the successor ended before it served ({status})"),
-            );
+            log::error(Module::Supervise, format_args!("the successor ended before it served ({status})"));
             self.notifier.tell("STATUS=the successor ended before it served");
         }
         let Some(status) = self.current.as_mut().and_then(Running::ended) else { return };
@@ -406,23 +397,58 @@ impl Supervisor {
         let factor = 1u64 << self.failures.min(16);
         let pause =
             Duration::from_millis((RESTART_PAUSE_FIRST_MILLIS * factor).min(RESTART_PAUSE_MAX_MILLIS));
-        console::log(
-            Level::Error,
-            format_args!(
-                "supervise: the server ended by itself ({reason}), the next one starts in {pause:?}"
-            ),
+        log::error(
+            Module::Supervise,
+            format_args!("the server ended by itself ({reason}), the next one starts in {pause:?}"),
         );
         self.failures = self.failures.saturating_add(1);
         self.restart_at = Some(Moment::now().plus_nanos(u64::try_from(pause.as_nanos()).unwrap_or(u64::MAX)));
     }
 }
 
-/// The exit code of a server as our own; that of a defect if a signal ended it.
-fn exit_of(status: ExitStatus) -> Exit {
-    if let Some(signal) = status.signal() {
-        console::log(Level::Error, format_args!("supervise: signal {signal} ended the server"));
-    }
-    let code = status.code().and_then(|code| u8::try_from(code).ok());
+/// The exit code of a server as our own; that of a defect if a signal ended it, unless that was ours: then a stop was `ordered` of a server
+/// that did not serve yet.
+fn exit_of(status: ExitStatus, ordered: bool) -> Exit {
+    let code = status.code();
     let known = Exit::MEANINGS.into_iter().map(|(exit, _)| exit);
-    known.into_iter().find(|exit| Some(exit.code()) == code).unwrap_or(Exit::Software)
+    if let Some(exit) = known.into_iter().find(|exit| Some(i32::from(exit.code())) == code) {
+        return exit;
+    }
+    // A first process has no default actions: it ends itself, and says by which signal.
+    let by_handler = code.map(|code| code - SIGNALLED).filter(|signal| *signal > 0);
+    let signal = status.signal().or(by_handler).and_then(|number| Signal::try_from(number).ok());
+    if ordered && signal == Some(Signal::SIGTERM) {
+        log::info(Module::Supervise, format_args!("the server was told to end before it served"));
+        return Exit::Success;
+    }
+    log::error(Module::Supervise, format_args!("something else ended the server: {status}"));
+    Exit::Software
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_s_end_is_a_defect_unless_it_has_a_code_or_was_ordered() {
+        let exited = |code: i32| ExitStatus::from_raw(code << 8);
+        for ordered in [false, true] {
+            assert_eq!(exit_of(exited(0), ordered), Exit::Success);
+            assert_eq!(exit_of(exited(78), ordered), Exit::Config);
+            let by_order = if ordered { Exit::Success } else { Exit::Software };
+            for by_sigterm in [ExitStatus::from_raw(15), exited(SIGNALLED + 15)] {
+                assert_eq!(exit_of(by_sigterm, ordered), by_order, "{by_sigterm}");
+            }
+            for other in [
+                ExitStatus::from_raw(9),
+                ExitStatus::from_raw(31),
+                exited(SIGNALLED + 6),
+                exited(3),
+                exited(128),
+                exited(255),
+            ] {
+                assert_eq!(exit_of(other, ordered), Exit::Software, "{other}");
+            }
+        }
+    }
 }

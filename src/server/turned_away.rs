@@ -7,8 +7,8 @@ use core::fmt;
 use std::sync::Arc;
 
 use crate::clock::Moment;
-use crate::console::{self, Level};
 use crate::limits::REFUSALS_TOLD_MILLIS;
+use crate::log::{self, Module};
 use crate::metrics::{Refusal, Worker as Counters};
 use crate::server::census::Refused;
 
@@ -70,7 +70,7 @@ impl TurnedAway {
     /// Tells of those that were counted, if it is time.
     pub(super) fn tell(&mut self, now: Moment) {
         if let Some(summary) = self.summary(now) {
-            console::log(Level::Warn, format_args!("connections without a place: {summary}"));
+            log::warn(Module::Network, format_args!("connections without a place: {summary}"));
         }
     }
 

@@ -16,13 +16,14 @@ use crate::audit::{self, Replay, Stream, StreamName, Who};
 use crate::auth::{Authenticator, api_key};
 use crate::clock::Moment;
 use crate::config::{Config, Remote};
-use crate::console::{self, Level, Output};
+use crate::console::{self, Output};
 use crate::crypto::random::Generator;
 use crate::keeper::{self, Opening, Telling};
 use crate::limits::{
     AUDIT_REPLAY_KEEPER_FILE_MAX_BYTES, AUDIT_REPLAY_KEEPER_MAX_BYTES, AUDIT_REPLAY_WORKER_FILE_MAX_BYTES,
     AUDIT_REPLAY_WORKER_MAX_BYTES, KEY_BYTES,
 };
+use crate::log::{self, Module};
 use crate::secret::Secret;
 use crate::server::error::ServerError;
 use crate::server::fleet_vault;
@@ -184,10 +185,10 @@ pub fn read_audit(data_dir: &DataDir) -> Result<Replay, ServerError> {
         left = left.saturating_sub(read);
     }
     if replay.impossible() > 0 {
-        console::log(
-            Level::Warn,
+        log::warn(
+            Module::Audit,
             format_args!(
-                "audit log: {} lines tell a revision that no store can have, and are no witness: the server did not \
+                "{} lines tell a revision that no store can have, and are no witness: the server did not \
                  write them",
                 replay.impossible()
             ),
@@ -243,8 +244,8 @@ fn master_key(config: &Config, data_dir: &DataDir, random: &mut Generator) -> Re
         ));
     }
     let (key, _) = MasterKey::load_or_create(data_dir, random)?;
-    console::log(
-        Level::Warn,
+    log::warn(
+        Module::Store,
         format_args!(
             "the master key lies beside the data, in {}: for development only",
             quoted(&root::path(data_dir))
@@ -286,7 +287,7 @@ fn make(
         keeper::initialise_with(data_dir, master, random, &admin, witness, Telling::AtTheStart)?;
         None
     };
-    console::log(Level::Info, format_args!("the store was made in {}", quoted(data_dir.path())));
+    log::info(Module::Store, format_args!("the store was made in {}", quoted(data_dir.path())));
     Ok(admin)
 }
 
@@ -304,17 +305,17 @@ fn load(
 fn compact(journal: &mut Journal, data_dir: &DataDir) {
     match journal.compact_at_start(data_dir) {
         Ok(None) => {}
-        Ok(Some(done)) => console::log(
-            Level::Info,
-            format_args!("store: compacted from {} to {} bytes", done.before_bytes, done.after_bytes),
+        Ok(Some(done)) => log::info(
+            Module::Store,
+            format_args!("compacted from {} to {} bytes", done.before_bytes, done.after_bytes),
         ),
-        Err(error) => console::log(Level::Warn, format_args!("{error}")),
+        Err(error) => log::warn(Module::Store, format_args!("{error}")),
     }
     if !journal.standing().compacts_in_use {
-        console::log(
-            Level::Warn,
+        log::warn(
+            Module::Store,
             format_args!(
-                "store: this file system cannot exchange two names; the journal is compacted at starts alone"
+                "this file system cannot exchange two names; the journal is compacted at starts alone"
             ),
         );
     }
@@ -323,24 +324,21 @@ fn compact(journal: &mut Journal, data_dir: &DataDir) {
 /// Tells the operator what was found.
 fn tell(opening: &Opening) {
     let Opening { state, loaded, .. } = opening;
-    console::log(
-        Level::Info,
-        format_args!("store: revision {}, {} keys", loaded.head.revision, state.ring.len()),
-    );
+    log::info(Module::Store, format_args!("revision {}, {} keys", loaded.head.revision, state.ring.len()));
     if let Some(torn) = loaded.torn {
-        console::log(
-            Level::Warn,
+        log::warn(
+            Module::Store,
             format_args!(
-                "store: {} bytes at offset {} were never finished by an earlier run, and cut off; nothing of them had \
+                "{} bytes at offset {} were never finished by an earlier run, and cut off; nothing of them had \
                  been acknowledged",
                 torn.bytes, torn.offset
             ),
         );
     }
     if loaded.rolled_back {
-        console::log(
-            Level::Warn,
-            format_args!("store: it has fallen behind what is known of it, which was accepted"),
+        log::warn(
+            Module::Store,
+            format_args!("it has fallen behind what is known of it, which was accepted"),
         );
     }
 }

@@ -13,11 +13,11 @@ use std::sync::Arc;
 use mio::Poll;
 
 use crate::api::Tools;
+use crate::api::vault::route::Mount;
 use crate::audit::{Committed, Outlets, Recent};
 use crate::auth::Authenticator;
 use crate::auth::jwt::Room;
 use crate::clock::Moment;
-use crate::console::{self, Level};
 use crate::crypto::mac::MacKey;
 use crate::crypto::random::{Generator, Kernel};
 use crate::exit::Exit;
@@ -31,6 +31,7 @@ use crate::http::sharing::Origins;
 use crate::http::status::Status;
 use crate::keeper::{Keeper, State};
 use crate::limits::{AUDIT_RETRY_MILLIS, KEY_BYTES};
+use crate::log::{self, Module};
 use crate::metrics::Worker as Counters;
 use crate::model::Posture;
 use crate::publication::{Publication, View};
@@ -95,6 +96,8 @@ pub(super) struct Common {
     pub(super) origins: Arc<Origins>,
     /// Under which names the server is asked.
     pub(super) site: Arc<Site>,
+    /// Where clients of Vault find the engine, if they are served.
+    pub(super) vault: Option<Arc<Mount>>,
     /// Whether the page for people is served.
     pub(super) console: bool,
     /// How TLS is spoken, if it is.
@@ -153,6 +156,7 @@ impl Worker {
             limits: Arc::clone(&common.limits),
             fleet: Arc::clone(&common.fleet),
             front: Front::new(Arc::clone(&common.site)),
+            vault: common.vault.clone(),
             body_key: common.body_key.clone(),
             room: RefCell::new(Box::new(Room::new())),
             tools: RefCell::new(Tools::new(generator, Arc::clone(&common.backup_key))),
@@ -189,7 +193,7 @@ impl Worker {
             Err(error) => Err(std::io::Error::from(error.kind())),
         };
         if let Err(error) = ended {
-            console::log(Level::Error, format_args!("a worker's poll failed: {error}"));
+            log::error(Module::Server, format_args!("a worker's poll failed: {error}"));
             Exit::Io.leave();
         }
         common.shared.worker_ended(index);
@@ -320,12 +324,12 @@ impl Driver for WorkerDriver {
             self.broken = broken;
             self.shared.set_audit(self.index, !broken);
             if broken {
-                console::log(
-                    Level::Error,
+                log::error(
+                    Module::Audit,
                     format_args!("the audit log cannot be written: audited requests are refused"),
                 );
             } else {
-                console::log(Level::Info, format_args!("the audit log is written again"));
+                log::info(Module::Audit, format_args!("the audit log is written again"));
             }
         }
     }

@@ -38,11 +38,11 @@ impl DataDir {
     /// # Errors
     /// What has to be changed before the directory can be used.
     pub fn open(path: &Path, switch_to: Option<Owner>) -> Result<Self, StoreError> {
-        Self::open_patiently(path, switch_to, Duration::ZERO, || {})
+        Self::open_patiently(path, switch_to, Duration::ZERO, || false)
     }
 
-    /// As [`open`](Self::open), but waits for at most `patience` until another process has left the directory, and calls
-    /// `waiting` when that begins.
+    /// As [`open`](Self::open), but waits for at most `patience` until another process has left the directory: each time that it finds it in
+    /// use it asks `waits` whether to go on.
     ///
     /// # Errors
     /// What has to be changed before the directory can be used.
@@ -50,7 +50,7 @@ impl DataDir {
         path: &Path,
         switch_to: Option<Owner>,
         patience: Duration,
-        waiting: impl FnOnce(),
+        waits: impl FnMut() -> bool,
     ) -> Result<Self, StoreError> {
         let owner = switch_to.unwrap_or_else(Owner::this_process);
         let (parent, name) = around(path);
@@ -58,7 +58,7 @@ impl DataDir {
         let entry = Entry { within: within.as_fd(), name, path };
         let (directory, created) = entry.open_or_create_directory(owner)?;
         // The lock comes before anything else is looked at: another process may still be making it.
-        let lock = lock(directory.as_fd(), path, owner, patience, waiting)?;
+        let lock = lock(directory.as_fd(), path, owner, patience, waits)?;
         let audit_path = path.join(AUDIT_NAME);
         let entry = Entry { within: directory.as_fd(), name: Path::new(AUDIT_NAME), path: &audit_path };
         let (audit, audit_created) = entry.open_or_create_directory(owner)?;
@@ -156,20 +156,16 @@ fn lock(
     path: &Path,
     owner: Owner,
     patience: Duration,
-    waiting: impl FnOnce(),
+    mut waits: impl FnMut() -> bool,
 ) -> Result<OwnedFd, StoreError> {
     let lock_path = path.join(LOCK_NAME);
     let entry = Entry { within: directory, name: Path::new(LOCK_NAME), path: &lock_path };
     let (lock, _) = entry.open_or_create_file(OFlags::RDWR, owner)?;
     let end = Moment::now().plus_nanos(u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX));
-    let mut waiting = Some(waiting);
     loop {
         match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(lock),
-            Err(Errno::WOULDBLOCK) if Moment::now() < end => {
-                if let Some(waiting) = waiting.take() {
-                    waiting();
-                }
+            Err(Errno::WOULDBLOCK) if Moment::now() < end && waits() => {
                 // The kernel knows no lock with a deadline, and a start has nothing else to do.
                 std::thread::sleep(Duration::from_millis(STORE_WAIT_STEP_MILLIS));
             }
@@ -246,6 +242,25 @@ mod tests {
         assert!(matches!(DataDir::open(&path, None), Err(StoreError::InUse { .. })));
         drop(lock);
         assert!(open(&path, None).is_ok());
+    }
+
+    #[test]
+    fn who_waits_is_asked_each_time_whether_to_go_on() {
+        let scratch = Scratch::new();
+        let path = scratch.path().join("q");
+        let mut first = Some(open(&path, None).unwrap());
+        let mut asked = 0;
+        let patience = Duration::from_secs(u64::from(u32::MAX));
+        let given_up = DataDir::open_patiently(&path, None, patience, || {
+            asked += 1;
+            asked < 3
+        });
+        assert!(matches!(given_up, Err(StoreError::InUse { .. })) && asked == 3);
+        let got = DataDir::open_patiently(&path, None, patience, || {
+            first = None;
+            true
+        });
+        assert!(got.is_ok() && first.is_none());
     }
 
     #[test]

@@ -150,7 +150,7 @@ fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
 }
 
 /// The one private key of the text. The library wipes what it is given.
-pub(super) fn private_key(text: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
+fn private_key(text: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
     let mut found = None;
     for block in pem::blocks(text)? {
         let bytes = || block.bytes.to_vec();

@@ -15,7 +15,9 @@ use quantonium::memory;
 use quantonium::model::{Mode, Outcome};
 use quantonium::sandbox::confinement::{Confined, Reach};
 use quantonium::sandbox::namespaces::Starter;
+use quantonium::sandbox::probe::{Kind, kind_of};
 use quantonium::sandbox::seccomp::{Role, enter};
+use quantonium::sandbox::watch::Watch;
 use quantonium::sandbox::{EXIT_CODE, Plan, confinement, descriptors, lock_down, namespaces, rlimits};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -68,6 +70,7 @@ pub(crate) fn run(task: &str) -> ! {
         ["descriptors"] => check_descriptors(),
         ["inherited"] => check_inherited(),
         ["landlock"] => check_landlock(),
+        ["unkept"] => check_unkept(),
         _ => panic!("no task {task:?}"),
     }
     calls::exit_at_once(SURVIVED)
@@ -412,6 +415,20 @@ fn check_descriptors() {
 /// How many descriptors are open, that of the listing not counted.
 fn open_descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count() - 1
+}
+
+/// The files of threads find no place: to close one of the numbers would kill the process before it could say why it ends.
+fn check_unkept() {
+    let mut watch = Watch::open().unwrap();
+    let status = OwnedFd::from(File::open("/proc/self/status").unwrap());
+    // From here on no descriptor can be moved to those numbers.
+    let most = u64::try_from(limits::FD_WATCH_FIRST_NUMBER).unwrap();
+    setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum: Some(most) }).unwrap();
+    let refused = watch.keep_threads(vec![status]).unwrap_err();
+    assert!(refused.to_string().contains("files to watch"), "{refused}");
+    for number in limits::FD_WATCH_FIRST_NUMBER..=limits::FD_WATCH_LAST_NUMBER {
+        assert_ne!(kind_of(number), Kind::Unreadable, "{number} is closed");
+    }
 }
 
 fn check_inherited() {

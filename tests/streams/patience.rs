@@ -8,7 +8,7 @@ use crate::{CHUNK, audit_lines, plaintext, sealed_len, start};
 const TARGET: &str = "/api/stream/encrypt?key=k";
 
 fn impatient(more: &[&str]) -> Option<Server> {
-    start(&[&["--body-gap-timeout-ms", "300", "--body-timeout-ms", "900"], more].concat())
+    start(&[&["--body-gap-timeout-ms", "600", "--body-timeout-ms", "1800"], more].concat())
 }
 
 /// A stream of which the first chunk was answered.

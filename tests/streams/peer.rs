@@ -168,7 +168,7 @@ impl Peer {
 
     /// Sends until the server takes no more; returns how much it took.
     pub(crate) fn send_until_full(&mut self, bytes: &[u8]) -> usize {
-        self.stream.set_write_timeout(Some(std::time::Duration::from_millis(600))).unwrap();
+        self.stream.set_write_timeout(Some(std::time::Duration::from_millis(900))).unwrap();
         let mut sent = 0;
         while let Ok(count) = self.stream.write(&bytes[sent..]) {
             sent += count;

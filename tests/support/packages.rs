@@ -1,7 +1,8 @@
 //! The packages of other languages against which formats are held: Python's in a venv, Node's in a folder.
 //!
-//! Owns `target/interop` and `target/openapi`, with the packages of `requirements.txt` in the folders of tests of these names, and
-//! `target/interop-node` and `target/console-node`, with those of `package-lock.json`. Invariants: packages are installed by hash and nothing of theirs runs while
+//! Owns `target/interop`, `target/openapi` and `target/vault`, with the packages of `requirements.txt` in the folders of tests
+//! of these names, and `target/interop-node`, `target/console-node` and `target/vault-node`, with those of
+//! `package-lock.json`. Invariants: packages are installed by hash and nothing of theirs runs while
 //! they are, Python's only from wheels; where that cannot be done, a test says why and is skipped.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by a panic, its helping functions too")]
@@ -31,6 +32,27 @@ pub(crate) fn openapi_python() -> Option<&'static Path> {
     made(MADE.get_or_init(|| make_venv("openapi")))
 }
 
+/// The interpreter of the venv with clients of Vault, beside which stands `bao`; if there is none, says aloud why.
+pub(crate) fn vault_python() -> Option<&'static Path> {
+    static MADE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    made(MADE.get_or_init(|| make_venv("vault")))
+}
+
+/// The program that drives a server with the Rust client of Vault; if it cannot be built, says aloud why.
+pub(crate) fn vaultrs_client() -> Option<&'static Path> {
+    static MADE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    made(MADE.get_or_init(|| {
+        let target = root().join("target/vaultrs");
+        let mut build = Command::new("cargo");
+        // Its own settings count, not those of the build that this test may be run by.
+        build.args(["build", "--locked", "--quiet"]).current_dir(root().join("tests/vaultrs"));
+        build.env("CARGO_TARGET_DIR", &target).env_remove("CARGO_ENCODED_RUSTFLAGS").env_remove("RUSTFLAGS");
+        run(&mut build)?;
+        let host = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+        Ok(target.join(host).join("debug/vaultrs-client"))
+    }))
+}
+
 /// What was made; if nothing was, says aloud why.
 fn made(outcome: &'static Result<PathBuf, String>) -> Option<&'static Path> {
     match outcome {
@@ -56,7 +78,7 @@ fn make_venv(name: &str) -> Result<PathBuf, String> {
     run(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
     let mut install = Command::new(&python);
     install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary=:all:"]);
-    run(install.args(["--require-hashes", "--requirement"]).arg(&requirements))?;
+    fetch(install.args(["--require-hashes", "--requirement"]).arg(&requirements))?;
     fs::write(&ready, wanted).unwrap();
     Ok(python)
 }
@@ -65,6 +87,12 @@ fn make_venv(name: &str) -> Result<PathBuf, String> {
 pub(crate) fn node_folder() -> Option<&'static Path> {
     static MADE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     made(MADE.get_or_init(|| make_node_folder("interop")))
+}
+
+/// The same with clients of Vault.
+pub(crate) fn vault_node_folder() -> Option<&'static Path> {
+    static MADE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    made(MADE.get_or_init(|| make_node_folder("vault")))
 }
 
 /// The folder of what drives a browser and looks at what it shows.
@@ -90,9 +118,22 @@ fn make_node_folder(name: &str) -> Result<PathBuf, String> {
     fs::copy(lock, folder.join("package-lock.json")).unwrap();
     let mut install = Command::new("npm");
     install.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]);
-    run(install.current_dir(&folder))?;
+    fetch(install.current_dir(&folder))?;
     fs::write(&ready, wanted).unwrap();
     Ok(folder)
+}
+
+/// Runs a command that asks an index of packages: where nothing may be skipped, one that fails is asked again.
+fn fetch(command: &mut Command) -> Result<(), String> {
+    let rounds = if std::env::var_os("QUANTONIUM_REQUIRE").is_some_and(|value| value == "1") { 3 } else { 1 };
+    let mut last = Ok(());
+    for _ in 0..rounds {
+        last = run(command);
+        if last.is_ok() {
+            break;
+        }
+    }
+    last
 }
 
 /// Runs a command that the machine may not be able to do.

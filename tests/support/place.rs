@@ -79,6 +79,7 @@ impl Place {
             master_key,
         ]);
         command.args(flags).env_clear().current_dir(self.path(""));
+        server::read_by_people(&mut command);
         command
     }
 

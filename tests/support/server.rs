@@ -13,6 +13,7 @@ pub(crate) mod client;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -64,10 +65,30 @@ pub(crate) fn program() -> Option<Command> {
     Some(command)
 }
 
+/// Has a server tell its log in the form for people, which tests look into, unless the test has said how.
+pub(crate) fn read_by_people(command: &mut Command) {
+    if !command.get_envs().any(|(name, _)| name == LOG_FORMAT) {
+        command.env(LOG_FORMAT, "human");
+    }
+}
+
+/// Names the form of the log.
+pub(crate) const LOG_FORMAT: &str = "QUANTONIUM_LOG_FORMAT";
+
+/// Puts a copy of a program where every user can execute it.
+///
+/// Another process writes it: a file that this one writes could still be open in a child that another test has just forked, and
+/// what is open for writing is not executed (ETXTBSY).
+pub(crate) fn copy_program(from: &Path, to: &Path) {
+    assert!(Command::new("cp").args([from, to]).status().expect("cp").success(), "cp {}", from.display());
+    fs::set_permissions(to, fs::Permissions::from_mode(0o755)).expect("a mode");
+}
+
 /// Runs `quantonium` with these words and with the data directory of `--dev`; returns what it left.
 pub(crate) fn command(words: &[&str], data_dir: &Path) -> Option<Ended> {
     let mut command = Command::new(binary()?);
     command.args(words).arg("--data-dir").arg(data_dir).env_clear().stdin(Stdio::null());
+    read_by_people(&mut command);
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     Some(Ended {
@@ -217,20 +238,23 @@ impl Server {
         listens: usize,
     ) -> Result<Self, Ended> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        read_by_people(&mut command);
         let mut child = spawn(&mut command).unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        let mut stderr = child.stderr.take().expect("standard error");
-        let stderr = std::thread::spawn(move || {
-            let mut text = Vec::new();
-            // What was read before an error is what there is to show.
-            let _ = stderr.read_to_end(&mut text);
-            String::from_utf8_lossy(&text).into_owned()
+        // None if `spawn` has led it elsewhere.
+        let stderr = child.stderr.take().map(|mut stderr| {
+            std::thread::spawn(move || {
+                let mut text = Vec::new();
+                // What was read before an error is what there is to show.
+                let _ = stderr.read_to_end(&mut text);
+                String::from_utf8_lossy(&text).into_owned()
+            })
         });
         let stdout = child.stdout.take().map(BufReader::new);
         let mut server = Self {
             child,
             stdout,
             stdout_read: String::new(),
-            stderr: Some(stderr),
+            stderr,
             addresses: Vec::new(),
             key: String::new(),
             scratch: Arc::clone(scratch),

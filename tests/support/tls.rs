@@ -24,7 +24,7 @@ use rcgen::{
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion};
 
 use crate::server::client::Request;
 use crate::server::{Scratch, Server};
@@ -207,16 +207,32 @@ pub(crate) fn make_readable(folder: &Path) {
 /// A connection through TLS.
 pub(crate) type Stream = StreamOwned<ClientConnection, TcpStream>;
 
+/// A client that speaks these versions only, and shows nothing.
+pub(crate) fn config_of(
+    trusted: &Authority,
+    provider: CryptoProvider,
+    versions: &[&'static SupportedProtocolVersion],
+) -> Arc<ClientConfig> {
+    let builder = ClientConfig::builder_with_provider(Arc::new(provider));
+    let builder = builder.with_protocol_versions(versions).unwrap();
+    Arc::new(builder.with_root_certificates(roots(trusted)).with_no_client_auth())
+}
+
+fn roots(trusted: &Authority) -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add(trusted.der.clone()).unwrap();
+    roots
+}
+
 /// What a client trusts and shows.
 pub(crate) fn config(
     trusted: &Authority,
     own: Option<&Issued>,
     provider: CryptoProvider,
 ) -> Arc<ClientConfig> {
-    let mut roots = RootCertStore::empty();
-    roots.add(trusted.der.clone()).unwrap();
     let builder = ClientConfig::builder_with_provider(Arc::new(provider));
-    let builder = builder.with_safe_default_protocol_versions().unwrap().with_root_certificates(roots);
+    let builder = builder.with_safe_default_protocol_versions().unwrap();
+    let builder = builder.with_root_certificates(roots(trusted));
     Arc::new(match own {
         None => builder.with_no_client_auth(),
         Some(own) => {

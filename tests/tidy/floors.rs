@@ -25,6 +25,7 @@ const HOUSE: &[Floor] = &[
         modules: &[
             "integrity",
             "limits",
+            "log",
             "memory",
             "metrics",
             "secret",
@@ -83,7 +84,10 @@ const CRATES: &[(&str, &[&str])] = &[
     ("nix", &["broker", "clock", "exit", "pentest", "reactor", "sandbox", "secret", "server"]),
     ("poly1305", &["crypto"]),
     ("rustls", &["tls"]),
-    ("rustix", &["broker", "console", "memory", "audit", "store", "sandbox", "keeper", "server", "cli"]),
+    (
+        "rustix",
+        &["broker", "console", "log", "memory", "audit", "store", "sandbox", "keeper", "server", "cli"],
+    ),
     ("seccompiler", &["sandbox"]),
     ("serde", &["api", "auth", "broker", "config", "cli"]),
     ("serde_json", &["api", "auth", "broker", "cli"]),

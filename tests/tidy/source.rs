@@ -42,16 +42,19 @@ pub(crate) struct Source {
 impl Source {
     /// Reads tokens from `text`.
     pub(crate) fn parse(path: &str, text: &str) -> Result<Self, Finding> {
-        let syntax = syn::parse_file(text);
         let tokens: Result<TokenStream, _> = text.parse();
-        match (syntax, tokens) {
-            (Ok(_), Ok(all)) => {
-                let live = without_tests(&all);
-                Ok(Self { path: path.to_owned(), text: text.to_owned(), all, live })
-            }
-            (Err(error), _) => Err(Finding::new(path, error.span().start().line, error.to_string())),
-            (_, Err(error)) => Err(Finding::new(path, 1, error.to_string())),
-        }
+        let all = tokens.map_err(|error| Finding::new(path, 1, error.to_string()))?;
+        let live = without_tests(&all);
+        Ok(Self { path: path.to_owned(), text: text.to_owned(), all, live })
+    }
+
+    /// Where it is not Rust, as far as a parser can tell: rules read tokens, and believe that they stand in order.
+    pub(crate) fn broken_syntax(&self) -> Vec<Finding> {
+        let error = syn::parse_file(&self.text).err();
+        error
+            .iter()
+            .map(|error| Finding::new(&self.path, error.span().start().line, error.to_string()))
+            .collect()
     }
 
     /// Whether the file belongs to the library or the binary, not to tests, benches or the build script.
@@ -136,7 +139,7 @@ impl Tree {
         &self.sources
     }
 
-    /// Files that are not Rust as far as the parser can tell.
+    /// Files that have no tokens.
     pub(crate) fn unread(&self) -> &[Finding] {
         &self.unread
     }

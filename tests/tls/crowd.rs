@@ -242,8 +242,16 @@ fn strangers_in_the_middle_of_records_keep_no_known_client_and_no_new_one_from_b
     const STRANGERS: usize = 200;
     let kept =
         limits::LEASE_BUDGET_FLOOR_BYTES / limits::LEASE_BESIDE_SHARE_COUNT / limits::TLS_RECORD_KEPT_BYTES;
-    let flags =
-        ["--workers", "1", "--max-memory", "8MiB", "--max-connections", "1000", "--head-timeout-ms", "60000"];
+    let flags = [
+        "--workers",
+        "1",
+        "--max-memory",
+        "8MiB",
+        "--max-connections",
+        "1000",
+        "--head-timeout-ms",
+        "600000",
+    ];
     let more = ["--max-connections-per-address", "0", "--max-handshakes-per-address", "0"];
     let Some(of) = Secured::start(&[&flags[..], &more].concat()) else { return };
     let config = of.client();

@@ -1,5 +1,6 @@
 //! What is agreed on, and what is refused.
 
+use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
@@ -103,6 +104,66 @@ fn the_key_exchange_is_hybrid_with_ml_kem_where_the_client_can_do_it() {
     assert_eq!(of.connect(&hybrid).conn.handshake_kind(), Some(HandshakeKind::Resumed));
 }
 
+/// What the page of metrics says of handshakes that were finished.
+fn handshakes(of: &Secured) -> BTreeMap<String, u64> {
+    let request = Request::get("/api/metrics").key(of.server.key());
+    let page = of.server.connect_to(1).call(&request);
+    assert_eq!(page.status, 200, "{page:?}");
+    let rows = page.text().lines().filter_map(|line| line.strip_prefix("quantonium_tls_handshakes_total{"));
+    let rows = rows.map(|row| row.split_once("} ").unwrap());
+    rows.map(|(labels, count)| (labels.to_owned(), count.parse().unwrap())).collect()
+}
+
+#[test]
+fn each_handshake_is_counted_as_what_the_client_has_seen_of_it() {
+    let flags = [
+        "--workers",
+        "2",
+        "--tls-min-version",
+        "1.2",
+        "--listen",
+        "https://127.0.0.1:0",
+        "--listen",
+        "http://127.0.0.1:0",
+    ];
+    let Some(of) = Secured::start(&flags) else { return };
+    let mut expected = handshakes(&of);
+    let groups = [kx_group::X25519MLKEM768, kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1];
+    let mut configs: Vec<_> = groups
+        .into_iter()
+        .map(|group| {
+            let mut provider = aws_lc_rs::default_provider();
+            provider.kx_groups = vec![group];
+            secured::config(&of.authority, None, provider)
+        })
+        .collect();
+    let mut provider = aws_lc_rs::default_provider();
+    provider.kx_groups = vec![kx_group::X25519];
+    configs.push(secured::config_of(&of.authority, provider, &[&rustls::version::TLS12]));
+    let mut resumed = 0;
+    // Of each client the first one makes a session, and those behind it may come back to that.
+    for config in configs.iter().flat_map(|config| [config; 3]) {
+        let mut stream = of.connect(config);
+        // Its answer comes after the server has finished the handshake, too.
+        let reply = ask(&mut stream, Request::get("/api/health"));
+        assert!(reply.starts_with("HTTP/1.1 200 "), "{reply}");
+        let version = match stream.conn.protocol_version().unwrap() {
+            ProtocolVersion::TLSv1_3 => "1.3",
+            _ => "1.2",
+        };
+        let is_resumed = stream.conn.handshake_kind() == Some(HandshakeKind::Resumed);
+        resumed += u32::from(is_resumed);
+        let group = stream.conn.negotiated_key_exchange_group().map(SupportedKxGroup::name);
+        let group =
+            group.and_then(|group| group.as_str().map(str::to_owned)).unwrap_or_else(|| "other".to_owned());
+        let labels = format!("version=\"{version}\",group=\"{group}\",resumed=\"{is_resumed}\"");
+        *expected.entry(labels).or_default() += 1;
+        assert_eq!(handshakes(&of), expected);
+    }
+    assert!(resumed > 0 && expected.len() > configs.len(), "{expected:?}");
+    assert_eq!(of.server.stop().code, Some(0));
+}
+
 #[test]
 fn a_certificate_is_chosen_by_the_name_that_is_asked_for() {
     let more = |authority: &secured::Authority, folder: &std::path::Path| {
@@ -140,7 +201,7 @@ fn http_in_the_clear_gets_one_readable_400() {
 
 #[test]
 fn silent_and_slow_handshakes_end_while_others_are_served() {
-    let Some(of) = Secured::start(&["--workers", "1", "--handshake-timeout-ms", "500"]) else { return };
+    let Some(of) = Secured::start(&["--workers", "1", "--handshake-timeout-ms", "3000"]) else { return };
     let silent = TcpStream::connect(of.server.address()).unwrap();
     let mut slow = TcpStream::connect(of.server.address()).unwrap();
     slow.write_all(&[0x16, 3, 1]).unwrap();

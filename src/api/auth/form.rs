@@ -15,7 +15,7 @@ use crate::network::Network;
 use crate::quota::Rate;
 
 /// Scopes as a list of texts.
-pub(super) struct ScopeList<'a>(pub(super) &'a Grants);
+pub(in crate::api) struct ScopeList<'a>(pub(in crate::api) &'a Grants);
 
 impl Serialize for ScopeList<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -9,7 +9,8 @@ use zeroize::Zeroizing;
 use crate::api::auth::keys::{KEY_REQUIRED, manager, scopes};
 use crate::api::body::{Text, present, read};
 use crate::api::keys::require_json;
-use crate::api::{Answer, Call, FORBIDDEN, UNRECOGNISED, reply_json};
+use crate::api::{Answer, Call, FORBIDDEN, Rejection, UNRECOGNISED, reply_json};
+use crate::auth::ApiKey;
 use crate::auth::jwt::{self, NewToken};
 use crate::http::responder::{Fault, Responder};
 use crate::http::status::Status;
@@ -64,7 +65,7 @@ pub fn token(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
         // It would outlive the identity, which is taken away from one request to the next.
         return Err(KEY_REQUIRED.into());
     }
-    let (key, wall) = (authority.key, call.wall);
+    let key = authority.key;
     let (scope, wanted) = {
         let body: Body<'_> = if call.body.is_empty() {
             call.query(&[])?;
@@ -88,8 +89,40 @@ pub fn token(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
     if !(TOKEN_LIFETIME_MIN_SECONDS..=TOKEN_LIFETIME_MAX_SECONDS).contains(&wanted) {
         return Err(BAD_LIFETIME.into());
     }
+    let made = issue(call, key, principal.generation, wanted, &scope)?;
+    let reply = Reply {
+        access_token: &made.text,
+        token_type: "Bearer",
+        expires_in: made.lifetime_seconds,
+        scope: &scope,
+    };
+    reply_json(responder, Status::Ok, &reply)
+}
+
+/// A token that was made.
+pub(in crate::api) struct Made {
+    /// Its text.
+    pub(in crate::api) text: Zeroizing<String>,
+    /// How long it lives.
+    pub(in crate::api) lifetime_seconds: u64,
+    /// Its identifier.
+    pub(in crate::api) identifier: [u8; jwt::IDENTIFIER_BYTES],
+}
+
+/// Makes a token of an API key that was presented with its secret of this generation.
+///
+/// # Errors
+/// [`Rejection`]
+pub(in crate::api) fn issue(
+    call: &mut Call<'_>,
+    key: &ApiKey,
+    generation: u32,
+    wanted: u64,
+    scope: &str,
+) -> Result<Made, Rejection> {
+    let wall = call.wall;
     // Got with a secret that overlaps, it ends with that one.
-    let overlapping = key.overlapping(wall).filter(|last| last.generation.number == principal.generation);
+    let overlapping = key.overlapping(wall).filter(|last| last.generation.number == generation);
     let ends = [key.terms.expires, overlapping.map(|last| last.ends)].into_iter().flatten().min();
     let left = ends.map_or(wanted, |ends| ends.as_secs().saturating_sub(wall.as_secs()));
     let lifetime_seconds = wanted.min(left);
@@ -106,15 +139,9 @@ pub fn token(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
         issued: wall,
         lifetime_seconds,
         jti: identifier,
-        scope: &scope,
+        scope,
     };
     let made = key.current.token_secret.with(|secret| jwt::issue(secret, &new));
-    let access_token: Zeroizing<String> = made.map_err(|_| TOO_LONG)?;
-    let reply = Reply {
-        access_token: &access_token,
-        token_type: "Bearer",
-        expires_in: lifetime_seconds,
-        scope: &scope,
-    };
-    reply_json(responder, Status::Ok, &reply)
+    let text = made.map_err(|_| TOO_LONG)?;
+    Ok(Made { text, lifetime_seconds, identifier })
 }

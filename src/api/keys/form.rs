@@ -39,6 +39,9 @@ struct KeyForm<'a> {
     #[serde(flatten)]
     summary: Summary<'a>,
     derived: bool,
+    /// Only where it is so: such keys are made by clients of Vault alone.
+    #[serde(skip_serializing_if = "core::ops::Not::not")]
+    convergent: bool,
     exportable: bool,
     plaintext_backup: bool,
     created_at: Timestamp,
@@ -82,6 +85,7 @@ impl<'a> KeyForm<'a> {
         Self {
             summary: Summary::of(key),
             derived: options.derived,
+            convergent: options.convergent,
             exportable: options.exportable,
             plaintext_backup: options.plaintext_backup,
             created_at: Timestamp(key.created()),

@@ -132,6 +132,7 @@ impl Settings {
         let usual = KeyOptions::of(self.kind.unwrap_or(KeyType::XChaCha20Poly1305));
         let options = KeyOptions {
             derived: self.derived.unwrap_or(usual.derived),
+            convergent: false,
             exportable: self.exportable.unwrap_or(usual.exportable),
             plaintext_backup: self.plaintext_backup.unwrap_or(usual.plaintext_backup),
             ..usual

@@ -8,6 +8,7 @@ use crate::build_info;
 use crate::clock::BootTime;
 use crate::crypto::health;
 use crate::integrity::{Board, State};
+use crate::log::{self, Level};
 use crate::metrics::families as family;
 use crate::metrics::process::{AUDIT_ROOM, ENTROPY, STORE, USAGE};
 use crate::metrics::{Exposition, Observed, Registry, Sum, Value};
@@ -67,6 +68,15 @@ pub(super) fn entropy(page: &mut Exposition<'_>, health: &Health) -> fmt::Result
     page.one(&family::ENTROPY_FAILURES, ENTROPY.failures.get())?;
     page.one(&family::ENTROPY_REFUSED, health::refused_seeds())?;
     page.one(&family::ENTROPY_FAILING, !health.entropy)
+}
+
+/// What became of the lines of the log.
+pub(super) fn log(page: &mut Exposition<'_>) -> fmt::Result {
+    page.head(&family::LOG_LINES)?;
+    for level in Level::ALL {
+        page.sample(&family::LOG_LINES, &[level.name()], log::told(level))?;
+    }
+    page.one(&family::LOG_DROPPED, log::dropped())
 }
 
 pub(super) fn integrity(page: &mut Exposition<'_>, board: &Board) -> fmt::Result {

@@ -51,6 +51,7 @@ fn write(call: &Call<'_>, page: &mut Exposition<'_>) -> fmt::Result {
     inside::entropy(page, call.health)?;
     inside::integrity(page, call.board)?;
     inside::sandbox(page, call.posture)?;
+    inside::log(page)?;
     inside::server(page, call.health, &observed)?;
     inside::process(page)?;
     page.end()

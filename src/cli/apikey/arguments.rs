@@ -10,12 +10,10 @@ use std::path::PathBuf;
 use lexopt::{Arg, Parser};
 
 use crate::auth::api_key;
-use crate::cli::arguments::{
-    Command, Flags, Grammar, Own, TLS_CA, UsageError, alone, flags_of, unknown_letter, wrong,
-};
+use crate::cli::arguments::{Command, Flags, TLS_CA, UsageError, alone, flags_of, unknown_letter, wrong};
 use crate::cli::help::Topic;
 use crate::cli::secure::Trusting;
-use crate::config::{Id, Kind, Raw, nearest, shown};
+use crate::config::{Id, Raw, nearest, shown};
 use crate::model::{ApiKeyId, Grants, IDENTITY_FORMS, Identity};
 use crate::network::Network;
 use crate::quota::Rate;
@@ -146,23 +144,6 @@ impl Verb {
             })
         })
     }
-
-    const fn takes_identifier(self) -> bool {
-        !matches!(self, Self::Create | Self::List)
-    }
-
-    fn own(self) -> impl Iterator<Item = Own> {
-        let of_verb: &[&'static str] = match self {
-            Self::Create => &[NAME, DESCRIPTION, SCOPE, EXPIRES_IN, RATE, NETWORK, IDENTITY, OUT],
-            Self::Configure => &[NAME, DESCRIPTION, SCOPE, EXPIRES_IN, RATE, NETWORK, IDENTITY],
-            Self::Rotate => &[OVERLAP, OUT],
-            Self::List | Self::Show | Self::Revoke | Self::Delete => &[],
-        };
-        let own = |name, kind| Own { name, kind };
-        let values =
-            [SERVER, API_KEY_FILE, TLS_CA].iter().chain(of_verb).map(move |name| own(*name, Kind::Path));
-        values.chain([own(JSON, Kind::Switch)])
-    }
 }
 
 impl Task {
@@ -213,14 +194,7 @@ pub(in crate::cli) fn parse(mut parser: Parser) -> Result<Command, UsageError> {
         }
         Some(Arg::Short(letter)) => return Err(unknown_letter(letter)),
     };
-    let own: Vec<Own> = verb.own().collect();
-    let grammar = Grammar {
-        settings: &OFFLINE,
-        own: &own,
-        repeated: &[SCOPE, NETWORK, IDENTITY],
-        words_count: usize::from(verb.takes_identifier()),
-    };
-    let Some(mut flags) = flags_of(parser, &format!("apikey {}", verb.name()), &grammar)? else {
+    let Some(mut flags) = flags_of(parser, &format!("apikey {}", verb.name()))? else {
         return Ok(Command::Help(Topic::OfApiKey(verb)));
     };
     let (out, json) = (flags.take_path(OUT)?, flags.take(JSON).is_some());
@@ -266,7 +240,7 @@ fn task(verb: Verb, flags: &mut Flags) -> Result<Task, UsageError> {
 
 fn way(mut flags: Flags) -> Result<Way, UsageError> {
     let (url, api_key_file) = (flags.take(SERVER), flags.take_path(API_KEY_FILE)?);
-    let trusting = Trusting { authorities: flags.take_path(TLS_CA)?, anybody: false };
+    let trusting = Trusting { authorities: flags.take_path(TLS_CA)?, own: None, anybody: false };
     if flags.raw.get(Id::DataDir).is_some() {
         if url.is_some() || api_key_file.is_some() || trusting != Trusting::default() {
             return Err(UsageError::Wrong(
@@ -318,8 +292,7 @@ fn wanted(flags: &mut Flags) -> Result<Wanted, UsageError> {
 
 /// The value of a flag, which has to be text.
 fn text(flags: &mut Flags, name: &str) -> Result<Option<String>, UsageError> {
-    let text = flags.take(name).map(OsString::into_string).transpose();
-    text.map_err(|text| UsageError::Wrong(format!("--{name}: {} is not UTF-8", shown(&text))))
+    flags.take_text(name)
 }
 
 /// The values of a flag that repeats, each of which may hold several.
@@ -385,7 +358,7 @@ fn identifier(verb: Verb, word: Option<&OsStr>) -> Result<ApiKeyId, UsageError> 
 }
 
 /// A time: seconds, or a number with `s`, `m`, `h` or `d` behind it.
-fn seconds(flag: &str, text: &str) -> Result<u64, UsageError> {
+pub(in crate::cli) fn seconds(flag: &str, text: &str) -> Result<u64, UsageError> {
     const UNITS: [(char, u64); 4] = [('s', 1), ('m', 60), ('h', 3_600), ('d', 86_400)];
     let unit =
         UNITS.iter().find_map(|(unit, factor)| text.strip_suffix(*unit).map(|digits| (digits, *factor)));
@@ -493,7 +466,7 @@ mod tests {
     #[test]
     fn every_verb_is_parsed_to_its_task() {
         for verb in Verb::ALL {
-            let word = if verb.takes_identifier() { " 1a2b3c4d" } else { "" };
+            let word = if matches!(verb, Verb::Create | Verb::List) { "" } else { " 1a2b3c4d" };
             let terms = match verb {
                 Verb::Create => " --name n --scope admin",
                 Verb::Configure => " --name n",

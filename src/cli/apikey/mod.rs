@@ -33,6 +33,7 @@ use online::{Body, Server};
 use view::{Page, View};
 
 pub(super) use arguments::{ApiKeyCommand, Verb};
+pub(super) use view::plain;
 
 /// Does what `command` says.
 pub(super) fn run(
@@ -127,7 +128,7 @@ impl<'a> Teller<'a> {
     }
 
     fn said(&self, key: &View<'_>) -> String {
-        let named = format!("API key {} ({})", view::plain(&key.id), view::plain(&key.name));
+        let named = format!("API key {} ({})", plain(&key.id), plain(&key.name));
         let place = match self.out {
             Some(path) => format!("in {}", quoted(path)),
             None => "on standard output, shown once".to_owned(),
@@ -139,7 +140,7 @@ impl<'a> Teller<'a> {
             Verb::Rotate => {
                 let before = key.overlap_until.as_deref().map_or_else(
                     || "the secret before has ended".to_owned(),
-                    |until| format!("the secret before works until {}", view::plain(until)),
+                    |until| format!("the secret before works until {}", plain(until)),
                 );
                 format!("{named} has another secret; {before}, and its tokens have ended\n{kept}")
             }

@@ -18,7 +18,7 @@ use super::view;
 use crate::auth::api_key;
 use crate::cli::client::{self, Reply, Request, Target};
 use crate::cli::failure::Failure;
-use crate::cli::secure::{Connection, Trusting, trust};
+use crate::cli::secure::{Trusting, trust};
 use crate::clock::Moment;
 use crate::config;
 use crate::console;
@@ -117,15 +117,13 @@ impl Server {
         let failed = |error: &io::Error| Failure::io(self.target.failed(error, CLIENT_REQUEST_MAX_MILLIS));
         let trust = || trust(&self.trusting, self.environment.iter().cloned());
         let mut stream = client::connect(&self.target, trust, deadline).map_err(|error| failed(&error))?;
-        if let Connection::Plain(socket) = &stream
-            && !socket.peer_addr().is_ok_and(|peer| peer.ip().to_canonical().is_loopback())
-        {
+        if stream.is_in_the_clear() {
             console::err(&format!(
                 "quantonium: warning: {} is another machine, and the API key goes there in the clear\n",
                 self.target
             ));
         }
-        let asked = Request { method, fields: &self.field, body };
+        let asked = Request { method, accept: None, fields: &self.field, body };
         let reply = client::exchange(&mut stream, &self.target, &asked, deadline).map_err(|error| {
             let failure = failed(&error);
             match method {

@@ -155,7 +155,7 @@ fn day(time: &str) -> String {
 }
 
 /// Text without control characters.
-pub(super) fn plain(text: &str) -> String {
+pub(in crate::cli) fn plain(text: &str) -> String {
     text.chars().map(|char| if char.is_control() { '?' } else { char }).collect()
 }
 

@@ -18,9 +18,9 @@ use std::ffi::OsStr;
 
 use lexopt::{Arg, Parser};
 
-use super::arguments::{Command, Flags, Grammar, Own, UsageError, alone, flags_of, unknown_letter, wrong};
+use super::arguments::{Command, Flags, UsageError, alone, flags_of, unknown_letter, wrong};
 use super::help::Topic;
-use crate::config::{Kind, nearest, shown};
+use crate::config::{nearest, shown};
 use crate::console;
 use crate::exit::Exit;
 use crate::model::{Mode, Step};
@@ -164,8 +164,8 @@ pub(super) fn parse(mut parser: Parser) -> Result<Command, UsageError> {
     };
     let command = match word.to_str() {
         Some("show") => show_of(parser)?,
-        Some("check") => wanted(parser, "sandbox check")?.map(SandboxCommand::Check),
-        Some(PROBE) => wanted(parser, "sandbox probe")?.map(SandboxCommand::Probe),
+        Some("check") => wanted(parser)?.map(SandboxCommand::Check),
+        Some(PROBE) => wanted(parser)?.map(SandboxCommand::Probe),
         Some("profile") => profile_of(parser)?,
         _ => return Err(unknown("sandbox command", "sandbox ", &word, &NAMES)),
     };
@@ -173,18 +173,14 @@ pub(super) fn parse(mut parser: Parser) -> Result<Command, UsageError> {
 }
 
 fn show_of(parser: Parser) -> Result<Option<SandboxCommand>, UsageError> {
-    let own = ["role", "format"].map(|name| Own { name, kind: Kind::Path });
-    let grammar = Grammar { own: &own, ..Grammar::default() };
-    let Some(mut flags) = flags_of(parser, "sandbox show", &grammar)? else { return Ok(None) };
+    let Some(mut flags) = flags_of(parser, "sandbox show")? else { return Ok(None) };
     let scope = one_of(&mut flags, "role", Scope::named, &Scope::NAMES)?.unwrap_or(Scope::All);
     let format = one_of(&mut flags, "format", Format::named, &Format::NAMES)?.unwrap_or(Format::Text);
     Ok(Some(SandboxCommand::Show { scope, format }))
 }
 
-fn wanted(parser: Parser, command: &str) -> Result<Option<Wanted>, UsageError> {
-    let own = [MODE, ALLOW_MISSING].map(|name| Own { name, kind: Kind::Path });
-    let grammar = Grammar { own: &own, repeated: &[ALLOW_MISSING], ..Grammar::default() };
-    let Some(mut flags) = flags_of(parser, command, &grammar)? else { return Ok(None) };
+fn wanted(parser: Parser) -> Result<Option<Wanted>, UsageError> {
+    let Some(mut flags) = flags_of(parser, "sandbox check")? else { return Ok(None) };
     let mode =
         |name: &str| [Mode::Auto, Mode::Strict, Mode::Container].into_iter().find(|mode| mode.name() == name);
     let mode = one_of(&mut flags, MODE, mode, &Mode::NAMES)?.unwrap_or_default();
@@ -197,8 +193,7 @@ fn wanted(parser: Parser, command: &str) -> Result<Option<Wanted>, UsageError> {
 }
 
 fn profile_of(parser: Parser) -> Result<Option<SandboxCommand>, UsageError> {
-    let grammar = Grammar { words_count: 1, ..Grammar::default() };
-    let Some(flags) = flags_of(parser, "sandbox profile", &grammar)? else { return Ok(None) };
+    let Some(flags) = flags_of(parser, "sandbox profile")? else { return Ok(None) };
     let names = Profile::ALL.map(Profile::name);
     let word = flags
         .words

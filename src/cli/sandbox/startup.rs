@@ -16,7 +16,7 @@ pub(super) const CALLS: [(&str, &str); 85] = [
     ("clone", "threads of the server; no new namespace"),
     ("close", "files of the start"),
     ("connect", "the health check, and apikey asking a running server"),
-    ("dup2", "sandbox check reads what that child says (x86_64)"),
+    ("dup2", "standard error is opened anew; sandbox check reads what that child says (x86_64)"),
     ("dup3", "a descriptor gets the number of its band"),
     ("epoll_create1", "the polls of the loops"),
     ("epoll_ctl", "listeners and wakers are registered"),

@@ -1,8 +1,12 @@
 //! A small blocking HTTP/1.1 client, for commands that ask a server.
 //!
+//! - `transfer`: an exchange whose bodies are of any size.
+//!
 //! Owns [`Target`] and the exchange of one request and its reply on a connection of its own. Invariants: one deadline
 //! bounds everything, name look-up included; a bounded part of the reply is read; a reply that ends early is no reply;
 //! nothing of a URL can end a request line or a field; what was sent and received is wiped.
+
+pub(super) mod transfer;
 
 use core::fmt;
 use core::time::Duration;
@@ -21,7 +25,9 @@ use super::secure::{Connection, Trust, secure};
 use crate::clock::Moment;
 use crate::config::{self, Endpoint, Scheme, shown};
 use crate::http::chunked::ChunkedDecoder;
-use crate::limits::{CLIENT_REPLY_MAX_BYTES, CLIENT_URL_MAX_BYTES, UNIX_PATH_MAX_BYTES};
+use crate::limits::{
+    CLIENT_REPLY_HEAD_MAX_BYTES, CLIENT_REPLY_MAX_BYTES, CLIENT_URL_MAX_BYTES, UNIX_PATH_MAX_BYTES,
+};
 
 /// Where to ask.
 #[derive(Debug, PartialEq, Eq)]
@@ -116,6 +122,11 @@ impl Target {
 }
 
 impl Target {
+    /// Whether it speaks TLS.
+    pub(super) const fn is_secure(&self) -> bool {
+        self.secure
+    }
+
     /// What is said when the exchange failed that had `most_millis`.
     pub(super) fn failed(&self, error: &io::Error, most_millis: u64) -> String {
         match error.kind() {
@@ -174,6 +185,8 @@ fn host_and_port(authority: &str, usual: u16) -> Option<(&str, u16)> {
 pub(super) struct Request<'a> {
     /// The method.
     pub(super) method: &'a str,
+    /// The type of reply that is wanted; any if none is named.
+    pub(super) accept: Option<&'a str>,
     /// Further fields, each with its line end.
     pub(super) fields: &'a str,
     /// The body; without one no length is announced.
@@ -211,13 +224,18 @@ pub(super) fn send(
 ) -> io::Result<()> {
     stream.set_write_timeout(Some(left(deadline)?))?;
     let length = asked.body.map(|body| format!("Content-Length: {}\r\n", body.len())).unwrap_or_default();
-    let head = Zeroizing::new(format!(
-        "{} {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: quantonium\r\nAccept: */*\r\nConnection: close\r\n{}{length}\r\n",
-        asked.method, target.path, target.authority, asked.fields
-    ));
-    stream.write_all(head.as_bytes())?;
+    stream.write_all(head(target, asked, &length).as_bytes())?;
     stream.write_all(asked.body.unwrap_or_default())?;
     stream.flush()
+}
+
+/// The head of a request; `framing` says how its body ends.
+fn head(target: &Target, asked: &Request<'_>, framing: &str) -> Zeroizing<String> {
+    let accept = asked.accept.unwrap_or("*/*");
+    Zeroizing::new(format!(
+        "{} {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: quantonium\r\nAccept: {accept}\r\nConnection: close\r\n{}{framing}\r\n",
+        asked.method, target.path, target.authority, asked.fields
+    ))
 }
 
 /// Reads until `is_done`, the end of the stream or the bound.
@@ -328,13 +346,14 @@ enum Framing {
     Close,
 }
 
+/// The first value of a field.
+fn field<'a>(head: &'a [u8], name: &str) -> Option<&'a str> {
+    let mut fields = str::from_utf8(head).ok()?.lines().filter_map(|line| line.split_once(':'));
+    fields.find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+}
+
 fn framing(head: &[u8]) -> Option<Framing> {
-    let head = str::from_utf8(head).ok()?;
-    let value = |name: &str| {
-        let mut fields = head.lines().filter_map(|line| line.split_once(':'));
-        fields.find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
-    };
-    match (value("transfer-encoding"), value("content-length")) {
+    match (field(head, "transfer-encoding"), field(head, "content-length")) {
         (Some(coding), _) if coding.eq_ignore_ascii_case("chunked") => Some(Framing::Chunked),
         (Some(_), _) => None,
         (None, Some(length)) => length.parse().ok().map(Framing::Length),
@@ -356,7 +375,8 @@ fn is_whole(reply: &[u8]) -> bool {
 
 /// The reply, if all of it is there.
 fn parse(reply: &[u8]) -> Option<Reply> {
-    let (head, body) = reply.split_at_checked(head_bytes(reply)?)?;
+    let head_bytes = head_bytes(reply).filter(|len| *len <= CLIENT_REPLY_HEAD_MAX_BYTES)?;
+    let (head, body) = reply.split_at_checked(head_bytes)?;
     let mut body = Zeroizing::new(body.to_vec());
     match framing(head)? {
         Framing::Length(length) if length > body.len() => return None,
