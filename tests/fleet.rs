@@ -2,7 +2,12 @@
 //!
 //! Owns the cases. Invariant: what one server has acknowledged every other one knows, or refuses.
 
-#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, and says where")]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking, and says where"
+)]
 #![allow(clippy::print_stdout, reason = "what was measured is told")]
 
 #[path = "support/etcd.rs"]

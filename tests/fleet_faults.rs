@@ -4,7 +4,12 @@
 //! was acknowledged is there, and once; what every server gave out every server takes; a credential that was revoked is refused by all
 //! when the bound for that has passed.
 
-#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, and says where")]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking, and says where"
+)]
 #![allow(clippy::print_stdout, reason = "what was done is told")]
 
 #[path = "support/etcd.rs"]

@@ -32,6 +32,14 @@ pub(super) struct Client {
     page_count: u32,
 }
 
+/// An answer.
+struct Called {
+    /// Nothing: it is too long.
+    reply: Option<Vec<u8>>,
+    /// Whether an earlier try, of which nobody said what came of it, may have been carried out.
+    may_have: bool,
+}
+
 /// What came of one try.
 enum Tried {
     Answered(Vec<u8>),
@@ -67,7 +75,7 @@ impl Client {
     pub(super) fn read(&mut self, span: &Span) -> Result<Page, LinkError> {
         loop {
             let body = message::range(span, self.page_count);
-            match self.call("/v3/kv/range", &body, ETCD_CHANGE_MILLIS)? {
+            match self.call("/v3/kv/range", &body, ETCD_CHANGE_MILLIS)?.reply {
                 Some(reply) => return message::read_range(&reply).ok_or_else(unreadable),
                 None if self.page_count > 1 => self.page_count = (self.page_count / 8).max(1),
                 None => {
@@ -82,21 +90,25 @@ impl Client {
     /// Makes a transaction; `lease` for all that is put, unless it is 0.
     pub(super) fn swap(&mut self, swap: &Swap, lease: u64) -> Result<Swapped, LinkError> {
         let body = message::txn(swap, lease);
-        let reply = self.call("/v3/kv/txn", &body, ETCD_CHANGE_MILLIS)?;
-        let swapped = reply.as_deref().and_then(message::read_txn);
-        swapped.ok_or_else(|| LinkError::Unknown("its reply cannot be read".to_owned()))
+        let Called { reply, may_have } = self.call("/v3/kv/txn", &body, ETCD_CHANGE_MILLIS)?;
+        match reply.as_deref().and_then(message::read_txn) {
+            // What stands there may have come after what an earlier try has done.
+            Some(Swapped::Lost(page)) if may_have => Ok(Swapped::Doubtful(page)),
+            Some(swapped) => Ok(swapped),
+            None => Err(LinkError::Unknown("its reply cannot be read".to_owned())),
+        }
     }
 
     /// A new lease.
     pub(super) fn grant(&mut self, seconds: u64) -> Result<u64, LinkError> {
-        let reply = self.call("/v3/lease/grant", &message::grant(seconds), ETCD_REQUEST_MILLIS)?;
+        let reply = self.call("/v3/lease/grant", &message::grant(seconds), ETCD_REQUEST_MILLIS)?.reply;
         let lease = reply.as_deref().and_then(message::read_lease).map(|(id, _)| id);
         lease.filter(|id| *id > 0).ok_or_else(unreadable)
     }
 
     /// Keeps a lease alive; for how many seconds, 0: it has ended.
     pub(super) fn keep_alive(&mut self, id: u64) -> Result<u64, LinkError> {
-        let reply = self.call("/v3/lease/keepalive", &message::lease(id), ETCD_REQUEST_MILLIS)?;
+        let reply = self.call("/v3/lease/keepalive", &message::lease(id), ETCD_REQUEST_MILLIS)?.reply;
         reply.as_deref().and_then(message::read_lease).map(|(_, seconds)| seconds).ok_or_else(unreadable)
     }
 
@@ -126,8 +138,8 @@ impl Client {
         Err(LinkError::Refused("the token of etcd is not taken".to_owned()))
     }
 
-    /// Sends a request until it is answered or the time is over; nothing if the reply is too long.
-    fn call(&mut self, path: &str, body: &Body, most_millis: u64) -> Result<Option<Vec<u8>>, LinkError> {
+    /// Sends a request until it is answered or the time is over.
+    fn call(&mut self, path: &str, body: &Body, most_millis: u64) -> Result<Called, LinkError> {
         let end = Moment::now().plus_millis(most_millis);
         let (mut may_have, mut why) = (false, String::new());
         let mut failed_count = 0;
@@ -135,10 +147,10 @@ impl Client {
         while Moment::now() < end {
             let deadline = Moment::now().plus_millis(ETCD_REQUEST_MILLIS).min(end);
             match self.log_in(deadline).map(|()| self.attempt(path, body, deadline)) {
-                Ok(Tried::Answered(reply)) => return Ok(Some(reply)),
+                Ok(Tried::Answered(reply)) => return Ok(Called { reply: Some(reply), may_have }),
                 Ok(Tried::TooLong) => {
                     self.wire = None;
-                    return Ok(None);
+                    return Ok(Called { reply: None, may_have });
                 }
                 // What an earlier try may have done is not undone by this one's refusal.
                 Ok(Tried::Refused(error)) | Err(error @ (LinkError::Refused(_) | LinkError::Full)) => {

@@ -211,6 +211,7 @@ impl Answer {
                 to.byte(2).number(*cluster).number(*revision)
             }
             Self::Swapped(Swapped::Lost(page)) => put_page(to.byte(3), page),
+            Self::Swapped(Swapped::Doubtful(page)) => put_page(to.byte(7), page),
             Self::Done => to.byte(4),
             Self::News(News { events, more, gap, pulse, away }) => {
                 to.byte(5).byte(u8::from(*more)).byte(u8::from(*gap)).byte(u8::from(*away));
@@ -249,6 +250,7 @@ impl Answer {
             2 => Self::Swapped(Swapped::Done { cluster: from.number()?, revision: from.number()? }),
             3 => Self::Swapped(Swapped::Lost(page(&mut from)?)),
             4 => Self::Done,
+            7 => Self::Swapped(Swapped::Doubtful(page(&mut from)?)),
             5 => {
                 let (more, gap, away) = (flag(&mut from)?, flag(&mut from)?, flag(&mut from)?);
                 let pulse = if flag(&mut from)? {
@@ -346,7 +348,8 @@ mod tests {
         let mut all = vec![
             Answer::Page(page.clone()),
             Answer::Swapped(Swapped::Done { cluster: 1, revision: 2 }),
-            Answer::Swapped(Swapped::Lost(page)),
+            Answer::Swapped(Swapped::Lost(page.clone())),
+            Answer::Swapped(Swapped::Doubtful(page)),
             Answer::Done,
             Answer::News(News { events, more: true, gap: true, pulse, away: true }),
             Answer::News(News::default()),

@@ -74,6 +74,8 @@ pub enum Swapped {
     },
     /// Something else stood there.
     Lost(Page),
+    /// Something else stands there, and an earlier try of the same transaction may have been applied before that.
+    Doubtful(Page),
 }
 
 /// Something that was written or removed.

@@ -17,14 +17,14 @@ mod shelf;
 mod tests;
 
 use core::fmt;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::path::PathBuf;
 
 pub use head::FleetKeys;
 use head::{Digest, Stand, encode_record, fold};
 use image::{Image, Live, ReadFault, only};
 use layout::{Layout, ServerId};
-use link::{Demand, Event, Link, LinkError, Member, Pulse, Span, Swap, Swapped};
+use link::{Demand, Event, Link, LinkError, Member, News, Page, Pulse, Span, Swap, Swapped};
 
 use super::error::StoreError;
 use super::journal::format::{Header, HeaderFault};
@@ -38,8 +38,9 @@ use crate::clock::{Moment, WallTime};
 use crate::crypto::Error;
 use crate::crypto::random::{Generator, Kernel};
 use crate::limits::{
-    ETCD_APPEND_MAX_BYTES, ETCD_RECORD_MAX_BYTES, ETCD_RECORDS_PER_APPEND_MAX_COUNT, FLEET_MEMBERS_MAX_COUNT,
-    STORE_ORIGINS_MAX_COUNT, STORE_REVISION_CEILING_NUMBER,
+    ETCD_APPEND_MAX_BYTES, ETCD_NEWS_ROUNDS_MAX_COUNT, ETCD_RECORD_MAX_BYTES,
+    ETCD_RECORDS_PER_APPEND_MAX_COUNT, FLEET_MEMBERS_MAX_COUNT, STORE_ORIGINS_MAX_COUNT,
+    STORE_REVISION_CEILING_NUMBER,
 };
 use crate::metrics::process::STORE;
 
@@ -61,6 +62,8 @@ pub struct Etcd {
     everything: bool,
     /// What the next news have to reach: another server was seen to be there.
     until: u64,
+    /// News that were looked at, and not taken in yet.
+    held: VecDeque<News>,
     /// Events of a transaction whose head has not come yet.
     pending: Vec<Event>,
     /// The newest answer to how new the state is, as long as the state has not got there.
@@ -152,12 +155,14 @@ impl Etcd {
         match link.swap(&Swap { demands, removals: Vec::new(), puts })? {
             Swapped::Done { .. } => Ok(()),
             // Made by this very transaction, whose first answer was lost.
-            Swapped::Lost(page)
+            Swapped::Lost(page) | Swapped::Doubtful(page)
                 if only(page.clone(), &layout.ring()).is_some_and(|pair| pair.value == ring) =>
             {
                 Ok(())
             }
-            Swapped::Lost(_) => Err(StoreError::FleetExists { place: place.to_owned() }),
+            Swapped::Lost(_) | Swapped::Doubtful(_) => {
+                Err(StoreError::FleetExists { place: place.to_owned() })
+            }
         }
     }
 
@@ -190,6 +195,7 @@ impl Etcd {
             unread: false,
             everything: false,
             until: 0,
+            held: VecDeque::new(),
             pending: Vec::new(),
             ahead: None,
             fresh_nanos: 0,
@@ -220,8 +226,14 @@ impl Etcd {
         let puts = vec![(key.clone(), value.clone())];
         match link.swap(&Swap { demands, removals: Vec::new(), puts })? {
             Swapped::Done { .. } => Ok(()),
-            Swapped::Lost(page) if only(page.clone(), &key).is_some_and(|pair| pair.value == value) => Ok(()),
-            Swapped::Lost(_) => Err(LinkError::Refused("the header was changed meanwhile".to_owned()).into()),
+            Swapped::Lost(page) | Swapped::Doubtful(page)
+                if only(page.clone(), &key).is_some_and(|pair| pair.value == value) =>
+            {
+                Ok(())
+            }
+            Swapped::Lost(_) | Swapped::Doubtful(_) => {
+                Err(LinkError::Refused("the header was changed meanwhile".to_owned()).into())
+            }
         }
     }
 
@@ -253,6 +265,7 @@ impl Etcd {
         self.state = Some(State { stand, sealed, revision, cluster, live, bytes });
         self.members = members.into_iter().take(FLEET_MEMBERS_MAX_COUNT).collect();
         self.pending.clear();
+        self.held.clear();
         self.ahead = None;
         self.until = 0;
         (self.unread, self.everything) = (false, false);
@@ -311,20 +324,8 @@ impl Etcd {
         self.last_micros = Moment::now().nanos_since(begun) / 1_000;
         let done = match swapped {
             Ok(Swapped::Done { revision, .. }) => revision,
-            Ok(Swapped::Lost(page)) => match only(page, &head) {
-                // Written by an earlier try whose answer was lost.
-                Some(pair) if pair.value == sealed => pair.revision,
-                Some(pair) => {
-                    self.until = pair.revision;
-                    // What is not on the watch has to be read.
-                    self.unread |= pair.revision <= self.state.as_ref().map_or(0, |state| state.revision);
-                    return Err(AppendError::Conflict { at: expected });
-                }
-                None => {
-                    self.unread = true;
-                    return Err(AppendError::Away);
-                }
-            },
+            Ok(Swapped::Lost(page)) => self.lost(page, &sealed, false)?,
+            Ok(Swapped::Doubtful(page)) => self.lost(page, &sealed, true)?,
             Err(error) => return Err(self.failed(&error)),
         };
         self.condition = Condition::Good;
@@ -335,6 +336,55 @@ impl Etcd {
             (state.sealed, state.revision) = (sealed, done);
         }
         Ok(stand.head)
+    }
+
+    /// Something else stood where the head was demanded: the revision of etcd that wrote `sealed` all the same, if one did.
+    fn lost(&mut self, page: Page, sealed: &[u8], doubtful: bool) -> Result<u64, AppendError> {
+        let Some(pair) = only(page, &self.layout.head()) else {
+            self.unread = true;
+            return Err(AppendError::Away);
+        };
+        if pair.value == sealed {
+            // Written by an earlier try whose answer was lost.
+            return Ok(pair.revision);
+        }
+        if doubtful {
+            // Another server may have built on it since.
+            match self.find_on_watch(sealed, pair.revision) {
+                Some(Some(revision)) => return Ok(revision),
+                Some(None) => {}
+                None => return Err(self.failed(&LinkError::Unknown("the watch does not tell".to_owned()))),
+            }
+        }
+        self.until = pair.revision;
+        // What is not on the watch has to be read.
+        self.unread |= pair.revision <= self.state.as_ref().map_or(0, |state| state.revision);
+        Err(AppendError::Conflict { at: self.state.as_ref().map_or(0, |state| state.stand.head.revision) })
+    }
+
+    /// Which revision of etcd wrote this head, among all up to `until`; nothing if that cannot be known. What was told on the way is kept.
+    fn find_on_watch(&mut self, sealed: &[u8], until: u64) -> Option<Option<u64>> {
+        let head = self.layout.head();
+        for _ in 0..ETCD_NEWS_ROUNDS_MAX_COUNT {
+            let news = self.link.news(until).ok()?;
+            let heads = news.events.iter().filter(|event| event.key == head);
+            let (mut found, mut reached) = (None, false);
+            for event in heads {
+                reached |= event.revision >= until;
+                if event.value.as_deref() == Some(sealed) {
+                    found = Some(event.revision);
+                }
+            }
+            let ends = news.gap || !news.more;
+            self.held.push_back(news);
+            if found.is_some() || reached {
+                return Some(found);
+            }
+            if ends {
+                return None;
+            }
+        }
+        None
     }
 
     fn failed(&mut self, error: &LinkError) -> AppendError {

@@ -79,7 +79,7 @@ impl Etcd {
         let puts = vec![(layout.ring(), header.encode().to_vec()), (layout.head(), head)];
         let demands = [layout.ring(), layout.head()].map(|key| Demand { key, is: None }).to_vec();
         let swapped = link.swap(&Swap { demands, removals: Vec::new(), puts: puts.clone() })?;
-        if let Swapped::Lost(page) = swapped
+        if let Swapped::Lost(page) | Swapped::Doubtful(page) = swapped
             && !page.pairs.iter().any(|pair| puts.iter().any(|(_, value)| *value == pair.value))
         {
             return Err(exists());
@@ -123,7 +123,7 @@ fn write(
         let is_full =
             weight + next > ETCD_APPEND_MAX_BYTES || batch.puts.len() >= ETCD_RECORDS_PER_APPEND_MAX_COUNT;
         if is_full || puts.peek().is_none() {
-            if let Swapped::Lost(_) = link.swap(&batch)? {
+            if let Swapped::Lost(_) | Swapped::Doubtful(_) = link.swap(&batch)? {
                 return Err(StoreError::FleetExists { place: place.to_owned() });
             }
             batch.puts.clear();
@@ -147,7 +147,7 @@ pub(super) fn clear(link: &mut dyn Link, layout: &Layout, place: &FilePath) -> R
         for some in left.chunks(ETCD_RECORDS_PER_APPEND_MAX_COUNT) {
             let demands = vec![Demand { key: layout.head(), is: None }];
             let swap = Swap { demands, removals: some.to_vec(), puts: Vec::new() };
-            if let Swapped::Lost(_) = link.swap(&swap)? {
+            if let Swapped::Lost(_) | Swapped::Doubtful(_) = link.swap(&swap)? {
                 return Err(StoreError::FleetExists { place: place.to_owned() });
             }
         }

@@ -29,7 +29,8 @@ impl Etcd {
         let mut away = false;
         // Bounded by what the other side keeps, and by how fast others write.
         for _ in 0..ETCD_NEWS_ROUNDS_MAX_COUNT {
-            let news = match self.link.news(self.until) {
+            let held = self.held.pop_front().map(|news| News { more: true, ..news });
+            let news = match held.map_or_else(|| self.link.news(self.until), Ok) {
                 Ok(news) => news,
                 Err(error) => {
                     self.condition = Condition::Away;

@@ -19,6 +19,8 @@ pub(super) enum Fault {
     Away,
     /// The first answer is lost, and it is sent again.
     Twice,
+    /// The first try does not arrive, and it is sent again.
+    Missed,
 }
 
 type Values = BTreeMap<Vec<u8>, (Vec<u8>, u64)>;
@@ -49,6 +51,8 @@ pub(super) struct Shelf {
     gap: bool,
     known: u64,
     pub(super) before_page: Arc<Mutex<Option<Interloper>>>,
+    /// Between two tries of one transaction.
+    pub(super) between: Arc<Mutex<Option<Interloper>>>,
 }
 
 impl Shelf {
@@ -154,13 +158,27 @@ impl Link for Shelf {
                 inner.swap(swap);
                 return Err(LinkError::Unknown(nobody()));
             }
-            Some(Fault::Twice) => {
-                inner.swap(swap);
-                inner.swap(swap)
+            Some(fault @ (Fault::Twice | Fault::Missed)) => {
+                if matches!(fault, Fault::Twice) {
+                    inner.swap(swap);
+                }
+                drop(inner);
+                // Somebody else may be first when it is sent again.
+                let act = self.between.lock().unwrap().take();
+                if let Some(act) = act {
+                    act();
+                }
+                match self.inner().swap(swap) {
+                    Swapped::Lost(page) => Swapped::Doubtful(page),
+                    swapped => swapped,
+                }
             }
-            None => inner.swap(swap),
+            None => {
+                let swapped = inner.swap(swap);
+                drop(inner);
+                swapped
+            }
         };
-        drop(inner);
         if let Swapped::Done { revision, .. } = swapped {
             self.known = self.known.max(revision);
         }

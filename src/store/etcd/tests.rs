@@ -154,6 +154,41 @@ fn a_transaction_whose_answer_was_lost_counts_once() {
 }
 
 #[test]
+fn a_transaction_on_which_another_server_has_built_before_it_was_sent_again_counts_once() {
+    let shelf = made();
+    let handle = shelf.another();
+    let between = Arc::clone(&handle.between);
+    let mut one = try_open(handle, Witness::default()).unwrap();
+    let two = Arc::new(Mutex::new(open(&shelf)));
+    one.put("a", "1").unwrap();
+    let other = Arc::clone(&two);
+    *between.lock().unwrap() = Some(Box::new(move || {
+        let mut other = other.lock().unwrap();
+        other.watch().unwrap();
+        other.put("b", "2").unwrap();
+    }));
+    shelf.inner().faults.push_back(Fault::Twice);
+    assert_eq!(one.put("a", "3").unwrap().revision, 2, "it was applied, though something else stands there");
+    assert_eq!(one.watch().unwrap().revision, 3);
+    assert_eq!(one.told, two.lock().unwrap().told);
+    one.put("c", "4").unwrap();
+    // And where another one was first, it was not.
+    let other = Arc::clone(&two);
+    let before = shelf.another();
+    *between.lock().unwrap() = Some(Box::new(move || {
+        before.inner().faults.clear();
+        let mut other = other.lock().unwrap();
+        other.watch().unwrap();
+        other.put("d", "5").unwrap();
+    }));
+    shelf.inner().faults.push_back(Fault::Missed);
+    assert!(matches!(one.put("a", "6"), Err(AppendError::Conflict { .. })));
+    one.watch().unwrap();
+    assert_eq!(one.put("a", "6").unwrap().revision, 6);
+    assert_eq!(open(&shelf).told, one.told);
+}
+
+#[test]
 fn after_an_unknown_outcome_nothing_is_written_before_the_state_was_read_anew() {
     for (fault, kept) in [(Fault::Kept, true), (Fault::Lost, false)] {
         let shelf = made();
