@@ -83,6 +83,10 @@ Flags:
   --generate-master-key    make that file too (mode 0600); it must not exist
   --admin-key-file PATH    write the admin key there (mode 0600) instead; it must not exist
   --user-id ID, --group-id ID   as root: who serves, and gets the data directory (1001)
+  --store URL              make the store in etcd instead, for several servers; the data directory
+                           is that of the first one, for its audit log
+  --store-ca PATH, --store-cert PATH, --store-key PATH, --store-user NAME,
+  --store-password-file PATH   how etcd is reached, as for serve
   --min-store-revision N   the revision that a store here had reached: there must be none, then
   --accept-store-rollback  make a new store though the audit files know of one that is gone
   --config PATH            take these settings from a TOML file

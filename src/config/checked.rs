@@ -296,10 +296,7 @@ pub(super) fn check(raw: &Raw, machine: Machine, credentials: Option<&Path>) -> 
     let read = Reader { raw, machine };
     let dev = read.switch(Id::Dev)?;
     let data_dir = read.data_dir(dev)?;
-    let master_key_file = master_key::resolve(read.path(Id::MasterKeyFile)?, credentials);
-    if master_key_file.is_none() && !dev {
-        return Err(ConfigError::MasterKeyMissing);
-    }
+    let master_key_file = read.master_key_file(dev, credentials)?;
     let body_timeout_ms = read.number(Id::BodyTimeout)?;
     let (trusted_proxies, local_proxies) = read.networks(Id::TrustedProxy)?;
     let config = Config {
@@ -364,10 +361,15 @@ pub(super) fn check(raw: &Raw, machine: Machine, credentials: Option<&Path>) -> 
         integrity: read.integrity()?,
         niceness: u8::try_from(read.number(Id::Niceness)?).unwrap_or_default(),
     };
+    judge(config, machine.handed_over)
+}
+
+/// Checks what one setting alone does not say.
+fn judge(config: Config, handed_over: HandedOver) -> Result<Config, ConfigError> {
     if config.audit_synced && !config.audit_sink.has_file() {
         return Err(ConfigError::SyncedWithoutFile);
     }
-    check_listeners(&config, machine.handed_over)?;
+    check_listeners(&config, handed_over)?;
     Ok(config)
 }
 

@@ -3,11 +3,12 @@
 //! Owns [`Reader`]. Invariant: a value that was given is its setting's, or the message names who gave it.
 
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::checked::{CertificateFiles, HandedOver, IntegrityAction, IntegrityPolicy, Machine, Remote, Tls};
 use super::endpoint::{Endpoint, Scheme};
 use super::error::ConfigError;
+use super::master_key;
 use super::raw::{Raw, Source};
 use super::settings::{Fallback, Id, Kind, Unit};
 use super::value;
@@ -51,6 +52,16 @@ impl Reader<'_> {
             _ => None,
         };
         self.path(Id::DataDir)?.or(fallback).ok_or(ConfigError::DataDirMissing)
+    }
+
+    /// The file of the master key, without which only a server for development starts.
+    pub(super) fn master_key_file(
+        &self,
+        dev: bool,
+        credentials: Option<&Path>,
+    ) -> Result<Option<PathBuf>, ConfigError> {
+        let file = master_key::resolve(self.path(Id::MasterKeyFile)?, credentials);
+        if file.is_none() && !dev { Err(ConfigError::MasterKeyMissing) } else { Ok(file) }
     }
 
     /// Where to serve, and then where to redirect.

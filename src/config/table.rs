@@ -2,7 +2,7 @@
 //!
 //! Owns [`SETTINGS`], in the order of [`Id`]: `settings` holds that at compile time.
 
-use super::row::{capacity, choice, identity, millis, of_store, path, row, switch};
+use super::row::{capacity, choice, identity, max_staleness, millis, of_store, path, row, switch};
 use super::settings::{Fallback, Group, Id, Kind, Setting, Unit};
 use crate::http::forwarded::Field;
 use crate::limits;
@@ -88,15 +88,7 @@ pub const SETTINGS: [Setting; 70] = [
         Kind::Path,
         "File with the password of --store-user",
     ),
-    row(
-        Id::MaxStaleness,
-        "max-staleness",
-        Kind::Number(Unit::Seconds),
-        Fallback::Number(limits::STALENESS_DEFAULT_SECONDS),
-        Group::Store,
-        "How old what is known of a shared store may be before credentials are refused",
-    )
-    .bounded(limits::STALENESS_FLOOR_SECONDS, limits::STALENESS_CEILING_SECONDS),
+    max_staleness(),
     switch(
         Id::Init,
         "init",

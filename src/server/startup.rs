@@ -112,8 +112,7 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
     let slots = ArchiveSlots::hold()?;
     let mut random = generator()?;
 
-    let owner = sandbox::identity::will_switch(plan.uid, plan.gid);
-    let owner = owner.then_some(Owner { uid: plan.uid, gid: plan.gid });
+    let owner = owner(&plan);
     // Before anything is made: a certificate that cannot be read is the operator's mistake.
     let certificates = certificates::open(config)?;
     let above = fill(FD_CONNECTION_FIRST_NUMBER)?;
@@ -177,6 +176,12 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
         _lock: lock,
         _fillers: fillers,
     })
+}
+
+/// To whom a start as root gives the files that it makes.
+fn owner(plan: &Plan) -> Option<Owner> {
+    let switches = sandbox::identity::will_switch(plan.uid, plan.gid);
+    switches.then_some(Owner { uid: plan.uid, gid: plan.gid })
 }
 
 /// Tells main whom it hears and to whom it reports.
