@@ -425,6 +425,54 @@ fn a_store_is_made_by_init_in_an_etcd_that_asks_for_a_password() {
     assert_eq!(status["status"], "ok", "{status}");
 }
 
+#[test]
+fn the_audit_files_of_all_servers_are_verified_together() {
+    let Some(fleet) = Fleet::start(2, &[]) else { return };
+    for server in 0..2 {
+        let name = format!("k{server}");
+        assert_eq!(fleet.ask(server, create(&name)).status, 201);
+        assert_eq!(fleet.ask(server, encrypt(&name)).status, 200);
+    }
+    let Fleet { etcd, servers, master, .. } = fleet;
+    let scratches: Vec<Arc<Scratch>> = servers.iter().map(|server| Arc::clone(server.scratch())).collect();
+    servers.into_iter().for_each(|server| assert_eq!(server.stop().code, Some(0)));
+    let files = |scratch: &Scratch| -> Vec<std::path::PathBuf> {
+        let listed = fs::read_dir(scratch.data_dir().join("audit")).expect("the audit files");
+        listed.map(|entry| entry.expect("a file").path()).collect()
+    };
+    let verify = |files: &[std::path::PathBuf]| {
+        let mut command = std::process::Command::new(server::binary().expect("the binary"));
+        command.args(["audit", "verify", &etcd.store("fleet/test"), &master, "--data-dir"]);
+        command.arg(scratches[0].data_dir()).args(files).env_clear();
+        let output = command.output().expect("the binary");
+        (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    };
+    let ids: Vec<String> = scratches
+        .iter()
+        .map(|scratch| {
+            fs::read_to_string(scratch.data_dir().join("server.id")).expect("an id").trim().to_owned()
+        })
+        .collect();
+    for (scratch, id) in scratches.iter().zip(&ids) {
+        let of = files(scratch)
+            .iter()
+            .filter(|file| file.display().to_string().contains(&format!("-{id}-")))
+            .count();
+        assert!(of >= 3, "the streams of two workers and a keeper carry the id {id}");
+    }
+    let all: Vec<std::path::PathBuf> = scratches.iter().flat_map(|scratch| files(scratch)).collect();
+    let (code, told) = verify(&all);
+    assert_eq!(code, Some(0), "{told}");
+    let (code, told) = verify(&[]);
+    assert_eq!(code, Some(1), "what the other server wrote is not there: {told}");
+    let together = scratches[0].data_dir().join("audit");
+    for file in files(&scratches[1]) {
+        fs::copy(&file, together.join(file.file_name().expect("a name"))).expect("a copy");
+    }
+    let (code, told) = verify(&[]);
+    assert_eq!(code, Some(0), "{told}");
+}
+
 fn owner_only(file: &std::path::Path) {
     use std::os::unix::fs::PermissionsExt as _;
     fs::set_permissions(file, fs::Permissions::from_mode(0o600)).expect("its mode");

@@ -132,6 +132,8 @@ Flags:
   --data-dir PATH          the data directory, or a copy of one
   --master-key-file PATH   verify: the master key of the store
   --without-key            verify: check no macs, and say so
+  --store URL, --store-ca PATH, --store-cert PATH, --store-key PATH, --store-user NAME,
+  --store-password-file PATH   verify: the store is in etcd; wants the files of all servers
   --lines N                tail: how many lines (20)
   --principal, --key, --event, --outcome, --code, --request-id TEXT   search: lines with this
   --since TIME, --until TIME   search: UTC, as 2026-11-22 or 2026-11-22T17:05

@@ -169,7 +169,17 @@ pub(super) const COMMANDS: [Spec; 28] = [
         "audit verify",
         &["[FILE]..."],
         "find what was changed in the audit log",
-        Taken::These(&[Id::ConfigFile, Id::DataDir, Id::MasterKeyFile]),
+        Taken::These(&[
+            Id::ConfigFile,
+            Id::DataDir,
+            Id::MasterKeyFile,
+            Id::Store,
+            Id::StoreCa,
+            Id::StoreCert,
+            Id::StoreKey,
+            Id::StoreUser,
+            Id::StorePasswordFile,
+        ]),
         &[&[Flag::new("without-key", Value::Switch, "check no macs, and say so")]],
     ),
     spec(
