@@ -7,10 +7,12 @@
 
 mod descriptors;
 mod fleet;
+mod log;
 mod store;
 
 pub use descriptors::*;
 pub use fleet::*;
+pub use log::*;
 pub use store::*;
 
 // ---------------------------------------------------------------------------------------------------------
@@ -341,8 +343,9 @@ pub const FIRST_REQUEST_GRACE_MILLIS: u64 = 1_000;
 pub const INHERITED_SOCKETS_MAX_COUNT: usize = 64;
 /// Longest name of such a socket.
 pub const INHERITED_NAME_MAX_BYTES: usize = 255;
-/// Most worker threads: with the main thread's own, the descriptor bands have room for no more.
-pub const WORKERS_MAX_COUNT: usize = 63;
+/// Most worker threads: with the main thread's own, and the one that it asks before it writes the log, the descriptor bands have room for
+/// no more.
+pub const WORKERS_MAX_COUNT: usize = 62;
 /// Fewest worker threads.
 pub const WORKERS_MIN_COUNT: usize = 1;
 /// Longest path of a Unix socket: what the system's address of one holds, with its zero.
@@ -698,16 +701,6 @@ pub const CONFIG_FILE_MAX_BYTES: u64 = 256 * 1024;
 pub const SHOWN_VALUE_MAX_CHARS: usize = 80;
 /// Longest word for which a similar known one is looked up.
 pub const SUGGESTION_WORD_MAX_CHARS: usize = 64;
-/// Longest line of the log, its end included: what a pipe takes whole or not at all (PIPE_BUF of pipe(7)).
-pub const LOG_LINE_MAX_BYTES: usize = 4096;
-/// Where the message of a log line is cut off, so that fields find room behind it.
-pub const LOG_TEXT_MAX_BYTES: usize = 3072;
-/// Lines of the log that wait until they can be written. Beyond it: dropped, and counted.
-pub const LOG_QUEUE_BYTES: usize = 256 * 1024;
-/// After how long the log is tried again that found no room.
-pub const LOG_RETRY_MILLIS: u64 = 50;
-/// How long a start, or the end of the process, waits for somebody to read the log.
-pub const LOG_PATIENCE_MILLIS: u64 = 1_000;
 /// Default for the user and the group that a start as root switches to.
 pub const IDENTITY_DEFAULT_NUMBER: u32 = 1001;
 /// Smallest such user or group: never root.
@@ -782,6 +775,8 @@ pub const CLIENT_FILE_MAX_BYTES: u64 = 4 * 1024 * 1024;
 pub const CLIENT_SIGNATURE_MAX_BYTES: usize = 1024;
 /// API keys that `quantonium apikey list` asks for at a time.
 pub const CLIENT_PAGE_MAX_COUNT: usize = 64;
+/// Of each text of a refusal, how many bytes a command tells.
+pub const CLIENT_REFUSAL_MAX_BYTES: usize = 1024;
 
 /// Bounds of the times that metrics count, in microseconds: from what a request takes that touches nothing to what nobody
 /// waits for.
@@ -869,9 +864,6 @@ const _: () = {
     assert!(RANDOM_DIRECT_MIN_BYTES >= 256 && RANDOM_POOL_BYTES <= RESEED_AFTER_BYTES);
     assert!(DISCARD_MAX_MILLIS <= WRITE_STALL_MAX_MILLIS);
     assert!(DRAIN_DEFAULT_MILLIS <= DRAIN_CEILING_MILLIS);
-    assert!(LOG_TEXT_MAX_BYTES + 512 <= LOG_LINE_MAX_BYTES, "every line has room for what is not text");
-    assert!(LOG_QUEUE_BYTES >= 8 * LOG_LINE_MAX_BYTES);
-    assert!(LOG_RETRY_MILLIS < LOG_PATIENCE_MILLIS);
     assert!(DRAIN_FLOOR_MILLIS < DRAIN_DEFAULT_MILLIS);
     assert!(TIME_LIMIT_FLOOR_MILLIS >= TIMER_SLOT_MILLIS);
     assert!(TIME_LIMIT_FLOOR_MILLIS <= HEAD_READ_MAX_MILLIS);

@@ -409,7 +409,9 @@ fn every_descriptor_lies_in_its_band_and_two_of_them_are_directories() {
     assert_eq!(numbers, taken + CONNECTIONS + WORKERS, "no number below the connections' is free");
     let found = counts.map(|(_, count)| count);
     let pipes = found.first().copied().unwrap();
-    assert_eq!(found, [pipes, 3 * WORKERS + CONNECTIONS, 2 * (WORKERS + 1), WORKERS + 1, WORKERS + 1]);
+    // The log may have one loop more, which says when there is room in a standard error that is shared.
+    let loops = found[3].clamp(WORKERS + 1, WORKERS + 2);
+    assert_eq!(found, [pipes, 3 * WORKERS + CONNECTIONS, 2 * (WORKERS + 1), loops, WORKERS + 1]);
     assert!(pipes > taken / 2);
 }
 

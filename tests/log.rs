@@ -11,13 +11,18 @@
 mod server;
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
-use std::process::{Command, Stdio};
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
-use rustix::fs::{OFlags, fcntl_getfl, fstat};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use quantonium::limits::FILE_MAX_BYTES;
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl, fstat};
+use rustix::process::{Resource, getrlimit};
 use serde_json::Value;
 use server::client::Request;
 use server::{LOG_FORMAT, Scratch, Server, binary, program};
@@ -47,6 +52,43 @@ fn socket() -> (File, OwnedFd) {
     let (reader, writer) = UnixStream::pair().unwrap();
     rustix::net::sockopt::set_socket_send_buffer_size(&writer, 16 * 1024).unwrap();
     (File::from(OwnedFd::from(reader)), OwnedFd::from(writer))
+}
+
+/// Fills a stream until nothing more finds room.
+fn fill(stream: &OwnedFd) {
+    let flags = fcntl_getfl(stream).unwrap();
+    fcntl_setfl(stream, flags | OFlags::NONBLOCK).unwrap();
+    for piece in [&[b'x'; 4096][..], b"x"] {
+        while rustix::io::write(stream, piece).is_ok() {}
+    }
+    fcntl_setfl(stream, flags).unwrap();
+}
+
+/// Starts a server with these streams, and waits until it says that it serves.
+fn start_unread(flags: &[&str], streams: [Stdio; 2]) -> Option<(Child, Arc<Scratch>)> {
+    let scratch = Scratch::new();
+    let notices = UnixDatagram::bind(scratch.path("notify")).unwrap();
+    // No start takes that long.
+    notices.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
+    let mut command = program()?;
+    command.args(["serve", "--dev", "--listen", "127.0.0.1:0", "--data-dir"]).arg(scratch.data_dir());
+    command.args(flags).env_clear().env("NOTIFY_SOCKET", scratch.path("notify"));
+    let [stdout, stderr] = streams;
+    let mut child = command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).spawn().unwrap();
+    let mut notice = [0; 4096];
+    loop {
+        let Ok(len) = notices.recv(&mut notice) else {
+            child.kill().unwrap();
+            panic!("it never serves: {:?}", child.wait_with_output());
+        };
+        if notice[..len].starts_with(b"READY=1") {
+            return Some((child, scratch));
+        }
+    }
+}
+
+fn end(child: &Child) {
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).unwrap();
 }
 
 /// All that was written, once every other end is closed.
@@ -122,6 +164,109 @@ fn what_was_lost_is_told_once_somebody_reads_again() {
         let last = lines.iter().rfind(|line| line["module"] == "http").unwrap();
         assert_eq!(last["route"], "/api/keys", "{last}");
     }
+}
+
+#[test]
+fn a_start_waits_for_nobody_who_does_not_read_its_log() {
+    for (_reader, writer) in [pipe(), socket()] {
+        fill(&writer);
+        for flags in [&["--audit-sink", "both"][..], &[]] {
+            // Once for audit lines and the log apart, once both on the one stream, as under systemd.
+            let stdout = if flags.is_empty() { writer.try_clone().unwrap().into() } else { Stdio::piped() };
+            let stderr = writer.try_clone().unwrap().into();
+            let Some((mut child, _scratch)) = start_unread(flags, [stdout, stderr]) else { return };
+            end(&child);
+            assert_eq!(child.wait().unwrap().code(), Some(0));
+        }
+    }
+}
+
+#[test]
+fn what_nobody_reads_on_standard_output_stands_in_the_log_but_for_the_key() {
+    for (_reader, writer) in [pipe(), socket()] {
+        fill(&writer);
+        let Some((child, scratch)) = start_unread(&[], [writer.into(), Stdio::piped()]) else { return };
+        let key = std::fs::read_to_string(scratch.data_dir().join("admin.key")).unwrap();
+        end(&child);
+        let ended = child.wait_with_output().unwrap();
+        let log = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(0), "{log}");
+        assert!(log.contains("\"listening on http://127.0.0.1:"), "{log}");
+        assert!(log.contains("nobody reads standard output: the admin API key is in "), "{log}");
+        assert!(!log.contains(key.trim_end()), "{log}");
+    }
+}
+
+#[test]
+fn a_store_whose_only_key_nobody_would_see_is_not_made() {
+    for (_reader, writer) in [pipe(), socket()] {
+        fill(&writer);
+        for sink in ["file", "both"] {
+            let scratch = Scratch::new();
+            let master = scratch.path("master.key");
+            std::fs::write(&master, "0f".repeat(32)).unwrap();
+            std::fs::set_permissions(&master, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+            let Some(mut command) = program() else { return };
+            command.args(["serve", "--init", "--listen", "127.0.0.1:0", "--audit-sink", sink, "--data-dir"]);
+            command.arg(scratch.data_dir()).arg("--master-key-file").arg(&master).env_clear();
+            let full = || Stdio::from(writer.try_clone().unwrap());
+            let [stdout, stderr] =
+                if sink == "both" { [Stdio::piped(), full()] } else { [full(), Stdio::piped()] };
+            command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+            let ended = command.spawn().unwrap().wait_with_output().unwrap();
+            let log = String::from_utf8(ended.stderr).unwrap();
+            assert_eq!(ended.status.code(), Some(78), "{log}");
+            assert!(sink == "both" || log.contains("could not be shown on standard output (nobody"), "{log}");
+            assert!(!scratch.data_dir().join("journal").exists(), "{sink}");
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_tears_one_line_and_what_was_lost_is_told_when_there_is_room() {
+    // The longest file stands for the disk: the server shares the place in it with this test.
+    let longest = getrlimit(Resource::Fsize).maximum.unwrap_or(u64::MAX).min(FILE_MAX_BYTES);
+    let folder = Scratch::new();
+    let path = folder.path("log");
+    let mut log = File::options().read(true).write(true).create_new(true).open(&path).unwrap();
+    let stderr = OwnedFd::from(log.try_clone().unwrap());
+    let Some(server) = start(&["--log-level", "http=debug"], &[], &stderr) else { return };
+    let begin = longest - 3_000;
+    log.seek(SeekFrom::Start(begin)).unwrap();
+    let mut client = server.connect();
+    for _ in 0..100 {
+        assert_eq!(client.call(&Request::get("/api/health")).status, 200);
+    }
+    // Lines are written soon after their replies: the count stands still only with the last of them.
+    let mut dropped = metric(&server, "quantonium_log_lines_dropped_total");
+    while dropped == 0 {
+        dropped = metric(&server, "quantonium_log_lines_dropped_total");
+    }
+    let mut end = String::new();
+    let mut other = File::open(&path).unwrap();
+    other.seek(SeekFrom::Start(begin)).unwrap();
+    other.read_to_string(&mut end).unwrap();
+    let (whole, torn) = end.rsplit_once('\n').unwrap();
+    assert!(whole.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "{end}");
+
+    let start = 1 << 20;
+    log.seek(SeekFrom::Start(start)).unwrap();
+    assert_eq!(server.ask(Request::get("/api/keys")).status, 200);
+    assert_eq!(server.stop().code, Some(0));
+    let mut text = String::new();
+    other.seek(SeekFrom::Start(start)).unwrap();
+    (&other).take(1 << 20).read_to_string(&mut text).unwrap();
+    let text = text.trim_end_matches('\0');
+    let text = if torn.is_empty() { text } else { text.strip_prefix('\n').unwrap() };
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines[0]["module"], "log", "{text}");
+    assert!(lines[0]["dropped"].as_u64().is_some_and(|lost| lost >= dropped), "{text}");
+    let last = lines.iter().rfind(|line| line["module"] == "http").unwrap();
+    assert_eq!(last["route"], "/api/keys", "{text}");
+    let kept = whole.lines().filter(|line| line.contains("\"module\":\"http\"")).count() as u64;
+    let told = lines.iter().filter(|line| line["module"] == "http").count() as u64;
+    let lost: u64 = lines.iter().filter_map(|line| line["dropped"].as_u64()).sum();
+    assert!(kept + told + lost >= 102, "every line is there or counted: {kept}, {text}");
 }
 
 #[test]

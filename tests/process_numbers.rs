@@ -44,7 +44,8 @@ fn command(binary: &Path, scratch: &Arc<Scratch>, user: u32, flags: &[&str]) -> 
     if !flags.contains(&"--listen") {
         command.args(["--listen", "127.0.0.1:0"]);
     }
-    command.env_clear().current_dir("/").uid(user).gid(user);
+    server::read_by_people(command.env_clear());
+    command.current_dir("/").uid(user).gid(user);
     command
 }
 

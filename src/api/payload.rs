@@ -209,12 +209,16 @@ impl Bench<'_> {
         let opened =
             self.with_key(version, binding, |key| aead::open(algorithm, key, nonce, aad, data, tag))?;
         opened.ok_or(DECRYPTION_FAILED)?.map_err(|_| DECRYPTION_FAILED)?;
-        // Others may have sealed under one nonce what differs in its associated data; that must not help a forger here.
-        if self.key.options().convergent
-            && !version.converges(binding.context(self.tools, self.key)?, aad, data, nonce)
-        {
-            data.zeroize();
-            return Err(DECRYPTION_FAILED.into());
+        let options = self.key.options();
+        if options.convergent {
+            // What others sealed under one nonce with different associated data may help a forger to move a plaintext from
+            // one to the other; but to no other plaintext, and with no key that never was elsewhere.
+            let elsewhere = version.is_imported() || options.exportable;
+            let context = binding.context(self.tools, self.key)?;
+            if !version.converges(context, aad, data, nonce, elsewhere) {
+                data.zeroize();
+                return Err(DECRYPTION_FAILED.into());
+            }
         }
         version.uses().note(self.wall, 1);
         Ok(data)

@@ -1,7 +1,8 @@
 //! `quantonium local`: the ciphertexts of a server, without one, under a key that it has given out.
 //!
 //! Owns [`LocalKey`]. Invariants: what is written is what the server writes, byte for byte but for random ones; nothing of a
-//! plaintext is written before it was verified; a key with nonces of 96 bits seals streams only, since nobody counts here.
+//! plaintext is written before it was verified; a key with nonces of 96 bits seals streams only, since nobody counts here;
+//! a key whose ciphertexts would open nowhere seals nothing.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read};
@@ -38,8 +39,10 @@ struct Version {
 /// A key that a server has given out.
 pub(super) struct LocalKey {
     algorithm: Algorithm,
-    /// Whether it was made with `derived`, where that is known.
+    /// Whether it was made with `derived`, where that is known: exports of old do not say.
     derived: Option<bool>,
+    /// Whether it was made with `convergent`, where that is known.
+    convergent: Option<bool>,
     versions: Vec<Version>,
 }
 
@@ -48,6 +51,8 @@ pub(super) struct LocalKey {
 struct Exported<'a> {
     #[serde(rename = "type")]
     kind: &'a str,
+    derived: Option<bool>,
+    convergent: Option<bool>,
     #[serde(borrow)]
     versions: BTreeMap<&'a str, Parts<'a>>,
 }
@@ -96,6 +101,7 @@ impl LocalKey {
         Some(Self {
             algorithm: algorithm(key.kind())?,
             derived: Some(key.options().derived),
+            convergent: Some(key.options().convergent),
             versions: versions.collect(),
         })
     }
@@ -113,7 +119,8 @@ impl LocalKey {
             });
         }
         versions.sort_by_key(|version| version.number);
-        Some(Self { algorithm, derived: None, versions })
+        let (derived, convergent) = (exported.derived, exported.convergent);
+        Some(Self { algorithm, derived, convergent, versions })
     }
 
     fn version(&self, number: Option<u32>) -> Result<&Version, Failure> {
@@ -147,6 +154,21 @@ impl LocalKey {
     }
 }
 
+impl LocalKey {
+    /// Whether what is sealed here opens at the server.
+    fn check_sealing(&self, context: &[u8]) -> Result<(), Failure> {
+        match (self.derived, self.convergent) {
+            (Some(_), Some(false)) => self.check(context),
+            (_, Some(true)) => Err(Failure::config(
+                "the key is a convergent one, whose ciphertexts only its server makes: use `quantonium encrypt`",
+            )),
+            _ => Err(Failure::config(
+                "the export does not say whether the key is a derived or convergent one: export it again",
+            )),
+        }
+    }
+}
+
 /// Seals what `reading` gives.
 pub(super) fn encrypt(
     key: &LocalKey,
@@ -156,6 +178,7 @@ pub(super) fn encrypt(
     mut reading: Reading,
     mut sink: Sink,
 ) -> Result<(), Failure> {
+    key.check_sealing(binding.context)?;
     let version = key.version(number)?;
     let counted = key.algorithm == Algorithm::ChaCha20Poly1305;
     if counted && matches!(form, Form::Text | Form::Binary) {
@@ -172,7 +195,6 @@ pub(super) fn encrypt(
         return Err(Failure::refused(text).with_exit(Exit::Usage));
     }
     if wants_stream || is_long {
-        key.check(binding.context)?;
         return seal_stream(version, binding, reading, first, sink);
     }
     let mut drawn = Zeroizing::new([0; KEY_BYTES]);

@@ -1,15 +1,18 @@
 //! How commands reach a server through TLS, and whom they take for it.
 //!
-//! Owns [`Trusting`], [`Connection`] and its [`Halves`]. Invariant: without being told whom to trust, a command trusts the configured certificate of
-//! this machine alone; no authority of the system is asked.
+//! Owns [`Trusting`], [`Connection`], its [`Bounded`] socket and its [`Halves`]. Invariants: without being told whom to trust, a command
+//! trusts the configured certificate of this machine alone; no authority of the system is asked; while a deadline is set, every
+//! single read and write of the socket is bounded by what is left of it.
 
 use core::time::Duration;
 use std::ffi::OsString;
-use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+
+use socket2::Socket;
+
+use crate::clock::Moment;
 
 /// What a command was told of whom to trust.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,11 +27,63 @@ pub(super) struct Trusting {
 
 /// A connection to a server.
 pub(super) enum Connection {
-    Plain(TcpStream),
-    /// A socket of this machine.
-    Local(UnixStream),
+    /// In the clear, also to a socket of this machine.
+    Plain(Bounded),
     #[cfg(feature = "tls")]
-    Secure(Box<crate::tls::client::Tunnel<TcpStream>>),
+    Secure(Box<crate::tls::client::Tunnel<Bounded>>),
+}
+
+/// A socket that knows until when it may be waited for.
+///
+/// TLS reads and writes many times within one call, so that a limit for each of them would bound nothing.
+pub(super) struct Bounded {
+    socket: Socket,
+    deadline: Option<Moment>,
+}
+
+impl Bounded {
+    /// One that may be waited for until `deadline`.
+    pub(super) fn new(socket: Socket, deadline: Moment) -> Self {
+        Self { socket, deadline: Some(deadline) }
+    }
+
+    /// The same socket once more, and without a deadline.
+    fn again(&self) -> io::Result<Self> {
+        Ok(Self { socket: self.socket.try_clone()?, deadline: None })
+    }
+
+    fn leaves_machine(&self) -> bool {
+        let Ok(peer) = self.socket.peer_addr() else { return true };
+        !peer.is_unix() && !peer.as_socket().is_some_and(|peer| peer.ip().to_canonical().is_loopback())
+    }
+}
+
+impl Read for Bounded {
+    fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
+        if let Some(deadline) = self.deadline {
+            self.socket.set_read_timeout(Some(left(deadline)?))?;
+        }
+        self.socket.read(target)
+    }
+}
+
+impl Write for Bounded {
+    fn write(&mut self, source: &[u8]) -> io::Result<usize> {
+        if let Some(deadline) = self.deadline {
+            self.socket.set_write_timeout(Some(left(deadline)?))?;
+        }
+        self.socket.write(source)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What is left until the deadline; never zero, which would mean "for ever".
+pub(super) fn left(deadline: Moment) -> io::Result<Duration> {
+    let left = Moment::now().until(deadline);
+    if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(left) }
 }
 
 /// A connection that is read and written by two threads.
@@ -40,20 +95,32 @@ pub(super) struct Halves {
 }
 
 impl Connection {
-    /// Takes it apart; the limits of time stay as they are.
-    pub(super) fn split(self) -> io::Result<Halves> {
+    fn bounded(&mut self) -> &mut Bounded {
+        match self {
+            Self::Plain(socket) => socket,
+            #[cfg(feature = "tls")]
+            Self::Secure(tunnel) => &mut tunnel.sock,
+        }
+    }
+
+    /// Bounds all that is read and written from now on.
+    pub(super) fn set_deadline(&mut self, deadline: Moment) {
+        self.bounded().deadline = Some(deadline);
+    }
+
+    /// Takes it apart. No deadline is left: a read waits for `look` at a time, a write for as long as it takes.
+    pub(super) fn split(mut self, look: Duration) -> io::Result<Halves> {
+        let bounded = self.bounded();
+        bounded.deadline = None;
+        bounded.socket.set_read_timeout(Some(look))?;
+        bounded.socket.set_write_timeout(None)?;
+        let (other, end) = (bounded.again()?, bounded.socket.try_clone()?);
         Ok(match self {
             Self::Plain(socket) => {
-                let (other, end) = (socket.try_clone()?, socket.try_clone()?);
-                Halves { reader: Box::new(socket), writer: Box::new(other), socket: end.into() }
-            }
-            Self::Local(socket) => {
-                let (other, end) = (socket.try_clone()?, socket.try_clone()?);
                 Halves { reader: Box::new(socket), writer: Box::new(other), socket: end.into() }
             }
             #[cfg(feature = "tls")]
             Self::Secure(tunnel) => {
-                let (other, end) = (tunnel.sock.try_clone()?, tunnel.sock.try_clone()?);
                 let (reader, writer) = crate::tls::client::split(*tunnel, other);
                 Halves { reader: Box::new(reader), writer: Box::new(writer), socket: end.into() }
             }
@@ -62,27 +129,10 @@ impl Connection {
 
     /// Whether what is sent leaves this machine unencrypted.
     pub(super) fn is_in_the_clear(&self) -> bool {
-        let Self::Plain(socket) = self else { return false };
-        !socket.peer_addr().is_ok_and(|peer| peer.ip().to_canonical().is_loopback())
-    }
-
-    /// Bounds the next read.
-    pub(super) fn set_read_timeout(&self, most: Option<Duration>) -> io::Result<()> {
         match self {
-            Self::Plain(socket) => socket.set_read_timeout(most),
-            Self::Local(socket) => socket.set_read_timeout(most),
+            Self::Plain(bounded) => bounded.leaves_machine(),
             #[cfg(feature = "tls")]
-            Self::Secure(tunnel) => tunnel.sock.set_read_timeout(most),
-        }
-    }
-
-    /// Bounds the next write.
-    pub(super) fn set_write_timeout(&self, most: Option<Duration>) -> io::Result<()> {
-        match self {
-            Self::Plain(socket) => socket.set_write_timeout(most),
-            Self::Local(socket) => socket.set_write_timeout(most),
-            #[cfg(feature = "tls")]
-            Self::Secure(tunnel) => tunnel.sock.set_write_timeout(most),
+            Self::Secure(_) => false,
         }
     }
 }
@@ -91,7 +141,6 @@ impl Read for Connection {
     fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Plain(socket) => socket.read(target),
-            Self::Local(socket) => socket.read(target),
             #[cfg(feature = "tls")]
             Self::Secure(tunnel) => tunnel.read(target),
         }
@@ -102,7 +151,6 @@ impl Write for Connection {
     fn write(&mut self, source: &[u8]) -> io::Result<usize> {
         match self {
             Self::Plain(socket) => socket.write(source),
-            Self::Local(socket) => socket.write(source),
             #[cfg(feature = "tls")]
             Self::Secure(tunnel) => tunnel.write(source),
         }
@@ -111,7 +159,6 @@ impl Write for Connection {
     fn flush(&mut self) -> io::Result<()> {
         match self {
             Self::Plain(socket) => socket.flush(),
-            Self::Local(socket) => socket.flush(),
             #[cfg(feature = "tls")]
             Self::Secure(tunnel) => tunnel.flush(),
         }
@@ -126,7 +173,7 @@ pub(super) use without_tls::{Trust, secure, trust};
 
 #[cfg(feature = "tls")]
 mod with_tls {
-    use super::{Connection, OsString, PathBuf, TcpStream, Trusting, io};
+    use super::{Bounded, Connection, OsString, PathBuf, Trusting, io};
     use zeroize::Zeroizing;
 
     use crate::config;
@@ -183,7 +230,7 @@ mod with_tls {
     }
 
     /// Shakes hands.
-    pub(in crate::cli) fn secure(socket: TcpStream, host: &str, trust: &Trust) -> io::Result<Connection> {
+    pub(in crate::cli) fn secure(socket: Bounded, host: &str, trust: &Trust) -> io::Result<Connection> {
         connect(socket, host, &trust.server, trust.own.as_ref())
             .map(|tunnel| Connection::Secure(Box::new(tunnel)))
     }
@@ -191,7 +238,7 @@ mod with_tls {
 
 #[cfg(not(feature = "tls"))]
 mod without_tls {
-    use super::{Connection, OsString, TcpStream, Trusting, io};
+    use super::{Bounded, Connection, OsString, Trusting, io};
 
     /// There is nobody.
     #[derive(Clone, Debug)]
@@ -204,7 +251,30 @@ mod without_tls {
         Err("this build has no TLS; ask over http on the loopback address".to_owned())
     }
 
-    pub(in crate::cli) fn secure(_socket: TcpStream, _host: &str, trust: &Trust) -> io::Result<Connection> {
+    pub(in crate::cli) fn secure(_socket: Bounded, _host: &str, trust: &Trust) -> io::Result<Connection> {
         match *trust {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn once_the_deadline_has_passed_nothing_more_is_read_or_written() {
+        let (mut here, there) = UnixStream::pair().unwrap();
+        here.write_all(b"ab").unwrap();
+        let far = Moment::now().plus_millis(60_000);
+        let mut bounded = Bounded::new(Socket::from(OwnedFd::from(there)), far);
+        let mut byte = [0];
+        assert_eq!(bounded.read(&mut byte).unwrap(), 1);
+        assert_eq!(bounded.write(b"c").unwrap(), 1);
+        // What is there already does not count either: it may be one byte of many that come slowly.
+        bounded.deadline = Some(Moment::default());
+        assert_eq!(bounded.read(&mut byte).unwrap_err().kind(), ErrorKind::TimedOut);
+        assert_eq!(bounded.write(b"c").unwrap_err().kind(), ErrorKind::TimedOut);
     }
 }

@@ -186,6 +186,14 @@ pub enum LogFormat {
 }
 
 impl LogFormat {
+    fn from_name(name: &str) -> Self {
+        match name {
+            "json" => Self::Json,
+            "human" => Self::Human,
+            _ => Self::Auto,
+        }
+    }
+
     /// The form of lines on a standard error that is a terminal, or a stream of the journal.
     #[must_use]
     pub const fn form(self, is_terminal: bool, is_journal: bool) -> Form {
@@ -347,11 +355,7 @@ pub(super) fn check(raw: &Raw, machine: Machine, credentials: Option<&Path>) -> 
         audit_sink: AuditSink::from_name(read.word(Id::AuditSink)?),
         audit_synced: read.word(Id::AuditDurability)? == "synced",
         audit_body: read.word(Id::AuditBody)? == "hmac",
-        log_format: match read.word(Id::LogFormat)? {
-            "json" => LogFormat::Json,
-            "human" => LogFormat::Human,
-            _ => LogFormat::Auto,
-        },
+        log_format: LogFormat::from_name(read.word(Id::LogFormat)?),
         log_filter: read.log_filter()?,
         token_issuer: read.text(Id::TokenIssuer)?,
         token_audience: read.text(Id::TokenAudience)?,

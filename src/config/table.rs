@@ -196,7 +196,7 @@ pub const SETTINGS: [Setting; 70] = [
         Kind::Choice(&LOG_FORMATS),
         Fallback::Text("auto"),
         Group::Log,
-        "The log on standard error: json, human, or by where it goes (auto): human on a terminal and in the journal",
+        "Form of the log: json, human, or auto: human on a terminal and in the journal, else json",
     ),
     row(
         Id::LogLevel,

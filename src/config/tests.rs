@@ -164,7 +164,7 @@ fn messages_name_the_source() {
     );
     assert_eq!(
         config(&[DEV, (Id::Workers, "65")], &[]).unwrap_err(),
-        "--workers: 65 is above 63 (set on the command line)"
+        "--workers: 65 is above 62 (set on the command line)"
     );
     assert_eq!(
         config(&[], &[("QUANTONIUM_CONFIG", file.path())]).unwrap_err(),
@@ -289,10 +289,10 @@ fn plain_http_beyond_loopback_needs_a_word() {
 #[test]
 fn sockets_have_room_for_every_worker() {
     let listen = |count| vec!["127.0.0.1:0"; count].join(",");
-    let given = |count| config(&[DEV, (Id::Workers, "63"), (Id::Listen, &listen(count))], &[]);
+    let given = |count| config(&[DEV, (Id::Workers, "62"), (Id::Listen, &listen(count))], &[]);
     assert!(given(3).is_ok());
     let refusal = given(4).unwrap_err();
-    assert!(refusal.contains("4 addresses for 63 workers need 252 sockets"), "{refusal}");
+    assert!(refusal.contains("4 addresses for 62 workers need 248 sockets"), "{refusal}");
 }
 
 #[test]

@@ -148,17 +148,27 @@ impl KeyVersion {
         Some(())
     }
 
-    /// Whether a convergent seal of `plaintext`, bound to `associated_data`, for `context` has `nonce`: made here, or by
-    /// Vault or `OpenBao`, which leave the associated data out. What was opened under another nonce is a forgery.
+    /// Whether a convergent seal of `plaintext`, bound to `associated_data`, for `context` has `nonce`. What was opened under
+    /// another nonce is a forgery.
+    ///
+    /// Vault and `OpenBao` leave the associated data out of the nonce: a key that may have been used there, as `elsewhere`
+    /// says, has both.
     #[must_use]
-    pub fn converges(&self, context: &[u8], associated_data: &[u8], plaintext: &[u8], nonce: &[u8]) -> bool {
+    pub fn converges(
+        &self,
+        context: &[u8],
+        associated_data: &[u8],
+        plaintext: &[u8],
+        nonce: &[u8],
+        elsewhere: bool,
+    ) -> bool {
         let mut own = [0; NONCE_MAX_BYTES];
         let Some(own) = own.get_mut(..nonce.len()) else { return false };
         let mut is_of = |bound: &[u8]| {
             let made = self.convergent_nonce(context, bound, plaintext, own);
             made.is_some() && bool::from(own.ct_eq(nonce))
         };
-        is_of(associated_data) || (!associated_data.is_empty() && is_of(&[]))
+        is_of(associated_data) || (elsewhere && !associated_data.is_empty() && is_of(&[]))
     }
 
     /// Lends the input key of stream and keystream to `use_it`; nothing if there is none.
@@ -439,12 +449,17 @@ mod tests {
         let nonces: std::collections::BTreeSet<_> =
             seals.iter().map(|(bound, plaintext)| nonce(bound, plaintext)).collect();
         assert_eq!(nonces.len(), seals.len());
-        // What was made elsewhere without looking at the associated data is known too; nothing else is.
-        assert!(version.converges(b"tenant", b"a", b"b", &nonce(b"a", b"b")));
-        assert!(version.converges(b"tenant", b"a", b"b", &nonce(b"", b"b")));
-        assert!(!version.converges(b"tenant", b"a", b"b", &nonce(b"", b"c")));
-        assert!(!version.converges(b"tenant", b"", b"b", &nonce(b"a", b"b")));
-        assert!(!version.converges(b"other", b"", b"b", &nonce(b"", b"b")));
+        let converges = |bound: &[u8], plaintext: &[u8], nonce: &[u8], elsewhere| {
+            version.converges(b"tenant", bound, plaintext, nonce, elsewhere)
+        };
+        for elsewhere in [false, true] {
+            assert!(converges(b"a", b"b", &nonce(b"a", b"b"), elsewhere));
+            assert!(!converges(b"a", b"b", &nonce(b"", b"c"), elsewhere));
+            assert!(!converges(b"", b"b", &nonce(b"a", b"b"), elsewhere));
+            assert!(!version.converges(b"other", b"", b"b", &nonce(b"", b"b"), elsewhere));
+            // As it is made elsewhere, without a look at the associated data.
+            assert_eq!(converges(b"a", b"b", &nonce(b"", b"b"), elsewhere), elsewhere);
+        }
     }
 
     #[test]

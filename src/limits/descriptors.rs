@@ -32,7 +32,7 @@ pub const FD_AUDIT_LAST_NUMBER: i32 = 79;
 pub const FD_AUDIT_NEXT_FIRST_NUMBER: i32 = 80;
 /// Last preallocated successor of an audit file.
 pub const FD_AUDIT_NEXT_LAST_NUMBER: i32 = 143;
-/// First epoll descriptor, one for each worker and, last, one for the main thread.
+/// First epoll descriptor, one for each worker and, last, two for the main thread: its own, and what tells of room for the log.
 pub const FD_EPOLL_FIRST_NUMBER: i32 = 144;
 /// Last epoll descriptor.
 pub const FD_EPOLL_LAST_NUMBER: i32 = 207;
@@ -73,7 +73,7 @@ pub const FD_CONNECTION_FIRST_NUMBER: i32 = 528;
 const _: () = {
     assert!(FD_AUDIT_LAST_NUMBER - FD_AUDIT_FIRST_NUMBER + 1 > WORKERS_MAX_COUNT as i32);
     assert!(FD_AUDIT_NEXT_LAST_NUMBER - FD_AUDIT_NEXT_FIRST_NUMBER + 1 > WORKERS_MAX_COUNT as i32);
-    assert!(FD_EPOLL_LAST_NUMBER - FD_EPOLL_FIRST_NUMBER + 1 > WORKERS_MAX_COUNT as i32);
+    assert!(FD_EPOLL_LAST_NUMBER - FD_EPOLL_FIRST_NUMBER > WORKERS_MAX_COUNT as i32);
     assert!(FD_EVENT_LAST_NUMBER - FD_EVENT_FIRST_NUMBER + 1 > WORKERS_MAX_COUNT as i32);
     assert!(FD_LISTENER_LAST_NUMBER - FD_LISTENER_FIRST_NUMBER + 1 == LISTENERS_MAX_COUNT as i32);
     assert!(FD_JOURNAL_NUMBER > 2 && FD_OWN_LAST_NUMBER < FD_AUDIT_FIRST_NUMBER);

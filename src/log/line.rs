@@ -167,23 +167,31 @@ struct Escaped<'a> {
 
 impl fmt::Write for Escaped<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        for char in text.chars() {
-            match char {
-                '"' | '\\' if self.is_quoted => write!(self.line, "\\{char}")?,
-                '\n' => self.line.write_str("\\n")?,
-                '\r' => self.line.write_str("\\r")?,
-                '\t' => self.line.write_str("\\t")?,
-                // All of them lie below U+10000, so that four digits name them (RFC 8259, section 7).
-                char if is_steering(char) => write!(self.line, "\\u{:04x}", u32::from(char))?,
-                char => self.line.write_str(char.encode_utf8(&mut [0; 4]))?,
-            }
+        text.chars().try_for_each(|char| {
+            let before = self.line.len;
+            // Half of an escape would change the meaning of what comes behind it.
+            self.append(char).inspect_err(|_| self.line.len = before)
+        })
+    }
+}
+
+impl Escaped<'_> {
+    fn append(&mut self, char: char) -> fmt::Result {
+        match char {
+            '"' | '\\' if self.is_quoted => write!(self.line, "\\{char}"),
+            '\n' => self.line.write_str("\\n"),
+            '\r' => self.line.write_str("\\r"),
+            '\t' => self.line.write_str("\\t"),
+            // All of them lie below U+10000, so that four digits name them (RFC 8259, section 7).
+            char if is_steering(char) => write!(self.line, "\\u{:04x}", u32::from(char)),
+            char => self.line.write_str(char.encode_utf8(&mut [0; 4])),
         }
-        Ok(())
     }
 }
 
 /// Whether a character does something instead of being shown: control characters, separators of lines, marks of direction.
-fn is_steering(char: char) -> bool {
+#[must_use]
+pub fn is_steering(char: char) -> bool {
     char.is_control()
         || matches!(char, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
@@ -260,6 +268,21 @@ mod tests {
             }
             let read: serde_json::Value = serde_json::from_str(&shown(Form::Json, &fields, &text)).unwrap();
             assert_eq!(read["last"], u64::MAX);
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_cut_within_an_escape_holds_nothing_of_it() {
+        for escaped in ["\"", "\\", "\n", "\t", "\u{1b}", "\u{202e}"] {
+            // One of them begins at each of the last places before the limit.
+            for shift in 0..12 {
+                let text = ["x".repeat(shift), escaped.repeat(LOG_TEXT_MAX_BYTES)].concat();
+                let line = shown(Form::Json, &[("last", Value::Number(7))], &text);
+                let read: serde_json::Value = serde_json::from_str(&line).unwrap();
+                let told = read["msg"].as_str().unwrap().strip_suffix(CUT).unwrap();
+                assert!(text.starts_with(told) && told.len() > shift, "{shift}: {line}");
+                assert_eq!(read["last"], 7);
+            }
         }
     }
 

@@ -16,9 +16,9 @@ use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 
 pub use filter::{Filter, Level, Module};
-pub use line::{Field, Form, Value};
+pub use line::{Field, Form, Value, is_steering};
 pub use queue::Written;
-pub use stderr::{gauge, is_journal, is_terminal, may_be_full, own};
+pub use stderr::{gauge, is_journal, is_terminal, may_be_full, open_anew, own};
 
 use crate::clock::WallTime;
 use filter::Thresholds;
@@ -93,7 +93,8 @@ pub fn event(level: Level, module: Module, fields: &[Field<'_>], text: fmt::Argu
     }
     let line = Line::of(WallTime::now(), form(), (level, module), fields, text);
     if !IS_QUEUED.load(Ordering::Acquire) {
-        if !stderr::write_patiently(line.as_bytes()) {
+        if tell_failed().is_err() || !stderr::write_patiently(line.as_bytes()) {
+            queue().fail(1);
             count_dropped(1);
         }
         return;
@@ -112,8 +113,16 @@ pub fn event(level: Level, module: Module, fields: &[Field<'_>], text: fmt::Argu
 /// The last line of a process that ends because it cannot go on: as `event`, but to a terminal it is what a command says.
 pub fn fatal(module: Module, text: fmt::Arguments<'_>) {
     let line = Line::last(WallTime::now(), form(), module, text);
-    flush(stderr::Patience::Bounded);
-    stderr::write_patiently(line.as_bytes());
+    let _ = flush(stderr::Patience::Bounded);
+    stderr::give_up_line();
+    let _ = stderr::write_patiently(line.as_bytes());
+}
+
+/// Shows text that is no line, behind all that was told; tells whether all of it left, for which it waits a bounded time. To be called by
+/// the thread that calls [`write_out`]; it may hold the admin key, of which nothing is kept here.
+#[must_use]
+pub fn show(text: &str) -> bool {
+    flush(stderr::patience()) && stderr::write_patiently(text.as_bytes())
 }
 
 /// The same, of a thread that must not wait: what others have told comes out first, as far as it can be written at once.
@@ -133,6 +142,7 @@ pub fn last_words(module: Module, text: fmt::Arguments<'_>) {
             }
         }
     }
+    stderr::give_up_line();
     let _ = stderr::write(line.as_bytes());
 }
 
@@ -147,6 +157,15 @@ pub fn hand_over(wake: Wake, gauge: Option<OwnedFd>) {
 
 /// Writes what is in the queue, as far as that can be done without waiting. To be called by one thread.
 pub fn write_out() -> Written {
+    match tell_failed() {
+        Err(stop) if stop.is_full() => return Written::Stuck,
+        // The next line tries again.
+        Err(_) => {
+            count_dropped(queue().clear());
+            return Written::Everything;
+        }
+        Ok(()) => {}
+    }
     for _ in 0..queue::CHUNKS {
         let chunk = {
             let mut ring = queue();
@@ -157,10 +176,11 @@ pub fn write_out() -> Written {
         match stderr::write_at_once(chunk.as_bytes()) {
             Ok(written) => queue().consume(written),
             Err(error) if error.is_full() => return Written::Stuck,
-            // Nobody is there any more who could read it.
+            // The disk is full, or nobody is there any more who could read it: the next line tries again.
             Err(_) => {
-                let mut ring = queue();
-                count_dropped(ring.clear());
+                stderr::give_up_line();
+                count_dropped(queue().clear());
+                return Written::Everything;
             }
         }
     }
@@ -169,12 +189,12 @@ pub fn write_out() -> Written {
 
 /// Writes what is in the queue, and waits a bounded time for whoever reads it: before the process ends.
 pub fn finish() {
-    flush(stderr::Patience::Bounded);
+    let _ = flush(stderr::Patience::Bounded);
 }
 
 /// The same without waiting.
 pub fn finish_at_once() {
-    flush(stderr::Patience::None);
+    let _ = flush(stderr::Patience::None);
 }
 
 /// How many lines of this level were told.
@@ -189,13 +209,15 @@ pub fn dropped() -> u64 {
     DROPPED.load(Ordering::Relaxed)
 }
 
-fn flush(patience: stderr::Patience) {
+/// Tells whether nothing waits any more.
+fn flush(patience: stderr::Patience) -> bool {
     let mut wait = stderr::Wait::begin(patience);
     while write_out() != Written::Everything {
         if !wait.for_room() {
-            return;
+            return false;
         }
     }
+    true
 }
 
 fn form() -> Form {
@@ -238,8 +260,23 @@ fn tell_loss(ring: &mut Ring) {
     }
 }
 
+/// Tells of lines that could not be written, once one can be.
+fn tell_failed() -> Result<(), stderr::Stop> {
+    let failed = queue().failed();
+    if failed == 0 {
+        return Ok(());
+    }
+    stderr::write_whole(note(failed, "they could not be written").as_bytes())?;
+    queue().forget_failed(failed);
+    Ok(())
+}
+
 fn loss(lines: u64) -> Line {
-    let text = format_args!("{lines} lines were lost here: nobody read the log fast enough");
+    note(lines, "nobody read the log fast enough")
+}
+
+fn note(lines: u64, reason: &str) -> Line {
+    let text = format_args!("{lines} lines were lost here: {reason}");
     let fields = [("dropped", Value::Number(lines))];
     Line::of(WallTime::now(), form(), (Level::Warn, Module::Log), &fields, text)
 }

@@ -25,6 +25,7 @@ pub(super) struct Ring {
     first: usize,
     len: usize,
     lost: u64,
+    failed: u64,
 }
 
 /// What is written at once: whole lines.
@@ -41,7 +42,7 @@ impl Chunk {
 
 impl Ring {
     pub(super) const fn new() -> Self {
-        Self { bytes: [0; LOG_QUEUE_BYTES], first: 0, len: 0, lost: 0 }
+        Self { bytes: [0; LOG_QUEUE_BYTES], first: 0, len: 0, lost: 0, failed: 0 }
     }
 
     pub(super) const fn is_empty(&self) -> bool {
@@ -63,6 +64,19 @@ impl Ring {
 
     pub(super) const fn forget_loss(&mut self) {
         self.lost = 0;
+    }
+
+    /// How many lines could not be written since that was told last.
+    pub(super) const fn failed(&self) -> u64 {
+        self.failed
+    }
+
+    pub(super) const fn fail(&mut self, lines: u64) {
+        self.failed = self.failed.saturating_add(lines);
+    }
+
+    pub(super) const fn forget_failed(&mut self, lines: u64) {
+        self.failed = self.failed.saturating_sub(lines);
     }
 
     /// Appends a line, its end included; tells whether there was room.
@@ -102,13 +116,14 @@ impl Ring {
         self.first = if self.len == 0 { 0 } else { (self.first + bytes) % LOG_QUEUE_BYTES };
     }
 
-    /// Removes everything; returns how many lines that were.
+    /// Removes everything, which could not be written; returns how many lines that were.
     pub(super) fn clear(&mut self) -> u64 {
-        let mut lines = self.lost;
+        let mut lines = 0;
         while let Some(chunk) = self.peek() {
             lines += memchr::memchr_iter(b'\n', chunk.as_bytes()).count() as u64;
             self.consume(chunk.len);
         }
+        self.fail(lines + self.lost);
         self.lost = 0;
         lines
     }
@@ -162,7 +177,14 @@ mod tests {
         assert_eq!(count, LOG_QUEUE_BYTES / line.len());
         assert!(!ring.has_room(line.len()) && ring.has_room(LOG_QUEUE_BYTES % line.len()));
         ring.lose();
-        assert_eq!(ring.clear(), count as u64 + 1);
+        assert_eq!(ring.clear(), count as u64);
         assert!(ring.is_empty() && ring.lost() == 0);
+        assert_eq!(
+            ring.failed(),
+            count as u64 + 1,
+            "what found no room is told with what could not be written"
+        );
+        ring.forget_failed(ring.failed());
+        assert_eq!(ring.failed(), 0);
     }
 }

@@ -6,7 +6,7 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::io::{self, IsTerminal as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 
 use rustix::event::{PollFd, PollFlags, Timespec, epoll};
@@ -15,10 +15,7 @@ use rustix::io::Errno;
 use rustix::stdio::stderr;
 
 use crate::clock::Moment;
-use crate::limits::LOG_PATIENCE_MILLIS;
-
-/// What opens anew what standard error leads to.
-const NAME: &str = "/proc/self/fd/2";
+use crate::limits::{LOG_LINE_MAX_BYTES, LOG_PATIENCE_MILLIS};
 
 /// How descriptor 2 is written.
 static WAY: AtomicU8 = AtomicU8::new(Way::Plain as u8);
@@ -28,6 +25,12 @@ static GAUGE: OnceLock<OwnedFd> = OnceLock::new();
 
 /// Whether filters are in force, or soon will be.
 static IS_LOCKED: AtomicBool = AtomicBool::new(false);
+
+/// Whether what has left stops within a line.
+static IS_WITHIN: AtomicBool = AtomicBool::new(false);
+
+/// Whether the rest of that line will never come, so that the next write ends it first.
+static IS_TORN: AtomicBool = AtomicBool::new(false);
 
 /// How a write behaves that finds no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,10 +89,12 @@ impl Wait {
 pub fn own() {
     let Ok(found) = rustix::fs::fstat(stderr()) else { return };
     let way = match FileType::from_raw_mode(found.st_mode) {
-        FileType::Fifo => open_anew((found.st_dev, found.st_ino)),
-        FileType::CharacterDevice if is_terminal() => open_anew((found.st_dev, found.st_ino)),
-        FileType::Socket => Way::Shared,
-        _ => Way::Plain,
+        FileType::RegularFile | FileType::BlockDevice => Way::Plain,
+        FileType::CharacterDevice if !is_terminal() => Way::Plain,
+        _ => match open_anew(stderr()).map(|opened| rustix::stdio::dup2_stderr(&opened)) {
+            Some(Ok(())) => Way::Own,
+            _ => Way::Shared,
+        },
     };
     WAY.store(way as u8, Ordering::Relaxed);
 }
@@ -109,24 +114,67 @@ pub fn is_journal(named: &str) -> bool {
     named.is_some() && named == found
 }
 
-fn open_anew(same: (u64, u64)) -> Way {
+/// Opens once more the pipe or the terminal that a stream leads to, for this process alone, whose writes then never wait. Nothing of
+/// what is neither, or what belongs to somebody else.
+#[must_use]
+pub fn open_anew(stream: BorrowedFd<'_>) -> Option<OwnedFd> {
+    let found = rustix::fs::fstat(stream).ok()?;
+    let may_wait = match FileType::from_raw_mode(found.st_mode) {
+        FileType::Fifo => true,
+        FileType::CharacterDevice => stream.is_terminal(),
+        _ => false,
+    };
     let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let opened = rustix::fs::open(NAME, flags, Mode::empty());
+    let name = may_wait.then(|| format!("/proc/self/fd/{}", stream.as_raw_fd()))?;
+    let opened = rustix::fs::open(name, flags, Mode::empty()).ok()?;
     // A name is a name: what it leads to is looked at before it takes the place.
-    let opened = opened
-        .ok()
-        .filter(|opened| rustix::fs::fstat(opened).is_ok_and(|found| (found.st_dev, found.st_ino) == same));
-    match opened.map(|opened| rustix::stdio::dup2_stderr(&opened)) {
-        Some(Ok(())) => Way::Own,
-        _ => Way::Shared,
-    }
+    let same = rustix::fs::fstat(&opened).ok()?;
+    ((same.st_dev, same.st_ino) == (found.st_dev, found.st_ino)).then_some(opened)
 }
 
 /// One write, which waits only where the description is shared.
 pub(super) fn write(bytes: &[u8]) -> Result<usize, Stop> {
+    mend()?;
+    put(bytes)
+}
+
+/// One write that never waits.
+pub(super) fn write_at_once(bytes: &[u8]) -> Result<usize, Stop> {
+    ask_for_room()?;
+    if IS_TORN.load(Ordering::Relaxed) {
+        mend()?;
+        ask_for_room()?;
+    }
+    put(bytes)
+}
+
+/// The rest of a line of which the beginning may be out will not be written.
+pub(super) fn give_up_line() {
+    IS_TORN.fetch_or(IS_WITHIN.load(Ordering::Relaxed), Ordering::Relaxed);
+}
+
+/// Ends a line whose rest will not come.
+fn mend() -> Result<(), Stop> {
+    if IS_TORN.load(Ordering::Relaxed) {
+        put(b"\n")?;
+        IS_TORN.store(false, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+fn ask_for_room() -> Result<(), Stop> {
+    let is_full = WAY.load(Ordering::Relaxed) == Way::Shared as u8 && !has_room(0);
+    if is_full { Err(Stop::Full) } else { Ok(()) }
+}
+
+fn put(bytes: &[u8]) -> Result<usize, Stop> {
     loop {
         match rustix::io::write(stderr(), bytes) {
-            Ok(written @ 1..) => return Ok(written),
+            Ok(written @ 1..) => {
+                let last = bytes.get(..written).and_then(<[u8]>::last);
+                IS_WITHIN.store(last != Some(&b'\n'), Ordering::Relaxed);
+                return Ok(written);
+            }
             Err(Errno::INTR) => {}
             Err(Errno::AGAIN) => return Err(Stop::Full),
             _ => return Err(Stop::Gone),
@@ -134,34 +182,41 @@ pub(super) fn write(bytes: &[u8]) -> Result<usize, Stop> {
     }
 }
 
-/// One write that never waits.
-pub(super) fn write_at_once(bytes: &[u8]) -> Result<usize, Stop> {
-    if WAY.load(Ordering::Relaxed) == Way::Shared as u8 && !has_room(0) {
-        return Err(Stop::Full);
-    }
-    write(bytes)
-}
-
 /// Whether the last line that was written patiently found no room: nobody is waited for twice.
 static IS_STUCK: AtomicBool = AtomicBool::new(false);
 
-/// Writes all of `line`, for which it waits a bounded time where a write can be kept from waiting for ever; tells whether it
+/// How long whoever reads is waited for now.
+pub(super) fn patience() -> Patience {
+    if IS_STUCK.load(Ordering::Relaxed) { Patience::None } else { Patience::Bounded }
+}
+
+/// Writes all of `text`, for which it waits a bounded time where a write can be kept from waiting for ever; tells whether it
 /// left.
-pub(super) fn write_patiently(mut line: &[u8]) -> bool {
-    let patience = if IS_STUCK.load(Ordering::Relaxed) { Patience::None } else { Patience::Bounded };
-    let mut wait = Wait::begin(patience);
-    while !line.is_empty() {
-        match write_at_once(line) {
-            Ok(written) => line = line.get(written..).unwrap_or_default(),
+pub(super) fn write_patiently(text: &[u8]) -> bool {
+    let left = write_within(text, &mut Wait::begin(patience()));
+    IS_STUCK.store(left == Err(Stop::Full), Ordering::Relaxed);
+    left.is_ok()
+}
+
+/// Writes all of a line without waiting.
+pub(super) fn write_whole(line: &[u8]) -> Result<(), Stop> {
+    write_within(line, &mut Wait::begin(Patience::None))
+}
+
+fn write_within(mut text: &[u8], wait: &mut Wait) -> Result<(), Stop> {
+    while !text.is_empty() {
+        // No more than finds room wherever there is any.
+        let (part, _) = text.split_at(text.len().min(LOG_LINE_MAX_BYTES));
+        match write_at_once(part) {
+            Ok(written) => text = text.get(written..).unwrap_or_default(),
             Err(Stop::Full) if wait.for_room() => {}
             Err(stop) => {
-                IS_STUCK.store(stop.is_full(), Ordering::Relaxed);
-                return false;
+                give_up_line();
+                return Err(stop);
             }
         }
     }
-    IS_STUCK.store(false, Ordering::Relaxed);
-    true
+    Ok(())
 }
 
 /// Whether a write to standard error may find no room: then [`gauge`] tells.
@@ -197,8 +252,8 @@ fn has_room(nanos: u64) -> bool {
         return epoll::wait(gauge, &mut found[..], Some(&timespec(nanos))).is_ok_and(|ready| ready > 0);
     }
     if IS_LOCKED.load(Ordering::Relaxed) {
-        // Nobody can be asked: a write is tried, and nothing waited for.
-        return nanos == 0;
+        // Nobody can be asked: what cannot be written without waiting is lost.
+        return false;
     }
     let mut asked = [PollFd::from_borrowed_fd(stderr(), PollFlags::OUT)];
     // An interruption counts as none: whoever waits asks again.

@@ -5,6 +5,7 @@
 //! fails ends the start with exit code 78 and says what to do; after the lock-down there is no path, and no file is opened, but by the archivist in the audit directory and those of the certificates.
 
 mod access;
+mod announcement;
 mod archivist;
 #[cfg(feature = "pentest")]
 mod attacked;
@@ -154,7 +155,7 @@ fn serve_enclosed(
         return Err(ServerError::abandoned());
     }
     let admin = prepared.admin.take();
-    startup::announce(config, prepared, admin.as_ref());
+    announcement::announce(config, prepared, admin.as_ref());
     drop(admin);
     shared.settle(posture);
     shared.open_gate();

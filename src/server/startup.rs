@@ -1,8 +1,7 @@
 //! The start up to the lock-down: tests, files, sockets, descriptors.
 //!
 //! Owns the order in which things are opened and the numbers that they get. Invariants: a mistake of the operator is
-//! found here, with what to do in its text; the admin key is shown once, on the start that made it; when this is
-//! done every number below the connections' is taken, so that an accepted socket's number says what it is.
+//! found here, with what to do in its text; when this is done every number below the connections' is taken, so that an accepted socket's number says what it is.
 
 use core::num::NonZero;
 use core::time::Duration;
@@ -15,7 +14,6 @@ use mio::{Interest, Poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::SigSet;
 use rustix::io::fcntl_dupfd_cloexec;
-use zeroize::Zeroizing;
 
 use crate::api::route::TABLE;
 use crate::api::vault::route::Mount;
@@ -25,7 +23,7 @@ use crate::broker::process;
 use crate::build_info;
 use crate::clock::Moment;
 use crate::config::{Config, ControlGroups, Endpoint, Scheme};
-use crate::console::Output;
+use crate::console::{Output, Stage};
 use crate::crypto::mac::MacKey;
 use crate::crypto::random::{self, Generator, Kernel};
 use crate::crypto::selftest;
@@ -38,8 +36,8 @@ use crate::keeper::{Checkpoints, Keeper, Opening, Parts};
 use crate::limiter::Addresses;
 use crate::limits::{
     DESCRIPTORS_SPARE_COUNT, FD_CONNECTION_FIRST_NUMBER, FD_DATA_DIRECTORY_NUMBER, FD_EPOLL_FIRST_NUMBER,
-    FD_EPOLL_LAST_NUMBER, FD_EVENT_FIRST_NUMBER, FD_EVENT_LAST_NUMBER, FD_JOURNAL_NEXT_NUMBER,
-    FD_JOURNAL_NUMBER, FD_OWN_FIRST_NUMBER, FD_OWN_LAST_NUMBER, KEY_BYTES,
+    FD_EVENT_FIRST_NUMBER, FD_EVENT_LAST_NUMBER, FD_JOURNAL_NEXT_NUMBER, FD_JOURNAL_NUMBER,
+    FD_OWN_FIRST_NUMBER, FD_OWN_LAST_NUMBER, KEY_BYTES,
 };
 use crate::log::{self, Module};
 use crate::metrics::Registry;
@@ -73,7 +71,7 @@ use crate::server::signals::MainLoop;
 use crate::server::vault::{self, Kept, Vault};
 use crate::server::worker::{Common, Worker};
 use crate::store::journal::Slot;
-use crate::store::{AdminKey, DataDir, Owner, Store, quoted};
+use crate::store::{AdminKey, DataDir, Owner, Store};
 
 /// Everything that the threads will need, opened and in its place.
 #[derive(Debug)]
@@ -92,7 +90,9 @@ pub(super) struct Prepared {
     pub(super) archivist: Option<Archivist>,
     /// The data directory once more, for the keeper to confine itself to; closed before anything is served.
     pub(super) directory: Option<OwnedFd>,
-    endpoints: Vec<Endpoint>,
+    pub(super) endpoints: Vec<Endpoint>,
+    /// Where they are shown.
+    pub(super) stage: Stage,
     /// The admin key that is kept in a file, if this start made the store. Taken out and wiped once it was shown.
     pub(super) admin: Option<AdminKey>,
     /// Held for the life of the process: the lock on the data directory, and the numbers that stay taken.
@@ -102,6 +102,8 @@ pub(super) struct Prepared {
 
 /// Tests, opens and places everything.
 pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, ServerError> {
+    // What reads audit lines is not to find anything else among them.
+    let stage = Stage::open(if config.audit_sink.has_stdout() { Output::Err } else { Output::Out });
     check_binary()?;
     let Environs { inherited, notifier, descriptors_count, user_namespace, key_memory, groups } =
         settle(config, manager)?;
@@ -169,6 +171,7 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
         workers,
         main,
         endpoints: listeners.endpoints,
+        stage,
         keeper: Some(parts),
         archivist: Some(archivist),
         directory: Some(directory),
@@ -353,30 +356,6 @@ fn open_data_dir(config: &Config, owner: Option<Owner>, notifier: &Notifier) -> 
     if notifier.has_lost_supervisor() { Err(ServerError::abandoned()) } else { Ok(opened?) }
 }
 
-/// Says where the server is, and how to use it.
-pub(super) fn announce(config: &Config, prepared: &Prepared, admin: Option<&AdminKey>) {
-    let stream = if config.audit_sink.has_stdout() { Output::Err } else { Output::Out };
-    for endpoint in &prepared.endpoints {
-        stream.write(&format!("listening on {endpoint}\n"));
-    }
-    let plain = prepared.endpoints.iter().find_map(|endpoint| match endpoint {
-        Endpoint::Tcp(address, Scheme::Http) => Some(*address),
-        _ => None,
-    });
-    let Some(address) = plain.filter(|_| config.dev) else { return };
-    let path = quoted(&config.data_dir.join("admin.key"));
-    if let Some(admin) = admin.filter(|admin| admin.created) {
-        let shown = Zeroizing::new(format!("admin API key (shown once, kept in {path}): {}\n", &*admin.text));
-        stream.write(&shown);
-    }
-    stream.write(&format!(
-        "try:\n  K=$(cat {path})\n  \
-         curl -sX POST http://{address}/api/keys -H \"X-API-Key: $K\" -d '{{\"name\":\"orders\"}}'\n  \
-         curl -sX POST http://{address}/api/encrypt -H \"X-API-Key: $K\" -d '{{\"key\":\"orders\",\"plaintext\":\"aGVsbG8=\"}}'\n  \
-         curl -s http://{address}/api/health\n"
-    ));
-}
-
 fn check_binary() -> Result<(), ServerError> {
     if cfg!(debug_assertions) {
         return Err(ServerError::config(
@@ -458,11 +437,10 @@ fn open_loops(
     Ok((workers, MainLoop::new(poll, mailbox, Arc::clone(office), gauge)?))
 }
 
-/// What the main thread asks before it writes the log, where a number is left for it.
+/// What the main thread asks before it writes the log.
 fn open_gauge(index: usize) -> io::Result<Option<OwnedFd>> {
     let number = FD_EPOLL_FIRST_NUMBER + i32::try_from(index).map_err(io::Error::other)?;
-    let wanted = log::may_be_full() && number <= FD_EPOLL_LAST_NUMBER;
-    wanted.then(|| descriptors::create_at(number, log::gauge)).transpose()
+    log::may_be_full().then(|| descriptors::create_at(number, log::gauge)).transpose()
 }
 
 fn open_loop(index: usize) -> io::Result<(Poll, Arc<Mailbox>)> {

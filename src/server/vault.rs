@@ -277,7 +277,7 @@ fn make(
         let shown = format!("admin API key (shown once, nothing else keeps it): {}\n", &*admin);
         // What reads audit lines is not to find a key among them.
         let stream = if config.audit_sink.has_stdout() { Output::Err } else { Output::Out };
-        console::deliver(stream, &Zeroizing::new(shown)).map_err(|error| {
+        console::hand(stream, &Zeroizing::new(shown)).map_err(|error| {
             ServerError::config(format!(
                 "the admin key could not be shown on {} ({error}): give it one, or run `quantonium init` with \
                  --admin-key-file",

@@ -181,3 +181,38 @@ fn mistakes_are_answered_before_anything_is_asked() {
     let lines: String = audit.map(|file| fs::read_to_string(file.unwrap().path()).unwrap()).collect();
     assert_eq!(lines.matches("\"event\":\"encrypt").count(), 0, "{lines}");
 }
+
+#[test]
+fn a_result_that_nobody_gets_is_no_success() {
+    let Some(caller) = Caller::new() else { return };
+    let redirected = |words: &str, to: &str| {
+        let binary = crate::server::binary().unwrap();
+        let mut command = std::process::Command::new("/bin/sh");
+        command.args(["-c", &format!("exec \"$0\" {words} {to}")]).arg(binary);
+        command.env_clear().env("QUANTONIUM_URL", &caller.url).env("QUANTONIUM_API_KEY_FILE", "admin.key");
+        command.current_dir(&caller.folder).stdin(std::process::Stdio::null());
+        Ran::of(command)
+    };
+    for words in ["encrypt --key orders", "key export orders", "token --scope hash", "random 5"] {
+        redirected(words, ">&-").must_refuse(74, &["standard output is closed"]);
+        redirected(words, ">/dev/full").must_refuse(74, &["standard output"]);
+        redirected(words, ">/dev/null").must_be(0);
+    }
+    redirected("health", ">&-").must_be(0);
+    let before = caller.listed();
+    redirected("datakey --key orders --plaintext-out bare", ">/dev/full").must_be(74);
+    assert_eq!(caller.listed(), before);
+}
+
+#[test]
+fn a_secret_in_the_wrong_place_is_not_told() {
+    let Some(caller) = Caller::new() else { return };
+    for words in [
+        "whoami --url http://me:secret-7@127.0.0.1:1",
+        "whoami --api-key-file qk_1a2b3c4d.secret-7",
+        "apikey list --api-key-file qk_1a2b3c4d.secret-7",
+    ] {
+        let ran = caller.run(words);
+        assert!(ran.code() != Some(0) && !ran.err().contains("secret-7"), "{words}: {}", ran.err());
+    }
+}

@@ -28,7 +28,7 @@ fn answering(reply: Vec<u8>) -> (String, JoinHandle<()>) {
 #[test]
 fn no_answer_brings_a_command_down_or_leaves_a_file() {
     let Some(caller) = Caller::new() else { return };
-    let ok = "HTTP/1.1 200 OK\r\n";
+    let ok = "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\n";
     let chunked = format!("{ok}Transfer-Encoding: chunked\r\n");
     let problem = |status: &str, body: &str| {
         format!(
@@ -87,7 +87,9 @@ fn no_answer_brings_a_command_down_or_leaves_a_file() {
 #[test]
 fn a_reply_that_ends_before_the_input_is_no_reply() {
     let Some(caller) = Caller::new() else { return };
-    let early = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n".to_vec();
+    let head =
+        "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let early = [head.as_bytes(), b"5\r\nQNS\x01o\r\n0\r\n\r\n"].concat();
     let (url, served) = answering(early);
     let mut command = caller.command(&["encrypt", "--key", "orders", "--form", "stream", "--out", "out"]);
     // An input that goes on for as long as the command runs.
@@ -97,4 +99,79 @@ fn a_reply_that_ends_before_the_input_is_no_reply() {
     drop((command, writer));
     served.join().unwrap();
     assert_eq!(caller.listed(), ["admin.key"]);
+}
+
+/// Runs `words` against a server that answers with `reply`.
+fn told(caller: &Caller, words: &str, reply: String) -> crate::caller::Ran {
+    let (url, served) = answering(reply.into_bytes());
+    let mut command = caller.command(&words.split(' ').collect::<Vec<_>>());
+    command.env("QUANTONIUM_URL", &url);
+    let ran = crate::caller::Ran::with(command, b"quantonium:v1:AAAA");
+    served.join().unwrap();
+    ran
+}
+
+fn reply(status: &str, kind: &str, body: &str) -> String {
+    format!("HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}
+
+#[test]
+fn no_page_of_somebody_else_is_taken_for_a_result() {
+    let Some(caller) = Caller::new() else { return };
+    let page = "<html>Give your name and room</html>";
+    let sealed = "quantonium:v1:AAAABBBBCCCC";
+    let replies = [
+        reply("200 OK", "text/html", page),
+        reply("200 OK", "text/html", sealed),
+        reply("200 OK", "text/plain", page),
+        reply("200 OK", "text/plain", ""),
+        reply("200 OK", "text/plain", "quantonium:v1:AA\u{1b}[2J"),
+        reply("200 OK", "application/json", page),
+        // Whether that is all nobody knows.
+        format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n{sealed}"),
+        "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\n\r\npart".to_owned(),
+        reply("200 OK", "text/plain", sealed).replace("Length: ", "Length: +"),
+        reply("200 OK", "text/plain", sealed).replace("\r\n\r\n", "\r\nContent-Length: 3\r\n\r\n"),
+    ];
+    let before = caller.listed();
+    for words in [
+        "encrypt --key orders",
+        "encrypt --key orders --form binary",
+        "encrypt --key orders --form stream --out out",
+        "encrypt --key orders --json",
+        "decrypt --key orders --out out",
+        "rewrap --key orders --out out",
+        "sign --key orders",
+        "verify --key orders --signature quantonium:v1:AAAA",
+        "hash",
+        "random 5",
+        "random --json 5",
+        "datakey --key orders",
+        "datakey --key orders --plaintext-out bare",
+        "key show orders --json",
+        "key export orders --out out",
+        "token --scope hash",
+    ] {
+        for reply in &replies {
+            let ran = told(&caller, words, reply.clone());
+            assert_eq!((ran.code(), ran.out()), (Some(76), ""), "{words} {reply:?}: {}", ran.err());
+            assert_eq!(caller.listed(), before, "{words} {reply:?}");
+        }
+    }
+    let taken = told(&caller, "encrypt --key orders", reply("200 OK", "text/plain; charset=utf-8", sealed));
+    assert_eq!(taken.must_be(0).out(), format!("{sealed}\n"));
+}
+
+#[test]
+fn what_a_server_says_steers_no_terminal_and_fills_none() {
+    let Some(caller) = Caller::new() else { return };
+    let steering = "{\"name\":\"a\u{9b}2J\u{202e}b\"}";
+    let ran = told(&caller, "key show orders --json", reply("200 OK", "application/json", steering));
+    assert!(ran.must_be(0).out().is_ascii(), "{:?}", ran.out());
+    assert_eq!(ran.json(), serde_json::from_str::<serde_json::Value>(steering).unwrap());
+    let ran = told(&caller, "key show orders", reply("200 OK", "application/json", steering));
+    assert!(ran.must_be(0).out().is_ascii(), "{:?}", ran.out());
+    let long = format!(r#"{{"title":"t","detail":"{}","code":"c"}}"#, "x".repeat(100_000));
+    let ran = told(&caller, "key show orders", reply("403 Forbidden", "application/problem+json", &long));
+    assert!(ran.must_be(77).err().len() < 2_000);
 }

@@ -60,7 +60,22 @@ fn contexts_and_unsealed_backups() {
             );
         }
     }
-    caller.run_with("local encrypt --key-file t.backup", b"x").must_refuse(78, &["give --context"]);
+    for file in ["t.json", "t.backup"] {
+        let ran = caller.run_with(&format!("local encrypt --key-file {file}"), b"x");
+        ran.must_refuse(78, &["give --context"]);
+    }
+    // What does not say of which kind the key is may seal what opens nowhere.
+    let export = String::from_utf8(caller.read("t.json")).unwrap();
+    let (silent, convergent) = (
+        export.replace("\"derived\":true,", ""),
+        export.replace("\"convergent\":false", "\"convergent\":true"),
+    );
+    caller.write("silent.json", &silent);
+    caller.write("convergent.json", &convergent);
+    assert!(silent != export && convergent != export);
+    let seal = |file: &str| caller.run_with(&format!("local encrypt --context c7 --key-file {file}"), b"x");
+    seal("silent.json").must_refuse(78, &["export it again"]);
+    seal("convergent.json").must_refuse(78, &["convergent"]);
     caller.run_with("local encrypt --key-file sealed.backup", b"x").must_refuse(78, &["sealed backup"]);
     caller
         .run_with("local encrypt --key-file admin.key", b"x")

@@ -62,7 +62,7 @@ fn a_development_certificate_is_made_once_and_serves() {
     // Exactly the certificate that is configured on this machine.
     assert_eq!(check(&[], &[("QUANTONIUM_TLS_CERT", &chain)]), (Some(0), String::new()));
     for (words, variable, reason) in [
-        (&[][..], None, "give --tls-ca"),
+        (&[][..], None, "--tls-ca"),
         (&["--tls-ca", &shown(&stranger)], None, "invalid peer certificate"),
         (&[], Some(("QUANTONIUM_TLS_CERT", &*shown(&stranger))), "invalid peer certificate"),
     ] {

@@ -56,7 +56,7 @@ fn a_wrong_login_says_neither_what_was_wrong_nor_what_exists() {
     }
     assert_eq!(login(&server, "", secret).status, 400);
     // As many as were refused are told to whoever watches for guessing.
-    let page = ask(&server, Request::get("/api/metrics"));
+    let page = server.ask(Request::get("/api/metrics"));
     let counted: u64 = page
         .text()
         .lines()

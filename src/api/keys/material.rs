@@ -219,7 +219,10 @@ impl Form for Export<'_> {
         sink.put(self.key.name().as_str().as_bytes());
         sink.put(b"\",\"type\":\"");
         sink.put(self.key.kind().name().as_bytes());
-        sink.put(b"\",\"versions\":{");
+        let options = self.key.options();
+        sink.put(if options.derived { b"\",\"derived\":true" } else { b"\",\"derived\":false" });
+        sink.put(if options.convergent { b",\"convergent\":true" } else { b",\"convergent\":false" });
+        sink.put(b",\"versions\":{");
         let mut before: &[u8] = b"\"";
         let wanted = |version: &&KeyVersion| self.only.is_none_or(|only| version.number() == only);
         for version in self.key.versions().filter(wanted) {

@@ -33,7 +33,7 @@ use online::{Body, Server};
 use view::{Page, View};
 
 pub(super) use arguments::{ApiKeyCommand, Verb};
-pub(super) use view::plain;
+pub(super) use view::{plain, told};
 
 /// Does what `command` says.
 pub(super) fn run(

@@ -142,7 +142,7 @@ impl Server {
                 self.target, reply.status
             ));
         };
-        let detail = view::plain(&problem.detail);
+        let detail = view::told(&problem.detail);
         let advice = match problem.code.as_str() {
             "credential_invalid" | "credential_missing" => {
                 "; give the file of a valid key with --api-key-file. If the last admin key is lost, stop the server and \
@@ -156,15 +156,16 @@ impl Server {
             _ => "",
         };
         let detail = if advice.starts_with(';') { detail.trim_end_matches('.') } else { &detail };
-        let code = view::plain(&problem.code);
+        let code = view::told(&problem.code);
         Failure::refused(format!("refused ({} {code}): {detail}{advice}", reply.status))
     }
 }
 
 /// The field that carries the API key in the file `path`, which may also be a pipe.
 fn credential(path: &Path) -> Result<Zeroizing<String>, Failure> {
-    let failed =
-        |error: io::Error| Failure::config(format!("cannot read the API key in {}: {error}", quoted(path)));
+    let failed = |error: io::Error| {
+        Failure::config(format!("cannot read the API key in {}: {error}", client::credential_file(path)))
+    };
     let file = File::open(path).map_err(failed)?;
     let found = file.metadata().map_err(failed)?;
     if found.is_file() && found.permissions().mode() & 0o004 != 0 {

@@ -8,6 +8,8 @@ use core::fmt::Write as _;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::failure::Failure;
+use crate::limits::CLIENT_REFUSAL_MAX_BYTES;
+use crate::log::is_steering;
 
 /// An API key.
 #[derive(Debug, Deserialize, Serialize)]
@@ -154,9 +156,19 @@ fn day(time: &str) -> String {
     plain(minute.as_deref().unwrap_or(time))
 }
 
-/// Text without control characters.
+/// Text without characters that steer a terminal.
 pub(in crate::cli) fn plain(text: &str) -> String {
-    text.chars().map(|char| if char.is_control() { '?' } else { char }).collect()
+    text.chars().map(|char| if is_steering(char) { '?' } else { char }).collect()
+}
+
+/// The same of a text in a refusal, of which a bounded part is told.
+pub(in crate::cli) fn told(text: &str) -> String {
+    let mut end = CLIENT_REFUSAL_MAX_BYTES.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let (told, rest) = text.split_at(end);
+    plain(told) + if rest.is_empty() { "" } else { "..." }
 }
 
 #[cfg(test)]

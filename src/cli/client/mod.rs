@@ -9,25 +9,24 @@
 pub(super) mod transfer;
 
 use core::fmt;
-use core::time::Duration;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs as _};
-use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 use zeroize::Zeroizing;
 
-use super::secure::{Connection, Trust, secure};
+use super::secure::{Bounded, Connection, Trust, left, secure};
 use crate::clock::Moment;
 use crate::config::{self, Endpoint, Scheme, shown};
 use crate::http::chunked::ChunkedDecoder;
 use crate::limits::{
     CLIENT_REPLY_HEAD_MAX_BYTES, CLIENT_REPLY_MAX_BYTES, CLIENT_URL_MAX_BYTES, UNIX_PATH_MAX_BYTES,
 };
+use crate::store::quoted;
 
 /// Where to ask.
 #[derive(Debug, PartialEq, Eq)]
@@ -58,7 +57,7 @@ impl fmt::Display for Target {
 impl Target {
     /// Where `url` leads, whose form `example` shows. A socket of this machine has no path of its own: there it is `path`.
     pub(super) fn from_url(url: &OsStr, example: &str, path: &str) -> Result<Self, String> {
-        let form = || format!("{}: not a URL like {example}", shown(url));
+        let form = || format!("{}: not a URL like {example}", without_password(url));
         if let Some(socket) = url.as_bytes().strip_prefix(b"unix:") {
             let is_path = socket.starts_with(b"/") && socket.len() <= UNIX_PATH_MAX_BYTES;
             return is_path.then(|| Self::local(OsStr::from_bytes(socket).into(), path)).ok_or_else(form);
@@ -163,6 +162,27 @@ pub(super) fn configured(
     Ok(Target::local(socket, path))
 }
 
+/// A URL as it may be told: what stands in front of an `@` may be a password.
+fn without_password(url: &OsStr) -> String {
+    let text = url.as_bytes();
+    let Some(at) = text.iter().rposition(|byte| *byte == b'@') else { return shown(url) };
+    let (head, tail) = text.split_at(at);
+    let begin = memchr::memmem::find(head, b"://").map_or(0, |found| found + 3);
+    let told = [head.get(..begin).unwrap_or_default(), b"***", tail].concat();
+    shown(OsStr::from_bytes(&told))
+}
+
+/// The name of a file with a credential as it may be told: by mistake it may be the credential itself.
+pub(super) fn credential_file(path: &Path) -> String {
+    let name = path.as_os_str().as_bytes();
+    let is_secret = name.starts_with(b"qk_") || name.starts_with(b"eyJ");
+    if is_secret {
+        "what is given (a key, it seems, where the name of its file belongs)".to_owned()
+    } else {
+        quoted(path)
+    }
+}
+
 fn host_and_port(authority: &str, usual: u16) -> Option<(&str, u16)> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
@@ -198,6 +218,8 @@ pub(super) struct Request<'a> {
 pub(super) struct Reply {
     /// The status.
     pub(super) status: u16,
+    /// The type of the body, without parameters; empty if none is named.
+    pub(super) content_type: String,
     /// The body, decoded.
     pub(super) body: Zeroizing<Vec<u8>>,
 }
@@ -222,7 +244,7 @@ pub(super) fn send(
     asked: &Request<'_>,
     deadline: Moment,
 ) -> io::Result<()> {
-    stream.set_write_timeout(Some(left(deadline)?))?;
+    stream.set_deadline(deadline);
     let length = asked.body.map(|body| format!("Content-Length: {}\r\n", body.len())).unwrap_or_default();
     stream.write_all(head(target, asked, &length).as_bytes())?;
     stream.write_all(asked.body.unwrap_or_default())?;
@@ -247,8 +269,8 @@ pub(super) fn read_until(
 ) -> io::Result<Zeroizing<Vec<u8>>> {
     let mut reply = Zeroizing::new(Vec::new());
     let mut buffer = Zeroizing::new([0u8; 4096]);
+    stream.set_deadline(deadline);
     while reply.len() < most_bytes && !is_done(&reply) {
-        stream.set_read_timeout(Some(left(deadline)?))?;
         match stream.read(&mut *buffer) {
             Ok(0) => break,
             Ok(read) => reply.extend_from_slice(buffer.get(..read).unwrap_or_default()),
@@ -257,12 +279,6 @@ pub(super) fn read_until(
         }
     }
     Ok(reply)
-}
-
-/// What is left until the deadline; never zero, which would mean "for ever".
-fn left(deadline: Moment) -> io::Result<Duration> {
-    let left = Moment::now().until(deadline);
-    if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(left) }
 }
 
 /// A connection to the target; `trust` is asked for only if that speaks TLS.
@@ -274,15 +290,12 @@ pub(super) fn connect(
     if let Some(path) = &target.local {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.connect_timeout(&SockAddr::unix(path)?, left(deadline)?)?;
-        return Ok(Connection::Local(OwnedFd::from(socket).into()));
+        return Ok(Connection::Plain(Bounded::new(socket, deadline)));
     }
-    let socket = reach(target, deadline)?;
+    let socket = Bounded::new(reach(target, deadline)?.into(), deadline);
     if !target.secure {
         return Ok(Connection::Plain(socket));
     }
-    // Both bound the handshake as a whole closely enough: it is four messages.
-    socket.set_read_timeout(Some(left(deadline)?))?;
-    socket.set_write_timeout(Some(left(deadline)?))?;
     let trust = trust().map_err(io::Error::other)?;
     secure(socket, &target.host, &trust)
 }
@@ -346,19 +359,39 @@ enum Framing {
     Close,
 }
 
-/// The first value of a field.
-fn field<'a>(head: &'a [u8], name: &str) -> Option<&'a str> {
-    let mut fields = str::from_utf8(head).ok()?.lines().filter_map(|line| line.split_once(':'));
-    fields.find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+/// The values of a field.
+fn fields<'a>(head: &'a [u8], name: &str) -> impl Iterator<Item = &'a str> {
+    let lines = str::from_utf8(head).unwrap_or_default().lines();
+    let fields = lines.filter_map(|line| line.split_once(':'));
+    fields.filter(move |(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
 }
 
+/// The first value of a field.
+fn field<'a>(head: &'a [u8], name: &str) -> Option<&'a str> {
+    fields(head, name).next()
+}
+
+/// The type of the body, without its parameters.
+fn content_type(head: &[u8]) -> String {
+    let value = field(head, "content-type").unwrap_or_default();
+    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+/// How the body ends; nothing if the fields say no clear thing of it.
 fn framing(head: &[u8]) -> Option<Framing> {
-    match (field(head, "transfer-encoding"), field(head, "content-length")) {
-        (Some(coding), _) if coding.eq_ignore_ascii_case("chunked") => Some(Framing::Chunked),
-        (Some(_), _) => None,
-        (None, Some(length)) => length.parse().ok().map(Framing::Length),
-        (None, None) => Some(Framing::Close),
+    let mut codings = fields(head, "transfer-encoding");
+    match (codings.next(), codings.next()) {
+        (Some(coding), None) if coding.eq_ignore_ascii_case("chunked") => return Some(Framing::Chunked),
+        (None, _) => {}
+        _ => return None,
     }
+    let mut lengths = fields(head, "content-length");
+    let Some(length) = lengths.next() else { return Some(Framing::Close) };
+    let is_number = !length.is_empty() && length.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_number || lengths.any(|other| other != length) {
+        return None;
+    }
+    length.parse().ok().map(Framing::Length)
 }
 
 /// Whether nothing more has to be read.
@@ -385,9 +418,11 @@ fn parse(reply: &[u8]) -> Option<Reply> {
             let progress = ChunkedDecoder::default().decode(&mut body).ok()?;
             progress.done.then(|| body.truncate(progress.produced))?;
         }
+        // Whether that is all cannot be told; of a refusal a part is good enough.
+        Framing::Close if matches!(status(head)?, 200 | 201) => return None,
         Framing::Close => {}
     }
-    Some(Reply { status: status(head)?, body })
+    Some(Reply { status: status(head)?, content_type: content_type(head), body })
 }
 
 #[cfg(test)]
@@ -459,6 +494,15 @@ mod tests {
     }
 
     #[test]
+    fn neither_a_password_nor_a_key_is_told() {
+        let refusal = target("http://user:secret@host:1/x").unwrap_err();
+        assert!(refusal.starts_with("http://***@host:1/x: not a URL"), "{refusal}");
+        assert!(!target("user:secret@host").unwrap_err().contains("secret"));
+        assert!(!credential_file(Path::new("qk_1a2b3c4d.secret")).contains("secret"));
+        assert!(credential_file(Path::new("admin.key")).contains("admin.key"));
+    }
+
+    #[test]
     fn the_configured_address_is_reached_through_loopback() {
         let shown = |address: &str| {
             Target::from_listen(address.parse().unwrap(), false, "/api/health").map(|it| it.to_string())
@@ -497,7 +541,7 @@ mod tests {
         for (reply, body) in [
             ("HTTP/1.1 201 Created\r\nContent-Length: 3\r\n\r\nabc", "abc"),
             ("HTTP/1.1 201 Created\r\ncontent-length:3\r\n\r\nabcd", "abc"),
-            ("HTTP/1.1 201 Created\r\n\r\nabc", "abc"),
+            ("HTTP/1.1 201 Created\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc", "abc"),
             (
                 "HTTP/1.1 201 Created\r\nTransfer-Encoding: Chunked\r\n\r\n1\r\na\r\n2\r\nbc\r\n0\r\n\r\n",
                 "abc",
@@ -508,6 +552,10 @@ mod tests {
         for reply in [
             "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nabc",
             "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\nabc",
+            "HTTP/1.1 200 OK\r\nContent-Length: +3\r\n\r\nabc",
+            "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 2\r\n\r\nabc",
+            "HTTP/1.1 200 OK\r\n\r\nabc",
+            "HTTP/1.1 201 Created\r\n\r\nabc",
             "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nabc",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
@@ -515,6 +563,7 @@ mod tests {
         ] {
             assert_eq!(whole(reply), None, "{reply:?}");
         }
+        assert_eq!(whole("HTTP/1.1 503 x\r\n\r\nabc"), Some((503, "abc".to_owned())));
         assert!(!is_whole(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\na"));
         assert!(is_whole(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab"));
     }

@@ -13,12 +13,13 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use rustix::net::{Shutdown, shutdown};
 use zeroize::Zeroizing;
 
-use super::{Framing, Reply, Request, Target, field, framing, head, head_bytes, status};
-use crate::cli::secure::{Connection, Halves};
+use super::{Framing, Reply, Request, Target, content_type, field, framing, head, head_bytes, status};
+use crate::cli::secure::{Connection, Halves, left};
+use crate::clock::Moment;
 use crate::http::chunked::ChunkedDecoder;
 use crate::limits::{
-    CLIENT_PIECE_MAX_BYTES, CLIENT_REPLY_HEAD_MAX_BYTES, CLIENT_STALL_LOOK_MILLIS, CLIENT_STALL_MAX_MILLIS,
-    HEALTHCHECK_REPLY_MAX_BYTES,
+    CLIENT_PIECE_MAX_BYTES, CLIENT_REPLY_HEAD_MAX_BYTES, CLIENT_REQUEST_MAX_MILLIS, CLIENT_STALL_LOOK_MILLIS,
+    CLIENT_STALL_MAX_MILLIS, HEALTHCHECK_REPLY_MAX_BYTES,
 };
 
 /// What is sent, as it comes.
@@ -76,9 +77,7 @@ impl Transfer {
         source: Source,
     ) -> Result<Result<Self, Reply>, Broken> {
         let look = Duration::from_millis(CLIENT_STALL_LOOK_MILLIS);
-        connection.set_read_timeout(Some(look))?;
-        connection.set_write_timeout(None)?;
-        let Halves { reader, mut writer, socket } = connection.split()?;
+        let Halves { reader, mut writer, socket } = connection.split(look)?;
         let sender = Arc::new(Sender::default());
         let told = Arc::clone(&sender);
         let head = head(target, asked, "Transfer-Encoding: chunked\r\n");
@@ -139,6 +138,7 @@ impl Transfer {
     /// Reads the head; returns the whole reply if it is no success.
     fn read_head(&mut self) -> Result<Option<Reply>, Broken> {
         let mut filled = 0;
+        let mut deadline = None;
         let head_end = loop {
             if let Some(end) = self.buffer.get(..filled).and_then(head_bytes) {
                 break end;
@@ -147,6 +147,9 @@ impl Transfer {
                 return Err(no_reply());
             }
             filled += self.read_some(filled)?;
+            // It may begin late, as the input may; once it has begun nothing is waited for but the server.
+            let _ =
+                left(*deadline.get_or_insert_with(|| Moment::now().plus_millis(CLIENT_REQUEST_MAX_MILLIS)))?;
         };
         let head = self.buffer.get(..head_end).unwrap_or_default();
         let status = status(head).ok_or_else(no_reply)?;
@@ -154,6 +157,9 @@ impl Transfer {
         self.key_version = field(head, "x-key-version").and_then(|text| text.parse().ok());
         if status != 200 {
             return self.refusal(filled).map(Some);
+        }
+        if content_type(head) != "application/octet-stream" {
+            return Err(no_reply());
         }
         self.rest = match framing {
             Framing::Chunked => Rest::Chunked(ChunkedDecoder::default()),

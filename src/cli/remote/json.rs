@@ -5,9 +5,12 @@
 
 use core::fmt::{Display, Write as _};
 
+use serde::de::IgnoredAny;
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 use crate::cli::apikey::plain;
+use crate::log::is_steering;
 
 /// The members of an object that is being written.
 #[derive(Debug, Default)]
@@ -44,6 +47,26 @@ impl Members {
 fn quoted(text: &str) -> String {
     // A text has always a form in JSON.
     serde_json::to_string(text).unwrap_or_default()
+}
+
+/// JSON of a server as it is told: as it came, but that nothing in it steers a terminal. Nothing if it is no JSON.
+pub(super) fn shown(text: &[u8]) -> Option<Zeroizing<String>> {
+    serde_json::from_slice::<IgnoredAny>(text).ok()?;
+    let text = str::from_utf8(text).ok()?;
+    let mut shown = Zeroizing::new(String::with_capacity(text.len() + 1));
+    for char in text.chars() {
+        match char {
+            // Outside of texts these are spaces, and inside there are none (RFC 8259, sections 2 and 7).
+            '\n' | '\t' => shown.push(char),
+            '\r' => shown.push(' '),
+            // All of them lie below U+10000, so that four digits name them.
+            char if is_steering(char) => {
+                let _ = write!(shown, "\\u{:04x}", u32::from(char));
+            }
+            char => shown.push(char),
+        }
+    }
+    Some(shown)
 }
 
 /// An answer for people: a line for each member of an object, the name first.
@@ -87,6 +110,17 @@ pub(super) fn one_line(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_told_as_json_is_json_and_steers_nothing() {
+        let told = |text: &str| shown(text.as_bytes()).map(|shown| shown.to_string());
+        let steering = "{\"a\":\"\u{9b}2J\u{202e}\u{7f}\",\r\n\t\"b\":1e400}";
+        let plain = "{\"a\":\"\\u009b2J\\u202e\\u007f\", \n\t\"b\":1e400}";
+        assert_eq!(told(steering).unwrap(), plain);
+        for text in ["", "\u{1b}[31m", "{\"a\":\"\u{1b}\"}", "{} {}", "<html>"] {
+            assert_eq!(told(text), None, "{text:?}");
+        }
+    }
 
     #[test]
     fn what_is_sent_is_well_formed() {

@@ -28,6 +28,7 @@ use super::failure::Failure;
 use super::offline;
 use crate::exit::Exit;
 use crate::limits::{CLIENT_FILE_MAX_BYTES, CLIENT_PAGE_MAX_COUNT, MAC_KEY_MAX_BYTES};
+use crate::log::is_steering;
 use arguments::{Show, Task, percent_encoded};
 use input::Reading;
 use json::Members;
@@ -104,6 +105,11 @@ impl Asking {
         Sink::open(self.out.as_deref(), self.force)
     }
 
+    /// The same of a command whose exit code says it all.
+    fn verdict_sink(&self) -> Result<Sink, Failure> {
+        if self.out.is_some() { self.sink() } else { Sink::anywhere() }
+    }
+
     /// One request with a body in JSON, and the body of its answer.
     fn json_of(
         &mut self,
@@ -119,14 +125,14 @@ impl Asking {
     /// An answer in the form that was asked for.
     fn show(&self, sink: Sink, body: &[u8], show: Show) -> Result<(), Failure> {
         if self.json || show == Show::Whole {
-            return sink.fill(&line(body));
+            return sink.fill(&json_line(body)?);
         }
         let value: Value = serde_json::from_slice(body).map_err(|_| not_ours())?;
         match show {
             Show::Member(name) => {
                 let text = value.get(name).and_then(Value::as_str).ok_or_else(not_ours)?;
                 // What steers a terminal is in none of these.
-                if text.bytes().any(|byte| byte.is_ascii_control()) {
+                if text.chars().any(is_steering) {
                     return Err(not_ours());
                 }
                 sink.fill(&line(text.as_bytes()))
@@ -136,7 +142,7 @@ impl Asking {
     }
 
     fn health(&mut self) -> Result<Exit, Failure> {
-        let sink = self.sink()?;
+        let sink = self.verdict_sink()?;
         let sent = Sent { accept: Some(JSON), ..Sent::default() };
         let reply = self.session.ask("GET", "/api/health", sent)?;
         let value = serde_json::from_slice::<Value>(&reply.body).ok();
@@ -186,7 +192,7 @@ impl Asking {
         }
         if self.json {
             let keys = Value::Object([("keys".to_owned(), Value::Array(all))].into_iter().collect());
-            sink.write(format!("{keys}\n").as_bytes())?;
+            sink.write(&json_line(keys.to_string().as_bytes())?)?;
         }
         sink.finish()
     }
@@ -227,6 +233,11 @@ fn line(text: &[u8]) -> Zeroizing<Vec<u8>> {
         line.push(b'\n');
     }
     line
+}
+
+/// An answer in JSON as a line.
+fn json_line(body: &[u8]) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    Ok(line(json::shown(body).ok_or_else(not_ours)?.as_bytes()))
 }
 
 fn not_ours() -> Failure {

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, linkat};
 
 use crate::cli::failure::Failure;
 use crate::store::quoted;
@@ -33,11 +33,19 @@ impl Sink {
     /// A new file at `path`, or standard output.
     pub(in crate::cli) fn open(path: Option<&Path>, replaces: bool) -> Result<Self, Failure> {
         let Some(path) = path else {
-            let standard = rustix::stdio::stdout().try_clone_to_owned();
-            let closed = |error: io::Error| Failure::io(format!("standard output: {error}"));
-            return Ok(Self::Standard(File::from(standard.map_err(closed)?)));
+            if is_stand_in() {
+                return Err(Failure::io("standard output is closed, and the result would be lost"));
+            }
+            return Self::anywhere();
         };
         Draft::create(path, replaces).map(Self::File)
+    }
+
+    /// Standard output, also where nothing that is written is kept.
+    pub(in crate::cli) fn anywhere() -> Result<Self, Failure> {
+        let standard = rustix::stdio::stdout().try_clone_to_owned();
+        let closed = |error: io::Error| Failure::io(format!("standard output: {error}"));
+        Ok(Self::Standard(File::from(standard.map_err(closed)?)))
     }
 
     /// Whether somebody looks at it.
@@ -138,6 +146,18 @@ impl Drop for Draft {
             let _ = fs::remove_file(named);
         }
     }
+}
+
+/// Whether standard output may have been closed: at the start the standard library puts `/dev/null` in its place, open for
+/// reading too, which no redirection of a shell does.
+fn is_stand_in() -> bool {
+    let standard = rustix::stdio::stdout();
+    let is_null = rustix::fs::fstat(standard).is_ok_and(|found| {
+        FileType::from_raw_mode(found.st_mode) == FileType::CharacterDevice
+            && found.st_rdev == rustix::fs::makedev(1, 3)
+    });
+    let reads_too = |flags: OFlags| flags & OFlags::RWMODE == OFlags::RDWR;
+    is_null && rustix::fs::fcntl_getfl(standard).is_ok_and(reads_too)
 }
 
 fn folder(path: &Path) -> &Path {

@@ -15,12 +15,12 @@ use super::json::Members;
 use super::output::Sink;
 use super::progress::Progress;
 use super::session::Sent;
-use super::{Asking, JSON, OCTETS, TEXT, line, not_ours, secret_file};
+use super::{Asking, JSON, OCTETS, TEXT, json_line, line, not_ours, secret_file};
 use crate::cli::client::Reply;
 use crate::cli::client::transfer::Source;
 use crate::cli::failure::Failure;
 use crate::cli::local::{self, LocalKey};
-use crate::crypto::stream;
+use crate::crypto::{envelope, stream};
 use crate::encoding::{base64_decode_to_vec, base64_encode, base64url_encode, hex_encode};
 use crate::exit::Exit;
 use crate::limits::{
@@ -50,11 +50,12 @@ impl Asking {
         let query = usage.query(&[])?;
         if is_stream {
             let len = reading.len;
-            return self.pass(&format!("/api/stream/encrypt?{query}"), reading.behind(first), len, sink);
+            let path = format!("/api/stream/encrypt?{query}");
+            return self.pass(&path, reading.behind(first), len, stream::MAGIC, sink);
         }
         let kind = if form == Form::Binary { OCTETS } else { TEXT };
         let reply = self.raw(&format!("/api/encrypt?{query}"), kind, &first)?;
-        sink.fill(&self.bare(&reply, kind == OCTETS)?)
+        sink.fill(&self.bare(&reply, Product::sealed(kind))?)
     }
 
     pub(super) fn decrypt(&mut self, usage: &Use, input: Option<&Path>) -> Result<(), Failure> {
@@ -64,11 +65,12 @@ impl Asking {
         let first = reading.read(stream::MAGIC.len())?;
         if *first == stream::MAGIC {
             let len = reading.len;
-            return self.pass(&format!("/api/stream/decrypt?{query}"), reading.behind(first), len, sink);
+            let path = format!("/api/stream/decrypt?{query}");
+            return self.pass(&path, reading.behind(first), len, b"", sink);
         }
         let text = ciphertext(reading, first)?;
         let reply = self.raw(&format!("/api/decrypt?{query}"), OCTETS, &text)?;
-        sink.fill(&self.bare(&reply, true)?)
+        sink.fill(&self.bare(&reply, Product::Plaintext)?)
     }
 
     pub(super) fn rewrap(&mut self, usage: &Use, input: Option<&Path>) -> Result<(), Failure> {
@@ -85,14 +87,14 @@ impl Asking {
         // As it came, so it goes.
         let kind = if text.first().is_some_and(u8::is_ascii_lowercase) { TEXT } else { OCTETS };
         let reply = self.raw(&format!("/api/rewrap?{}", usage.query(&[])?), kind, &text)?;
-        sink.fill(&self.bare(&reply, kind == OCTETS)?)
+        sink.fill(&self.bare(&reply, Product::sealed(kind))?)
     }
 
     pub(super) fn sign(&mut self, usage: &Use, input: Option<&Path>) -> Result<(), Failure> {
         let sink = self.sink()?;
         let body = payload(input)?;
         let reply = self.raw(&format!("/api/sign?{}", usage.query(&[])?), OCTETS, &body)?;
-        sink.fill(&self.bare(&reply, false)?)
+        sink.fill(&self.bare(&reply, Product::Signature)?)
     }
 
     pub(super) fn verify(
@@ -105,7 +107,7 @@ impl Asking {
         struct Verdict {
             valid: bool,
         }
-        let sink = self.sink()?;
+        let sink = self.verdict_sink()?;
         let signature = bytes_of(signature, CLIENT_SIGNATURE_MAX_BYTES)?;
         let signature = String::from_utf8_lossy(signature.trim_ascii_end()).into_owned();
         let body = payload(input)?;
@@ -113,7 +115,7 @@ impl Asking {
             self.raw(&format!("/api/verify?{}", usage.query(&[("signature", &signature)])?), OCTETS, &body)?;
         let Verdict { valid } = serde_json::from_slice(&reply.body).map_err(|_| not_ours())?;
         match self.json {
-            true => sink.fill(&line(&reply.body))?,
+            true => sink.fill(&json_line(&reply.body)?)?,
             false => sink.fill(if valid { b"valid\n" } else { b"invalid\n" })?,
         }
         Ok(if valid { Exit::Success } else { Exit::Failure })
@@ -123,7 +125,7 @@ impl Asking {
         let sink = self.sink()?;
         let body = payload(input)?;
         let reply = self.raw(&format!("/api/hash?algorithm={algorithm}"), TEXT, &body)?;
-        sink.fill(&self.bare(&reply, false)?)
+        sink.fill(&self.bare(&reply, Product::Sum)?)
     }
 
     pub(super) fn random(&mut self, bytes: u64, form: Form) -> Result<(), Failure> {
@@ -132,7 +134,7 @@ impl Asking {
         if self.json {
             let sent = Sent { content_type: None, accept: Some(JSON), body: Some(b"") };
             let body = self.session.get("POST", &path(bytes), sent)?.body;
-            return sink.fill(&line(&body));
+            return sink.fill(&json_line(&body)?);
         }
         if form == Form::Raw && sink.is_terminal() {
             let text = "standard output is a terminal: leave --form raw out, or give --out FILE";
@@ -196,8 +198,12 @@ impl Asking {
         if let Some(file) = file {
             let decoded = made.plaintext.and_then(|text| base64_decode_to_vec(text.as_bytes()));
             let plaintext = Zeroizing::new(decoded.ok_or_else(not_ours)?);
-            file.fill(&plaintext)?;
-            return sink.fill(&line(made.ciphertext.as_bytes()));
+            if envelope::parse_text(made.ciphertext.as_bytes()).is_none() {
+                return Err(not_ours());
+            }
+            // The bare key last: without its sealed form it would be of no use, the other way round it is opened again.
+            sink.fill(&line(made.ciphertext.as_bytes()))?;
+            return file.fill(&plaintext);
         }
         self.show(sink, &body, Show::Member("ciphertext"))
     }
@@ -209,15 +215,28 @@ impl Asking {
     }
 
     /// The body of a raw reply as it is to be written.
-    fn bare(&self, reply: &Reply, is_binary: bool) -> Result<Zeroizing<Vec<u8>>, Failure> {
-        if self.json && serde_json::from_slice::<Value>(&reply.body).is_err() {
+    fn bare(&self, reply: &Reply, product: Product) -> Result<Zeroizing<Vec<u8>>, Failure> {
+        if self.json {
+            let told: Value = serde_json::from_slice(&reply.body).map_err(|_| not_ours())?;
+            let has_it = told.get(product.member()).is_some_and(Value::is_string);
+            return if has_it { json_line(&reply.body) } else { Err(not_ours()) };
+        }
+        if !product.is_in(reply) {
             return Err(not_ours());
         }
-        Ok(if is_binary && !self.json { Zeroizing::new(reply.body.to_vec()) } else { line(&reply.body) })
+        let is_binary = matches!(product, Product::Envelope | Product::Plaintext);
+        Ok(if is_binary { Zeroizing::new(reply.body.to_vec()) } else { line(&reply.body) })
     }
 
-    /// Sends `source` through a stream route.
-    fn pass(&mut self, path: &str, source: Source, len: Option<u64>, mut sink: Sink) -> Result<(), Failure> {
+    /// Sends `source` through a stream route, whose answer begins with `magic`.
+    fn pass(
+        &mut self,
+        path: &str,
+        source: Source,
+        len: Option<u64>,
+        mut magic: &[u8],
+        mut sink: Sink,
+    ) -> Result<(), Failure> {
         if self.json && self.out.is_none() {
             let text = "--json and a result of this length need --out FILE";
             return Err(Failure::refused(text).with_exit(Exit::Usage));
@@ -228,9 +247,17 @@ impl Asking {
         loop {
             let piece = transfer.next().map_err(|broken| self.session.broken(&broken))?;
             let Some(piece) = piece else { break };
+            let (due, later) = magic.split_at(magic.len().min(piece.len()));
+            if !piece.starts_with(due) {
+                return Err(not_ours());
+            }
+            magic = later;
             sink.write(piece)?;
             written_bytes += piece.len() as u64;
             progress.at(transfer.sent_bytes());
+        }
+        if !magic.is_empty() {
+            return Err(not_ours());
         }
         sink.finish()?;
         drop(progress);
@@ -244,6 +271,52 @@ impl Asking {
             return Sink::open(None, false)?.fill(&line(told.finish().as_bytes()));
         }
         Ok(())
+    }
+}
+
+/// What is asked of a server with one raw request.
+#[derive(Clone, Copy)]
+enum Product {
+    /// A ciphertext in its text form.
+    Ciphertext,
+    /// The same in its binary form.
+    Envelope,
+    Plaintext,
+    Signature,
+    Sum,
+}
+
+impl Product {
+    /// The ciphertext that is asked for by a body of this type.
+    fn sealed(kind: &str) -> Self {
+        if kind == OCTETS { Self::Envelope } else { Self::Ciphertext }
+    }
+
+    /// The member of the answer in JSON.
+    const fn member(self) -> &'static str {
+        match self {
+            Self::Ciphertext | Self::Envelope => "ciphertext",
+            Self::Plaintext => "plaintext",
+            Self::Signature => "signature",
+            Self::Sum => "sum",
+        }
+    }
+
+    /// Whether the reply can be that. Others answer with 200 too: pages that ask for a name, programs of another kind.
+    fn is_in(self, reply: &Reply) -> bool {
+        let text = reply.body.trim_ascii_end();
+        let (kind, is_formed) = match self {
+            Self::Ciphertext | Self::Signature => {
+                let is_shown = text.iter().all(u8::is_ascii_graphic);
+                (TEXT, is_shown && envelope::parse_text(text).is_some_and(|(_, rest)| !rest.is_empty()))
+            }
+            Self::Envelope => (OCTETS, envelope::parse_binary(&reply.body).is_some()),
+            Self::Plaintext => (OCTETS, true),
+            Self::Sum => {
+                (TEXT, matches!(text.len(), 64 | 96 | 128) && text.iter().all(u8::is_ascii_hexdigit))
+            }
+        };
+        is_formed && reply.content_type == kind
     }
 }
 

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::arguments::Reach;
 use crate::auth::api_key;
-use crate::cli::apikey::plain;
+use crate::cli::apikey::told;
 use crate::cli::client::transfer::{Broken, Source, Transfer};
 use crate::cli::client::{self, Reply, Request, Target};
 use crate::cli::failure::Failure;
@@ -110,7 +110,12 @@ impl Session {
     /// The same of a request that has to succeed.
     pub(super) fn get(&mut self, method: &str, path: &str, sent: Sent<'_>) -> Result<Reply, Failure> {
         let reply = self.ask(method, path, sent)?;
-        if matches!(reply.status, 200 | 201) { Ok(reply) } else { Err(self.refused(&reply)) }
+        if !matches!(reply.status, 200 | 201) {
+            return Err(self.refused(&reply));
+        }
+        // A page of somebody in between is no answer.
+        let is_asked_for = sent.accept.is_none_or(|accept| accept == reply.content_type);
+        if is_asked_for { Ok(reply) } else { Err(super::not_ours()) }
     }
 
     /// A request whose body and reply are of any size.
@@ -190,8 +195,8 @@ impl Session {
                 format!("{} answered {} without saying why: is it quantonium?", self.target, reply.status);
             return Failure::protocol(text);
         };
-        let (title, code) = (plain(&problem.title), plain(&problem.code));
-        let detail = plain(&problem.detail);
+        let (title, code) = (told(&problem.title), told(&problem.code));
+        let detail = told(&problem.detail);
         let (exit, advice) = match code.as_str() {
             "credential_missing" => (
                 exit,
@@ -212,8 +217,9 @@ impl Session {
 
 /// The field that carries the credential in the file `path`, which may also be a pipe.
 fn from_file(path: &std::path::Path) -> Result<Zeroizing<String>, Failure> {
-    let failed =
-        |error: io::Error| Failure::config(format!("cannot read the API key in {}: {error}", quoted(path)));
+    let failed = |error: io::Error| {
+        Failure::config(format!("cannot read the API key in {}: {error}", client::credential_file(path)))
+    };
     let file = File::open(path).map_err(failed)?;
     let mut text =
         Zeroizing::new(Vec::with_capacity(usize::try_from(CREDENTIAL_FILE_MAX_BYTES).unwrap_or(0)));
