@@ -110,8 +110,7 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
     // The journal's numbers are kept for it; everything that is opened before it is placed lies above all bands.
     let kept = fill(FD_DATA_DIRECTORY_NUMBER + 1)?;
     let plan = Plan { starter: manager.starter(), user_namespace, key_memory, ..plan(config)? };
-    let watch = Watch::open()?;
-    let slots = ArchiveSlots::hold()?;
+    let (watch, slots) = (Watch::open()?, ArchiveSlots::hold()?);
     let mut random = generator()?;
 
     let owner = owner(&plan);
@@ -119,16 +118,15 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
     let certificates = certificates::open(config)?;
     let above = fill(FD_CONNECTION_FIRST_NUMBER)?;
     let data_dir = open_data_dir(config, owner, &notifier)?;
-    let stored = open_store(config, &data_dir, slots, &mut random, (above, kept))?;
     let Stored { parts, news, authenticator, backup_key, audit, mut archivist, recent, body_key, admin } =
-        stored;
+        open_store(config, &data_dir, slots, &mut random, (above, kept))?;
     let (directory, lock) = (keep_directory(&data_dir)?, place_lock(data_dir)?);
 
     let listeners = listeners::open(config, inherited, owner)?;
     let publication = Arc::clone(&parts.publication);
     let room = Room::look(groups.memory_bytes, config.workers, config.tls.is_some());
-    let census = Census::new(census_bounds(config, descriptors_count, room));
     let shared = Shared::new(config.workers);
+    let census = Census::new(census_bounds(config, descriptors_count, room));
     let budget = Budget::new(room.budget(config.max_memory_bytes, census.places()));
     let tls = certificates.as_ref().map(Certificates::in_force);
     let (office, tls_of) = (Arc::clone(&archivist.office), tls.clone());
