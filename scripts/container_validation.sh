@@ -257,9 +257,9 @@ validate() {
     expect 'its root holds the binary alone' alone "$pid"
     expect 'memory and tasks are limited' limited "$pid" 134217728 64
     for line in no-new-privs capability-sets landlock self-check key-memory; do
-        grep -qF "sandbox: $line: done" <<<"$log" || fail "its log has no line 'sandbox: $line: done'"
+        grep -qF "\"module\":\"sandbox\",\"msg\":\"$line: done\"" <<<"$log" || fail "its log does not say: $line: done"
     done
-    grep -qF 'sandbox: every thread is locked in' <<<"$log" || fail 'its log does not say that every thread is locked in'
+    grep -qF '"msg":"every thread is locked in' <<<"$log" || fail 'its log does not say that every thread is locked in'
     ok 'its own lock-down stands beneath'
     run exec "$name" /quantonium healthcheck || fail 'the health check inside fails'
     ! run exec "$name" /quantonium healthcheck --url http://127.0.0.1:9/ >/dev/null 2>&1 || fail 'the health check never fails'

@@ -159,9 +159,10 @@ fn whoever_asks_for_little_at_once_is_served_when_strangers_have_used_up_their_s
 
 #[test]
 fn one_key_with_slow_large_bodies_leaves_another_its_part() {
-    // Each holds the largest buffer, and all of the memory would be eight of them.
+    // Each holds the largest buffer, and all of the memory would be twelve of them. The other key has room for three
+    // requests with their replies: that of a connection that has just ended may still be there.
     const SLOW: usize = 20;
-    let flags = ["--workers", "2", "--max-memory", "16MiB", "--body-timeout-ms", "600000"];
+    let flags = ["--workers", "2", "--max-memory", "24MiB", "--body-timeout-ms", "600000"];
     let Some(server) = Server::start(&[&flags[..], &["--body-gap-timeout-ms", "600000"]].concat()) else {
         return;
     };
@@ -185,7 +186,7 @@ fn one_key_with_slow_large_bodies_leaves_another_its_part() {
         slow.iter_mut().filter_map(|client| client.is_answered_within(1).then_some(())).count()
     };
     // It is half, and one that grows has both its buffers for a moment.
-    assert!((0..100_000).any(|_| refused(&mut slow) >= SLOW - 4), "four have its half, and the others none");
+    assert!((0..100_000).any(|_| refused(&mut slow) >= SLOW - 6), "six have its half, and the others none");
     let other = server.key().to_owned();
     let mut kept = server.connect();
     for _ in 0..8 {
@@ -252,6 +253,9 @@ fn strangers_who_send_one_byte_take_no_more_than_was_reckoned_and_leave_uploads_
     for client in &mut uploads {
         client.send(rest);
         assert_eq!(client.reply().status, 200, "an upload of a known client beside {count} strangers");
+        // One key has half of the memory, which all of them would need at once: this one has given its part back when it
+        // is served again.
+        assert_eq!(client.call(&Request::get("/api/health/live")).status, 200);
     }
     assert!(server.is_alive());
     drop(strangers);

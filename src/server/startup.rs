@@ -123,7 +123,6 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
     let (directory, lock) = (keep_directory(&data_dir)?, place_lock(data_dir)?);
 
     let listeners = listeners::open(config, inherited, owner)?;
-    let publication = Arc::clone(&parts.publication);
     let room = Room::look(groups.memory_bytes, config.workers, config.tls.is_some());
     let shared = Shared::new(config.workers);
     let census = Census::new(census_bounds(config, descriptors_count, room));
@@ -137,9 +136,9 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
         census,
         scene: Arc::new(scene),
         authenticator: Arc::new(authenticator),
-        keeper: Keeper::new(Arc::clone(&publication)),
+        keeper: Keeper::new(Arc::clone(&parts.publication)),
         recent,
-        publication,
+        publication: Arc::clone(&parts.publication),
         backup_key: Arc::new(backup_key),
         bounds: bounds(config),
         limits: Arc::new(limits(config, &mut random)?),

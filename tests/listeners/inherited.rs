@@ -18,9 +18,9 @@ fn activated(scratch: &Scratch, first: &impl AsFd, second: &impl AsFd, names: &s
         fcntl_setfd(fd, FdFlags::empty()).unwrap();
     }
     let (first, second) = (first.as_fd().as_raw_fd(), second.as_fd().as_raw_fd());
-    // Out of the way first: one of them may have the other's number. (Not every shell knows numbers of two digits.)
+    // Out of the way first, to numbers that nothing has: any of them may be 3 or 4.
     let script = format!(
-        "exec 8<&{first} 9<&{second}; exec 3<&8 4<&9 8<&- 9<&-; \
+        "exec {{a}}<&{first} {{b}}<&{second}; exec 3<&$a 4<&$b {{a}}<&- {{b}}<&-; \
          LISTEN_PID=$$; export LISTEN_PID; exec \"$0\" \"$@\""
     );
     let mut command = Command::new("/bin/bash");

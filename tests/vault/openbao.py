@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
+import threading
 import urllib.parse
 
 BAO = os.path.join(os.path.dirname(sys.executable), "bao")
@@ -36,24 +36,39 @@ class Server:
         return reply and reply["data"]
 
 
+def started(home):
+    """One that serves, and its address. Whose address was taken by another meanwhile ends: then one more is tried."""
+    for _ in range(5):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            address = "127.0.0.1:%d" % probe.getsockname()[1]
+        words = [BAO, "server", "-dev", "-dev-root-token-id=root", "-dev-no-store-token", "-dev-listen-address=" + address]
+        process = subprocess.Popen(
+            words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={"HOME": home, "PATH": os.environ["PATH"]}
+        )
+        # One that says nothing is ended, and so does not hold up the test.
+        watch = threading.Timer(120, process.kill)
+        watch.start()
+        said = b""
+        for line in process.stdout:
+            said += line
+            if b"server started!" in line:
+                watch.cancel()
+                # What it says from now on is of no interest, but must not hold it up.
+                threading.Thread(target=process.stdout.read, daemon=True).start()
+                return process, address
+        watch.cancel()
+        process.wait()
+    raise RuntimeError(said.decode(errors="replace"))
+
+
 @contextlib.contextmanager
 def openbao():
     """Starts one with the transit engine, and ends it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = "127.0.0.1:%d" % probe.getsockname()[1]
     with tempfile.TemporaryDirectory() as home:
-        words = [BAO, "server", "-dev", "-dev-root-token-id=root", "-dev-no-store-token", "-dev-listen-address=" + address]
-        with open(os.path.join(home, "log"), "wb") as log:
-            process = subprocess.Popen(words, stdout=log, stderr=log, env={"HOME": home, "PATH": os.environ["PATH"]})
+        process, address = started(home)
         try:
             server = Server("http://" + address, "root")
-            for _ in range(600):
-                with contextlib.suppress(OSError, http.client.HTTPException):
-                    if server.ask("GET", "sys/health")[0] == 200:
-                        break
-                server = Server("http://" + address, "root")
-                time.sleep(0.1)
             server.data("POST", "sys/mounts/transit", {"type": "transit"})
             server.process = process
             yield server

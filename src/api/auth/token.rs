@@ -57,7 +57,7 @@ struct Reply<'a> {
 /// Serves the route.
 ///
 /// # Errors
-/// [`Rejection`](crate::api::Rejection)
+/// [`Rejection`]
 pub fn token(call: &mut Call<'_>, responder: &mut Responder<'_>) -> Answer {
     manager(call)?;
     let (authority, principal) = call.authority.zip(call.principal).ok_or(UNRECOGNISED)?;

@@ -73,6 +73,7 @@ pub(super) const CALLS: [(&str, &str); 85] = [
     ("rt_sigprocmask", "signals"),
     ("sched_getaffinity", "how many processors there are"),
     ("seccomp", "the filters"),
+    ("sendto", "the health check, and apikey asking a running server"),
     ("set_tid_address", "musl: the main thread"),
     ("setgroups", "as root: no further groups; otherwise it is proved that they cannot be changed"),
     ("setresgid", "as root: the group that serves; otherwise it is proved that it cannot be changed"),
@@ -91,7 +92,6 @@ pub(super) const CALLS: [(&str, &str); 85] = [
     ("utimensat", "a compressed audit file keeps its time"),
     ("wait4", "sandbox check waits for the child that tries"),
     ("write", "files"),
-    ("writev", "text of the standard library"),
 ];
 
 /// What other kernels, 64-bit Arm and further settings make of it.
