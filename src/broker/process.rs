@@ -14,6 +14,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::signal::{SigSet, Signal};
 use zeroize::Zeroizing;
 
 use super::direct::Direct;
@@ -93,6 +94,9 @@ pub fn serve() -> Exit {
 
 fn run() -> Result<(), String> {
     sandbox::shield().map_err(|error| error.to_string())?;
+    // Whoever ends a whole group of processes asks the server to finish, which needs this one for it.
+    let ours = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]);
+    ours.thread_block().map_err(|error| error.to_string())?;
     let shown = |error: io::Error| error.to_string();
     let socket = io::stdin().as_fd().try_clone_to_owned().map_err(shown)?;
     let ring = io::stdout().as_fd().try_clone_to_owned().map_err(shown)?;

@@ -58,7 +58,7 @@ struct Desk {
 impl Desk {
     fn open(settings: Offline, json: bool) -> Result<Self, Failure> {
         offline::prepare()?;
-        let data_dir = offline::open_existing(&settings.data_dir)?;
+        let data_dir = offline::open_with_journal(&settings)?;
         let witness = offline::witness(&settings, &data_dir)?;
         let master_key_file = offline::master_key_file(settings.master_key_file, &data_dir);
         Ok(Self { data_dir, master_key_file, witness, json })

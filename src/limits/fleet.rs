@@ -57,10 +57,13 @@ pub const ETCD_LEASE_RENEWAL_MILLIS: u64 = 3_000;
 pub const FLEET_MEMBERS_MAX_COUNT: usize = 1_024;
 /// How old the state may be, unless told otherwise.
 pub const STALENESS_DEFAULT_SECONDS: u64 = 60;
-/// The least that may be asked for.
-pub const STALENESS_FLOOR_SECONDS: u64 = 5;
+/// The least that may be asked for: while a change waits for etcd nobody takes in how new the state is.
+pub const STALENESS_FLOOR_SECONDS: u64 = 10;
 /// The most.
 pub const STALENESS_CEILING_SECONDS: u64 = 3_600;
+
+/// What a server must have room for beside what it keeps: a reply, what is made of it, and news that wait to be taken in.
+pub const FLEET_HEAP_BYTES: usize = 2 * BROKER_FRAME_MAX_BYTES + ETCD_NEWS_MAX_BYTES;
 
 const _: () = {
     // Base64 does not count: the bound is on what the gateway makes of it. A head, origins and keys come on top.
@@ -71,7 +74,7 @@ const _: () = {
     );
     assert!(ETCD_RECORD_MAX_BYTES / 3 * 4 + 64 * 1024 <= ETCD_REPLY_MAX_BYTES, "one record fits a reply");
     assert!(ETCD_LEASE_RENEWAL_MILLIS * 2 < ETCD_LEASE_SECONDS * 1_000);
-    assert!(ETCD_PULSE_MILLIS < STALENESS_FLOOR_SECONDS * 1_000);
+    assert!(ETCD_CHANGE_MILLIS + 2 * ETCD_PULSE_MILLIS < STALENESS_FLOOR_SECONDS * 1_000);
     assert!(STALENESS_FLOOR_SECONDS <= STALENESS_DEFAULT_SECONDS);
     assert!(STALENESS_DEFAULT_SECONDS <= STALENESS_CEILING_SECONDS);
 };

@@ -191,7 +191,7 @@ fn attach(
     notifier: Notifier,
     manager: &Manager,
 ) -> Result<(), ServerError> {
-    let listens = news.map_or(Ok(()), |news| main.listen_for_news(news));
+    let listens = news.map_or(Ok(()), |news| main.listen_for_news(news, FD_JOURNAL_NUMBER));
     listens.map_err(|error| ServerError::io("listening for news of the store", &error))?;
     let watched = main.report_to(notifier, manager);
     watched.map_err(|error| ServerError::io("watching the supervisor", &error))

@@ -36,6 +36,14 @@ pub fn load_or_create<S: SeedSource>(
     Ok(id)
 }
 
+/// Whether the records of the server of this directory are, or were, somewhere else.
+///
+/// # Errors
+/// What is wrong with the file.
+pub fn is_there(data_dir: &DataDir) -> Result<bool, StoreError> {
+    Ok(FILE.load(data_dir)?.is_some())
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;

@@ -10,6 +10,10 @@
 
 #[path = "archivist.rs"]
 mod archivist;
+#[path = "broker.rs"]
+mod broker;
+
+pub(crate) use broker::{break_out_of_broker, connect_as_broker, forbidden_to_broker};
 
 use archivist::{allowed_to_archivist, never_but_by_archivist, never_by_archivist};
 use nix::libc;

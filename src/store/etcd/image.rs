@@ -59,6 +59,7 @@ pub(super) struct Image {
     /// The revision at which all of it was read.
     pub(super) at: u64,
     pub(super) cluster: u64,
+    /// Those that were wanted.
     pub(super) records: Vec<Record>,
     pub(super) live: HashMap<Path, Live>,
     /// The last origins, the oldest first.
@@ -66,18 +67,32 @@ pub(super) struct Image {
     pub(super) members: Vec<ServerId>,
 }
 
-/// Reads everything; begins again if it is compacted meanwhile.
-pub(super) fn read(link: &mut dyn Link, layout: &Layout, keys: &FleetKeys) -> Result<Image, ReadFault> {
+/// Whether a record is wanted: its path, and what stands there.
+pub(super) type Wanted<'a> = &'a dyn Fn(Path, &Live) -> bool;
+
+/// Reads everything; begins again if it is compacted meanwhile. Of the records those are kept that are `wanted`, so that a server which knows
+/// nearly all of them holds little.
+pub(super) fn read(
+    link: &mut dyn Link,
+    layout: &Layout,
+    keys: &FleetKeys,
+    wanted: Wanted<'_>,
+) -> Result<Image, ReadFault> {
     for _ in 1..ETCD_LOADS_MAX_COUNT {
-        match read_once(link, layout, keys) {
+        match read_once(link, layout, keys, wanted) {
             Err(ReadFault::Link(LinkError::Compacted)) => {}
             read => return read,
         }
     }
-    read_once(link, layout, keys)
+    read_once(link, layout, keys, wanted)
 }
 
-fn read_once(link: &mut dyn Link, layout: &Layout, keys: &FleetKeys) -> Result<Image, ReadFault> {
+fn read_once(
+    link: &mut dyn Link,
+    layout: &Layout,
+    keys: &FleetKeys,
+    wanted: Wanted<'_>,
+) -> Result<Image, ReadFault> {
     let key = layout.head();
     let asked_nanos = BootTime::now().as_nanos();
     // Asked of a majority: what others have been told is in it.
@@ -109,7 +124,7 @@ fn read_once(link: &mut dyn Link, layout: &Layout, keys: &FleetKeys) -> Result<I
         from = Layout::behind(&last.key);
         let more = page.more;
         for pair in page.pairs {
-            image.take(layout, keys, &pair, &mut origins)?;
+            image.take(layout, (keys, wanted), &pair, &mut origins)?;
         }
         if !more {
             break;
@@ -131,7 +146,7 @@ impl Image {
     fn take(
         &mut self,
         layout: &Layout,
-        keys: &FleetKeys,
+        (keys, wanted): (&FleetKeys, Wanted<'_>),
         pair: &Pair,
         origins: &mut BTreeMap<u64, Vec<Origin>>,
     ) -> Result<(), ReadFault> {
@@ -141,8 +156,11 @@ impl Image {
                     .ok_or(ReadFault::Damaged("a record is too short to be one"))?;
                 let sealed = record.sealed.as_deref().unwrap_or_default();
                 let element = keys.element(path, record.revision, sealed);
-                self.live.insert(path, Live { element, weight: record.weight() as u64 });
-                self.records.push(record);
+                let live = Live { element, weight: record.weight() as u64 };
+                self.live.insert(path, live);
+                if wanted(path, &live) {
+                    self.records.push(record);
+                }
             }
             Some(Place::Origins(_)) => {
                 let (change, of) = keys

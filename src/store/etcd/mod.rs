@@ -34,7 +34,7 @@ use super::record::{
 };
 use super::root::{MasterKey, RootKey};
 use super::seal::SEAL_NONCE_BYTES;
-use crate::clock::{Moment, WallTime};
+use crate::clock::{BootTime, Moment, WallTime};
 use crate::crypto::Error;
 use crate::crypto::random::{Generator, Kernel};
 use crate::limits::{
@@ -60,6 +60,8 @@ pub struct Etcd {
     unread: bool,
     /// Whether all of it has to be delivered then, since what is published may be something else.
     everything: bool,
+    /// What has to be delivered then in any case: changed by a transaction of which nobody said what came of it.
+    doubtful: BTreeSet<Path>,
     /// What the next news have to reach: another server was seen to be there.
     until: u64,
     /// News that were looked at, and not taken in yet.
@@ -71,6 +73,8 @@ pub struct Etcd {
     /// When what was delivered was known to be the newest, in nanoseconds since the boot.
     fresh_nanos: u64,
     members: BTreeSet<ServerId>,
+    /// This server, and what it has put there of itself.
+    own: Option<(ServerId, Vec<u8>)>,
     last_micros: u64,
 }
 
@@ -194,12 +198,14 @@ impl Etcd {
             condition: Condition::Good,
             unread: false,
             everything: false,
+            doubtful: BTreeSet::new(),
             until: 0,
             held: VecDeque::new(),
             pending: Vec::new(),
             ahead: None,
             fresh_nanos: 0,
             members: BTreeSet::new(),
+            own: None,
             last_micros: 0,
         };
         Ok(OpenedFleet { store, root, ring: header.ring })
@@ -244,13 +250,20 @@ impl Etcd {
     pub fn join(&mut self, id: ServerId, words: &[u8]) -> Result<(), StoreError> {
         let nonce = self.random.array::<SEAL_NONCE_BYTES>(Moment::now())?;
         let value = self.keys.seal_member(id, nonce, words)?;
+        self.own = Some((id, value.clone()));
         Ok(self.link.join(&Member { key: self.layout.member(id), value, id })?)
     }
 
-    /// Reads everything and has what follows told.
+    /// Reads everything and has what follows told. Of the records those are kept that differ from what was delivered.
     fn read(&mut self) -> Result<Image, StoreError> {
-        let image =
-            image::read(&mut *self.link, &self.layout, &self.keys).map_err(|fault| self.explain(fault))?;
+        let before = self.state.as_ref().filter(|_| !self.everything).map(|state| &state.live);
+        let doubtful = &self.doubtful;
+        let wanted = |path: Path, live: &Live| match before {
+            None => true,
+            Some(before) => doubtful.contains(&path) || before.get(&path) != Some(live),
+        };
+        let image = image::read(&mut *self.link, &self.layout, &self.keys, &wanted);
+        let image = image.map_err(|fault| self.explain(fault))?;
         let (from, to) = self.layout.span();
         self.link.follow(&from, &to, &self.layout.head(), image.at.saturating_add(1))?;
         Ok(image)
@@ -269,6 +282,7 @@ impl Etcd {
         self.ahead = None;
         self.until = 0;
         (self.unread, self.everything) = (false, false);
+        self.doubtful.clear();
         self.condition = Condition::Good;
         (records, recent)
     }
@@ -319,15 +333,21 @@ impl Etcd {
         }
         // Last: who watches knows with it that it has all of the transaction.
         swap.puts.push((head.clone(), sealed.clone()));
-        let begun = Moment::now();
+        let (begun, asked_nanos) = (Moment::now(), BootTime::now().as_nanos());
         let swapped = self.link.swap(&swap);
         self.last_micros = Moment::now().nanos_since(begun) / 1_000;
         let done = match swapped {
-            Ok(Swapped::Done { revision, .. }) => revision,
-            Ok(Swapped::Lost(page)) => self.lost(page, &sealed, false)?,
-            Ok(Swapped::Doubtful(page)) => self.lost(page, &sealed, true)?,
-            Err(error) => return Err(self.failed(&error)),
+            Ok(Swapped::Done { revision, .. }) => Ok(revision),
+            Ok(Swapped::Lost(page)) => self.lost(page, &sealed, false),
+            Ok(Swapped::Doubtful(page)) => self.lost(page, &sealed, true),
+            Err(error) => Err(self.failed(&error)),
         };
+        if done == Err(AppendError::Ambiguous) {
+            self.doubtful.extend(last.keys());
+        }
+        let done = done?;
+        // A majority has compared the head: until then nobody else had written.
+        self.fresh_nanos = self.fresh_nanos.max(asked_nanos);
         self.condition = Condition::Good;
         STORE.commits.add(1);
         STORE.syncs.count(self.last_micros);
@@ -395,7 +415,7 @@ impl Etcd {
             }
             LinkError::Unknown(_) => {
                 self.condition = Condition::Away;
-                (self.unread, self.everything) = (true, true);
+                self.unread = true;
                 AppendError::Ambiguous
             }
             LinkError::Away(_) | LinkError::Compacted => {

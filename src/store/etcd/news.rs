@@ -4,14 +4,17 @@
 //! it follows from what was applied before; what does not follow is read anew, and then it is the newer one or the store was set back; a
 //! state counts as fresh only when a majority has said so of the very head that was applied.
 
+use std::collections::BTreeSet;
+
 use super::super::error::StoreError;
 use super::super::record::{Condition, Deliver, Head, Record};
 use super::head::decode_record;
-use super::layout::Place;
+use super::layout::{Place, ServerId};
 use super::link::{Event, LinkError, News, Pulse};
 use super::{Etcd, Made, State};
 use crate::clock::WallTime;
 use crate::limits::{ETCD_NEWS_ROUNDS_MAX_COUNT, FLEET_MEMBERS_MAX_COUNT};
+use crate::log::{self, Module};
 use crate::metrics::process::STORE;
 
 impl Etcd {
@@ -73,6 +76,7 @@ impl Etcd {
         let applied = self.state.as_ref().map_or(0, |state| state.revision);
         match self.layout.place(&event.key) {
             Some(Place::Member(id)) => {
+                self.look_for_twin(id, event.value.as_deref());
                 let lives = event.value.is_some_and(|value| self.keys.open_member(id, &value).is_ok());
                 if lives && self.members.len() < FLEET_MEMBERS_MAX_COUNT {
                     self.members.insert(id);
@@ -92,6 +96,20 @@ impl Etcd {
             Some(Place::Ring) | None => {}
         }
         Ok(())
+    }
+
+    /// Tells of another server that goes by the id of this one: a data directory was copied, or its server moved before this one ended.
+    fn look_for_twin(&self, id: ServerId, value: Option<&[u8]>) {
+        let Some((own, mine)) = &self.own else { return };
+        if id == *own && value.is_some_and(|value| value != mine && self.keys.open_member(id, value).is_ok())
+        {
+            log::error(
+                Module::Store,
+                format_args!(
+                    "another server goes by the id of this one, so that each may drop the other's audit checkpoints: a data directory                      was copied; stop one of the two, remove server.id from its directory and start it again"
+                ),
+            );
+        }
     }
 
     /// Applies what is pending, if `event` is a head that follows; returns whether it did.
@@ -170,15 +188,9 @@ impl Etcd {
             self.condition = Condition::SetBack;
             return Err(StoreError::RolledBack { found: stands.revision, expected: stood.revision });
         }
-        let everything = self.everything;
-        let gone =
-            before.live.keys().filter(|path| !image.live.contains_key(path)).copied().collect::<Vec<_>>();
+        let known = before.live.keys().chain(&self.doubtful);
+        let gone = known.filter(|path| !image.live.contains_key(path)).copied().collect::<BTreeSet<_>>();
         let (mut records, _) = self.stand_on(image);
-        let live = self.state.as_ref().map(|state| &state.live);
-        records.retain(|record| {
-            let now = live.and_then(|live| live.get(&record.path)).map(|live| live.element);
-            everything || before.live.get(&record.path).map(|live| live.element) != now
-        });
         records.extend(gone.into_iter().map(|path| Record { path, revision: stands.revision, sealed: None }));
         for record in records {
             each(record)?;
