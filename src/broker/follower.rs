@@ -80,7 +80,7 @@ fn watch(board: &Board, number: u64, mut wire: super::exchange::Wire) -> Ended {
         if !board.tell(number, watched.events, watched.progress) {
             return Ended::Replaced;
         }
-        if watched.ended.is_some() {
+        if watched.ended {
             return Ended::Broken;
         }
     }

@@ -7,7 +7,7 @@ use core::fmt;
 use std::borrow::Cow;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, Visitor};
+use serde::de::{Deserializer, Error, IgnoredAny, Visitor};
 
 use crate::encoding::{base64_decode_to_vec, base64_encode, base64_len};
 use crate::store::etcd::link::{Demand, Event, Page, Pair, Span, Swap, Swapped};
@@ -132,32 +132,91 @@ pub(super) fn authenticate(name: &str, password: &str) -> Option<Body> {
 }
 
 /// Why etcd did not do it.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default)]
 pub(super) struct Refusal<'a> {
     /// For people.
-    #[serde(default, borrow)]
     pub(super) message: Cow<'a, str>,
     /// As gRPC numbers it.
-    #[serde(default)]
     pub(super) code: u32,
 }
 
+/// Whatever etcd answers: each reply has some of these members. One form for all is a quarter of the code that one for each is.
 #[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Answer<'a> {
+    header: Header,
+    // Of a range.
+    kvs: Vec<KeyValue>,
+    more: bool,
+    // Of a transaction.
+    succeeded: bool,
+    #[serde(borrow)]
+    responses: Vec<Part<'a>>,
+    // Of a watch, and of a keepalive, which are streams.
+    #[serde(borrow)]
+    result: Option<Box<Answer<'a>>>,
+    /// Whether a stream has ended; text beside the message of a refusal.
+    error: Option<IgnoredAny>,
+    created: bool,
+    canceled: bool,
+    #[serde(deserialize_with = "number")]
+    compact_revision: u64,
+    events: Vec<WatchEvent>,
+    // Of a lease.
+    #[serde(rename = "ID", deserialize_with = "number")]
+    id: u64,
+    #[serde(rename = "TTL", deserialize_with = "number")]
+    seconds: u64,
+    // Of a login.
+    #[serde(borrow)]
+    token: Cow<'a, str>,
+    // Of a refusal.
+    #[serde(borrow)]
+    message: Cow<'a, str>,
+    code: u32,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 struct Header {
-    #[serde(default, deserialize_with = "number")]
+    #[serde(deserialize_with = "number")]
     cluster_id: u64,
-    #[serde(default, deserialize_with = "number")]
+    #[serde(deserialize_with = "number")]
     revision: u64,
 }
 
 #[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 struct KeyValue {
-    #[serde(default, deserialize_with = "bytes")]
+    #[serde(deserialize_with = "bytes")]
     key: Vec<u8>,
-    #[serde(default, deserialize_with = "bytes")]
+    #[serde(deserialize_with = "bytes")]
     value: Vec<u8>,
-    #[serde(default, deserialize_with = "number")]
+    #[serde(deserialize_with = "number")]
     mod_revision: u64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Part<'a> {
+    #[serde(borrow)]
+    response_range: Option<Answer<'a>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct WatchEvent {
+    #[serde(rename = "type")]
+    kind: EventKind,
+    kv: KeyValue,
+}
+
+#[derive(Debug, Default, Deserialize)]
+enum EventKind {
+    #[default]
+    #[serde(rename = "PUT")]
+    Put,
+    #[serde(rename = "DELETE")]
+    Delete,
 }
 
 impl From<KeyValue> for Pair {
@@ -166,42 +225,17 @@ impl From<KeyValue> for Pair {
     }
 }
 
-#[derive(Debug, Default, Deserialize)]
-struct RangeReply {
-    #[serde(default)]
-    header: Header,
-    #[serde(default)]
-    kvs: Vec<KeyValue>,
-    #[serde(default)]
-    more: bool,
-}
-
 /// Reads the reply to [`range`].
 pub(super) fn read_range(text: &[u8]) -> Option<Page> {
-    let RangeReply { header, kvs, more } = parse(text)?;
+    let Answer { header, kvs, more, .. } = parse(text)?;
     let pairs = kvs.into_iter().map(Pair::from).collect();
     // etcd stands at 1 before anything is written.
     (header.revision > 0).then_some(Page { cluster: header.cluster_id, at: header.revision, pairs, more })
 }
 
-#[derive(Debug, Default, Deserialize)]
-struct TxnReply {
-    #[serde(default)]
-    header: Header,
-    #[serde(default)]
-    succeeded: bool,
-    #[serde(default)]
-    responses: Vec<Part>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct Part {
-    response_range: Option<RangeReply>,
-}
-
 /// Reads the reply to [`txn`].
 pub(super) fn read_txn(text: &[u8]) -> Option<Swapped> {
-    let TxnReply { header, succeeded, responses } = parse(text)?;
+    let Answer { header, succeeded, responses, .. } = parse(text)?;
     let (cluster, revision) = (header.cluster_id, header.revision);
     if succeeded {
         return (revision > 0).then_some(Swapped::Done { cluster, revision });
@@ -219,58 +253,17 @@ pub(super) struct Watched {
     pub(super) progress: u64,
     /// From which revision on there is something at all, if what was asked for is gone.
     pub(super) compacted: u64,
-    /// Why it ended, if it has.
-    pub(super) ended: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct WatchLine<'a> {
-    #[serde(default, borrow)]
-    result: Option<WatchResult<'a>>,
-    #[serde(default, borrow)]
-    error: Option<Refusal<'a>>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct WatchResult<'a> {
-    #[serde(default)]
-    header: Header,
-    #[serde(default)]
-    created: bool,
-    #[serde(default)]
-    canceled: bool,
-    #[serde(default, deserialize_with = "number")]
-    compact_revision: u64,
-    #[serde(default, borrow)]
-    cancel_reason: Cow<'a, str>,
-    #[serde(default)]
-    events: Vec<WatchEvent>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct WatchEvent {
-    #[serde(default, rename = "type")]
-    kind: EventKind,
-    #[serde(default)]
-    kv: KeyValue,
-}
-
-#[derive(Debug, Default, Deserialize)]
-enum EventKind {
-    #[default]
-    #[serde(rename = "PUT")]
-    Put,
-    #[serde(rename = "DELETE")]
-    Delete,
+    /// Whether nothing follows.
+    pub(super) ended: bool,
 }
 
 /// Reads a line of the reply to [`watch`].
 pub(super) fn read_watch(line: &[u8]) -> Option<Watched> {
-    let WatchLine { result, error } = parse(line)?;
-    if let Some(error) = error {
-        return Some(Watched { ended: Some(error.message.into_owned()), ..Watched::default() });
+    let line = parse(line)?;
+    if line.error.is_some() {
+        return Some(Watched { ended: true, ..Watched::default() });
     }
-    let of = result?;
+    let of = line.result?;
     let events = of.events.into_iter().map(|WatchEvent { kind, kv }| Event {
         key: kv.key,
         value: matches!(kind, EventKind::Put).then_some(kv.value),
@@ -279,50 +272,31 @@ pub(super) fn read_watch(line: &[u8]) -> Option<Watched> {
     let events: Vec<Event> = events.collect();
     // Without events it is a sign of life, and everything up to its revision has been told.
     let progress = if events.is_empty() && !of.created && !of.canceled { of.header.revision } else { 0 };
-    let ended = of.canceled.then(|| of.cancel_reason.into_owned());
-    Some(Watched { events, progress, compacted: of.compact_revision, ended })
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct LeaseReply<'a> {
-    #[serde(default, rename = "ID", deserialize_with = "number")]
-    id: u64,
-    #[serde(default, rename = "TTL", deserialize_with = "number")]
-    seconds: u64,
-    /// A reply to a keepalive is one of a stream.
-    #[serde(default, borrow)]
-    result: Option<Box<LeaseReply<'a>>>,
-    #[serde(default, borrow)]
-    #[expect(dead_code, reason = "ties the lifetime; the text is of no use")]
-    error: Cow<'a, str>,
+    Some(Watched { events, progress, compacted: of.compact_revision, ended: of.canceled })
 }
 
 /// Reads the reply to [`grant`] or a keepalive: the lease, and how many seconds are left of it.
 pub(super) fn read_lease(text: &[u8]) -> Option<(u64, u64)> {
-    let reply: LeaseReply<'_> = parse(text)?;
+    let reply = parse(text)?;
     let reply = reply.result.map_or((reply.id, reply.seconds), |of| (of.id, of.seconds));
     Some(reply)
 }
 
-#[derive(Debug, Deserialize)]
-struct TokenReply<'a> {
-    #[serde(borrow)]
-    token: Cow<'a, str>,
-}
-
 /// Reads the reply to [`authenticate`]: a token that can stand in a field.
 pub(super) fn read_token(text: &[u8]) -> Option<String> {
-    let TokenReply { token } = parse(text)?;
+    let Answer { token, .. } = parse(text)?;
     let good = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
     good.then(|| token.into_owned())
 }
 
 /// Reads what etcd says when it refuses.
 pub(super) fn read_refusal(text: &[u8]) -> Refusal<'_> {
-    parse(text).unwrap_or_default()
+    let Answer { message, code, .. } = parse(text).unwrap_or_default();
+    Refusal { message, code }
 }
 
-fn parse<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Option<T> {
+#[inline(never)]
+fn parse(text: &[u8]) -> Option<Answer<'_>> {
     serde_json::from_slice(text).ok()
 }
 
@@ -409,18 +383,19 @@ mod tests {
         let told = read_watch(br#"{"result":{"header":{"revision":"3"},"events":[{"kv":{"key":"YQ==","mod_revision":"2","value":"dg=="}},{"type":"DELETE","kv":{"key":"YQ==","mod_revision":"3"}}]}}"#).unwrap();
         assert_eq!(told.events.len(), 2);
         assert_eq!(told.events[1], Event { key: b"a".to_vec(), value: None, revision: 3 });
-        assert_eq!((told.progress, told.ended.is_some()), (0, false));
+        assert_eq!((told.progress, told.ended), (0, false));
         let compacted =
             read_watch(br#"{"result":{"header":{"raft_term":"2"},"canceled":true,"compact_revision":"3"}}"#)
                 .unwrap();
-        assert_eq!((compacted.compacted, compacted.ended.is_some()), (3, true));
+        assert_eq!((compacted.compacted, compacted.ended), (3, true));
         assert_eq!(read_watch(br#"{"result":{"header":{"revision":"8"}}}"#).unwrap().progress, 8);
         assert_eq!(
             read_watch(br#"{"result":{"header":{"revision":"8"},"created":true}}"#).unwrap().progress,
             0
         );
-        let ended = read_watch(br#"{"error":{"grpc_code":14,"message":"etcdserver: no leader"}}"#).unwrap();
-        assert_eq!(ended.ended.as_deref(), Some("etcdserver: no leader"));
+        assert!(
+            read_watch(br#"{"error":{"grpc_code":14,"message":"etcdserver: no leader"}}"#).unwrap().ended
+        );
         assert_eq!(
             read_lease(br#"{"header":{},"ID":"4111120191307403276","TTL":"10"}"#),
             Some((4_111_120_191_307_403_276, 10))

@@ -112,6 +112,8 @@ fn run() -> Result<(), String> {
     if access.tls.is_some() {
         crate::tls::provider::warm_up().map_err(|error| error.to_string())?;
     }
+    // As those who trace it know it.
+    rustix::thread::set_name(c"broker").map_err(|error| error.to_string())?;
     sandbox::lock_broker(identity, &ports).map_err(|error| error.to_string())?;
     let ring = Arc::new(ring);
     let mut link = Direct::new(

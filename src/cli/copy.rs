@@ -16,7 +16,7 @@ use crate::console;
 use crate::crypto::random::{Generator, Kernel};
 use crate::exit::Exit;
 use crate::server;
-use crate::store::etcd::moved::Cargo;
+use crate::store::etcd::moved::{Cargo, are_same};
 use crate::store::{
     DataDir, Etcd, Journal, Loaded, MasterKey, Owner, Path, Record, Store, StoreError, Witness, quoted,
 };
@@ -119,11 +119,8 @@ fn to_journal(settings: &Offline, remote: &Remote) -> Result<String, Failure> {
     let mut random = Generator::new(Kernel, Moment::now())?;
     Journal::receive(&data_dir, &master, &cargo, &mut random)?;
     let mut written = Journal::open(&data_dir, &master, Witness::default())?;
-    let (read, mut found) = gather(&mut written.journal)?;
-    let mut expected = cargo.records;
-    found.sort_unstable_by_key(|record| record.path);
-    expected.sort_unstable_by_key(|record| record.path);
-    if found != expected || read.head != head {
+    let (read, found) = gather(&mut written.journal)?;
+    if !are_same(&cargo.records, &found) || read.head != head {
         return Err(Failure::damaged(format!(
             "the journal in {} reads back as something else than was written: look at the disk",
             quoted(data_dir.path())
@@ -132,7 +129,7 @@ fn to_journal(settings: &Offline, remote: &Remote) -> Result<String, Failure> {
     Ok(format!(
         "{} records copied to {} and compared; it stands at revision {}\n\
          {} is as it was: start no server on it any more\n",
-        expected.len(),
+        found.len(),
         quoted(data_dir.path()),
         head.revision,
         quoted(&place)

@@ -13,6 +13,9 @@ use quantonium::broker::{Access, Endpoint};
 
 use crate::server::skip;
 
+/// Members of a cluster hold no election because a machine stands still for a while.
+pub(crate) const PATIENT: &[&str] = &["--heartbeat-interval=250", "--election-timeout=2500"];
+
 /// A member of a cluster, of its own unless it was started with others.
 pub(crate) struct Etcd {
     child: Option<Child>,
@@ -83,7 +86,7 @@ impl Etcd {
                     tls: None,
                 })
                 .collect();
-            all.iter_mut().for_each(|member| member.spawn(&[]));
+            all.iter_mut().for_each(|member| member.spawn(PATIENT));
             if all.iter_mut().all(Self::is_up) {
                 return Some(all);
             }

@@ -17,7 +17,7 @@ mod shelf;
 mod tests;
 
 use core::fmt;
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 
 pub use head::FleetKeys;
@@ -61,7 +61,7 @@ pub struct Etcd {
     /// Whether all of it has to be delivered then, since what is published may be something else.
     everything: bool,
     /// What has to be delivered then in any case: changed by a transaction of which nobody said what came of it.
-    doubtful: BTreeSet<Path>,
+    doubtful: Vec<Path>,
     /// What the next news have to reach: another server was seen to be there.
     until: u64,
     /// News that were looked at, and not taken in yet.
@@ -72,7 +72,7 @@ pub struct Etcd {
     ahead: Option<Pulse>,
     /// When what was delivered was known to be the newest, in nanoseconds since the boot.
     fresh_nanos: u64,
-    members: BTreeSet<ServerId>,
+    members: Vec<ServerId>,
     /// This server, and what it has put there of itself.
     own: Option<(ServerId, Vec<u8>)>,
     last_micros: u64,
@@ -198,13 +198,13 @@ impl Etcd {
             condition: Condition::Good,
             unread: false,
             everything: false,
-            doubtful: BTreeSet::new(),
+            doubtful: Vec::new(),
             until: 0,
             held: VecDeque::new(),
             pending: Vec::new(),
             ahead: None,
             fresh_nanos: 0,
-            members: BTreeSet::new(),
+            members: Vec::new(),
             own: None,
             last_micros: 0,
         };
@@ -276,7 +276,8 @@ impl Etcd {
         self.fresh_nanos = self.fresh_nanos.max(asked_nanos);
         let bytes = live.values().map(|live| live.weight).sum();
         self.state = Some(State { stand, sealed, revision, cluster, live, bytes });
-        self.members = members.into_iter().take(FLEET_MEMBERS_MAX_COUNT).collect();
+        self.members = members;
+        self.members.truncate(FLEET_MEMBERS_MAX_COUNT);
         self.pending.clear();
         self.held.clear();
         self.ahead = None;
@@ -309,10 +310,15 @@ impl Etcd {
             return Err(AppendError::Conflict { at: state.stand.head.revision });
         }
         // Of several with one path the last counts.
-        let last: BTreeMap<Path, &Record> = records.iter().map(|record| (record.path, record)).collect();
+        let mut last: Vec<&Record> = Vec::with_capacity(records.len());
+        for record in records.iter().rev() {
+            if last.iter().all(|later| later.path != record.path) {
+                last.push(record);
+            }
+        }
         let made =
             Made { revision, has_origins: !origins.is_empty(), at_millis: WallTime::now().as_millis() };
-        let (stand, changes) = state.after(&self.keys, last.values().copied(), made);
+        let (stand, changes) = state.after(&self.keys, &last, made);
         let nonce = self.random.array::<SEAL_NONCE_BYTES>(Moment::now()).map_err(|_| AppendError::Failed)?;
         let sealed = self.keys.seal_head(&stand, nonce).map_err(|_| AppendError::Failed)?;
         let head = self.layout.head();
@@ -320,7 +326,7 @@ impl Etcd {
             demands: vec![Demand { key: head.clone(), is: Some((state.sealed.clone(), state.revision)) }],
             ..Swap::default()
         };
-        for record in last.values() {
+        for record in &last {
             let key = self.layout.record(record.path);
             match &record.sealed {
                 Some(sealed) => swap.puts.push((key, encode_record(record.revision, sealed))),
@@ -343,7 +349,7 @@ impl Etcd {
             Err(error) => Err(self.failed(&error)),
         };
         if done == Err(AppendError::Ambiguous) {
-            self.doubtful.extend(last.keys());
+            self.doubtful.extend(last.iter().map(|record| record.path));
         }
         let done = done?;
         // A majority has compared the head: until then nobody else had written.
@@ -442,12 +448,8 @@ impl Etcd {
 
 impl State {
     /// Where the state stands with `records`, and what becomes of what is alive.
-    fn after<'a>(
-        &self,
-        keys: &FleetKeys,
-        records: impl Iterator<Item = &'a Record>,
-        made: Made,
-    ) -> (Stand, Vec<(Path, Option<Live>)>) {
+    #[inline(never)]
+    fn after(&self, keys: &FleetKeys, records: &[&Record], made: Made) -> (Stand, Vec<(Path, Option<Live>)>) {
         let mut stand = self.stand;
         let mut changes = Vec::new();
         for record in records {

@@ -3,6 +3,7 @@
 //! Owns [`Cargo`] and its unloading. Invariants: records are moved as they were sealed; nothing counts before the last transaction, which
 //! writes header and head; what a move that was cut off left behind is cleared away first.
 
+use std::collections::HashMap;
 use std::path::Path as FilePath;
 
 use super::head::{Stand, encode_record, fold};
@@ -13,7 +14,7 @@ use crate::clock::Moment;
 use crate::crypto::random::{Generator, SeedSource};
 use crate::limits::{ETCD_APPEND_MAX_BYTES, ETCD_RECORD_MAX_BYTES, ETCD_RECORDS_PER_APPEND_MAX_COUNT};
 use crate::store::journal::format::Header;
-use crate::store::record::{AppendError, Head, Origin, Record};
+use crate::store::record::{AppendError, Head, Origin, Path, Record};
 use crate::store::root::{MasterKey, RootKey};
 
 /// Everything that a store holds.
@@ -89,6 +90,15 @@ impl Etcd {
     }
 }
 
+/// Whether what was `found` is all that was `written`, and nothing else; what was removed is not there.
+#[must_use]
+pub fn are_same(written: &[Record], found: &[Record]) -> bool {
+    let found_by_path: HashMap<Path, &Record> = found.iter().map(|record| (record.path, record)).collect();
+    let mut alive = written.iter().filter(|record| record.sealed.is_some());
+    let alive_count = alive.clone().count();
+    alive_count == found.len() && alive.all(|record| found_by_path.get(&record.path) == Some(&record))
+}
+
 /// Reads what was written, and compares it record by record.
 fn verify(
     link: &mut dyn Link,
@@ -99,11 +109,8 @@ fn verify(
 ) -> Result<(), StoreError> {
     let damaged = |what| StoreError::FleetDamaged { place: place.to_owned(), what };
     let read = image::read(link, layout, keys, &|_, _| true);
-    let mut read = read.map_err(|_| damaged("what was written cannot be read back"))?;
-    read.records.sort_unstable_by_key(|record| record.path);
-    let mut expected: Vec<&Record> = cargo.records.iter().filter(|record| record.sealed.is_some()).collect();
-    expected.sort_unstable_by_key(|record| record.path);
-    let same = read.records.iter().eq(expected) && read.recent == cargo.recent;
+    let read = read.map_err(|_| damaged("what was written cannot be read back"))?;
+    let same = are_same(&cargo.records, &read.records) && read.recent == cargo.recent;
     if same { Ok(()) } else { Err(damaged("what was written reads back as something else")) }
 }
 

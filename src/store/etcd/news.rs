@@ -4,8 +4,6 @@
 //! it follows from what was applied before; what does not follow is read anew, and then it is the newer one or the store was set back; a
 //! state counts as fresh only when a majority has said so of the very head that was applied.
 
-use std::collections::BTreeSet;
-
 use super::super::error::StoreError;
 use super::super::record::{Condition, Deliver, Head, Record};
 use super::head::decode_record;
@@ -78,10 +76,9 @@ impl Etcd {
             Some(Place::Member(id)) => {
                 self.look_for_twin(id, event.value.as_deref());
                 let lives = event.value.is_some_and(|value| self.keys.open_member(id, &value).is_ok());
+                self.members.retain(|member| *member != id);
                 if lives && self.members.len() < FLEET_MEMBERS_MAX_COUNT {
-                    self.members.insert(id);
-                } else {
-                    self.members.remove(&id);
+                    self.members.push(id);
                 }
             }
             // This server's own, or what was read.
@@ -134,7 +131,7 @@ impl Etcd {
         }
         let (revision, at_millis) = (stand.head.revision, stand.at_millis);
         let made = Made { revision, has_origins, at_millis };
-        let (expected, changes) = state.after(&self.keys, records.iter(), made);
+        let (expected, changes) = state.after(&self.keys, &records.iter().collect::<Vec<_>>(), made);
         if expected != stand || stand.head.revision <= state.stand.head.revision {
             return Ok(false);
         }
@@ -189,7 +186,7 @@ impl Etcd {
             return Err(StoreError::RolledBack { found: stands.revision, expected: stood.revision });
         }
         let known = before.live.keys().chain(&self.doubtful);
-        let gone = known.filter(|path| !image.live.contains_key(path)).copied().collect::<BTreeSet<_>>();
+        let gone = known.filter(|path| !image.live.contains_key(path)).copied().collect::<Vec<_>>();
         let (mut records, _) = self.stand_on(image);
         records.extend(gone.into_iter().map(|path| Record { path, revision: stands.revision, sealed: None }));
         for record in records {
