@@ -186,6 +186,8 @@ fn foreign_bytes_behind_the_journal_are_cut_off_and_cost_no_change() {
     assert_eq!(create(&server, "after").status, 201);
     until_state(&server, "journal", "ok");
     let data_dir = server.data_dir();
+    // The report shows a finding before its line is in the file, and before it is logged.
+    until(&server, |_| !told(&data_dir, "integrity.finding").is_empty() && server.told().contains(text));
     // As kill -9 leaves it: nothing is put right at the end.
     server.signal(Signal::SIGKILL);
     let ended = server.wait();

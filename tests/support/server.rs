@@ -17,8 +17,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -227,7 +227,8 @@ pub(crate) struct Server {
     child: Child,
     stdout: Option<BufReader<ChildStdout>>,
     stdout_read: String,
-    stderr: Option<JoinHandle<String>>,
+    stderr: Option<JoinHandle<()>>,
+    told: Arc<Mutex<Vec<u8>>>,
     addresses: Vec<SocketAddr>,
     key: String,
     scratch: Arc<Scratch>,
@@ -287,12 +288,15 @@ impl Server {
         read_by_people(&mut command);
         let mut child = spawn(&mut command).unwrap_or_else(|error| panic!("{command:?}: {error}"));
         // None if `spawn` has led it elsewhere.
+        let told = Arc::new(Mutex::new(Vec::new()));
         let stderr = child.stderr.take().map(|mut stderr| {
+            let told = Arc::clone(&told);
             std::thread::spawn(move || {
-                let mut text = Vec::new();
+                let mut piece = [0; 4096];
                 // What was read before an error is what there is to show.
-                let _ = stderr.read_to_end(&mut text);
-                String::from_utf8_lossy(&text).into_owned()
+                while let Ok(read @ 1..) = stderr.read(&mut piece) {
+                    told.lock().expect("nobody panics with it").extend_from_slice(&piece[..read]);
+                }
             })
         });
         let stdout = child.stdout.take().map(BufReader::new);
@@ -301,6 +305,7 @@ impl Server {
             stdout,
             stdout_read: String::new(),
             stderr,
+            told,
             addresses: Vec::new(),
             key: String::new(),
             scratch: Arc::clone(scratch),
@@ -433,14 +438,21 @@ impl Server {
         self.collect()
     }
 
+    /// What it wrote to standard error until now.
+    pub(crate) fn told(&self) -> String {
+        String::from_utf8_lossy(&self.told.lock().expect("nobody panics with it")).into_owned()
+    }
+
     fn collect(&mut self) -> Ended {
         let mut stdout = core::mem::take(&mut self.stdout_read);
         if let Some(mut rest) = self.stdout.take() {
             rest.read_to_string(&mut stdout).expect("standard output is text");
         }
         let status = self.child.wait().expect("the process's end");
-        let stderr = self.stderr.take().map(|reader| reader.join().expect("the reader of standard error"));
-        Ended { code: status.code(), signal: status.signal(), stdout, stderr: stderr.unwrap_or_default() }
+        if let Some(reader) = self.stderr.take() {
+            reader.join().expect("the reader of standard error");
+        }
+        Ended { code: status.code(), signal: status.signal(), stdout, stderr: self.told() }
     }
 }
 
