@@ -210,7 +210,9 @@ fn bodies_beyond_the_memory_are_refused_and_the_memory_comes_back() {
         };
         assert!(comes(|| told(&mut clients) >= 24), "32 bodies of 2 MiB are held in 8 MiB");
         let refused = count_refused(clients);
-        assert!((24..32).contains(&refused), "{refused} of 32 bodies of 2 MiB do not fit into 8 MiB");
+        // All of them, where all want more in one turn of the loop, in which nothing is given back. That a body finds room
+        // is seen at the end.
+        assert!((24..=32).contains(&refused), "{refused} of 32 bodies of 2 MiB do not fit into 8 MiB");
         let back = comes(|| server.ask(Request::post("/api/encrypt", SEAL)).status == 200);
         assert!(back, "small requests stay refused");
     }
