@@ -8,10 +8,24 @@
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// Far longer than any time limit that a test sets: only a silent server reaches it.
-const SILENCE: Duration = Duration::from_secs(30);
+/// Far longer than any time limit that a test sets, and than any machine is busy with something else: only a silent
+/// server reaches it.
+pub(crate) const SILENCE: Duration = Duration::from_secs(120);
+
+/// Looks again and again until it is so; tells whether it ever was. By the time and not by a number of looks: how many a
+/// machine makes meanwhile says nothing of how far another thread has come.
+pub(crate) fn comes_true(mut is_so: impl FnMut() -> bool) -> bool {
+    let begin = Instant::now();
+    while !is_so() {
+        if begin.elapsed() > SILENCE {
+            return false;
+        }
+        std::thread::yield_now();
+    }
+    true
+}
 
 /// What stands in every reply.
 const GUARDS: [(&str, &str); 7] = [
