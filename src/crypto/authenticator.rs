@@ -92,12 +92,12 @@ impl Authenticator {
 
     /// Takes the lengths of both sections and gives the tag.
     #[inline]
-    pub(super) fn finish(mut self, aad_len: usize, data_len: usize) -> [u8; TAG_BYTES] {
+    pub(super) fn finish(&mut self, aad_len: usize, data_len: usize) -> [u8; TAG_BYTES] {
         let lengths = (aad_len as u128 | (data_len as u128) << 64).to_le_bytes();
-        match self.0 {
+        match &mut self.0 {
             State::Portable(staged) => staged.finish(&lengths),
             #[cfg(target_arch = "x86_64")]
-            State::X86(ref mut poly) => poly.finish(&lengths),
+            State::X86(poly) => poly.finish(&lengths),
         }
     }
 }
@@ -151,10 +151,10 @@ impl Staged {
     }
 
     #[inline]
-    fn finish(mut self, last: &[u8; 16]) -> [u8; TAG_BYTES] {
+    fn finish(&mut self, last: &[u8; 16]) -> [u8; TAG_BYTES] {
         self.push(last.into());
         feed(&mut self.poly, self.stage.split_at(self.staged).0);
-        self.poly.finalize().into()
+        self.poly.clone().finalize().into()
     }
 }
 

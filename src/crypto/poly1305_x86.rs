@@ -12,15 +12,19 @@
 mod avx2;
 mod field;
 mod ifma;
+#[cfg(test)]
+mod tests;
 
-use zeroize::Zeroize as _;
+use core::arch::x86_64::{__m256i, __m512i, _mm256_loadu_si256, _mm512_loadu_si512};
+
+use zeroize::{Zeroize, zeroize_stack};
 
 use field::{Block, Element};
 
-/// From so many blocks on, vectors are faster, powers included.
-const VECTOR_MIN_BLOCKS: usize = 24;
-/// The same once the powers are there.
-const READY_MIN_BLOCKS: usize = 12;
+use crate::limits;
+
+/// From so many blocks on vectors are faster, if powers of r are there.
+const READY_BLOCKS: usize = 8;
 
 /// What the processor has. Both have BMI2, whose multiplication leaves the flags alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +47,16 @@ impl Level {
         found.into_iter().flatten().map(Self)
     }
 
-    pub(super) fn name(self) -> &'static str {
+    /// From so many blocks on vectors are faster, with the time to make powers of r for them.
+    #[inline]
+    const fn vector_blocks(self) -> usize {
+        match self.0 {
+            Kind::Avx2 => 24,
+            Kind::Ifma => 16,
+        }
+    }
+
+    pub(super) const fn name(self) -> &'static str {
         match self.0 {
             Kind::Avx2 => "avx2",
             Kind::Ifma => "avx512-ifma",
@@ -90,13 +103,14 @@ impl Poly1305 {
     #[inline]
     pub(super) fn absorb(&mut self, bytes: &[u8]) {
         let (blocks, _) = bytes.as_chunks();
-        let enough = if matches!(self.powers, Powers::None) { VECTOR_MIN_BLOCKS } else { READY_MIN_BLOCKS };
+        let ready = !matches!(self.powers, Powers::None);
+        let enough = if ready { READY_BLOCKS } else { self.level.vector_blocks() };
         let taken = if blocks.len() < enough { 0 } else { self.absorb_vectors(blocks) };
         if let Some((_, left)) =
             bytes.split_at_checked(taken * size_of::<Block>()).filter(|(_, left)| !left.is_empty())
         {
             // SAFETY: a level exists only where the processor has BMI2.
-            self.hash = unsafe { absorb_singly(self.hash, self.r, self.r_squared, left) };
+            unsafe { absorb_singly(&mut self.hash, &self.r, &self.r_squared, left) };
         }
     }
 
@@ -132,27 +146,64 @@ impl Poly1305 {
     }
 }
 
-impl Drop for Poly1305 {
-    fn drop(&mut self) {
+impl Zeroize for Poly1305 {
+    #[inline]
+    fn zeroize(&mut self) {
         self.hash.zeroize();
         self.r.zeroize();
         self.r_squared.zeroize();
         self.pad.zeroize();
         match &mut self.powers {
             Powers::None => {}
-            Powers::Avx2(powers) => powers.zeroize(),
+            Powers::Avx2(powers) => {
+                powers.zeroize();
+                // It has too few registers to keep all powers in them.
+                zeroize_stack::<{ limits::MAC_FRAMES_BYTES }>();
+            }
             Powers::Ifma(powers) => powers.zeroize(),
         }
     }
 }
 
+impl Drop for Poly1305 {
+    #[inline]
+    fn drop(&mut self) {
+        self.zeroize();
+    }
+}
+
 /// Takes bytes without vectors, the last block padded with zeros.
 #[target_feature(enable = "bmi2")]
-fn absorb_singly(hash: Element, r: Element, r_squared: Element, bytes: &[u8]) -> Element {
+fn absorb_singly(hash: &mut Element, r: &Element, r_squared: &Element, bytes: &[u8]) {
     let (blocks, partial) = bytes.as_chunks();
-    let hash = field::absorb(hash, r, r_squared, blocks);
-    if partial.is_empty() { hash } else { field::absorb(hash, r, r_squared, &[padded(partial)]) }
+    let whole = field::absorb(*hash, *r, *r_squared, blocks);
+    *hash =
+        if partial.is_empty() { whole } else { whole.plus(Element::of_block(&padded(partial))).times(*r) };
 }
+
+/// The bytes of an array as they lie in memory.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn load_256<T: Plain, const N: usize>(from: &[T; N]) -> __m256i {
+    const { assert!(size_of::<[T; N]>() == size_of::<__m256i>()) };
+    // SAFETY: exactly the bytes of the array are read, none of them is padding, and no alignment is asked for.
+    unsafe { _mm256_loadu_si256(from.as_ptr().cast()) }
+}
+
+/// The bytes of an array as they lie in memory.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn load_512<T: Plain, const N: usize>(from: &[T; N]) -> __m512i {
+    const { assert!(size_of::<[T; N]>() == size_of::<__m512i>()) };
+    // SAFETY: as above.
+    unsafe { _mm512_loadu_si512(from.as_ptr().cast()) }
+}
+
+/// What has no padding.
+trait Plain {}
+
+impl Plain for u64 {}
+impl Plain for Block {}
 
 /// A part of a block with zeros after it, put together from words: a copy of so few bytes is a call otherwise.
 #[inline(always)]

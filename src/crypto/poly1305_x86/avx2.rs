@@ -8,7 +8,8 @@ use core::arch::x86_64::*;
 
 use zeroize::Zeroize;
 
-use super::field::{ABOVE_BLOCK, Block, Element, LOW_44, halves};
+use super::field::{ABOVE_BLOCK, Block, Element, LOW_44};
+use super::load_256;
 
 /// Blocks in a vector.
 pub(super) const LANES: usize = 4;
@@ -42,6 +43,13 @@ impl Powers {
             [fourth[4], second[4], third[4], first[4]],
         ];
         Self { lanes, fourth, eighth }
+    }
+}
+
+#[cfg(test)]
+impl Powers {
+    pub(super) fn is_wiped(&self) -> bool {
+        self.lanes == [[0; LANES]; 5] && [self.fourth, self.eighth] == [[0; 5]; 2]
     }
 }
 
@@ -107,15 +115,6 @@ fn everywhere(limb: u64) -> Vector {
     _mm256_set1_epi64x(limb.cast_signed())
 }
 
-/// Two blocks as they lie in memory: one load of 32 bytes in the machine code.
-#[target_feature(enable = "avx2,bmi2")]
-#[inline]
-fn load(first: &Block, second: &Block) -> Vector {
-    let (a, b) = halves(u128::from_le_bytes(*first));
-    let (c, d) = halves(u128::from_le_bytes(*second));
-    _mm256_setr_epi64x(a.cast_signed(), b.cast_signed(), c.cast_signed(), d.cast_signed())
-}
-
 /// Four numbers.
 #[derive(Clone, Copy)]
 struct Limbs([Vector; 5]);
@@ -124,7 +123,7 @@ impl Limbs {
     #[target_feature(enable = "avx2,bmi2")]
     #[inline]
     fn of_blocks(blocks: &[Block; LANES]) -> Self {
-        let (upper, lower) = (load(&blocks[0], &blocks[1]), load(&blocks[2], &blocks[3]));
+        let [upper, lower] = [load_256(&[blocks[0], blocks[1]]), load_256(&[blocks[2], blocks[3]])];
         let low = _mm256_unpacklo_epi64(upper, lower);
         let high = _mm256_unpackhi_epi64(upper, lower);
         let mask = everywhere(LOW_26);
@@ -183,7 +182,7 @@ impl Factor {
     #[inline]
     fn in_lanes(lanes: &[[u64; LANES]; 5]) -> Self {
         let [a, b, c, d, e] = lanes;
-        Self::new([in_lanes(a), in_lanes(b), in_lanes(c), in_lanes(d), in_lanes(e)])
+        Self::new([load_256(a), load_256(b), load_256(c), load_256(d), load_256(e)])
     }
 
     #[target_feature(enable = "avx2,bmi2")]
@@ -192,13 +191,6 @@ impl Factor {
         let [_, b, c, d, e] = limbs;
         Self { limbs, five: [five(b), five(c), five(d), five(e)] }
     }
-}
-
-#[target_feature(enable = "avx2,bmi2")]
-#[inline]
-fn in_lanes(limb: &[u64; LANES]) -> Vector {
-    let [a, b, c, d] = limb.map(u64::cast_signed);
-    _mm256_setr_epi64x(a, b, c, d)
 }
 
 #[target_feature(enable = "avx2,bmi2")]
@@ -225,20 +217,14 @@ impl Products {
     fn plus(self, limbs: Limbs, factor: &Factor) -> Self {
         let [r0, r1, r2, r3, r4] = factor.limbs;
         let [s1, s2, s3, s4] = factor.five;
-        let rows = [
-            [r0, s4, s3, s2, s1],
-            [r1, r0, s4, s3, s2],
-            [r2, r1, r0, s4, s3],
-            [r3, r2, r1, r0, s4],
-            [r4, r3, r2, r1, r0],
-        ];
-        let mut sums = self.0;
-        for (sum, row) in sums.iter_mut().zip(rows) {
-            for (limb, factor) in limbs.0.into_iter().zip(row) {
-                *sum = _mm256_add_epi64(*sum, _mm256_mul_epu32(limb, factor));
-            }
-        }
-        Self(sums)
+        let [d0, d1, d2, d3, d4] = self.0;
+        Self([
+            row(d0, limbs, [r0, s4, s3, s2, s1]),
+            row(d1, limbs, [r1, r0, s4, s3, s2]),
+            row(d2, limbs, [r2, r1, r0, s4, s3]),
+            row(d3, limbs, [r3, r2, r1, r0, s4]),
+            row(d4, limbs, [r4, r3, r2, r1, r0]),
+        ])
     }
 
     /// Carries from limb to limb, from two places at once, and from the top five times to the bottom.
@@ -268,6 +254,18 @@ impl Products {
         let [a, b, c, d, e] = self.0;
         widen([across(a), across(b), across(c), across(d), across(e)])
     }
+}
+
+/// One sum of products.
+#[target_feature(enable = "avx2,bmi2")]
+#[inline]
+fn row(sum: Vector, limbs: Limbs, factors: [Vector; 5]) -> Vector {
+    let ([a0, a1, a2, a3, a4], [b0, b1, b2, b3, b4]) = (limbs.0, factors);
+    let sum = _mm256_add_epi64(sum, _mm256_mul_epu32(a4, b4));
+    let sum = _mm256_add_epi64(sum, _mm256_mul_epu32(a3, b3));
+    let sum = _mm256_add_epi64(sum, _mm256_mul_epu32(a2, b2));
+    let sum = _mm256_add_epi64(sum, _mm256_mul_epu32(a1, b1));
+    _mm256_add_epi64(sum, _mm256_mul_epu32(a0, b0))
 }
 
 #[target_feature(enable = "avx2,bmi2")]

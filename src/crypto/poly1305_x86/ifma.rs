@@ -9,7 +9,8 @@ use core::arch::x86_64::*;
 
 use zeroize::Zeroize;
 
-use super::field::{ABOVE_BLOCK, Block, Element, LOW_42, LOW_44, halves};
+use super::field::{ABOVE_BLOCK, Block, Element, LOW_42, LOW_44};
+use super::load_512;
 
 /// Blocks in a vector.
 const LANES: usize = 8;
@@ -43,6 +44,13 @@ impl Powers {
             [a[2], b[2], c[2], d[2], e[2], f[2], g[2], h[2]],
         ];
         Self { lanes, eighth, sixteenth: eighth.times(eighth) }
+    }
+}
+
+#[cfg(test)]
+impl Powers {
+    pub(super) fn is_wiped(&self) -> bool {
+        self.lanes == [[0; LANES]; 3] && [self.eighth.0, self.sixteenth.0] == [[0; 3]; 2]
     }
 }
 
@@ -109,21 +117,7 @@ fn ends(blocks: usize) -> __mmask8 {
 #[inline]
 fn half(blocks: &[Block], at: usize) -> Vector {
     let found = blocks.split_at_checked(at).and_then(|(_, rest)| rest.first_chunk::<HALF>());
-    load(found.unwrap_or(&[[0; 16]; HALF]))
-}
-
-/// Four blocks as they lie in memory: one load of 64 bytes in the machine code.
-#[target_feature(enable = "avx512f,avx512ifma,bmi2")]
-#[inline]
-fn load(blocks: &[Block; HALF]) -> Vector {
-    let [a, b, c, d] = [words(&blocks[0]), words(&blocks[1]), words(&blocks[2]), words(&blocks[3])];
-    _mm512_setr_epi64(a.0, a.1, b.0, b.1, c.0, c.1, d.0, d.1)
-}
-
-#[inline(always)]
-fn words(block: &Block) -> (i64, i64) {
-    let (low, high) = halves(u128::from_le_bytes(*block));
-    (low.cast_signed(), high.cast_signed())
+    load_512(found.unwrap_or(&[[0; 16]; HALF]))
 }
 
 #[target_feature(enable = "avx512f,avx512ifma,bmi2")]
@@ -187,16 +181,9 @@ impl Factor {
     #[target_feature(enable = "avx512f,avx512ifma,bmi2")]
     #[inline]
     fn in_lanes(lanes: &[[u64; LANES]; 3]) -> Self {
-        let limbs = [in_lanes(&lanes[0]), in_lanes(&lanes[1]), in_lanes(&lanes[2])];
+        let limbs = [load_512(&lanes[0]), load_512(&lanes[1]), load_512(&lanes[2])];
         Self { limbs, twenty: [twenty(limbs[1]), twenty(limbs[2])] }
     }
-}
-
-#[target_feature(enable = "avx512f,avx512ifma,bmi2")]
-#[inline]
-fn in_lanes(limb: &[u64; LANES]) -> Vector {
-    let [a, b, c, d, e, f, g, h] = limb.map(u64::cast_signed);
-    _mm512_setr_epi64(a, b, c, d, e, f, g, h)
 }
 
 #[target_feature(enable = "avx512f,avx512ifma,bmi2")]
@@ -223,21 +210,13 @@ impl Products {
     #[target_feature(enable = "avx512f,avx512ifma,bmi2")]
     #[inline]
     fn plus(self, limbs: Limbs, factor: &Factor) -> Self {
-        let [a0, a1, a2] = limbs.0;
         let ([r0, r1, r2], [s1, s2]) = (factor.limbs, factor.twenty);
-        let mut low = self.low;
-        let mut high = self.high;
-        for (limb, [b0, b1, b2]) in [[r0, s2, s1], [r1, r0, s2], [r2, r1, r0]].into_iter().enumerate() {
-            if let (Some(low), Some(high)) = (low.get_mut(limb), high.get_mut(limb)) {
-                *low = _mm512_madd52lo_epu64(*low, a2, b2);
-                *high = _mm512_madd52hi_epu64(*high, a2, b2);
-                *low = _mm512_madd52lo_epu64(*low, a1, b1);
-                *high = _mm512_madd52hi_epu64(*high, a1, b1);
-                *low = _mm512_madd52lo_epu64(*low, a0, b0);
-                *high = _mm512_madd52hi_epu64(*high, a0, b0);
-            }
+        let ([l0, l1, l2], [h0, h1, h2]) = (self.low, self.high);
+        let rows = [[r0, s2, s1], [r1, r0, s2], [r2, r1, r0]];
+        Self {
+            low: [low_row(l0, limbs, rows[0]), low_row(l1, limbs, rows[1]), low_row(l2, limbs, rows[2])],
+            high: [high_row(h0, limbs, rows[0]), high_row(h1, limbs, rows[1]), high_row(h2, limbs, rows[2])],
         }
-        Self { low, high }
     }
 
     /// Carries from limb to limb, and from the top five times to the bottom.
@@ -277,4 +256,20 @@ impl Products {
             [_mm512_reduce_add_epi64(d0), _mm512_reduce_add_epi64(d1), _mm512_reduce_add_epi64(d2)];
         Element::of_sums([d0.cast_unsigned(), d1.cast_unsigned(), d2.cast_unsigned()])
     }
+}
+
+#[target_feature(enable = "avx512f,avx512ifma,bmi2")]
+#[inline]
+fn low_row(sum: Vector, limbs: Limbs, factors: [Vector; 3]) -> Vector {
+    let ([a0, a1, a2], [b0, b1, b2]) = (limbs.0, factors);
+    let sum = _mm512_madd52lo_epu64(_mm512_madd52lo_epu64(sum, a2, b2), a1, b1);
+    _mm512_madd52lo_epu64(sum, a0, b0)
+}
+
+#[target_feature(enable = "avx512f,avx512ifma,bmi2")]
+#[inline]
+fn high_row(sum: Vector, limbs: Limbs, factors: [Vector; 3]) -> Vector {
+    let ([a0, a1, a2], [b0, b1, b2]) = (limbs.0, factors);
+    let sum = _mm512_madd52hi_epu64(_mm512_madd52hi_epu64(sum, a2, b2), a1, b1);
+    _mm512_madd52hi_epu64(sum, a0, b0)
 }
