@@ -5,6 +5,7 @@
 //! tests reach all of a machine. The crate is fed groups of 4 blocks from the first to the last byte, whatever the
 //! length of the associated data: what does not fill a group waits in a stage of 64 bytes.
 
+use core::fmt;
 use std::sync::OnceLock;
 
 use poly1305::universal_hash::{KeyInit as _, UniversalHash as _};
@@ -58,7 +59,13 @@ impl Backend {
 }
 
 /// A MAC under way.
-pub(super) struct Authenticator(State);
+pub struct Authenticator(State);
+
+impl fmt::Debug for Authenticator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authenticator").finish_non_exhaustive()
+    }
+}
 
 #[expect(
     clippy::large_enum_variant,
@@ -71,8 +78,10 @@ enum State {
 }
 
 impl Authenticator {
+    /// A MAC under a key that is used this once: r and what is added at the end (RFC 8439 section 2.5).
     #[inline]
-    pub(super) fn new(backend: Backend, key: &[u8; 32]) -> Self {
+    #[must_use]
+    pub fn new(backend: Backend, key: &[u8; 32]) -> Self {
         Self(match backend.0 {
             Kind::Portable => State::Portable(Staged::new(key)),
             #[cfg(target_arch = "x86_64")]
@@ -82,7 +91,7 @@ impl Authenticator {
 
     /// Takes bytes and pads them with zeros to a whole block: only the last piece of a section may need that.
     #[inline]
-    pub(super) fn absorb(&mut self, bytes: &[u8]) {
+    pub fn absorb(&mut self, bytes: &[u8]) {
         match &mut self.0 {
             State::Portable(staged) => staged.absorb(bytes),
             #[cfg(target_arch = "x86_64")]
@@ -92,7 +101,7 @@ impl Authenticator {
 
     /// Takes the lengths of both sections and gives the tag.
     #[inline]
-    pub(super) fn finish(&mut self, aad_len: usize, data_len: usize) -> [u8; TAG_BYTES] {
+    pub fn finish(&mut self, aad_len: usize, data_len: usize) -> [u8; TAG_BYTES] {
         let lengths = (aad_len as u128 | (data_len as u128) << 64).to_le_bytes();
         match &mut self.0 {
             State::Portable(staged) => staged.finish(&lengths),
