@@ -103,9 +103,12 @@ impl Ground {
         let mut pair = Pair { wire, server, client };
         loop {
             pair.push();
-            let established = pair.server.establish();
+            let is_ready = match pair.server.establish() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+                established => established.unwrap() == Established::Ready,
+            };
             pair.pull();
-            if matches!(established, Ok(Established::Ready)) && !pair.client.is_handshaking() {
+            if is_ready && !pair.client.is_handshaking() {
                 return pair;
             }
         }

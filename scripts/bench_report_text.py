@@ -36,7 +36,9 @@ def value(row, key):
 
 
 def ratio(held, load, server):
-    return value(find(held, "http", load=load, server=server), "ratio")
+    """This server's processor time relative to a peer's; nothing if requests of either failed."""
+    own = find(held, "http", load=load, server=OURS)
+    return None if own is None or own["errors"] else value(find(held, "http", load=load, server=server), "ratio")
 
 
 def seal(held, size, peer="quantonium"):
@@ -85,7 +87,7 @@ def plots(held, draw):
     groups = []
     for load in ("health", "encrypt-json-256", "encrypt-json-1k", "encrypt-json-16k", "encrypt-json-64k"):
         own = find(held, "http", load=load, server=OURS)
-        if own and own["cpu_us"]:
+        if own and own["cpu_us"] and not own["errors"]:
             groups.append((LOADS[load], [(row["server"], row["cpu_us"] / own["cpu_us"]) for row in rows if row["load"] == load]))
     if groups:
         made["requests"] = draw.bars("Processor time of one request, Quantonium = 1", groups, logarithmic=True)
@@ -192,11 +194,8 @@ def requests(held, made):
         own = find(held, "http", load=load, server=OURS)
         if not own:
             continue
-        cells = [title, f"{number(own['cpu_us'])} µs", number(own["rate"])]
-        for server in servers[1:]:
-            row = find(held, "http", load=load, server=server)
-            cells.append(NOTHING if row is None or row["errors"] else number(row["ratio"]))
-        body.append(tuple(cells))
+        said = "some requests failed" if own["errors"] else f"{number(own['cpu_us'])} µs"
+        body.append((title, said, number(own["rate"]), *(number(ratio(held, load, server)) for server in servers[1:])))
     about = ("Processor time that one request costs the server, by 64 connections that are kept alive: this server's, and what it is relative to each peer's "
              "(below 1: this server takes less). The epoll floor, nginx and HAProxy read the request and answer a constant. axum, actix-web and Flask check an API "
              "key, read the JSON, decode, seal and encode, those in Rust with this server's own cipher and base64, so that the difference is the server. "
@@ -295,7 +294,7 @@ MISSING = (
     "The size of the image: `make image` says it. It is the binary and at most 64 KiB.",
     "Streams of 1 GiB: `scripts/stream-memory` measures their memory, nothing their speed beside a peer.",
     "Start and idle memory of OpenBao in the manner of the others: it has to be unsealed first. Its memory at start is in [Vault](#vault).",
-    "Shared cache lines written for each request: they were not counted.",
+    "Cache lines that are shared between workers and written for each request: they were not counted. By the sources there are some: the account and the budget of what a request leases, and the counters of its API key and of its key.",
 )
 
 
