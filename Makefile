@@ -23,7 +23,8 @@ BIN_AARCH64 = target/$(AARCH64)/release/quantonium
 .PHONY: help run build build-aarch64 test retest check check-format check-lint check-tidy check-docs check-shell \
 	check-aarch64 check-container check-deploy check-documents check-metrics check-oci-profile check-sandbox-rules check-security check-signatures \
 	check-tls check-workflows coverage deploy-profiles pentest pentest-write release-check sandbox-tables sbom \
-	supply-chain openapi fmt bench bench-http bench-tls bench-vault bench-peers fuzz fuzz-regress image reproduce clean toolchain \
+	supply-chain openapi fmt bench bench-client bench-compare bench-http bench-memory bench-peers bench-report \
+	bench-start bench-tls bench-vault fuzz fuzz-regress image reproduce clean toolchain \
 	toolchain-check
 
 help: ## list the targets (the default)
@@ -66,6 +67,7 @@ check: $(filter-out $(DONE),$(CHECKS)) ## run every check that is not a test; DO
 check-format: toolchain-check
 	cargo fmt --all --check
 	cd benches/peers && cargo fmt --check
+	cd benches/peers/http && cargo fmt --check
 	cd tests/vaultrs && cargo fmt --check
 	cd fuzz && cargo fmt --check
 
@@ -155,6 +157,7 @@ openapi: ## make docs/openapi.json and docs/API.md of docs/openapi/ (needs PyYAM
 fmt: toolchain-check ## format the sources
 	cargo fmt --all
 	cd benches/peers && cargo fmt
+	cd benches/peers/http && cargo fmt
 	cd tests/vaultrs && cargo fmt
 	cd fuzz && cargo fmt
 
@@ -162,12 +165,28 @@ fmt: toolchain-check ## format the sources
 bench: toolchain ## criterion benches; ARGS=seal runs those whose name contains it
 	cargo bench --locked --target-dir target/bench -- $(ARGS)
 
-bench-http: build ## CPU per request of the real binary, driven by wrk, beside nginx
+bench-compare: toolchain ## criterion benches beside benches/baseline.json; ARGS="--only auth,json" or --write
+	scripts/bench-compare $(ARGS)
+
+bench-report: toolchain ## measure everything, and write docs/BENCHMARKS.md with its plots: half an hour
+	scripts/bench-report $(ARGS)
+
+bench-http: build ## CPU per request of the real binary, driven by wrk, beside nginx; ARGS="--peers all", --latency
 	scripts/bench-http --binary $(BIN) $(ARGS)
 
-bench-tls: build ## what TLS costs: handshakes, requests, idle connections, beside nginx
-	cargo build --locked --profile test --example tls_client
+bench-memory: build ## memory at start and for each idle connection, beside nginx
+	scripts/bench-memory --binary $(BIN) $(ARGS)
+
+bench-start: build ## exec to the first reply, beside nginx
+	scripts/bench-start --binary $(BIN) $(ARGS)
+
+bench-tls: build bench-client ## what TLS costs: handshakes and requests, beside nginx
 	scripts/bench-tls --binary $(BIN) $(ARGS)
+
+# With the flags of the release, whose build of the algorithms it takes.
+bench-client:
+	flags=$$(scripts/rustflags $(TARGET) $(CPU)) && CARGO_ENCODED_RUSTFLAGS="$$flags" \
+		cargo build --locked --release --target $(TARGET) --example tls_client
 
 bench-vault: build ## the load of a client of Vault's, beside OpenBao: processor time, memory, p50 and p99
 	scripts/bench-vault --binary $(BIN) $(ARGS)

@@ -136,8 +136,9 @@ pub const LEASE_LARGEST_BYTES: usize = 2 * 1024 * 1024;
 /// Sizes of the leased buffers, smallest first. Those below the usual one are for an account that is short of room.
 pub const LEASE_CLASSES_BYTES: [usize; 6] =
     [2 * 1024, 4 * 1024, LEASE_USUAL_BYTES, 64 * 1024, LEASE_WINDOW_BYTES, LEASE_LARGEST_BYTES];
-/// How many returned buffers of each class a worker keeps for the next lease.
-pub const LEASE_KEPT_COUNT: [usize; 6] = [256, 256, 256, 32, 8, 2];
+/// How many returned buffers of each class a worker keeps for the next lease. A buffer that is not kept is made anew, all of it
+/// zeros: of those that hold a request of 16 KiB, 64 busy connections have two each.
+pub const LEASE_KEPT_COUNT: [usize; 6] = [256, 256, 256, 128, 8, 2];
 /// An account that holds more than one in so many parts of its share is short of room: what it leases from then on is as
 /// small as will do.
 pub const LEASE_SHORT_SHARE_COUNT: usize = 4;
