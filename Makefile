@@ -20,7 +20,7 @@ BIN_PENTEST = target/$(TARGET)/pentest/quantonium
 BIN_AARCH64 = target/$(AARCH64)/release/quantonium
 
 # Cargo builds what has changed; make decides nothing by the age of files.
-.PHONY: help run build build-aarch64 test check check-format check-lint check-tidy check-docs check-shell \
+.PHONY: help run build build-aarch64 test retest check check-format check-lint check-tidy check-docs check-shell \
 	check-aarch64 check-container check-deploy check-documents check-metrics check-oci-profile check-sandbox-rules check-security check-signatures \
 	check-tls check-workflows coverage deploy-profiles pentest pentest-write release-check sandbox-tables sbom \
 	supply-chain openapi fmt bench bench-client bench-compare bench-http bench-memory bench-peers bench-report \
@@ -46,9 +46,16 @@ build-aarch64: ## build the same for 64-bit Arm, with the linker that comes with
 
 # The tests themselves are built with the flags of .cargo/config.toml and without LTO; what they start is the
 # release binary.
+test: TESTS = cargo test --locked --no-fail-fast
 test: build ## run every test against the release binary
-	if [ -x $(BIN_AARCH64) ]; then export QUANTONIUM_BIN_AARCH64="$$PWD/$(BIN_AARCH64)"; fi; \
-		QUANTONIUM_BIN="$$PWD/$(BIN)" cargo test --locked --no-fail-fast
+	$(RUN_TESTS)
+
+retest: TESTS = scripts/retest $(LOG)
+retest: ## run three times more, each alone, the tests that failed when `make test` wrote LOG
+	$(RUN_TESTS)
+
+RUN_TESTS = if [ -x $(BIN_AARCH64) ]; then export QUANTONIUM_BIN_AARCH64="$$PWD/$(BIN_AARCH64)"; fi; \
+	QUANTONIUM_BIN="$$PWD/$(BIN)" $(TESTS)
 
 # DONE names those that have run already: `make test` runs what check-tidy does.
 CHECKS = check-format check-lint check-tidy check-docs check-shell check-aarch64 check-deploy check-documents check-metrics \

@@ -137,7 +137,9 @@ fn a_log_that_nobody_reads_keeps_no_worker_and_no_end_waiting() {
 #[test]
 fn what_was_lost_is_told_once_somebody_reads_again() {
     for (mut reader, writer) in [pipe(), socket()] {
-        let Some(server) = start(&["--log-level", "warn,http=debug"], &[], &writer) else { return };
+        // One worker: a line is queued after its reply has left, and lines of two workers in any order.
+        let flags = ["--workers", "1", "--log-level", "warn,http=debug"];
+        let Some(server) = start(&flags, &[], &writer) else { return };
         ask_often(&server);
         let dropped = metric(&server, "quantonium_log_lines_dropped_total");
         assert!(dropped > 0);
@@ -230,7 +232,8 @@ fn a_full_disk_tears_one_line_and_what_was_lost_is_told_when_there_is_room() {
     let path = folder.path("log");
     let mut log = File::options().read(true).write(true).create_new(true).open(&path).unwrap();
     let stderr = OwnedFd::from(log.try_clone().unwrap());
-    let Some(server) = start(&["--log-level", "http=debug"], &[], &stderr) else { return };
+    // One worker: a line is queued after its reply has left, and lines of two workers in any order.
+    let Some(server) = start(&["--workers", "1", "--log-level", "http=debug"], &[], &stderr) else { return };
     let begin = longest - 3_000;
     log.seek(SeekFrom::Start(begin)).unwrap();
     let mut client = server.connect();
@@ -242,6 +245,7 @@ fn a_full_disk_tears_one_line_and_what_was_lost_is_told_when_there_is_room() {
     while dropped == 0 {
         dropped = metric(&server, "quantonium_log_lines_dropped_total");
     }
+    assert_eq!(log.metadata().unwrap().len(), longest, "what was dropped found no room");
     let mut end = String::new();
     let mut other = File::open(&path).unwrap();
     other.seek(SeekFrom::Start(begin)).unwrap();
@@ -251,11 +255,20 @@ fn a_full_disk_tears_one_line_and_what_was_lost_is_told_when_there_is_room() {
 
     let start = 1 << 20;
     log.seek(SeekFrom::Start(start)).unwrap();
-    assert_eq!(server.ask(Request::get("/api/keys")).status, 200);
+    let mut written = || {
+        let mut text = String::new();
+        other.seek(SeekFrom::Start(start)).unwrap();
+        (&other).take(1 << 20).read_to_string(&mut text).unwrap();
+        text
+    };
+    // A line may still be dropped with those for which an attempt has just found no room.
+    let mut asked = 0;
+    while !written().contains("/api/keys") {
+        assert_eq!(server.ask(Request::get("/api/keys")).status, 200);
+        asked += 1;
+    }
     assert_eq!(server.stop().code, Some(0));
-    let mut text = String::new();
-    other.seek(SeekFrom::Start(start)).unwrap();
-    (&other).take(1 << 20).read_to_string(&mut text).unwrap();
+    let text = written();
     let text = text.trim_end_matches('\0');
     let text = if torn.is_empty() { text } else { text.strip_prefix('\n').unwrap() };
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -266,7 +279,7 @@ fn a_full_disk_tears_one_line_and_what_was_lost_is_told_when_there_is_room() {
     let kept = whole.lines().filter(|line| line.contains("\"module\":\"http\"")).count() as u64;
     let told = lines.iter().filter(|line| line["module"] == "http").count() as u64;
     let lost: u64 = lines.iter().filter_map(|line| line["dropped"].as_u64()).sum();
-    assert!(kept + told + lost >= 102, "every line is there or counted: {kept}, {text}");
+    assert!(kept + told + lost > 100 + asked, "every line is there or counted: {kept}, {text}");
 }
 
 #[test]
