@@ -330,7 +330,9 @@ impl Server {
                 let mut piece = [0; 4096];
                 // What was read before an error is what there is to show.
                 while let Ok(read @ 1..) = stderr.read(&mut piece) {
-                    told.lock().expect("nobody panics with it").extend_from_slice(&piece[..read]);
+                    told.lock()
+                        .expect("nobody panics with it")
+                        .extend_from_slice(piece.get(..read).unwrap_or_default());
                 }
             })
         });
