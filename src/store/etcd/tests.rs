@@ -2,6 +2,7 @@
 //!
 //! Owns the cases. Invariant: each server has a handle of its own, and nothing is shared but what etcd keeps.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
