@@ -20,10 +20,11 @@ BIN_PENTEST = target/$(TARGET)/pentest/quantonium
 BIN_AARCH64 = target/$(AARCH64)/release/quantonium
 
 # Cargo builds what has changed; make decides nothing by the age of files.
-.PHONY: help run build build-aarch64 test check check-format check-lint check-tidy check-docs check-shell \
+.PHONY: help run build build-aarch64 test retest check check-format check-lint check-tidy check-docs check-shell \
 	check-aarch64 check-container check-deploy check-documents check-metrics check-oci-profile check-sandbox-rules check-security check-signatures \
 	check-tls check-workflows coverage deploy-profiles pentest pentest-write release-check sandbox-tables sbom \
-	supply-chain openapi fmt bench bench-http bench-tls bench-vault bench-peers fuzz fuzz-regress image reproduce clean toolchain \
+	supply-chain openapi fmt bench bench-client bench-compare bench-http bench-memory bench-peers bench-report \
+	bench-start bench-tls bench-vault fuzz fuzz-regress image reproduce clean toolchain \
 	toolchain-check
 
 help: ## list the targets (the default)
@@ -45,9 +46,16 @@ build-aarch64: ## build the same for 64-bit Arm, with the linker that comes with
 
 # The tests themselves are built with the flags of .cargo/config.toml and without LTO; what they start is the
 # release binary.
+test: TESTS = cargo test --locked --no-fail-fast
 test: build ## run every test against the release binary
-	if [ -x $(BIN_AARCH64) ]; then export QUANTONIUM_BIN_AARCH64="$$PWD/$(BIN_AARCH64)"; fi; \
-		QUANTONIUM_BIN="$$PWD/$(BIN)" cargo test --locked --no-fail-fast
+	$(RUN_TESTS)
+
+retest: TESTS = scripts/retest $(LOG)
+retest: ## run three times more, each alone, the tests that failed when `make test` wrote LOG
+	$(RUN_TESTS)
+
+RUN_TESTS = if [ -x $(BIN_AARCH64) ]; then export QUANTONIUM_BIN_AARCH64="$$PWD/$(BIN_AARCH64)"; fi; \
+	QUANTONIUM_BIN="$$PWD/$(BIN)" $(TESTS)
 
 # DONE names those that have run already: `make test` runs what check-tidy does.
 CHECKS = check-format check-lint check-tidy check-docs check-shell check-aarch64 check-deploy check-documents check-metrics \
@@ -59,6 +67,7 @@ check: $(filter-out $(DONE),$(CHECKS)) ## run every check that is not a test; DO
 check-format: toolchain-check
 	cargo fmt --all --check
 	cd benches/peers && cargo fmt --check
+	cd benches/peers/http && cargo fmt --check
 	cd tests/vaultrs && cargo fmt --check
 	cd fuzz && cargo fmt --check
 
@@ -148,6 +157,7 @@ openapi: ## make docs/openapi.json and docs/API.md of docs/openapi/ (needs PyYAM
 fmt: toolchain-check ## format the sources
 	cargo fmt --all
 	cd benches/peers && cargo fmt
+	cd benches/peers/http && cargo fmt
 	cd tests/vaultrs && cargo fmt
 	cd fuzz && cargo fmt
 
@@ -155,12 +165,28 @@ fmt: toolchain-check ## format the sources
 bench: toolchain ## criterion benches; ARGS=seal runs those whose name contains it
 	cargo bench --locked --target-dir target/bench -- $(ARGS)
 
-bench-http: build ## CPU per request of the real binary, driven by wrk, beside nginx
+bench-compare: toolchain ## criterion benches beside benches/baseline.json; ARGS="--only auth,json" or --write
+	scripts/bench-compare $(ARGS)
+
+bench-report: toolchain ## measure everything, and write docs/BENCHMARKS.md with its plots: half an hour
+	scripts/bench-report $(ARGS)
+
+bench-http: build ## CPU per request of the real binary, driven by wrk, beside nginx; ARGS="--peers all", --latency
 	scripts/bench-http --binary $(BIN) $(ARGS)
 
-bench-tls: build ## what TLS costs: handshakes, requests, idle connections, beside nginx
-	cargo build --locked --profile test --example tls_client
+bench-memory: build ## memory at start and for each idle connection, beside nginx
+	scripts/bench-memory --binary $(BIN) $(ARGS)
+
+bench-start: build ## exec to the first reply, beside nginx
+	scripts/bench-start --binary $(BIN) $(ARGS)
+
+bench-tls: build bench-client ## what TLS costs: handshakes and requests, beside nginx
 	scripts/bench-tls --binary $(BIN) $(ARGS)
+
+# With the flags of the release, whose build of the algorithms it takes.
+bench-client:
+	flags=$$(scripts/rustflags $(TARGET) $(CPU)) && CARGO_ENCODED_RUSTFLAGS="$$flags" \
+		cargo build --locked --release --target $(TARGET) --example tls_client
 
 bench-vault: build ## the load of a client of Vault's, beside OpenBao: processor time, memory, p50 and p99
 	scripts/bench-vault --binary $(BIN) $(ARGS)

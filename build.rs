@@ -27,6 +27,8 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 const ROLES: [&str; 4] = ["worker", "keeper", "archivist", "main"];
 /// The filter that every thread has beside that of its role.
 const PROCESS: &str = "process";
+/// The only filter of the process that speaks to etcd.
+const BROKER: &str = "broker";
 /// What a change of invalidates the mark of an unclean tree: everything that goes into the binary.
 const SOURCES: [&str; 9] = [
     "build.rs",
@@ -101,7 +103,8 @@ fn compile_filters(root: &Path, arch: &str) -> Outcome<()> {
         return Err(format!("{}: not exactly the roles {ROLES:?}", path.display()).into());
     }
     let mut source = String::new();
-    let process = compile_process(root, arch)?;
+    let process = compile_process(root, arch, PROCESS)?;
+    let broker = compile_process(root, arch, BROKER)?;
     let mut write_program = |name: &str, program: &seccompiler::BpfProgram| -> Outcome<()> {
         writeln!(source, "static {name}: [sock_filter; {}] = [", program.len())?;
         for step in program {
@@ -111,6 +114,7 @@ fn compile_filters(root: &Path, arch: &str) -> Outcome<()> {
         Ok(writeln!(source, "];")?)
     };
     write_program("PROCESS", &process)?;
+    write_program("BROKER", &broker)?;
     for role in ROLES {
         let program = programs.get(role).ok_or_else(|| format!("{}: no role {role}", path.display()))?;
         write_program(&role.to_uppercase(), program)?;
@@ -120,20 +124,20 @@ fn compile_filters(root: &Path, arch: &str) -> Outcome<()> {
     Ok(fs::write(out.join("rules.txt"), listed(&serde_json::from_slice(&json)?)?)?)
 }
 
-/// Compiles the filter of the whole process: what every architecture has, and what this one has beside it.
-fn compile_process(root: &Path, arch: &str) -> Outcome<seccompiler::BpfProgram> {
-    let path = root.join("seccomp/process.json");
+/// Compiles the filter of a whole process: what every architecture has, and what this one has beside it.
+fn compile_process(root: &Path, arch: &str, name: &str) -> Outcome<seccompiler::BpfProgram> {
+    let path = root.join("seccomp").join(format!("{name}.json"));
     let failed = |error: &dyn core::fmt::Display| format!("{}: {error}", path.display());
     let json: Value = serde_json::from_slice(&fs::read(&path).map_err(|error| failed(&error))?)?;
     let everywhere = json.get("everywhere").and_then(Value::as_array).ok_or_else(|| failed(&"no rules"))?;
     let here = json.get(arch).and_then(Value::as_array).into_iter().flatten();
     let rules: Vec<Value> = everywhere.iter().chain(here).cloned().collect();
     let filter = serde_json::json!({
-        PROCESS: { "mismatch_action": "kill_process", "match_action": "allow", "filter": rules }
+        name: { "mismatch_action": "kill_process", "match_action": "allow", "filter": rules }
     });
     let compiled = seccompiler::compile_from_json(filter.to_string().as_bytes(), arch.try_into()?);
     let mut compiled = compiled.map_err(|error| failed(&error))?;
-    Ok(compiled.remove(PROCESS).ok_or_else(|| failed(&"nothing was compiled"))?)
+    Ok(compiled.remove(name).ok_or_else(|| failed(&"nothing was compiled"))?)
 }
 
 /// The rules as text: a line each, of fields between tabs: role, call, comment, then for each condition on an argument

@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../
 
 from openbao import BAO, Server, openbao  # noqa: E402
 
-BINARY, REQUESTS, ROUNDS = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+BINARY, REQUESTS, ROUNDS, REPORT = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -104,6 +105,7 @@ def main():
         servers = {"OpenBao": theirs, "Quantonium": ours}
         started = {name: resident_mib(program_pid(server)) for name, server in servers.items()}
         kinds = {name: list(loads(server)) for name, server in servers.items()}
+        rows, memory = [], []
         print(f"{'':22}{'':12}{'CPU us/req':>12}{'p50 us':>10}{'p99 us':>10}")
         for at, (kind, _, _) in enumerate(kinds["OpenBao"]):
             best = {}
@@ -115,12 +117,18 @@ def main():
             for name, (spent, half, most) in best.items():
                 print(f"{kind:22}{name:12}{spent:12.1f}{half:10.0f}{most:10.0f}")
             ratio = best["Quantonium"][0] / best["OpenBao"][0] if best["OpenBao"][0] else float("nan")
-            print(f"{kind:22}{'ratio':12}{ratio:12.3f}")
+            print(f"{kind:22}{'ratio':12}{ratio:12.3f}", flush=True)
+            rows += [{"load": kind, "server": name, "cpu_us": spent, "p50_us": half, "p99_us": most, "ratio": ratio}
+                     for name, (spent, half, most) in best.items()]
         sizes = {"OpenBao": real_size(BAO), "Quantonium": os.path.getsize(BINARY)}
         for name, server in servers.items():
             after = resident_mib(program_pid(server))
             size = sizes[name] / 1e6
             print(f"{name:12} RSS at start {started[name]:.1f} MiB, after {after:.1f} MiB; binary {size:.1f} MB")
+            memory.append({"server": name, "start_mib": started[name], "after_mib": after, "binary_mb": size})
+    if REPORT:
+        with open(REPORT, "w", encoding="utf-8") as file:
+            json.dump({"rows": rows, "memory": memory}, file, indent=1)
 
 
 main()

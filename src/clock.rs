@@ -1,12 +1,15 @@
 //! Time enters the program here and nowhere else.
 //!
-//! Owns [`Moment`] (monotonic, for deadlines and durations) and [`WallTime`] (for dates in headers, audit lines
+//! Owns [`Moment`] (monotonic, for deadlines and durations), [`BootTime`] (the same for all processes, for what must not be too old) and [`WallTime`] (for dates in headers, audit lines
 //! and key records). Invariants: a moment never goes back; every deadline is computed from moments, so a
 //! clock that is set does not disturb the program; nothing here panics on a clock before 1970.
 
 use core::time::Duration;
 use std::sync::OnceLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use nix::sys::time::TimeValLike as _;
+use nix::time::{ClockId, clock_gettime};
 
 /// A point of monotonic time, in nanoseconds since the first look at the clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,6 +61,26 @@ impl Moment {
     #[must_use]
     pub const fn until(self, later: Self) -> Duration {
         Duration::from_nanos(later.0.saturating_sub(self.0))
+    }
+}
+
+/// Time since the machine was booted, in nanoseconds: all processes see the same, and it counts while the machine sleeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BootTime(u64);
+
+impl BootTime {
+    /// Reads the clock; the end of time if there is none, so that nothing counts as fresh.
+    #[must_use]
+    pub fn now() -> Self {
+        let read = clock_gettime(ClockId::CLOCK_BOOTTIME).ok();
+        let nanos = read.and_then(|now| u64::try_from(now.num_nanoseconds()).ok());
+        Self(nanos.unwrap_or(u64::MAX))
+    }
+
+    /// Nanoseconds since the boot.
+    #[must_use]
+    pub const fn as_nanos(self) -> u64 {
+        self.0
     }
 }
 

@@ -43,6 +43,7 @@ pub mod console;
 pub mod cursor;
 pub mod encoding;
 pub mod exit;
+pub mod fleet;
 pub mod integrity;
 pub mod limits;
 pub mod log;
@@ -72,6 +73,7 @@ pub mod api;
 
 pub mod sandbox;
 
+pub mod broker;
 pub mod cli;
 pub mod config;
 pub mod keeper;

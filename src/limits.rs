@@ -6,10 +6,14 @@
 //! `_CEILING_` constants next to them.
 
 mod descriptors;
+mod fleet;
 mod log;
+mod store;
 
 pub use descriptors::*;
+pub use fleet::*;
 pub use log::*;
+pub use store::*;
 
 // ---------------------------------------------------------------------------------------------------------
 // HTTP heads
@@ -132,8 +136,9 @@ pub const LEASE_LARGEST_BYTES: usize = 2 * 1024 * 1024;
 /// Sizes of the leased buffers, smallest first. Those below the usual one are for an account that is short of room.
 pub const LEASE_CLASSES_BYTES: [usize; 6] =
     [2 * 1024, 4 * 1024, LEASE_USUAL_BYTES, 64 * 1024, LEASE_WINDOW_BYTES, LEASE_LARGEST_BYTES];
-/// How many returned buffers of each class a worker keeps for the next lease.
-pub const LEASE_KEPT_COUNT: [usize; 6] = [256, 256, 256, 32, 8, 2];
+/// How many returned buffers of each class a worker keeps for the next lease. A buffer that is not kept is made anew, all of it
+/// zeros: of those that hold a request of 16 KiB, 64 busy connections have two each.
+pub const LEASE_KEPT_COUNT: [usize; 6] = [256, 256, 256, 128, 8, 2];
 /// An account that holds more than one in so many parts of its share is short of room: what it leases from then on is as
 /// small as will do.
 pub const LEASE_SHORT_SHARE_COUNT: usize = 4;
@@ -595,43 +600,6 @@ pub const TOKEN_MEMBERS_MAX_COUNT: usize = 32;
 pub const TOKEN_DEPTH_MAX_COUNT: usize = 4;
 
 // ---------------------------------------------------------------------------------------------------------
-// Store
-// ---------------------------------------------------------------------------------------------------------
-
-/// Largest sealed value of a record: room for any key with all the versions that it may have.
-pub const STORE_RECORD_MAX_BYTES: usize = 3 * 1024 * 1024;
-/// What a record carries beside its sealed value: path, revision, a flag and the length.
-pub const STORE_RECORD_OVERHEAD_BYTES: usize = 16 + 8 + 1 + 4;
-/// Most that the records of one append may weigh together.
-pub const STORE_APPEND_MAX_BYTES: usize = 4 * 1024 * 1024;
-/// Most origins of one append, and how many of the last ones outlive a compaction.
-pub const STORE_ORIGINS_MAX_COUNT: usize = 4_096;
-/// Largest payload of a frame of the journal: an append with its origins and their counts.
-pub const JOURNAL_PAYLOAD_MAX_BYTES: usize = STORE_APPEND_MAX_BYTES + 16 * STORE_ORIGINS_MAX_COUNT + 64;
-/// A frame of a snapshot ends with the first record that makes its payload as long as this.
-pub const JOURNAL_SNAPSHOT_PAYLOAD_BYTES: usize = 64 * 1024;
-/// Largest journal. Beyond it changes are refused as on a full disk.
-pub const JOURNAL_MAX_BYTES: u64 = 16 * 1024 * 1024 * 1024;
-/// Room reserved on disk at a time at the end of the journal.
-pub const JOURNAL_RESERVED_BYTES: u64 = 256 * 1024;
-/// The journal is read in pieces of at least this size.
-pub const JOURNAL_PIECE_BYTES: usize = 1024 * 1024;
-/// How much of its end is looked at again while the server runs, at least, and at most twice as much and a frame.
-pub const JOURNAL_TAIL_BYTES: u64 = 64 * 1024;
-/// A journal up to this length is not compacted while it is in use.
-pub const JOURNAL_COMPACTION_FLOOR_BYTES: u64 = 1024 * 1024;
-/// At a start, or where the last change found no room, this much is enough.
-pub const JOURNAL_COMPACTION_LOW_FLOOR_BYTES: u64 = 64 * 1024;
-/// Room that is kept for the next compaction, which a full disk needs most: a small store fits into it.
-pub const JOURNAL_NEXT_RESERVED_BYTES: u64 = 128 * 1024;
-/// How long what was removed or superseded stays in the journal of a running server, whatever its length.
-pub const JOURNAL_SUPERSEDED_MAX_SECONDS: u64 = 3_600;
-/// A journal is compacted when it is this many times as long as what is alive in it.
-pub const JOURNAL_COMPACTION_FACTOR_COUNT: u64 = 2;
-/// Damaged places that `quantonium store verify` lists before it only counts them.
-pub const JOURNAL_DAMAGES_SHOWN_MAX_COUNT: usize = 100;
-
-// ---------------------------------------------------------------------------------------------------------
 // Audit, changes, configuration
 // ---------------------------------------------------------------------------------------------------------
 
@@ -723,7 +691,7 @@ pub const KEEPER_TICK_MILLIS: u64 = 1_000;
 /// How long the keeper waits before it tries again what it does by itself and what failed.
 pub const KEEPER_RETRY_MILLIS: u64 = 10_000;
 /// How long the end of the server waits for the keeper to write down what it has in memory alone.
-pub const KEEPER_FLUSH_MILLIS: u64 = 2_000;
+pub const KEEPER_FLUSH_MILLIS: u64 = 10_000;
 /// Changes that are due and made at one tick; the others wait for the next.
 pub const SCHEDULED_CHANGES_MAX_COUNT: usize = 100;
 /// How often use figures are written down: so much of them is lost by a crash.

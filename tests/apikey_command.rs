@@ -7,12 +7,12 @@ mod place;
 
 use std::fs::{self, Permissions};
 use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
+use std::net::{Shutdown, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
 use std::thread::JoinHandle;
 
-use place::server::Server;
 use place::server::client::Request;
+use place::server::{Closed, Server};
 use place::{Place, Ran, is_api_key, mode};
 use serde_json::Value;
 
@@ -434,6 +434,9 @@ fn answering(reply: &'static str) -> (String, JoinHandle<()>) {
             head.push(byte[0]);
         }
         stream.write_all(reply.as_bytes()).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        // What is not read would reset the connection, and the reply with it.
+        let _ = std::io::copy(&mut stream, &mut std::io::sink());
     });
     (url, served)
 }
@@ -472,10 +475,9 @@ fn what_answers_otherwise_is_told_apart() {
         run(words, &url).must_refuse(code, &[told]);
         served.join().unwrap();
     }
-    // Nobody listens where somebody just did.
-    let url =
-        TcpListener::bind("127.0.0.1:0").unwrap().local_addr().map(|it| format!("http://{it}")).unwrap();
-    run("list", &url).must_refuse(74, &["refused the connection; is the server running?"]);
+    let closed = Closed::new();
+    run("list", &format!("http://{}", closed.address()))
+        .must_refuse(74, &["refused the connection; is the server running?"]);
     run("list", "https://127.0.0.1:1").must_refuse(74, &["https://127.0.0.1:1", "refused the connection"]);
     run("list", "127.0.0.1:8080").must_refuse(78, &["not a URL like http://127.0.0.1:8080"]);
     run("list", "http://127.0.0.1:1/?x=y").must_refuse(78, &["leave the query out"]);

@@ -22,8 +22,8 @@ mod reader;
 mod server;
 
 use serde_json::Value;
-use server::Server;
 use server::client::Request;
+use server::{Server, read_lines};
 
 /// A server with the key `orders`.
 fn start(flags: &[&str]) -> Option<Server> {
@@ -52,10 +52,14 @@ fn encrypt(server: &Server, times: usize) -> Vec<String> {
 /// The lines of all files, with this text in them.
 fn in_files(server: &Server, text: &str) -> Vec<Value> {
     let folder = std::fs::read_dir(server.data_dir().join("audit")).unwrap();
-    let texts: Vec<String> =
-        folder.map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap()).collect();
+    let texts: Vec<String> = folder.map(|entry| read_lines(&entry.unwrap().path())).collect();
     let lines = texts.iter().flat_map(|text| text.lines()).filter(|line| line.contains(text));
     lines.map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Whether the keeper tells this line.
+fn is_of_keeper(line: &Value) -> bool {
+    text(line, "stream").ends_with("-k")
 }
 
 fn text<'a>(line: &'a Value, name: &str) -> &'a str {

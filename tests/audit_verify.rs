@@ -10,8 +10,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use nix::sys::signal::Signal;
-use place::server::Server;
 use place::server::client::Request;
+use place::server::{Server, comes};
 use place::{Place, Ran};
 
 /// A place whose store an operator made, with the admin key of it.
@@ -83,17 +83,15 @@ fn what_was_removed_because_of_its_age_is_not_missed() {
     }
     let server = site.place.serve("master.key", &["--workers", "2", "--audit-retention-days", "1"]);
     let mut client = server.connect();
-    for _ in 0..200_000 {
-        if !site.files().iter().any(|path| old.contains(path)) {
-            break;
-        }
+    let gone = comes(|| {
         // What goes meanwhile is no theft.
         site.verify(&[]).must_be(0);
         if client.call(&Request::get("/api/health/live")).closes() {
             client = server.connect();
         }
-    }
-    assert!(!site.files().iter().any(|path| old.contains(path)), "they are old enough");
+        !site.files().iter().any(|path| old.contains(path))
+    });
+    assert!(gone, "they are old enough");
     assert_eq!(server.stop().code, Some(0));
     site.verify(&[]).must_be(0);
     let keepers = site.files().into_iter().filter(|path| path.to_string_lossy().contains("-k-"));
@@ -111,13 +109,11 @@ fn what_was_written_passes_over_kills_stops_and_new_roots() {
     assert!(running.must_be(0).out().contains("cannot be proved"), "{}", running.out());
     // Until the store has noted how far the streams have come.
     let mut said = String::new();
-    for _ in 0..20_000 {
+    let noted = comes(|| {
         said = site.verify(&[]).must_be(0).out().to_owned();
-        if !said.contains("has noted nothing") {
-            break;
-        }
-    }
-    assert!(!said.contains("has noted nothing"), "{said}");
+        !said.contains("has noted nothing")
+    });
+    assert!(noted, "{said}");
     server.signal(Signal::SIGKILL);
     server.wait();
     site.verify(&[]).must_be(0);

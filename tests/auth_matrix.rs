@@ -28,8 +28,8 @@ use quantonium::http::target::Method;
 use quantonium::limits::REFUSAL_LINES_PER_SECOND_COUNT;
 use quantonium::model::Permission;
 use serde_json::{Value, json};
-use server::Server;
 use server::client::{Reply, Request};
+use server::{Server, read_lines};
 
 /// Without a limit on addresses: everything here comes from one.
 fn start() -> Option<Server> {
@@ -78,7 +78,7 @@ fn shown(route: &Route) -> String {
 /// The code of the audit line of each request.
 fn codes(server: &Server) -> BTreeMap<String, String> {
     let folder = fs::read_dir(server.data_dir().join("audit")).unwrap();
-    let texts: Vec<String> = folder.map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap()).collect();
+    let texts: Vec<String> = folder.map(|entry| read_lines(&entry.unwrap().path())).collect();
     let lines = texts.iter().flat_map(|text| text.lines());
     let lines = lines.map(|line| serde_json::from_str::<Value>(line).unwrap());
     let told = lines.filter_map(|line| {

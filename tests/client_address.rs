@@ -8,13 +8,13 @@ mod server;
 use std::fs;
 
 use serde_json::Value;
-use server::Server;
 use server::client::{Client, Request};
+use server::{Server, read_lines};
 
 /// The `remote` of the line that tells of this request.
 fn remote_of(server: &Server, id: &str) -> String {
     let files = fs::read_dir(server.data_dir().join("audit")).unwrap();
-    let texts = files.map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap());
+    let texts = files.map(|entry| read_lines(&entry.unwrap().path()));
     let lines: Vec<Value> = texts
         .flat_map(|text| text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<_>>())
         .collect();

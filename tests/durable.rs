@@ -1,6 +1,6 @@
 //! The real binary and its store: what was answered is there after any end, and what cannot be right is refused.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic, its helpers too")]
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic, its helpers too")]
 
 #[path = "support/server.rs"]
 mod server;
@@ -19,10 +19,7 @@ use quantonium::server::read_audit;
 use quantonium::store::{DataDir, Journal, MasterKey, Owner, Store as _, Witness};
 use serde_json::Value;
 use server::client::Request;
-use server::{Ended, Scratch, Server, binary};
-
-/// More requests than any machine answers before what is waited for has long happened.
-const LOOKS: usize = 2_000_000;
+use server::{Ended, Scratch, Server, binary, comes};
 
 fn post(server: &Server, path: &str, body: &str, status: u16) -> Value {
     asked(server, Request::post(path, body), status)
@@ -47,16 +44,14 @@ fn kill(server: Server) {
 /// Asks for `path` until `seen` says that it is so.
 fn await_seen(server: &Server, request: &Request, seen: impl Fn(u16, &str) -> bool) {
     let mut client = server.connect();
-    for _ in 0..LOOKS {
+    let is_seen = comes(|| {
         let reply = client.call(&request.clone().key(server.key()));
-        if seen(reply.status, reply.text()) {
-            return;
-        }
         if reply.closes() {
             client = server.connect();
         }
-    }
-    panic!("{request:?} never showed what was waited for");
+        seen(reply.status, reply.text())
+    });
+    assert!(is_seen, "{request:?} never showed what was waited for");
 }
 
 /// The lines of all audit files, in no order of files.
@@ -336,7 +331,10 @@ fn keys_are_rotated_by_age_and_deleted_ones_destroyed() {
     let gone = r#"{"name":"d","deletion_allowed":true}"#;
     post(&server, "/api/keys", gone, 201);
     assert!(server.ask(Request::new("DELETE", "/api/keys/d")).status < 300);
-    await_seen(&server, &Request::get("/api/keys/r"), |_, body| body.contains("\"latest_version\":3"));
+    // More than one rotation may lie between two looks.
+    let rotated =
+        |body: &str| serde_json::from_str::<Value>(body).unwrap()["latest_version"].as_u64() >= Some(3);
+    await_seen(&server, &Request::get("/api/keys/r"), |_, body| rotated(body));
     // The name is free when the key is gone for good.
     await_seen(&server, &Request::post("/api/keys", gone), |status, _| status == 201);
     assert_eq!(server.stop().code, Some(0));
@@ -403,11 +401,17 @@ fn each_change_has_an_attempt_and_an_outcome_that_says_where_the_store_stood() {
     let changes: Vec<_> = lines.iter().filter(told).collect();
     let mut revisions: Vec<_> = changes.iter().filter_map(|line| line["store_revision"].as_u64()).collect();
     revisions.sort_unstable();
-    assert_eq!(revisions, [2, 3], "the first revision is the admin key; what changed nothing has none");
     let heads = lines.iter().filter(|line| line["event"] == "store.head");
     let mut heads: Vec<_> = heads.filter_map(|line| line["store_revision"].as_u64()).collect();
     heads.sort_unstable();
-    assert_eq!(heads, [1, 2, 3, 4, 5], "as found, each group of changes, figures, how far the streams came");
+    // On a slow machine how far the streams have come is told before the end too, every ten seconds.
+    let (all, usual): (Vec<u64>, u64) = ((1..=heads.len() as u64).collect(), 5);
+    assert!(heads == all && heads.len() as u64 >= usual, "as found, changes, figures, streams: {heads:?}");
+    assert_eq!(revisions.len(), 2, "what changed nothing has none");
+    assert!(
+        heads.len() as u64 > usual || revisions == [2, 3],
+        "the first one is the admin key: {revisions:?}"
+    );
     for line in &changes {
         let same =
             |other: &&Value| other["request_id"] == line["request_id"] && other["outcome"] == "attempt";

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use nix::sys::signal::Signal;
 use promises::{Promises, assert_kept};
 use server::client::{Client, Reply, Request};
-use server::{Scratch, Server, assert_sound, binary};
+use server::{Scratch, Server, assert_sound, binary, comes};
 
 /// A data directory with a store that has a key, `use`, and what was sealed with it.
 fn made() -> Option<(Arc<Scratch>, String)> {
@@ -50,7 +50,7 @@ fn assert_used(client: &mut Client, key: &str, ciphertext: &str) {
 /// Waits until health says this of the store.
 fn assert_health(client: &mut Client, status: &str) {
     let mut last = String::new();
-    for _ in 0..100_000 {
+    let said = comes(|| {
         let reply = client.call(&Request::get("/api/health"));
         let json = reply.json();
         assert_eq!(reply.status, 200, "keys can be used: {json}");
@@ -59,11 +59,12 @@ fn assert_health(client: &mut Client, status: &str) {
             // The tracer, which injects the faults, is found too.
             let is_traced = json["components"]["sandbox"]["status"] != "ok";
             assert_eq!(json["status"], if status == "ok" && !is_traced { "ok" } else { "degraded" });
-            return;
+            return true;
         }
         last = json.to_string();
-    }
-    panic!("the store is never {status}: {last}");
+        false
+    });
+    assert!(said, "the store is never {status}: {last}");
 }
 
 /// Has the server killed, and holds what the next one has against what was promised.

@@ -18,7 +18,7 @@ mod small_disk;
 use nix::sys::signal::Signal;
 use promises::{Promises, assert_kept};
 use server::client::{Client, Request};
-use server::{Server, assert_sound, binary};
+use server::{Server, assert_sound, binary, comes};
 use small_disk::SmallDisk;
 
 /// Makes a key of many versions, and gives out its backup.
@@ -67,7 +67,7 @@ fn store_health(client: &mut Client) -> (u16, String) {
 
 /// Waits until health says this of the store.
 fn assert_health(client: &mut Client, status: &str) {
-    let said = (0..100_000).any(|_| store_health(client) == (200, status.to_owned()));
+    let said = comes(|| store_health(client) == (200, status.to_owned()));
     assert!(said, "the store is never {status}");
 }
 
@@ -89,7 +89,8 @@ fn a_full_disk_refuses_changes_and_nothing_else_until_there_is_room_again() {
         return;
     }
     let Some(disk) = SmallDisk::mount("3m") else { return };
-    let Some(server) = Server::start_in(&disk.scratch, &["--workers", "1"]) else { return };
+    let flags = ["--workers", "1", "--max-requests-per-connection", "1000000000"];
+    let Some(server) = Server::start_in(&disk.scratch, &flags) else { return };
     let mut client = server.connect();
     let key = server.key().to_owned();
     let mut clients = [Promises::uncounted("f", 1)];

@@ -27,7 +27,7 @@ use server::client::Request;
 use server::{Ended, NO_CONTROL_GROUP, Scratch, Server, skip};
 
 /// Until this uptime a first look at the process is waited for.
-const FIRST_LOOK_SECONDS: u64 = 30;
+const FIRST_LOOK_SECONDS: u64 = 120;
 
 fn is_root() -> bool {
     nix::unistd::geteuid().is_root()

@@ -36,8 +36,10 @@ const SURVIVED: i32 = 42;
 /// The signal of a forbidden call.
 const SIGSYS: i32 = 31;
 
-const TESTS: [(&str, fn()); 14] = [
+const TESTS: [(&str, fn()); 16] = [
     ("a_forbidden_call_kills_the_process", a_forbidden_call_kills_the_process),
+    ("a_call_that_the_broker_may_not_make_kills_it", a_call_that_the_broker_may_not_make_kills_it),
+    ("the_broker_connects_to_its_ports_alone", the_broker_connects_to_its_ports_alone),
     ("without_a_filter_no_probe_kills", without_a_filter_no_probe_kills),
     ("an_allowed_call_passes", an_allowed_call_passes),
     ("a_locked_down_process_serves_and_ends_clean", a_locked_down_process_serves_and_ends_clean),
@@ -117,6 +119,27 @@ fn a_forbidden_call_kills_the_process() {
         }
     }
     println!("{count} forbidden calls, each killed its process");
+}
+
+fn a_call_that_the_broker_may_not_make_kills_it() {
+    let calls = calls::forbidden_to_broker();
+    for call in &calls {
+        let task = format!("broken broker {}", call.name);
+        let output = run(&task);
+        assert_eq!(output.status.signal(), Some(SIGSYS), "{task}: {}", output.status);
+    }
+    println!("{} calls that the broker may not make, each killed its process", calls.len());
+}
+
+fn the_broker_connects_to_its_ports_alone() {
+    let told = assert_survived("broker", &run("broker"));
+    let line = |begin: &str| told.lines().find_map(|line| line.strip_prefix(begin)).map(str::trim);
+    assert_eq!(line("its own port:"), Some("done"), "{told}");
+    let abi: i32 = line("landlock").unwrap().parse().unwrap();
+    // Older kernels hold no ports, which the document says.
+    if abi >= 4 {
+        assert_eq!(line("another port:"), Some("PermissionDenied"), "{told}");
+    }
 }
 
 fn without_a_filter_no_probe_kills() {

@@ -28,8 +28,13 @@ mod words;
 use source::{Finding, Source, Tree};
 
 /// The packages: the project, what it is measured against, what fuzzes it, and a client that drives it.
-const MANIFESTS: [&str; 4] =
-    ["Cargo.toml", "benches/peers/Cargo.toml", "fuzz/Cargo.toml", "tests/vaultrs/Cargo.toml"];
+const MANIFESTS: [&str; 5] = [
+    "Cargo.toml",
+    "benches/peers/Cargo.toml",
+    "benches/peers/http/Cargo.toml",
+    "fuzz/Cargo.toml",
+    "tests/vaultrs/Cargo.toml",
+];
 
 /// Fails with every finding on a line of its own.
 fn assert_none(findings: &[Finding]) {

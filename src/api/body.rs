@@ -65,7 +65,12 @@ fn refusal(detail: String) -> Rejection {
 #[derive(Debug)]
 pub struct Text<'a>(Cow<'a, str>);
 
-impl Text<'_> {
+impl<'a> Text<'a> {
+    /// A text that stands in the body as it is.
+    pub(super) const fn borrowed(text: &'a str) -> Self {
+        Self(Cow::Borrowed(text))
+    }
+
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -28,6 +28,7 @@ pub mod members;
 pub mod metrics;
 pub mod operation;
 pub mod payload;
+mod plain;
 pub mod product;
 pub mod raw;
 pub mod rewrap;

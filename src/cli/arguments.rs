@@ -91,6 +91,8 @@ pub(super) struct StoreCommand {
     pub(super) new_master_key_file: Option<PathBuf>,
     /// Where a new admin key goes; else to standard output.
     pub(super) admin_key_file: Option<PathBuf>,
+    /// From where to where a store is copied.
+    pub(super) ends: Option<(String, String)>,
 }
 
 /// The commands of `quantonium store`.
@@ -106,12 +108,14 @@ pub(super) enum Action {
     Rekey,
     /// Seal everything anew under a new root key.
     RotateRoot,
+    /// Copy it to etcd, or from there.
+    Copy,
 }
 
 impl Action {
     /// All of them, in the order of the help.
-    pub(super) const ALL: [Self; 5] =
-        [Self::Verify, Self::Inspect, Self::Compact, Self::Rekey, Self::RotateRoot];
+    pub(super) const ALL: [Self; 6] =
+        [Self::Verify, Self::Inspect, Self::Compact, Self::Rekey, Self::RotateRoot, Self::Copy];
 
     /// The word on the command line.
     pub(super) const fn name(self) -> &'static str {
@@ -121,6 +125,7 @@ impl Action {
             Self::Compact => "compact",
             Self::Rekey => "rekey",
             Self::RotateRoot => "rotate-root",
+            Self::Copy => "copy",
         }
     }
 
@@ -376,7 +381,25 @@ fn store(mut parser: Parser) -> Result<Command, UsageError> {
     }
     let json = flags.take("json").is_some();
     let admin_key_file = flags.take_path(ADMIN_KEY_FILE)?;
-    Ok(Command::Store(StoreCommand { raw: flags.raw, action, json, new_master_key_file, admin_key_file }))
+    let ends = (flags.take("from"), flags.take("to"));
+    let text = |end: OsString| end.into_string().ok();
+    let ends = match ends {
+        (Some(from), Some(to)) => text(from).zip(text(to)),
+        _ => None,
+    };
+    if action == Action::Copy && ends.is_none() {
+        return Err(UsageError::Wrong(format!(
+            "{command} needs --from and --to: one of them etcd://HOST:PORT/PREFIX, the other one a data directory"
+        )));
+    }
+    Ok(Command::Store(StoreCommand {
+        raw: flags.raw,
+        action,
+        json,
+        new_master_key_file,
+        admin_key_file,
+        ends,
+    }))
 }
 
 fn healthcheck(parser: Parser) -> Result<Command, UsageError> {
@@ -609,8 +632,12 @@ mod tests {
         let Ok(Command::Init(init)) = parsed("init") else { panic!("init") };
         assert!(!init.generate_master_key && init.admin_key_file.is_none());
         for action in Action::ALL {
-            let needed = if action == Action::Rekey { " --new-master-key-file n" } else { "" };
-            let line = format!("store {} --data-dir d --master-key-file m{needed}", action.name());
+            let needed = match action {
+                Action::Rekey => " --data-dir d --new-master-key-file n",
+                Action::Copy => " --from d --to etcd://a/q",
+                _ => " --data-dir d",
+            };
+            let line = format!("store {} --master-key-file m{needed}", action.name());
             let Ok(Command::Store(command)) = parsed(&line) else { panic!("{line}") };
             assert_eq!((command.action, command.json), (action, false));
             assert_eq!(command.raw.get(Id::MasterKeyFile).unwrap().texts, ["m"]);
@@ -673,11 +700,11 @@ mod tests {
             ("store verfiy", "unknown store command verfiy; did you mean `quantonium store verify`?"),
             (
                 "store scrub",
-                "unknown store command scrub; there are verify, inspect, compact, rekey, rotate-root",
+                "unknown store command scrub; there are verify, inspect, compact, rekey, rotate-root, copy",
             ),
             (
                 "help store scrub",
-                "unknown store command scrub; there are verify, inspect, compact, rekey, rotate-root",
+                "unknown store command scrub; there are verify, inspect, compact, rekey, rotate-root, copy",
             ),
             ("help init verify", "unexpected argument verify; flags begin with --"),
             (

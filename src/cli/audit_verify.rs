@@ -9,15 +9,16 @@ use std::io::ErrorKind;
 
 use super::audit_arguments::Part;
 use super::contents::Gathered;
+use super::copy;
 use super::failure::Failure;
 use crate::audit::chain::Root;
 use crate::audit::verify::{Finding, Flaw, Verified, Verifier};
 use crate::audit::{Checkpoint, Stream, StreamMark, Who, part};
-use crate::config::Offline;
+use crate::config::{Offline, Remote};
 use crate::console;
 use crate::exit::Exit;
 use crate::limits::{AUDIT_STORE_LOOKS_MAX_COUNT, AUDIT_VERIFY_LOOKS_MAX_COUNT};
-use crate::store::{Journal, MasterKey, StoreError, quoted};
+use crate::store::{Etcd, Journal, MasterKey, Store as _, StoreError, Witness, quoted};
 
 /// What the store knows of audit streams.
 #[derive(Default)]
@@ -32,6 +33,9 @@ impl Known {
         let beside = || Some(settings.data_dir.join("master.key")).filter(|path| path.exists());
         let Some(file) = settings.master_key_file.clone().or_else(beside) else { return Ok(None) };
         let master = MasterKey::read_file(&file)?;
+        if let Some(remote) = &settings.store {
+            return Self::read_shared(remote, &master).map(Some);
+        }
         let mut looks = 0;
         loop {
             let mut gathered = Gathered::default();
@@ -51,6 +55,23 @@ impl Known {
             roots.extend(contents.audit_roots.into_iter().rev());
             return Ok(Some(Self { roots, checkpoints: contents.checkpoints }));
         }
+    }
+
+    /// The same of a store that etcd keeps: it knows of the streams of all servers that share it.
+    fn read_shared(remote: &Remote, master: &MasterKey) -> Result<Self, Failure> {
+        let (link, layout) = (Box::new(copy::connect(remote)?), remote.place.layout.clone());
+        let place = std::path::PathBuf::from(remote.place.text());
+        let mut opened = Etcd::open(link, layout, place, master, Witness::default())?;
+        let sealer = opened.root.sealer(opened.ring)?;
+        let mut gathered = Gathered::default();
+        opened.store.load(&mut |record| {
+            gathered.take(record);
+            Ok(())
+        })?;
+        let contents = gathered.read(&sealer);
+        let mut roots = vec![opened.root.audit_root()?];
+        roots.extend(contents.audit_roots.into_iter().rev());
+        Ok(Self { roots, checkpoints: contents.checkpoints })
     }
 
     /// The streams of which the store knows, and what was removed of each. Of those of which nothing is left it knows no more.

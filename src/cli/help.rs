@@ -83,6 +83,10 @@ Flags:
   --generate-master-key    make that file too (mode 0600); it must not exist
   --admin-key-file PATH    write the admin key there (mode 0600) instead; it must not exist
   --user-id ID, --group-id ID   as root: who serves, and gets the data directory (1001)
+  --store URL              make the store in etcd instead, for several servers; the data directory
+                           is that of the first one, for its audit log
+  --store-ca PATH, --store-cert PATH, --store-key PATH, --store-user NAME,
+  --store-password-file PATH   how etcd is reached, as for serve
   --min-store-revision N   the revision that a store here had reached: there must be none, then
   --accept-store-rollback  make a new store though the audit files know of one that is gone
   --config PATH            take these settings from a TOML file
@@ -99,6 +103,7 @@ quantonium store: work on the store of a server that does not run.
   quantonium store compact   rewrite it without what was superseded or removed
   quantonium store rekey     put it under another master key
   quantonium store rotate-root   seal everything anew; ends every API key
+  quantonium store copy      copy it to etcd, or from etcd to a data directory
 
 Each takes --data-dir PATH and --master-key-file PATH, or their variables, as `quantonium serve`
 does; `quantonium help store verify` and so on show an example. Stop the server first: while it
@@ -127,6 +132,8 @@ Flags:
   --data-dir PATH          the data directory, or a copy of one
   --master-key-file PATH   verify: the master key of the store
   --without-key            verify: check no macs, and say so
+  --store URL, --store-ca PATH, --store-cert PATH, --store-key PATH, --store-user NAME,
+  --store-password-file PATH   verify: the store is in etcd; wants the files of all servers
   --lines N                tail: how many lines (20)
   --principal, --key, --event, --outcome, --code, --request-id TEXT   search: lines with this
   --since TIME, --until TIME   search: UTC, as 2026-11-22 or 2026-11-22T17:05
@@ -263,6 +270,25 @@ Flags:
   --min-store-revision N, --accept-store-rollback, --config PATH   as for serve
 ";
 
+const COPY: &str = "\
+quantonium store copy: copy the store of a stopped server to etcd, or from etcd to a data directory.
+
+  quantonium store copy --from /var/lib/quantonium --to etcd://10.0.0.1:2379/quantonium \\
+      --master-key-file /etc/quantonium/master.key
+
+Records are copied as they are sealed, under the same root key and master key, and compared one by
+one with what was written; keys, API keys and what was sealed with them stay as they are. Nothing
+that exists is overwritten, and the old store stays as it is: start no server on it any more, or
+two stores will go their own ways. Stop every server first.
+
+Flags:
+  --from PLACE             a data directory, or etcd://HOST:PORT[,HOST:PORT...]/PREFIX
+  --to PLACE               the other kind of place
+  --master-key-file PATH   the master key; it stays
+  --store-ca, --store-cert, --store-key, --store-user, --store-password-file, --user-id,
+  --group-id, --min-store-revision, --config   as for serve
+";
+
 /// What is asked about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Topic {
@@ -315,6 +341,7 @@ pub(super) fn text(topic: Topic) -> String {
         Topic::OfStore(Action::Compact) => COMPACT,
         Topic::OfStore(Action::Rekey) => REKEY,
         Topic::OfStore(Action::RotateRoot) => ROTATE_ROOT,
+        Topic::OfStore(Action::Copy) => COPY,
         Topic::ApiKey => apikey::help::APIKEY,
         Topic::OfApiKey(verb) => apikey::help::of(verb),
     };
@@ -584,6 +611,7 @@ mod tests {
                 Topic::Audit => "\n  quantonium audit verify ".to_owned(),
                 Topic::Tls => "\n  quantonium tls self-signed ".to_owned(),
                 Topic::Sandbox => "\n  quantonium sandbox check ".to_owned(),
+                Topic::OfStore(Action::Copy) => "\n  quantonium store copy --from ".to_owned(),
                 Topic::OfStore(action) => format!("\n  quantonium store {} --data-dir ", action.name()),
                 Topic::ApiKey => "\n  quantonium apikey create --name ".to_owned(),
                 Topic::OfApiKey(verb) => format!("\n  quantonium apikey {} ", verb.name()),

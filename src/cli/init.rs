@@ -10,19 +10,22 @@ use std::path::PathBuf;
 use zeroize::Zeroizing;
 
 use super::arguments::Init;
+use super::copy;
 use super::failure::Failure;
 use super::new_file::NewFile;
 use super::offline;
 use crate::auth::api_key;
 use crate::clock::Moment;
-use crate::config::{self, Offline};
+use crate::config::{self, Offline, Remote};
 use crate::console;
 use crate::crypto::random::{Generator, Kernel};
 use crate::encoding::hex_encode;
 use crate::exit::Exit;
-use crate::keeper::{Telling, initialise_with};
+use crate::keeper::{Making, Telling, initialise_in, initialise_with};
 use crate::limits::KEY_BYTES;
-use crate::store::{DataDir, Head, Journal, MasterKey, Owner, Store as _, StoreError, Witness, quoted};
+use crate::store::{
+    DataDir, Etcd, Head, Journal, MasterKey, OpenedFleet, Owner, Store as _, StoreError, Witness, quoted,
+};
 
 /// Makes what `init` asks for and says what to do next.
 pub(super) fn run(init: Init, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Exit {
@@ -62,6 +65,9 @@ impl Plan {
 
     fn carry_out(&self) -> Result<(), Failure> {
         offline::prepare()?;
+        if let Some(remote) = &self.settings.store {
+            return self.carry_out_shared(remote);
+        }
         let mut random = Generator::new(Kernel, Moment::now())?;
         let path = &self.settings.data_dir;
         let data_dir = self.open()?;
@@ -103,6 +109,44 @@ impl Plan {
         Ok(())
     }
 
+    /// The same of a store that etcd keeps for several servers; the data directory is that of the first one.
+    fn carry_out_shared(&self, remote: &Remote) -> Result<(), Failure> {
+        let mut random = Generator::new(Kernel, Moment::now())?;
+        let place = PathBuf::from(remote.place.text());
+        let layout = &remote.place.layout;
+        let data_dir = self.open()?;
+        let mut link = copy::connect(remote)?;
+        let exists = Etcd::exists(&mut link, layout)?;
+        if self.generate_master_key && exists {
+            return Err(StoreError::FleetExists { place }.into());
+        }
+        let witness = offline::witness(&self.settings, &data_dir)?;
+        if !exists {
+            witness.check(Head::default())?;
+        }
+        let admin_file = self.admin_key_file.as_deref().map(|path| NewFile::create(path, "admin key"));
+        let admin_file = admin_file.transpose()?;
+        if self.generate_master_key {
+            self.make_master_key(&mut random)?;
+        }
+        let master = MasterKey::read_file(&self.master_key_file)?;
+        if !exists {
+            Etcd::create(&mut link, layout, &place, &master, &mut random)?;
+        }
+        let mut opened = Etcd::open(Box::new(link), layout.clone(), place.clone(), &master, witness)?;
+        if exists && opened.store.load(&mut |_| Ok(()))?.head.revision > 0 {
+            return Err(StoreError::FleetExists { place }.into());
+        }
+        let now = Moment::now();
+        let admin = api_key::generate(|bytes| random.fill(now, bytes))?;
+        NewFile::hand_over(admin_file, &admin).inspect_err(|_| self.take_back_master_key())?;
+        let OpenedFleet { store, root, ring } = opened;
+        let making = Making { data_dir: &data_dir, store: Box::new(store), root, ring };
+        initialise_in(making, &mut random, &admin, Telling::Here)?;
+        self.tell();
+        Ok(())
+    }
+
     fn open(&self) -> Result<DataDir, Failure> {
         let Offline { data_dir, user_id: uid, group_id: gid, .. } = &self.settings;
         let owner = offline::is_root().then_some(Owner { uid: *uid, gid: *gid });
@@ -133,11 +177,18 @@ impl Plan {
             Some(path) => format!("in {}", quoted(path)),
             None => "on standard output, shown once".to_owned(),
         };
+        let (place, flag) = match &self.settings.store {
+            None => (data_dir.clone(), String::new()),
+            Some(remote) => {
+                let place = remote.place.text().to_owned();
+                (place.clone(), format!(" --store {place}"))
+            }
+        };
         console::err(&format!(
-            "store made in {data_dir}\n\
+            "store made in {place}\n\
              master key {made}: {master}; keep a copy apart from this machine and from backups of the data directory\n\
              admin API key: {admin}; nothing else keeps it\n\
-             next:\n  quantonium serve --data-dir {data_dir} --master-key-file {master}\n"
+             next:\n  quantonium serve --data-dir {data_dir}{flag} --master-key-file {master}\n"
         ));
     }
 }

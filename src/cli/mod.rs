@@ -12,6 +12,7 @@ mod audit_verify;
 mod client;
 mod completions;
 mod contents;
+mod copy;
 mod failure;
 mod healthcheck;
 mod help;
@@ -36,6 +37,7 @@ use std::path::PathBuf;
 
 pub use panic_hook::install as install_panic_hook;
 
+use crate::broker::process;
 use crate::config::{self, Config, Machine, Raw};
 use crate::console;
 use crate::exit::Exit;
@@ -57,6 +59,10 @@ pub fn run(
             return Exit::Usage;
         }
     };
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if arguments.first().is_some_and(|first| first == process::ARGUMENT) {
+        return process::serve();
+    }
     match arguments::parse(arguments) {
         Ok(Command::Serve(raw)) => {
             serve(raw, environment, |config, manager| server::run(config, manager).map(|()| Exit::Success))

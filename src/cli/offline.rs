@@ -16,7 +16,7 @@ use crate::crypto::random;
 use crate::sandbox;
 use crate::secret;
 use crate::server;
-use crate::store::{DataDir, Head, Owner, StoreError, Witness, quoted};
+use crate::store::{DataDir, Head, Journal, Owner, StoreError, Witness, quoted, server_id};
 
 /// Makes the process fit to hold secrets.
 pub(super) fn prepare() -> Result<(), Failure> {
@@ -49,6 +49,19 @@ pub(super) fn open_existing(path: &Path) -> Result<DataDir, Failure> {
     };
     let owner = Owner { uid: found.uid(), gid: found.gid() };
     DataDir::open(path, is_root().then_some(owner)).map_err(Failure::from)
+}
+
+/// Opens the data directory of a command that works on a journal alone.
+pub(super) fn open_with_journal(settings: &Offline) -> Result<DataDir, Failure> {
+    let data_dir = open_existing(&settings.data_dir)?;
+    let is_elsewhere = settings.store.is_some() || server_id::is_there(&data_dir)?;
+    if is_elsewhere && !Journal::exists(&data_dir)? {
+        return Err(Failure::config(
+            "the records of this server are in etcd, and this command works on a data directory: stop every server of the fleet and use \
+             `quantonium store copy --from etcd://... --to NEW_DIRECTORY`",
+        ));
+    }
+    Ok(data_dir)
 }
 
 /// How far the store has been: what its audit files tell, and what the settings say.

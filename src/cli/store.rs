@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::arguments::{Action, StoreCommand};
 use super::contents::{Contents, Gathered};
+use super::copy;
 use super::failure::Failure;
 use super::new_file::NewFile;
 use super::offline;
@@ -24,7 +25,10 @@ pub(super) fn run(
     command: StoreCommand,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Exit {
-    let StoreCommand { raw, action, json, new_master_key_file, admin_key_file } = command;
+    let StoreCommand { raw, action, json, new_master_key_file, admin_key_file, ends } = command;
+    if let Some((from, to)) = ends {
+        return copy::run(raw, &from, &to, environment);
+    }
     let done = config::load_offline(raw, environment).map_err(Failure::from).and_then(|settings| {
         let desk = Desk::open(settings, json)?;
         match action {
@@ -33,6 +37,8 @@ pub(super) fn run(
             Action::Compact => desk.compact(),
             Action::Rekey => desk.rekey(&new_master_key_file.unwrap_or_default()),
             Action::RotateRoot => desk.rotate_root(admin_key_file.as_deref()),
+            // Its two ends were demanded.
+            Action::Copy => Ok(Exit::Usage),
         }
     });
     match done {
@@ -52,7 +58,7 @@ struct Desk {
 impl Desk {
     fn open(settings: Offline, json: bool) -> Result<Self, Failure> {
         offline::prepare()?;
-        let data_dir = offline::open_existing(&settings.data_dir)?;
+        let data_dir = offline::open_with_journal(&settings)?;
         let witness = offline::witness(&settings, &data_dir)?;
         let master_key_file = offline::master_key_file(settings.master_key_file, &data_dir);
         Ok(Self { data_dir, master_key_file, witness, json })

@@ -14,6 +14,7 @@ use super::raw::Raw;
 use super::reader::Reader;
 use super::settings::Id;
 use super::value;
+use crate::broker::StorePlace;
 use crate::http::forwarded::Field;
 use crate::limits;
 use crate::log::{Filter, Form};
@@ -65,6 +66,10 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// The file of the master key; none only with `dev`, which keeps one of its own in the data directory.
     pub master_key_file: Option<PathBuf>,
+    /// etcd, if it keeps the store.
+    pub store: Option<Remote>,
+    /// How old what is known of a shared store may be, in seconds.
+    pub max_staleness_seconds: u64,
     /// Make the store if the data directory holds none.
     pub init: bool,
     /// The file of the key that seals backups; none: a key of this store's own.
@@ -234,6 +239,19 @@ pub struct Tls {
     pub tls12: bool,
 }
 
+/// A store in etcd.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remote {
+    /// Where.
+    pub place: StorePlace,
+    /// The authorities of etcd's certificate, in PEM; there if and only if TLS is spoken.
+    pub authorities: Option<PathBuf>,
+    /// Certificate and key that etcd is shown, in PEM.
+    pub own: Option<(PathBuf, PathBuf)>,
+    /// The user of etcd, and the file of its password.
+    pub user: Option<(String, PathBuf)>,
+}
+
 /// The files of one certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateFiles {
@@ -286,16 +304,15 @@ pub(super) fn check(raw: &Raw, machine: Machine, credentials: Option<&Path>) -> 
     let read = Reader { raw, machine };
     let dev = read.switch(Id::Dev)?;
     let data_dir = read.data_dir(dev)?;
-    let master_key_file = master_key::resolve(read.path(Id::MasterKeyFile)?, credentials);
-    if master_key_file.is_none() && !dev {
-        return Err(ConfigError::MasterKeyMissing);
-    }
+    let master_key_file = read.master_key_file(dev, credentials)?;
     let body_timeout_ms = read.number(Id::BodyTimeout)?;
     let (trusted_proxies, local_proxies) = read.networks(Id::TrustedProxy)?;
     let config = Config {
         dev,
         data_dir,
         master_key_file,
+        store: read.remote()?,
+        max_staleness_seconds: read.number(Id::MaxStaleness)?,
         init: read.switch(Id::Init)?,
         backup_key_file: read.path(Id::BackupKeyFile)?,
         store_wait_seconds: read.number(Id::WaitForStore)?,
@@ -348,10 +365,15 @@ pub(super) fn check(raw: &Raw, machine: Machine, credentials: Option<&Path>) -> 
         integrity: read.integrity()?,
         niceness: u8::try_from(read.number(Id::Niceness)?).unwrap_or_default(),
     };
+    judge(config, machine.handed_over)
+}
+
+/// Checks what one setting alone does not say.
+fn judge(config: Config, handed_over: HandedOver) -> Result<Config, ConfigError> {
     if config.audit_synced && !config.audit_sink.has_file() {
         return Err(ConfigError::SyncedWithoutFile);
     }
-    check_listeners(&config, machine.handed_over)?;
+    check_listeners(&config, handed_over)?;
     Ok(config)
 }
 
@@ -389,6 +411,8 @@ pub struct Offline {
     pub data_dir: PathBuf,
     /// The file of the master key, if one is named or handed over by systemd.
     pub master_key_file: Option<PathBuf>,
+    /// etcd, if it keeps the store.
+    pub store: Option<Remote>,
     /// A revision that the store must have reached.
     pub min_store_revision: Option<u64>,
     /// Take a store that is known to have been rolled back.
@@ -409,6 +433,7 @@ pub(super) fn offline(raw: &Raw, credentials: Option<&Path>) -> Result<Offline, 
     Ok(Offline {
         data_dir: read.data_dir(dev)?,
         master_key_file: master_key::resolve(read.path(Id::MasterKeyFile)?, credentials),
+        store: read.remote()?,
         min_store_revision: read.optional_number(Id::MinStoreRevision)?,
         accept_store_rollback: read.switch(Id::AcceptStoreRollback)?,
         user_id: read.identity(Id::UserId)?,

@@ -28,7 +28,7 @@ use environment::Surroundings;
 pub use cgroup::ControlGroups;
 pub use checked::{
     AuditSink, CertificateFiles, Config, HandedOver, IntegrityAction, IntegrityPolicy, LogFormat, Machine,
-    Offline, Tls,
+    Offline, Remote, Tls,
 };
 pub use endpoint::{Endpoint, Scheme};
 pub use error::{ConfigError, Place, shown, shown_path};

@@ -3,14 +3,16 @@
 //! Owns [`Reader`]. Invariant: a value that was given is its setting's, or the message names who gave it.
 
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::checked::{CertificateFiles, HandedOver, IntegrityAction, IntegrityPolicy, Machine, Tls};
+use super::checked::{CertificateFiles, HandedOver, IntegrityAction, IntegrityPolicy, Machine, Remote, Tls};
 use super::endpoint::{Endpoint, Scheme};
 use super::error::ConfigError;
+use super::master_key;
 use super::raw::{Raw, Source};
 use super::settings::{Fallback, Id, Kind, Unit};
 use super::value;
+use crate::broker::StorePlace;
 use crate::http::forwarded::Field;
 use crate::limits;
 use crate::log::Filter;
@@ -50,6 +52,16 @@ impl Reader<'_> {
             _ => None,
         };
         self.path(Id::DataDir)?.or(fallback).ok_or(ConfigError::DataDirMissing)
+    }
+
+    /// The file of the master key, without which only a server for development starts.
+    pub(super) fn master_key_file(
+        &self,
+        dev: bool,
+        credentials: Option<&Path>,
+    ) -> Result<Option<PathBuf>, ConfigError> {
+        let file = master_key::resolve(self.path(Id::MasterKeyFile)?, credentials);
+        if file.is_none() && !dev { Err(ConfigError::MasterKeyMissing) } else { Ok(file) }
     }
 
     /// Where to serve, and then where to redirect.
@@ -181,6 +193,47 @@ impl Reader<'_> {
     pub(super) fn text(&self, id: Id) -> Result<String, ConfigError> {
         let Fallback::Text(usual) = id.setting().fallback else { return Ok(String::new()) };
         Ok(self.given(id, value::text)?.unwrap_or_else(|| usual.to_owned()))
+    }
+
+    /// The store in etcd, if one is named.
+    pub(super) fn remote(&self) -> Result<Option<Remote>, ConfigError> {
+        let place = self.given(Id::Store, |text| {
+            let place = text.to_str().and_then(StorePlace::parse);
+            place.ok_or_else(|| {
+                "not of the form etcd://HOST:PORT[,HOST:PORT...]/PREFIX, or etcds://".to_owned()
+            })
+        })?;
+        let wrong = |id: Id, reason: &str| {
+            let source = self.raw.get(id).map_or(Source::Flag, |given| given.source.clone());
+            Err(refused(id, &source, reason.to_owned()))
+        };
+        let (authorities, cert, key) =
+            (self.path(Id::StoreCa)?, self.path(Id::StoreCert)?, self.path(Id::StoreKey)?);
+        let user = self.given(Id::StoreUser, value::text)?;
+        let password = self.path(Id::StorePasswordFile)?;
+        let Some(place) = place else {
+            let ids = [Id::StoreCa, Id::StoreCert, Id::StoreKey, Id::StoreUser, Id::StorePasswordFile];
+            let first = ids.into_iter().find(|id| self.raw.get(*id).is_some());
+            return first.map_or(Ok(None), |id| wrong(id, "it is for etcd, and --store names none"));
+        };
+        if self.switch(Id::Dev)? {
+            return wrong(Id::Store, "not with --dev, which keeps its store in its own directory");
+        }
+        if place.secure != authorities.is_some() {
+            let reason = if place.secure { "etcds:// needs --store-ca" } else { "--store-ca needs etcds://" };
+            return wrong(Id::Store, reason);
+        }
+        let own = match (cert, key) {
+            (None, None) => None,
+            (Some(cert), Some(key)) if place.secure => Some((cert, key)),
+            _ => return wrong(Id::StoreCert, "a certificate needs --store-key, and both need etcds://"),
+        };
+        let user = match (user, password) {
+            (None, None) => None,
+            (Some(user), Some(password)) => Some((user, password)),
+            _ => return wrong(Id::StoreUser, "a user needs --store-password-file, and a password its user"),
+        };
+        Ok(Some(Remote { place, authorities, own, user }))
     }
 
     /// The word that was given, or the first of the setting's.

@@ -52,6 +52,20 @@ pub(super) const fn identity(id: Id, name: &'static str, help: &'static str) -> 
         .bounded(limits::IDENTITY_FLOOR_NUMBER as u64, limits::IDENTITY_CEILING_NUMBER as u64)
 }
 
+/// A setting of the store that is not there unless it is given.
+pub(super) const fn of_store(id: Id, name: &'static str, kind: Kind, help: &'static str) -> Setting {
+    row(id, name, kind, Fallback::Nothing, Group::Store, help)
+}
+
+/// How old what is known of a shared store may be.
+pub(super) const fn max_staleness() -> Setting {
+    let kind = Kind::Number(Unit::Seconds);
+    let default = Fallback::Number(limits::STALENESS_DEFAULT_SECONDS);
+    let help = "How old what is known of a shared store may be before credentials are refused";
+    row(Id::MaxStaleness, "max-staleness", kind, default, Group::Store, help)
+        .bounded(limits::STALENESS_FLOOR_SECONDS, limits::STALENESS_CEILING_SECONDS)
+}
+
 /// How much there may be of something.
 pub(super) const fn capacity(
     id: Id,

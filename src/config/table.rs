@@ -2,7 +2,7 @@
 //!
 //! Owns [`SETTINGS`], in the order of [`Id`]: `settings` holds that at compile time.
 
-use super::row::{capacity, choice, identity, millis, path, row, switch};
+use super::row::{capacity, choice, identity, max_staleness, millis, of_store, path, row, switch};
 use super::settings::{Fallback, Group, Id, Kind, Setting, Unit};
 use crate::http::forwarded::Field;
 use crate::limits;
@@ -27,7 +27,7 @@ pub(super) const AUDIT_DURABILITIES: [&str; 2] = ["written", "synced"];
 pub(super) const INTEGRITY_ACTIONS: [&str; 2] = ["report", "stop"];
 
 /// Every setting, in the order of [`Id`].
-pub const SETTINGS: [Setting; 63] = [
+pub const SETTINGS: [Setting; 70] = [
     switch(
         Id::Dev,
         "dev",
@@ -67,6 +67,28 @@ pub const SETTINGS: [Setting; 63] = [
         Group::Store,
         "File with the master key: 32 bytes raw, in hexadecimal or in base64",
     ),
+    of_store(
+        Id::Store,
+        "store",
+        Kind::Text,
+        "etcd that keeps the store for several servers: etcd[s]://HOST:PORT[,HOST:PORT...]/PREFIX",
+    ),
+    of_store(
+        Id::StoreCa,
+        "store-ca",
+        Kind::Path,
+        "File with the authorities of etcd's certificate, in PEM: for etcds://",
+    ),
+    of_store(Id::StoreCert, "store-cert", Kind::Path, "File with the certificate that etcd is shown, in PEM"),
+    of_store(Id::StoreKey, "store-key", Kind::Path, "File with the key of --store-cert, in PEM"),
+    of_store(Id::StoreUser, "store-user", Kind::Text, "User of etcd"),
+    of_store(
+        Id::StorePasswordFile,
+        "store-password-file",
+        Kind::Path,
+        "File with the password of --store-user",
+    ),
+    max_staleness(),
     switch(
         Id::Init,
         "init",

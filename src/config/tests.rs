@@ -59,6 +59,8 @@ fn defaults_are_those_of_limits() {
         dev: true,
         data_dir: PathBuf::from("./quantonium-dev"),
         master_key_file: None,
+        store: None,
+        max_staleness_seconds: limits::STALENESS_DEFAULT_SECONDS,
         init: false,
         backup_key_file: None,
         restore_window_seconds: limits::RESTORE_WINDOW_DEFAULT_SECONDS,
@@ -427,6 +429,40 @@ fn sockets_that_were_handed_over_take_the_place_of_the_default_or_of_all() {
     assert_eq!(listen(HandedOver::Everything(1), &given), Ok(Vec::new()));
     assert_eq!(listen(HandedOver::Nothing, &[]), Ok(vec![plain("127.0.0.1:8080")]));
     assert!(listen(HandedOver::Some(limits::LISTENERS_MAX_COUNT), &[]).is_err(), "one for each worker");
+}
+
+#[test]
+fn a_store_in_etcd_has_what_it_needs_and_nothing_else() {
+    const DIR: (Id, &str) = (Id::DataDir, "d");
+    const KEY: (Id, &str) = (Id::MasterKeyFile, "m");
+    const PLAIN: (Id, &str) = (Id::Store, "etcd://a:1,b/q");
+    const SECURE: (Id, &str) = (Id::Store, "etcds://a/q");
+    const CA: (Id, &str) = (Id::StoreCa, "ca");
+    let store = |flags: &[(Id, &str)]| config(&[&[DIR, KEY], flags].concat(), &[]).map(|config| config.store);
+    assert_eq!(store(&[]), Ok(None));
+    let remote = store(&[PLAIN]).unwrap().unwrap();
+    assert_eq!(
+        (remote.place.hosts.len(), remote.authorities, remote.own, remote.user),
+        (2, None, None, None)
+    );
+    let own = [(Id::StoreCert, "c"), (Id::StoreKey, "k")];
+    let user = [(Id::StoreUser, "u"), (Id::StorePasswordFile, "p")];
+    let remote = store(&[&[SECURE, CA], &own[..], &user[..]].concat()).unwrap().unwrap();
+    assert_eq!(remote.own, Some(("c".into(), "k".into())));
+    assert_eq!(remote.user, Some(("u".to_owned(), "p".into())));
+    for (flags, told) in [
+        (&[(Id::Store, "http://a/q")][..], "etcd://HOST:PORT"),
+        (&[SECURE], "needs --store-ca"),
+        (&[PLAIN, CA], "needs etcds://"),
+        (&[PLAIN, own[0], own[1]], "etcds://"),
+        (&[SECURE, CA, own[0]], "--store-key"),
+        (&[PLAIN, user[0]], "--store-password-file"),
+        (&[CA], "--store names none"),
+        (&[PLAIN, DEV], "--dev"),
+    ] {
+        let refused = store(flags).unwrap_err();
+        assert!(refused.contains(told), "{refused}");
+    }
 }
 
 #[test]

@@ -11,9 +11,7 @@ use crate::audit::{Checkpoint, Start, Stream, StreamMark, Who};
 use crate::clock::Moment;
 use crate::crypto;
 use crate::keeper::ledger::{Ledger, Now};
-use crate::limits::{
-    AUDIT_CHECKPOINT_SECONDS, AUDIT_CHECKPOINTS_MAX_COUNT, KEEPER_RETRY_MILLIS, STORE_APPEND_MAX_BYTES,
-};
+use crate::limits::{AUDIT_CHECKPOINT_SECONDS, AUDIT_CHECKPOINTS_MAX_COUNT, KEEPER_RETRY_MILLIS};
 use crate::store::{AppendError, Kind, Record, SEAL_NONCE_BYTES};
 
 /// What the keeper knows of audit streams.
@@ -152,14 +150,16 @@ impl Ledger {
     }
 
     fn write_checkpoints(&mut self, changed: Vec<Checkpoint>, now: Now) -> Result<(), Unwritten> {
-        let mut rest = changed;
+        let (mut rest, bounds) = (changed, self.store.bounds());
         while !rest.is_empty() {
             let revision = self.next_revision().map_err(Unwritten::Append)?;
             let (mut weight, mut records) = (0, Vec::new());
             for of in &rest {
                 let record = self.checkpoint_record(of, revision, now).map_err(Unwritten::Crypto)?;
                 weight += record.weight();
-                if weight > STORE_APPEND_MAX_BYTES && !records.is_empty() {
+                if (weight > bounds.append_bytes || records.len() >= bounds.records_count)
+                    && !records.is_empty()
+                {
                     break;
                 }
                 records.push(record);

@@ -14,8 +14,8 @@ use crate::auth;
 use crate::crypto;
 use crate::keeper::state::{Entry, State};
 use crate::keyring::{self, Circumstances, Effect, Key, encode_key, encode_uses};
-use crate::limits::{STORE_APPEND_MAX_BYTES, STORE_RECORD_MAX_BYTES, STORE_RECORD_OVERHEAD_BYTES};
-use crate::store::{Kind, Origin, Path, Record, SEAL_NONCE_BYTES, SEAL_OVERHEAD_BYTES, Sealer};
+use crate::limits::STORE_RECORD_OVERHEAD_BYTES;
+use crate::store::{Bounds, Kind, Origin, Path, Record, SEAL_NONCE_BYTES, SEAL_OVERHEAD_BYTES, Sealer};
 
 /// A change, and who asked for it.
 #[derive(Debug)]
@@ -52,6 +52,7 @@ pub(super) struct Group<'a> {
     grants: Vec<(Arc<Key>, u32, u64)>,
     contents: BTreeMap<Path, Content>,
     weight: usize,
+    bounds: Bounds,
 }
 
 /// Why a change could not be taken into the group.
@@ -64,7 +65,7 @@ enum Unfit {
 
 impl<'a> Group<'a> {
     /// A group without changes, on top of `state`.
-    pub(super) fn new(sealer: &'a Sealer, state: State) -> Self {
+    pub(super) fn new(sealer: &'a Sealer, state: State, bounds: Bounds) -> Self {
         Self {
             sealer,
             state,
@@ -74,6 +75,7 @@ impl<'a> Group<'a> {
             grants: Vec::new(),
             contents: BTreeMap::new(),
             weight: 0,
+            bounds,
         }
     }
 
@@ -212,13 +214,14 @@ impl<'a> Group<'a> {
         let sealed =
             |content: &Content| content.as_ref().map_or(0, |bytes| bytes.len() + SEAL_OVERHEAD_BYTES);
         let weigh = |content: &Content| STORE_RECORD_OVERHEAD_BYTES + sealed(content);
-        if contents.iter().any(|(_, content)| sealed(content) > STORE_RECORD_MAX_BYTES) {
+        if contents.iter().any(|(_, content)| sealed(content) > self.bounds.record_bytes) {
             return Err(Unfit::Never);
         }
         let added: usize = contents.iter().map(|(_, content)| weigh(content)).sum();
         let replaced = contents.iter().filter_map(|(path, _)| self.contents.get(path)).map(weigh);
         let weight = self.weight + added - replaced.sum::<usize>();
-        if weight > STORE_APPEND_MAX_BYTES {
+        let added = contents.iter().filter(|(path, _)| !self.contents.contains_key(path)).count();
+        if weight > self.bounds.append_bytes || self.contents.len() + added > self.bounds.records_count {
             return Err(if self.is_empty() { Unfit::Never } else { Unfit::Later });
         }
         self.weight = weight;
@@ -240,12 +243,13 @@ mod tests {
     use super::*;
     use crate::clock::WallTime;
     use crate::keeper::tests::callers::make;
+    use crate::limits::{STORE_APPEND_MAX_BYTES, STORE_RECORD_MAX_BYTES};
     use crate::store::RootKey;
 
     #[test]
     fn what_fits_no_append_is_told_from_what_fits_a_later_one_and_neither_is_taken() {
         let sealer = RootKey::take(&mut [7; 32]).sealer([1; 16]).unwrap();
-        let mut group = Group::new(&sealer, State::default());
+        let mut group = Group::new(&sealer, State::default(), Bounds::default());
         let content = |bytes: usize| Some(Zeroizing::new(vec![0; bytes]));
         let path = |number: u8| Path::new([number; Path::BYTES]);
         let most = STORE_RECORD_MAX_BYTES - SEAL_OVERHEAD_BYTES;
@@ -265,7 +269,7 @@ mod tests {
         let asked = |number| Asked { change: make(number, &["admin"]), origin: [1; 16] };
         let mut draw = |_: &mut [u8]| Ok(());
         let mut at = Circumstances { now: WallTime::default(), restore_window_seconds: 0, draw: &mut draw };
-        let mut group = Group::new(&sealer, State::default());
+        let mut group = Group::new(&sealer, State::default(), Bounds::default());
         assert!(group.judge(&asked(1), &mut at));
         group.weight = STORE_APPEND_MAX_BYTES;
         assert!(!group.judge(&asked(2), &mut at));

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use crate::auth::{Terms, api_key};
 use crate::clock::{Moment, WallTime};
 use crate::crypto::random::Generator;
-use crate::keeper::stopped::{NotMade, Stopped};
+use crate::keeper::stopped::{Making, NotMade, Stopped};
 use crate::store::{DataDir, Journal, MasterKey, StoreError, Witness};
 
 /// Who tells the audit log that the first admin key was made.
@@ -54,6 +54,33 @@ pub fn initialise_with(
     if !store.callers().is_empty() {
         return Err(StoreError::StoreExists { path: data_dir.path().join("journal") });
     }
+    complete(store, random, admin, telling)
+}
+
+/// As [`initialise_with`], in a store that was made and has no API key yet.
+///
+/// # Errors
+/// As for [`initialise_with`].
+pub fn initialise_in(
+    making: Making<'_>,
+    random: &mut Generator,
+    admin: &str,
+    telling: Telling,
+) -> Result<(), StoreError> {
+    let path = making.data_dir.path().to_owned();
+    let store = Stopped::of(making)?;
+    if !store.callers().is_empty() {
+        return Err(StoreError::FleetExists { place: path });
+    }
+    complete(store, random, admin, telling)
+}
+
+fn complete(
+    store: Stopped<'_>,
+    random: &mut Generator,
+    admin: &str,
+    telling: Telling,
+) -> Result<(), StoreError> {
     let now = WallTime::now();
     let change = store.creation(admin, Terms::first(), now, random)?;
     let made = match telling {

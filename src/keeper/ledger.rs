@@ -11,6 +11,7 @@ use std::sync::Arc;
 use crate::api::change::{ChangeError, Outcome, Target};
 use crate::clock::{Moment, WallTime};
 use crate::crypto::random::Generator;
+use crate::fleet::Fleet;
 use crate::keeper::checkpoints::Checkpoints;
 use crate::keeper::diary::Diary;
 use crate::keeper::group::{Asked, Group};
@@ -54,6 +55,8 @@ pub struct Ledger {
     pub(super) diary: Diary,
     pub(super) rounds: Rounds,
     pub(super) checkpoints: Checkpoints,
+    /// What the workers know of how new the state is.
+    fleet: Arc<Fleet>,
     restore_window_seconds: u64,
     /// Whether keys are still to be distrusted.
     pub(super) counts_set_back: bool,
@@ -77,6 +80,8 @@ pub struct Parts {
     pub diary: Diary,
     /// How far the audit streams have come, those of earlier starts too.
     pub checkpoints: Checkpoints,
+    /// What the workers know of how new the state is.
+    pub fleet: Arc<Fleet>,
     /// How long a deleted key can be brought back.
     pub restore_window_seconds: u64,
     /// Whether the store may have been set back, so that more was sealed than it knows of.
@@ -107,6 +112,7 @@ impl Ledger {
             publication,
             diary,
             checkpoints,
+            fleet,
             restore_window_seconds,
             counts_set_back,
         } = parts;
@@ -119,6 +125,7 @@ impl Ledger {
             diary,
             rounds: Rounds::default(),
             checkpoints,
+            fleet,
             restore_window_seconds,
             counts_set_back,
             doubtful: BTreeSet::new(),
@@ -201,6 +208,13 @@ impl Ledger {
         all(ChangeError::Unavailable)
     }
 
+    /// Takes in what others have written, or says why it cannot.
+    pub(super) fn take_news(&mut self) {
+        if let Err(error) = self.catch_up() {
+            log::error(Module::Store, format_args!("the store cannot be read: {error}"));
+        }
+    }
+
     /// Takes in what others have written.
     pub(super) fn catch_up(&mut self) -> Result<(), crate::store::StoreError> {
         let mut news: Vec<Record> = Vec::new();
@@ -215,6 +229,18 @@ impl Ledger {
         }
         if head.revision > self.head.revision {
             self.head = head;
+            // What others did is witnessed here, too: a store that loses it was rolled back for all of them.
+            let _ = self.diary.stand_at(head, WallTime::now());
+        }
+        if self.store.standing().condition == Condition::Good {
+            // What was doubtful has been read since.
+            self.doubtful.clear();
+        }
+        if let Some(fresh_nanos) = self.store.fresh_nanos() {
+            let members = self.store.members();
+            self.fleet.note(fresh_nanos, members);
+            STORE.fresh_nanos.set(fresh_nanos);
+            STORE.members.set(members as u64);
         }
         Ok(())
     }
@@ -251,6 +277,8 @@ impl Ledger {
             Condition::Full => StoreHealth::Full,
             Condition::Failing => StoreHealth::Failing,
             Condition::Poisoned => StoreHealth::Poisoned,
+            Condition::Away => StoreHealth::Away,
+            Condition::SetBack => StoreHealth::SetBack,
         };
         if health != self.told {
             self.told = health;
@@ -261,7 +289,7 @@ impl Ledger {
     }
 
     fn judge<'a>(&mut self, sealer: &'a Sealer, asked: &[&Asked], now: Now) -> Group<'a> {
-        let mut group = Group::new(sealer, (*self.publication.current()).clone());
+        let mut group = Group::new(sealer, (*self.publication.current()).clone(), self.store.bounds());
         let random = &mut self.random;
         let mut draw = |bytes: &mut [u8]| random.fill(now.moment, bytes);
         let restore_window_seconds = self.restore_window_seconds;
@@ -361,7 +389,7 @@ fn meaning(error: AppendError) -> ChangeError {
         AppendError::Refused => ChangeError::StoreRefuses,
         AppendError::Ambiguous => ChangeError::Ambiguous,
         AppendError::Conflict { .. } => ChangeError::Unavailable,
-        AppendError::Failed => ChangeError::StoreFailed,
+        AppendError::Failed | AppendError::Away => ChangeError::StoreFailed,
         AppendError::TooLarge | AppendError::Malformed => {
             log::error(Module::Store, format_args!("a defect of this program: {error}"));
             ChangeError::StoreFailed

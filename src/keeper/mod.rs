@@ -24,9 +24,9 @@ mod tests;
 
 pub use checkpoints::{Checkpoints, Removal};
 pub use diary::Diary;
-pub use initial::{Telling, initialise, initialise_with};
+pub use initial::{Telling, initialise, initialise_in, initialise_with};
 pub use ledger::{Ledger, NotBegun, Now, Parts};
 pub use queue::{Committed, Done, Keeper, Last, Looked, Noted, Pending};
 pub use records::{Opening, load};
 pub use state::State;
-pub use stopped::{NotMade, Stopped};
+pub use stopped::{Making, NotMade, Stopped};

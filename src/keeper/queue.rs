@@ -75,6 +75,7 @@ pub struct Keeper {
 #[derive(Default)]
 struct Queue {
     jobs: Vec<Job>,
+    news: bool,
     tick: bool,
     removals: Vec<(Vec<Removal>, Noted)>,
     look: Option<Looked>,
@@ -84,6 +85,7 @@ struct Queue {
 /// What the keeper's thread takes at a time.
 pub(super) struct Work {
     pub(super) jobs: Vec<Job>,
+    pub(super) news: bool,
     pub(super) tick: bool,
     pub(super) removals: Vec<(Vec<Removal>, Noted)>,
     pub(super) look: Option<Looked>,
@@ -144,6 +146,12 @@ impl Keeper {
         self.arrived.notify_one();
     }
 
+    /// Has the keeper's thread take in what others have written.
+    pub fn tell_news(&self) {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).news = true;
+        self.arrived.notify_one();
+    }
+
     /// Has the keeper's thread note in the store that parts of audit streams are about to be removed, and then call `noted`,
     /// with whether they may be.
     pub fn note_removed(&self, removals: Vec<Removal>, noted: Noted) {
@@ -195,12 +203,15 @@ impl Keeper {
     }
 
     pub(super) fn carry_out(&self, work: Work, ledger: &mut Ledger, now: Now) {
-        let Work { jobs, tick, removals, look, flush } = work;
+        let Work { jobs, news, tick, removals, look, flush } = work;
         if matches!(flush, Some((Last::Findings, _))) {
             ledger.store.leave();
         }
         // Before anything is written behind what it finds.
         let looked = look.map(|looked| (looked, ledger.store.verify_tail()));
+        if news {
+            ledger.take_news();
+        }
         ledger.commit_all(jobs, now);
         for (removals, noted) in removals {
             noted(ledger.note_removed(&removals, now));
@@ -244,9 +255,9 @@ impl Keeper {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let wanted = !queue.jobs.is_empty() || !queue.removals.is_empty() || queue.look.is_some();
-            if wanted || queue.tick || queue.flush.is_some() {
-                let Queue { jobs, tick, removals, look, flush } = mem::take(&mut *queue);
-                return Work { jobs, tick, removals, look, flush };
+            if wanted || queue.news || queue.tick || queue.flush.is_some() {
+                let Queue { jobs, news, tick, removals, look, flush } = mem::take(&mut *queue);
+                return Work { jobs, news, tick, removals, look, flush };
             }
             queue = self.arrived.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }

@@ -17,8 +17,7 @@ use crate::keeper::queue::Committed;
 use crate::keeper::state::Entry;
 use crate::keyring::{self, encode_uses, schedule};
 use crate::limits::{
-    FIGURES_PER_APPEND_MAX_COUNT, KEEPER_RETRY_MILLIS, SCHEDULED_CHANGES_MAX_COUNT, STORE_APPEND_MAX_BYTES,
-    USES_PERSIST_SECONDS,
+    FIGURES_PER_APPEND_MAX_COUNT, KEEPER_RETRY_MILLIS, SCHEDULED_CHANGES_MAX_COUNT, USES_PERSIST_SECONDS,
 };
 use crate::log::{self, Module};
 use crate::model::RequestId;
@@ -114,8 +113,8 @@ impl Ledger {
         let at_most = match self.store.standing().condition {
             Condition::Good => SCHEDULED_CHANGES_MAX_COUNT,
             // One of them finds out whether it goes again.
-            Condition::Full | Condition::Failing => 1,
-            Condition::Poisoned => return,
+            Condition::Full | Condition::Failing | Condition::Away => 1,
+            Condition::Poisoned | Condition::SetBack => return,
         };
         let due = schedule::due(&self.publication.current().ring, now.wall, at_most);
         if !self.make(due, now) {
@@ -179,7 +178,9 @@ impl Ledger {
         let mut records: Vec<Record> = Vec::new();
         let mut weight = 0;
         let mut unsealed = None;
-        while used.len() < FIGURES_PER_APPEND_MAX_COUNT && weight < STORE_APPEND_MAX_BYTES / 2 {
+        let bounds = self.store.bounds();
+        let most = FIGURES_PER_APPEND_MAX_COUNT.min(bounds.records_count);
+        while used.len() < most && weight < bounds.append_bytes / 2 {
             let Some(target) = self.rounds.figures_left.pop() else { break };
             if let Some(entry) = state.get(&target).filter(Entry::take_news) {
                 let record = self.figures(&entry, revision, now);

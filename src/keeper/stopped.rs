@@ -26,9 +26,10 @@ use crate::keeper::state::State;
 use crate::keyring::Circumstances;
 use crate::model::ApiKeyId;
 use crate::secret::Secret;
+use crate::store::journal::Opened;
 use crate::store::{
-    AppendError, DataDir, Head, Journal, Kind, MasterKey, Origin, Record, SEAL_NONCE_BYTES, Sealer,
-    Store as _, StoreError, Witness, open_audit_file, quoted, settle_audit_files,
+    AppendError, DataDir, Head, Journal, Kind, MasterKey, Origin, Record, RootKey, SEAL_NONCE_BYTES, Sealer,
+    Store, StoreError, Witness, open_audit_file, quoted, settle_audit_files,
 };
 
 /// Why a change of a stopped store was not made, or not certainly.
@@ -66,10 +67,28 @@ impl From<crypto::Error> for NotMade {
     }
 }
 
+/// A store, opened and not read, and where its audit files are.
+pub struct Making<'a> {
+    /// The data directory.
+    pub data_dir: &'a DataDir,
+    /// The store.
+    pub store: Box<dyn Store>,
+    /// Its root key.
+    pub root: RootKey,
+    /// The ring whose records it holds.
+    pub ring: [u8; 16],
+}
+
+impl fmt::Debug for Making<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Making").field("data_dir", &self.data_dir).finish_non_exhaustive()
+    }
+}
+
 /// The store of a server that does not run, which its directory's lock ensures.
 pub struct Stopped<'a> {
     data_dir: &'a DataDir,
-    journal: Journal,
+    journal: Box<dyn Store>,
     sealer: Sealer,
     authenticator: Authenticator,
     audit_root: Root,
@@ -83,12 +102,21 @@ impl<'a> Stopped<'a> {
     /// # Errors
     /// Why it cannot be used, with what to do.
     pub fn open(data_dir: &'a DataDir, master: &MasterKey, witness: Witness) -> Result<Self, StoreError> {
-        let opened = Journal::open(data_dir, master, witness)?;
-        let (mut journal, sealer) = (opened.journal, opened.root.sealer(opened.ring)?);
-        let opening = load(&mut journal, &sealer)?;
+        let Opened { journal, root, ring } = Journal::open(data_dir, master, witness)?;
+        Self::of(Making { data_dir, store: Box::new(journal), root, ring })
+    }
+
+    /// The same of any store.
+    ///
+    /// # Errors
+    /// As for [`Stopped::open`].
+    pub fn of(making: Making<'a>) -> Result<Self, StoreError> {
+        let Making { data_dir, store: mut journal, root, ring } = making;
+        let sealer = root.sealer(ring)?;
+        let opening = load(&mut *journal, &sealer)?;
         // It makes digests and checks no token.
-        let authenticator = opened.root.pepper()?.with(|pepper| Authenticator::new(pepper, "", ""));
-        let audit_root = opened.root.audit_root()?;
+        let authenticator = root.pepper()?.with(|pepper| Authenticator::new(pepper, "", ""));
+        let audit_root = root.audit_root()?;
         let (state, head) = (opening.state, opening.loaded.head);
         Ok(Self { data_dir, journal, sealer, authenticator, audit_root, state, head })
     }
@@ -237,7 +265,7 @@ impl<'a> Stopped<'a> {
     ) -> Result<(Outcome, Option<Head>), NotMade> {
         let mut draw = |bytes: &mut [u8]| random.fill(Moment::now(), bytes);
         let mut at = Circumstances { now, restore_window_seconds: 0, draw: &mut draw };
-        let mut group = Group::new(&self.sealer, self.state.clone());
+        let mut group = Group::new(&self.sealer, self.state.clone(), self.journal.bounds());
         group.judge(asked, &mut at);
         let made = match group.verdicts.pop().map(|verdict| verdict.outcome) {
             Some(Ok(made)) => made,

@@ -73,6 +73,7 @@ impl Desk {
             publication: Arc::clone(&publication),
             diary: diary_in(file),
             checkpoints: Checkpoints::new(START, Vec::new(), opening.checkpoints),
+            fleet: crate::fleet::Fleet::alone(),
             restore_window_seconds: WINDOW_SECONDS,
             counts_set_back: false,
         };
@@ -734,7 +735,7 @@ fn a_record_of_another_name_or_kind_is_not_read() {
 #[test]
 fn a_group_is_judged_without_its_refused_changes() {
     let sealer = sealer();
-    let mut group = group::Group::new(&sealer, State::default());
+    let mut group = group::Group::new(&sealer, State::default(), crate::store::Bounds::default());
     let mut draw = |target: &mut [u8]| {
         target.fill(3);
         Ok(())

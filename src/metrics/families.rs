@@ -86,6 +86,12 @@ families! {
         "Compactions of the journal.";
     STORE_STATE = Gauge "quantonium_store_state" ["state"]
         "1 for the state that the store is in: only in good it takes changes.";
+    STORE_LAG = Histogram "quantonium_store_lag_seconds" []
+        "Time from a change on another server until it held here, by the clocks of both.";
+    STORE_AGE = Gauge "quantonium_store_age_seconds" []
+        "How long ago the state was known to be the newest; 0 where nobody else writes.";
+    STORE_MEMBERS = Gauge "quantonium_store_members" []
+        "Servers that share the store and live, this one among them.";
     KEYS = Gauge "quantonium_keys" ["type", "state"]
         "Keys, by type.";
     KEY_VERSIONS = Gauge "quantonium_key_versions" ["type", "state"]

@@ -18,6 +18,12 @@ pub struct Store {
     pub journal_bytes: Counter,
     /// What of it is alive.
     pub live_bytes: Counter,
+    /// How long ago others had made the changes that were taken in, by their clocks and this one.
+    pub lags: Histogram,
+    /// How many servers share it.
+    pub members: Counter,
+    /// When the state was known to be the newest, in nanoseconds since the boot; 0: nobody else writes.
+    pub fresh_nanos: Counter,
 }
 
 /// The store.
@@ -27,6 +33,9 @@ pub static STORE: Store = Store {
     compactions: Counter::new(),
     journal_bytes: Counter::new(),
     live_bytes: Counter::new(),
+    lags: Histogram::new(),
+    members: Counter::new(),
+    fresh_nanos: Counter::new(),
 };
 
 /// What the generators of random bytes do. Written by all threads, seldom.

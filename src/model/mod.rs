@@ -373,11 +373,18 @@ pub enum StoreHealth {
     Failing,
     /// After a failed sync, or damage to what was written, it takes no changes until it is opened anew.
     Poisoned,
+    /// It is elsewhere, and cannot be reached.
+    Away,
+    /// It is elsewhere, and somebody put back an earlier state.
+    SetBack,
+    /// It is elsewhere, and was not heard of for so long that nobody is let in any more.
+    Stale,
 }
 
 impl StoreHealth {
     /// Every state.
-    pub const ALL: [Self; 4] = [Self::Good, Self::Full, Self::Failing, Self::Poisoned];
+    pub const ALL: [Self; 7] =
+        [Self::Good, Self::Full, Self::Failing, Self::Poisoned, Self::Away, Self::SetBack, Self::Stale];
 
     /// What it means, for people.
     #[must_use]
@@ -389,6 +396,15 @@ impl StoreHealth {
             Self::Poisoned => {
                 "A sync of the disk failed, or the journal is damaged: keys can be used, but not changed until the \
                  server is restarted."
+            }
+            Self::Away => {
+                "etcd cannot be reached: keys can be used, but not changed, until what is known of revocations is too \
+                 old."
+            }
+            Self::Stale => "etcd was not heard of for too long: whoever needs a credential is refused.",
+            Self::SetBack => {
+                "etcd holds an earlier state than it did: no change is taken, and keys can be used until what is known \
+                 of revocations is too old. Restore the right state, then restart the servers."
             }
         }
     }
@@ -416,11 +432,12 @@ pub struct Health {
 }
 
 impl Health {
-    /// Whether requests will be served as they should. A store that takes no changes does not count: what exists can be
+    /// Whether requests will be served as they should. Nobody is let in on what is too old; otherwise a store that takes no changes does not count: what exists can be
     /// used. Nor does what the process found when it looked at itself: that is for people to judge.
     #[must_use]
     pub const fn is_good(&self) -> bool {
-        self.audit && self.entropy && self.sandbox
+        let is_known = !matches!(self.store, StoreHealth::Stale);
+        self.audit && self.entropy && self.sandbox && is_known
     }
 }
 

@@ -23,14 +23,18 @@ pub enum Verdict {
     Passing,
 }
 
-/// Whether something of this kind belongs under this number.
+/// Whether something of this kind belongs under this number. A store that is `shared` is elsewhere: a socket to the process that reaches
+/// it stands in the journal's place, and nothing in the places of what belongs to a journal.
 #[must_use]
-pub fn judge(number: i32, kind: Kind) -> Verdict {
+pub fn judge(number: i32, kind: Kind, shared: bool) -> Verdict {
     use Kind::{Directory, File, Stream, Unreadable};
     // Pipes without a writer hold the numbers that are not in use: they are streams.
     let right = match number {
         // What the parent has given the process as its three streams is not ours to judge.
         _ if number < FD_JOURNAL_NUMBER => true,
+        FD_JOURNAL_NUMBER | FD_JOURNAL_NEXT_NUMBER if shared => kind == Stream,
+        // One more for the own files.
+        FD_DATA_DIRECTORY_NUMBER if shared => matches!(kind, File | Stream),
         FD_JOURNAL_NUMBER => kind == File,
         FD_JOURNAL_NEXT_NUMBER => matches!(kind, File | Stream),
         FD_DATA_DIRECTORY_NUMBER => kind == Directory,
@@ -59,7 +63,7 @@ mod tests {
     const KINDS: [Kind; 5] = [Kind::File, Kind::Directory, Kind::Stream, Kind::Unreadable, Kind::Other];
 
     fn right(number: i32) -> Vec<Kind> {
-        KINDS.into_iter().filter(|kind| judge(number, *kind) == Verdict::Right).collect()
+        KINDS.into_iter().filter(|kind| judge(number, *kind, false) == Verdict::Right).collect()
     }
 
     #[test]
@@ -74,6 +78,10 @@ mod tests {
         }
         assert_eq!(right(FD_AUDIT_FIRST_NUMBER), [Kind::Stream, Kind::Unreadable]);
         assert_eq!(right(FD_WATCH_FIRST_NUMBER), [Kind::File, Kind::Stream]);
+        for number in [FD_JOURNAL_NUMBER, FD_JOURNAL_NEXT_NUMBER] {
+            let right = KINDS.into_iter().filter(|kind| judge(number, *kind, true) == Verdict::Right);
+            assert_eq!(right.collect::<Vec<_>>(), [Kind::Stream], "{number}");
+        }
     }
 
     #[test]
@@ -82,7 +90,7 @@ mod tests {
             let unreadable = (FD_AUDIT_FIRST_NUMBER..=FD_AUDIT_NEXT_LAST_NUMBER).contains(&number)
                 || (FD_TLS_DIRECTORY_FIRST_NUMBER..=FD_TLS_DIRECTORY_LAST_NUMBER).contains(&number)
                 || number == FD_ARCHIVE_TARGET_NUMBER;
-            assert_eq!(judge(number, Kind::Unreadable) == Verdict::Right, unreadable, "{number}");
+            assert_eq!(judge(number, Kind::Unreadable, false) == Verdict::Right, unreadable, "{number}");
         }
     }
 
@@ -91,7 +99,7 @@ mod tests {
         for number in [FD_CONNECTION_FIRST_NUMBER, 5_000] {
             assert_eq!(right(number), [Kind::Stream, Kind::Unreadable]);
             for kind in [Kind::File, Kind::Directory, Kind::Other] {
-                assert_eq!(judge(number, kind), Verdict::Passing);
+                assert_eq!(judge(number, kind, false), Verdict::Passing);
             }
         }
     }

@@ -7,7 +7,7 @@
 use std::os::fd::BorrowedFd;
 
 use landlock::{
-    ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible as _, LandlockStatus,
+    ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible as _, LandlockStatus, NetPort,
     PathBeneath, Ruleset, RulesetAttr as _, RulesetCreatedAttr as _, RulesetError, RulesetStatus, Scope,
 };
 use rustix::fs::{Mode, OFlags};
@@ -28,12 +28,14 @@ const SINCE: [(ABI, &str); 5] = [
     (ABI::V6, "signals and abstract sockets"),
 ];
 
-/// What of the file system a thread needs. None of them may bind or connect a TCP socket, or reach a process outside by a signal or an
+/// What of the file system a thread needs. None of them may bind a TCP socket, or connect one but as said here, or reach a process outside by a signal or an
 /// abstract socket.
 #[derive(Debug)]
 pub enum Reach<'a> {
     /// Nothing.
     Nothing,
+    /// To connect to these TCP ports. The only one that may.
+    Ports(&'a [u16]),
     /// To exchange the names of regular files below a directory.
     Names(BorrowedFd<'a>),
     /// To make, read, write and remove regular files below a directory, and to read them below others.
@@ -108,12 +110,16 @@ fn restrict(reach: &Reach<'_>) -> Result<landlock::RestrictionStatus, RulesetErr
     let files = names | AccessFs::ReadFile | AccessFs::WriteFile;
     let read: BitFlags<AccessFs> = AccessFs::ReadFile.into();
     let rules: Vec<(BorrowedFd<'_>, BitFlags<AccessFs>)> = match reach {
-        Reach::Nothing => Vec::new(),
+        Reach::Nothing | Reach::Ports(_) => Vec::new(),
         Reach::Names(directory) => vec![(*directory, names)],
         Reach::Files { directory, readable } => {
             let readable = readable.iter().map(|directory| (*directory, read));
             core::iter::once((*directory, files)).chain(readable).collect()
         }
+    };
+    let ports = match reach {
+        Reach::Ports(ports) => *ports,
+        _ => &[],
     };
     Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
@@ -125,6 +131,9 @@ fn restrict(reach: &Reach<'_>) -> Result<landlock::RestrictionStatus, RulesetErr
             rules
                 .into_iter()
                 .map(|(directory, rights)| Ok::<_, RulesetError>(PathBeneath::new(directory, rights))),
+        )?
+        .add_rules(
+            ports.iter().map(|port| Ok::<_, RulesetError>(NetPort::new(*port, AccessNet::ConnectTcp))),
         )?
         .restrict_self()
 }

@@ -24,6 +24,11 @@ pub(super) const fn of_process() -> &'static [sock_filter] {
     &PROCESS
 }
 
+/// The only filter of the process that speaks to etcd.
+pub(super) const fn of_broker() -> &'static [sock_filter] {
+    &BROKER
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};

@@ -171,6 +171,29 @@ pub fn restrict_supervisor() -> Result<(), Failure> {
     privileges::forbid_new().map(drop)
 }
 
+/// Gives up every privilege of the process that alone may open connections, and every file: what is left is to connect to `ports`. It stays in the
+/// network namespace in which it was started. To be called before it has a second thread; `identity` is who it becomes, if it is root.
+///
+/// # Errors
+/// The step that did not take.
+pub fn lock_broker(identity: (u32, u32), ports: &[u16]) -> Result<(), Failure> {
+    rlimits::forbid_core()?;
+    dumpable::clear()?;
+    capabilities::clear_bounding()?;
+    capabilities::clear_ambient()?;
+    securebits::lock()?;
+    if identity::hindrance(identity.0, identity.1)?.is_none() {
+        identity::switch(identity.0, identity.1)?;
+    }
+    capabilities::clear()?;
+    identity::prove_no_way_back()?;
+    dumpable::clear()?;
+    privileges::forbid_new()?;
+    executable::forbid_new()?;
+    confinement::confine(&Reach::Ports(ports))?;
+    seccomp::enter_broker()
+}
+
 /// Gives up every privilege, in the only order that works, and has the kernel confirm it.
 ///
 /// To be called once, on the main thread, before any other thread exists: most of these calls act on the

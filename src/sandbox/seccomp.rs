@@ -49,6 +49,15 @@ pub(super) fn enclose() -> Result<(), Failure> {
         .map_err(|error| Failure::refused("process-filter", error))
 }
 
+/// Puts this process, which has one thread yet, under the filter of the one that speaks to etcd, for good.
+///
+/// # Errors
+/// If the kernel refuses the filter.
+pub(super) fn enter_broker() -> Result<(), Failure> {
+    let _ = (RandomState::new(), Moment::now(), WallTime::now());
+    seccompiler::apply_filter(filters::of_broker()).map_err(|error| Failure::refused("broker-filter", error))
+}
+
 /// Puts the calling thread under the filter of `role`, for good.
 ///
 /// # Errors

@@ -296,13 +296,14 @@ impl Desk {
             return;
         }
         self.low = low;
-        self.shared.set_audit_low(low);
         let free = room.free / (1024 * 1024);
         if low {
             log::warn(Module::Audit, format_args!("its file system is low on space: {free} MiB are left"));
         } else {
             log::info(Module::Audit, format_args!("there is room again: {free} MiB"));
         }
+        // Whoever reads it in the health finds it in the log.
+        self.shared.set_audit_low(low);
     }
 
     fn begin_compressing(&mut self, now: WallTime) {

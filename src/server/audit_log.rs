@@ -28,7 +28,8 @@ use crate::limits::{
 use crate::sandbox::descriptors;
 use crate::server::archivist::{Archivist, Files};
 use crate::server::error::ServerError;
-use crate::store::{Archive, DataDir, Loaded, open_audit_file, settle_audit_files};
+use crate::store::etcd::layout::ServerId;
+use crate::store::{Archive, DataDir, Loaded, list_audit_files, open_audit_file, settle_audit_files};
 
 const DAY_SECONDS: u64 = 86_400;
 
@@ -95,13 +96,20 @@ pub(super) fn open(
     slots: ArchiveSlots,
     config: &Config,
     root: Root,
+    id: Option<ServerId>,
     random: &mut Generator,
 ) -> Result<OpenedAudit, ServerError> {
     let failed = |error: io::Error| ServerError::io("opening the audit log", &error);
     let no_entropy = |error: crypto::Error| ServerError::config(error.to_string());
-    let random_part = random.array::<4>(Moment::now()).map_err(no_entropy)?;
-    let start = Start { seconds: WallTime::now().as_secs(), random: u32::from_be_bytes(random_part) };
+    let random_part = id.map_or_else(|| random.array::<4>(Moment::now()), Ok).map_err(no_entropy)?;
+    let mut start = Start { seconds: WallTime::now().as_secs(), random: u32::from_be_bytes(random_part) };
     let earlier = settle_audit_files(data_dir).map_err(failed)?;
+    while id.is_some()
+        && list_audit_files(data_dir).map_err(failed)?.iter().any(|(name, _)| name.start == start)
+    {
+        // A server of a fleet has one number for all its starts.
+        start.seconds += 1;
+    }
     let office = Arc::new(Office::new(config.workers + 1));
     let pipe = open_pipe(config)?;
     let mut streams = Vec::with_capacity(config.workers + 1);

@@ -18,7 +18,7 @@ use crate::http::service::Arrival;
 use crate::http::status::Status;
 use crate::limiter::{Addresses, Bucket, Decision};
 use crate::metrics::{AuthFailure, Limited, Worker as Counters};
-use crate::model::{Identities, Principal};
+use crate::model::{Identities, Principal, StoreHealth};
 use crate::quota::{Quota, Rate, Tally};
 use crate::server::service::App;
 
@@ -39,6 +39,12 @@ const RATE_LIMITED: Fault<'static> = Fault::new(
     Status::TooManyRequests,
     "rate_limited",
     "There were more requests than the limit allows: see RateLimit and Retry-After.",
+);
+
+const STORE_STALE: Fault<'static> = Fault::new(
+    Status::ServiceUnavailable,
+    "store_stale",
+    "The store cannot be reached, and what is known of revocations is too old. Try again shortly, or ask another server.",
 );
 
 /// Who is limited, and how.
@@ -76,9 +82,14 @@ impl Turned {
         Self { retry_after_seconds, ..Self::new(&RATE_LIMITED, &[], principal) }
     }
 
+    /// What is known of who may do what is too old.
+    fn stale() -> Self {
+        Self { retry_after_seconds: Some(1), ..Self::new(&STORE_STALE, &[], None) }
+    }
+
     /// Whether it is for asking too often.
-    pub(super) const fn is_limited(&self) -> bool {
-        self.retry_after_seconds.is_some()
+    pub(super) fn is_limited(&self) -> bool {
+        self.code == RATE_LIMITED.code
     }
 
     /// Writes the reply.
@@ -132,7 +143,11 @@ impl App {
             // Nobody is recognised yet: whoever tries is limited by where he is.
             return self.limit_address(arrival, responder).map(|()| None);
         }
+        // After it nothing older is looked at.
         let state = self.view.enter();
+        if self.fleet.is_stale() {
+            return Err(Turned::stale());
+        }
         let principal = match self.identify(&state.callers, arrival) {
             Ok(principal) => principal,
             // Whoever is not recognised is limited by where he is. One who is does not suffer from his neighbours.
@@ -154,6 +169,11 @@ impl App {
         }
         const SCOPE: &[(&str, &[u8])] = &[("WWW-Authenticate", b"Bearer error=\"insufficient_scope\"")];
         Err(Turned::new(&FORBIDDEN, SCOPE, Some(principal)))
+    }
+
+    /// How the store is, for those who ask.
+    pub(super) fn store_health(&self) -> StoreHealth {
+        if self.fleet.is_stale() { StoreHealth::Stale } else { self.keeper.store() }
     }
 
     /// Counts somebody who was not let in.
@@ -211,13 +231,13 @@ impl App {
     }
 
     fn charge(&self, authority: &Authority<'_>, cost: u32) -> Option<Decision> {
-        let rate = authority.key.terms.rate.or(self.limits.rate)?;
+        let rate = self.fleet.share(authority.key.terms.rate.or(self.limits.rate)?);
         Some(Bucket::new(authority.key.usage.level(), rate, KEY_POLICY).take(self.turn.now(), cost))
     }
 
     /// Counts what a request turned out to cost, whether or not so much is left.
     pub(super) fn debit(&self, authority: &Authority<'_>, cost: usize) -> Option<Quota> {
-        let rate = authority.key.terms.rate.or(self.limits.rate)?;
+        let rate = self.fleet.share(authority.key.terms.rate.or(self.limits.rate)?);
         let cost = u32::try_from(cost).unwrap_or(u32::MAX);
         let bucket = Bucket::new(authority.key.usage.level(), rate, KEY_POLICY);
         Some(bucket.debit(self.turn.now(), cost).quota)
@@ -232,6 +252,9 @@ impl App {
         principal: Option<&'a Principal>,
     ) -> Result<Option<Authority<'a>>, Rejection> {
         let Some(principal) = principal else { return Ok(None) };
+        if self.fleet.is_stale() {
+            return Err(STORE_STALE.into());
+        }
         let authority = self.judge(callers, principal, arrival);
         let authority = authority.map_err(Rejection::Unrecognised)?;
         if may(&authority, route.access) { Ok(Some(authority)) } else { Err(FORBIDDEN.into()) }

@@ -18,6 +18,7 @@ use crate::clock::WallTime;
 use crate::crypto::hash::Algorithm;
 use crate::crypto::mac::MacKey;
 use crate::crypto::random::Generator;
+use crate::fleet::Fleet;
 use crate::http::service::Service;
 use crate::http::status::Status;
 use crate::keeper::{Keeper, State};
@@ -84,6 +85,7 @@ pub fn open(parts: Parts) -> (impl Service, impl Fn(WallTime) -> Result<(), Comm
         view: View::new(Arc::clone(&publication)),
         authenticator: Arc::new(authenticator),
         front: Front::default(),
+        fleet: Fleet::alone(),
         vault: Some(Arc::new(Mount::new(VAULT_MOUNT_DEFAULT_TEXT))),
         limits: Arc::new(Limits { rate: None, addresses: None }),
         body_key: Some(Arc::new(MacKey::new(Algorithm::Sha256, &[7; 32]))),

@@ -11,8 +11,8 @@ use rustix::process::{Resource, getrlimit};
 use crate::limits::{
     ARCHIVIST_STACK_BYTES, ARENA_BESIDE_BYTES, ARENA_CONNECTION_BYTES, ARENA_CONNECTION_TLS_BYTES,
     ARENA_LEASES_SPARE_COUNT, ARENA_REST_LEAST_BYTES, ARENA_REST_WANTED_BYTES, CONNECTIONS_FLOOR_COUNT,
-    GROUP_KERNEL_SHARE_COUNT, LEASE_BUDGET_FLOOR_BYTES, LEASE_SYSTEM_SHARE_COUNT, SPACE_SPARE_SHARE_COUNT,
-    THREAD_BESIDE_BYTES, THREAD_STACK_BYTES,
+    FLEET_HEAP_BYTES, GROUP_KERNEL_SHARE_COUNT, LEASE_BUDGET_FLOOR_BYTES, LEASE_SYSTEM_SHARE_COUNT,
+    SPACE_SPARE_SHARE_COUNT, THREAD_BESIDE_BYTES, THREAD_STACK_BYTES,
 };
 use crate::log::{self, Module};
 use crate::memory;
@@ -136,6 +136,8 @@ pub(super) struct Needs {
     connections: usize,
     speaks_tls: bool,
     workers: usize,
+    /// Whether the store is shared.
+    of_fleet: bool,
 }
 
 impl Needs {
@@ -146,6 +148,7 @@ impl Needs {
             connections: common.census.places(),
             speaks_tls: common.tls.is_some(),
             workers,
+            of_fleet: common.fleet.is_shared(),
         }
     }
 
@@ -155,6 +158,7 @@ impl Needs {
         with_spare(self.leases_bytes)
             .saturating_add(self.connections.saturating_mul(each))
             .saturating_add(ARENA_REST_LEAST_BYTES)
+            .saturating_add(if self.of_fleet { FLEET_HEAP_BYTES } else { 0 })
     }
 
     /// What is reserved where nothing is in the way.
@@ -208,7 +212,7 @@ mod tests {
                 for speaks_tls in [false, true] {
                     let connections = bound.connections(speaks_tls);
                     let leases_bytes = bound.budget(usize::MAX, connections, speaks_tls);
-                    let needs = Needs { leases_bytes, connections, speaks_tls, workers: 2 };
+                    let needs = Needs { leases_bytes, connections, speaks_tls, workers: 2, of_fleet: false };
                     let all = u64::try_from(needs.least_bytes()).unwrap() + beside;
                     assert!(all <= limit, "{bound:?} {speaks_tls} {needs:?}");
                     assert!(connections >= 1_024 && leases_bytes >= 2 * LEASE_BUDGET_FLOOR_BYTES);
@@ -231,7 +235,7 @@ mod tests {
     fn the_heap_has_room_for_all_leases_and_all_connections() {
         for (leases_bytes, connections) in [(8 << 20, 1), (64 << 20, 1_024), (16 << 30, 16_384)] {
             for speaks_tls in [false, true] {
-                let needs = Needs { leases_bytes, connections, speaks_tls, workers: 2 };
+                let needs = Needs { leases_bytes, connections, speaks_tls, workers: 2, of_fleet: false };
                 let beside_leases = needs.least_bytes() - leases_bytes;
                 assert!(beside_leases >= connections * ARENA_CONNECTION_BYTES + ARENA_REST_LEAST_BYTES);
                 assert!(!speaks_tls || beside_leases >= connections * ARENA_CONNECTION_TLS_BYTES);

@@ -21,6 +21,7 @@ mod certificates;
 mod door;
 mod error;
 mod faces;
+mod fleet_vault;
 mod following;
 mod front;
 pub mod in_process;
@@ -51,6 +52,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
 pub use error::ServerError;
+pub use fleet_vault::read_credentials;
 pub use parent::Manager;
 pub use supervisor::supervise;
 pub use vault::read_audit;
@@ -133,6 +135,7 @@ fn serve_enclosed(
         office: Arc::clone(&prepared.office),
         keeper: Arc::clone(&prepared.common.keeper),
         policy: config.integrity,
+        shared: config.store.is_some(),
         jitter: prepared.jitter,
     };
     let mut monitor = confirmed.and_then(|()| Monitor::begin(means, Moment::now()))?;

@@ -61,6 +61,8 @@ pub(super) struct Means<'a> {
     pub(super) office: Arc<Office>,
     pub(super) keeper: Arc<Keeper>,
     pub(super) policy: IntegrityPolicy,
+    /// Whether the store is elsewhere.
+    pub(super) shared: bool,
     /// Random, so that the rounds cannot be foreseen.
     pub(super) jitter: u64,
 }
@@ -275,7 +277,7 @@ impl<'a> Monitor<'a> {
             // Above the bands nothing is open that cannot be read, and below them nothing is free.
             self.open += u64::from(kind != Kind::Unreadable || number < FD_CONNECTION_FIRST_NUMBER);
             // What is wrong for good is found again at the second look, and hides nothing that comes after it.
-            let is_right = census::judge(number, kind) == Verdict::Right;
+            let is_right = census::judge(number, kind, self.means.shared) == Verdict::Right;
             if !is_right && self.suspects.len() < MONITOR_SUSPECTS_MAX_COUNT {
                 self.suspects.push(number);
             }
@@ -293,7 +295,8 @@ impl<'a> Monitor<'a> {
 
     /// Looks at the numbers again at which something stood that does not belong there.
     fn look_again(&mut self) -> Stage {
-        let judge = |number: &i32| census::judge(*number, probe::kind_of(*number));
+        let shared = self.means.shared;
+        let judge = |number: &i32| census::judge(*number, probe::kind_of(*number), shared);
         let still = self.suspects.iter().find(|number| judge(number) != Verdict::Right);
         let found = match still {
             Some(number) => Err(format!("descriptor {number} is {}", probe::kind_of(*number).name())),

@@ -21,6 +21,7 @@ use crate::auth::Authenticator;
 use crate::auth::jwt::Room;
 use crate::clock::Moment;
 use crate::crypto::mac::MacKey;
+use crate::fleet::Fleet;
 use crate::http::complaint::Complaint;
 use crate::http::responder::{Fault, Responder};
 use crate::http::service::{Arrival, Exchange, Request, Service, Taking, Told};
@@ -72,6 +73,8 @@ pub(super) struct App {
     pub(super) refusals: Rc<Refusals>,
     pub(super) subjects: RefCell<Vec<Subject>>,
     pub(super) limits: Arc<Limits>,
+    /// How new the state is, and among how many servers.
+    pub(super) fleet: Arc<Fleet>,
     /// Where requests may come.
     pub(super) front: Front,
     /// Where clients of Vault find the engine, if they are served.
@@ -324,7 +327,7 @@ impl App {
             self.debit(authority, more);
         }
         let now = self.turn.now();
-        let health = self.shared.health(now, self.keeper.store());
+        let health = self.shared.health(now, self.store_health());
         let mut call = Call {
             arrival,
             body,

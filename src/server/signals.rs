@@ -9,7 +9,7 @@ use core::mem;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
 use std::sync::Arc;
 
 use mio::unix::SourceFd;
@@ -41,6 +41,8 @@ pub(super) const AT_ONCE: Signal = Signal::SIGUSR1;
 const SIGNAL: Token = Token(0);
 const TICK: Token = Token(2);
 const SUPERVISOR: Token = Token(3);
+const NEWS: Token = Token(4);
+const BROKER: Token = Token(5);
 
 /// What the main thread waits on.
 #[derive(Debug)]
@@ -57,6 +59,10 @@ pub(super) struct MainLoop {
     notifier: Notifier,
     watchdog: Option<Watchdog>,
     hurry: Hurry,
+    /// Raised when others have written to the store. Never read: each time is an edge.
+    news: Option<OwnedFd>,
+    /// Whether the process that speaks to etcd has ended before this one.
+    is_cut_off: bool,
     /// Whether a second signal had it leave at once.
     is_hurried: bool,
     /// How many reloads were asked for, and whether the last of them is not over yet.
@@ -138,10 +144,22 @@ impl MainLoop {
             notifier,
             watchdog: None,
             hurry: Hurry::default(),
+            news: None,
+            is_cut_off: false,
             is_hurried: false,
             reloads: 0,
             is_reloading: false,
         })
+    }
+
+    /// Has the keeper take in what others write, each time `news` is raised; the end of who raises it, at the other end of the keeper's
+    /// `socket`, is ours.
+    pub(super) fn listen_for_news(&mut self, news: OwnedFd, socket: RawFd) -> io::Result<()> {
+        for (fd, token) in [(news.as_fd().as_raw_fd(), NEWS), (socket, BROKER)] {
+            self.poll.registry().register(&mut SourceFd(&fd), token, Interest::READABLE)?;
+        }
+        self.news = Some(news);
+        Ok(())
     }
 
     /// Reports to `manager`, through `notifier`; if it is our supervisor, its end is ours.
@@ -168,6 +186,11 @@ impl MainLoop {
     pub(super) fn take_log(&mut self) {
         let mailbox = Arc::clone(&self.mailbox);
         log::hand_over(Box::new(move || mailbox.nudge()), self.gauge.take());
+    }
+
+    /// How a process ends that nothing forced to: without the broker whoever supervises it is to start it again.
+    const fn exit(&self) -> Exit {
+        if self.is_cut_off { Exit::Io } else { Exit::Success }
     }
 
     /// Whether a second signal had it leave at once.
@@ -218,7 +241,7 @@ impl MainLoop {
                 shared.enter(Phase::Stopping);
             }
             match course {
-                Course::Leave => return Ok(Exit::Success),
+                Course::Leave => return Ok(self.exit()),
                 Course::Over => log::warn(
                     Module::Server,
                     format_args!("the drain's time is over: cutting off what is left"),
@@ -229,7 +252,7 @@ impl MainLoop {
                 Course::On => continue,
             }
             self.flush(Last::Everything, &mut events, shared, keeper, monitor)?;
-            return Ok(Exit::Success);
+            return Ok(self.exit());
         }
     }
 
@@ -316,6 +339,11 @@ impl MainLoop {
                 SIGNAL if self.take_signals(shared, drain) => course = Course::Leave,
                 SUPERVISOR if event.is_read_closed() => {
                     self.drain(shared, drain, "its supervisor has ended");
+                }
+                NEWS => keeper.tell_news(),
+                BROKER if event.is_read_closed() && shared.phase() == Phase::Serving => {
+                    self.is_cut_off = true;
+                    self.drain(shared, drain, "the process that speaks to etcd has ended");
                 }
                 TICK if take_expirations(&self.ticks) => {
                     self.feed_watchdog(shared, keeper);

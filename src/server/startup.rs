@@ -19,6 +19,7 @@ use crate::api::route::TABLE;
 use crate::api::vault::route::Mount;
 use crate::audit::{Office, Outlets, Recent};
 use crate::auth::Authenticator;
+use crate::broker::process;
 use crate::build_info;
 use crate::clock::Moment;
 use crate::config::{Config, ControlGroups, Endpoint, Scheme};
@@ -26,6 +27,7 @@ use crate::console::{Output, Stage};
 use crate::crypto::mac::MacKey;
 use crate::crypto::random::{self, Generator, Kernel};
 use crate::crypto::selftest;
+use crate::fleet::Fleet;
 use crate::http::env::Bounds;
 use crate::http::forwarded::Forwarding;
 use crate::http::sharing::Origins;
@@ -34,8 +36,8 @@ use crate::keeper::{Checkpoints, Keeper, Opening, Parts};
 use crate::limiter::Addresses;
 use crate::limits::{
     DESCRIPTORS_SPARE_COUNT, FD_CONNECTION_FIRST_NUMBER, FD_DATA_DIRECTORY_NUMBER, FD_EPOLL_FIRST_NUMBER,
-    FD_EVENT_FIRST_NUMBER, FD_JOURNAL_NEXT_NUMBER, FD_JOURNAL_NUMBER, FD_OWN_FIRST_NUMBER,
-    FD_OWN_LAST_NUMBER, KEY_BYTES,
+    FD_EVENT_FIRST_NUMBER, FD_EVENT_LAST_NUMBER, FD_JOURNAL_NEXT_NUMBER, FD_JOURNAL_NUMBER,
+    FD_OWN_FIRST_NUMBER, FD_OWN_LAST_NUMBER, KEY_BYTES,
 };
 use crate::log::{self, Module};
 use crate::metrics::Registry;
@@ -56,6 +58,7 @@ use crate::server::census::{self, Census};
 use crate::server::certificates::{self, Certificates};
 use crate::server::door::Limits;
 use crate::server::error::ServerError;
+use crate::server::fleet_vault;
 use crate::server::front::Site;
 use crate::server::listeners::{self, Entrance, Inherited};
 use crate::server::memory::Room;
@@ -65,10 +68,10 @@ use crate::server::parent::Manager;
 use crate::server::resources;
 use crate::server::shared::Shared;
 use crate::server::signals::MainLoop;
-use crate::server::vault::{self, Vault};
+use crate::server::vault::{self, Kept, Vault};
 use crate::server::worker::{Common, Worker};
 use crate::store::journal::Slot;
-use crate::store::{AdminKey, DataDir, Owner};
+use crate::store::{AdminKey, DataDir, Owner, Store};
 
 /// Everything that the threads will need, opened and in its place.
 #[derive(Debug)]
@@ -107,8 +110,7 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
     // The journal's numbers are kept for it; everything that is opened before it is placed lies above all bands.
     let kept = fill(FD_DATA_DIRECTORY_NUMBER + 1)?;
     let plan = Plan { starter: manager.starter(), user_namespace, key_memory, ..plan(config)? };
-    let watch = Watch::open()?;
-    let slots = ArchiveSlots::hold()?;
+    let (watch, slots) = (Watch::open()?, ArchiveSlots::hold()?);
     let mut random = generator()?;
 
     let owner = owner(&plan);
@@ -116,14 +118,14 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
     let certificates = certificates::open(config)?;
     let above = fill(FD_CONNECTION_FIRST_NUMBER)?;
     let data_dir = open_data_dir(config, owner, &notifier)?;
-    let stored = open_store(config, &data_dir, slots, &mut random, (above, kept))?;
-    let Stored { parts, authenticator, backup_key, audit, mut archivist, recent, body_key, admin } = stored;
+    let Stored { parts, news, authenticator, backup_key, audit, mut archivist, recent, body_key, admin } =
+        open_store(config, &data_dir, slots, &mut random, (above, kept))?;
     let (directory, lock) = (keep_directory(&data_dir)?, place_lock(data_dir)?);
 
     let listeners = listeners::open(config, inherited, owner)?;
     let room = Room::look(groups.memory_bytes, config.workers, config.tls.is_some());
-    let census = Census::new(census_bounds(config, descriptors_count, room));
     let shared = Shared::new(config.workers);
+    let census = Census::new(census_bounds(config, descriptors_count, room));
     let budget = Budget::new(room.budget(config.max_memory_bytes, census.places()));
     let tls = certificates.as_ref().map(Certificates::in_force);
     let (office, tls_of) = (Arc::clone(&archivist.office), tls.clone());
@@ -140,6 +142,7 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
         backup_key: Arc::new(backup_key),
         bounds: bounds(config),
         limits: Arc::new(limits(config, &mut random)?),
+        fleet: Arc::clone(&parts.fleet),
         console: !config.no_console,
         body_key,
         origins: Arc::new(Origins::new(&config.cors_origins)),
@@ -151,8 +154,7 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
     let opened = open_loops(audit, listeners.of_worker, &common, &archivist.office, &mut random);
     let (mut workers, mut main) =
         opened.map_err(|error| ServerError::io("opening the event loops", &error))?;
-    let watched = main.report_to(notifier, manager);
-    watched.map_err(|error| ServerError::io("watching the supervisor", &error))?;
+    attach(&mut main, news, notifier, manager)?;
     archivist.certificates = certificates;
     let jitter = random.array(Moment::now()).map_err(|error| ServerError::config(error.to_string()))?;
     let fillers = fill(FD_CONNECTION_FIRST_NUMBER)?;
@@ -176,10 +178,23 @@ pub(super) fn prepare(config: &Config, manager: &Manager) -> Result<Prepared, Se
     })
 }
 
-/// Whose what is made is to be, if not this process's user's.
+/// To whom a start as root gives the files that it makes.
 fn owner(plan: &Plan) -> Option<Owner> {
     let switches = sandbox::identity::will_switch(plan.uid, plan.gid);
     switches.then_some(Owner { uid: plan.uid, gid: plan.gid })
+}
+
+/// Tells main whom it hears and to whom it reports.
+fn attach(
+    main: &mut MainLoop,
+    news: Option<OwnedFd>,
+    notifier: Notifier,
+    manager: &Manager,
+) -> Result<(), ServerError> {
+    let listens = news.map_or(Ok(()), |news| main.listen_for_news(news, FD_JOURNAL_NUMBER));
+    listens.map_err(|error| ServerError::io("listening for news of the store", &error))?;
+    let watched = main.report_to(notifier, manager);
+    watched.map_err(|error| ServerError::io("watching the supervisor", &error))
 }
 
 /// The counters of all threads.
@@ -193,6 +208,8 @@ fn registry(config: &Config, audit: &[Outlets], parts: &Parts) -> Registry {
 /// What is open once the data directory is.
 struct Stored {
     parts: Parts,
+    /// What tells that others have written.
+    news: Option<OwnedFd>,
     authenticator: Authenticator,
     backup_key: Secret<KEY_BYTES>,
     audit: Vec<Outlets>,
@@ -210,28 +227,53 @@ fn open_store(
     random: &mut Generator,
     kept: (Fillers, Fillers),
 ) -> Result<Stored, ServerError> {
-    let vault = vault::open(config, data_dir, random)?;
-    drop(kept);
-    let Vault { journal, sealer, opening, authenticator, backup_key, audit_root, unfinished, admin } = vault;
-    let Opening { state, checkpoints, loaded, .. } = opening;
-    let placing = |error: io::Error| ServerError::io("placing the journal", &error);
-    let journal = journal.into_placed(place_journal).map_err(placing)?;
-    let mut audit = audit_log::open(data_dir, slots, config, audit_root, random)?;
+    let placing = |error: io::Error| ServerError::io("placing the store", &error);
+    let mut news = None;
+    let vault = match &config.store {
+        None => {
+            let vault = vault::open(config, data_dir, random)?;
+            drop(kept);
+            vault
+        }
+        Some(remote) => {
+            let process::Started { socket, news: told } = fleet_vault::start_broker(config, remote)?;
+            drop(kept);
+            let socket = descriptors::place(socket, FD_JOURNAL_NUMBER, FD_JOURNAL_NUMBER).map_err(placing)?;
+            let told =
+                descriptors::place(told, FD_EVENT_LAST_NUMBER, FD_EVENT_LAST_NUMBER).map_err(placing)?;
+            news = Some(told);
+            vault::open_shared(config, remote, data_dir, socket, random)?
+        }
+    };
+    let Vault { store, sealer, opening, authenticator, backup_key, audit_root, unfinished, admin } = vault;
+    let Opening { state, mut checkpoints, loaded, .. } = opening;
+    let (store, id): (Box<dyn Store>, _) = match store {
+        Kept::Journal(journal) => (Box::new(journal.into_placed(place_journal).map_err(placing)?), None),
+        Kept::Etcd(etcd, id) => (etcd, Some(id)),
+    };
+    if let Some(id) = id {
+        // Those of other servers are theirs.
+        checkpoints.retain(|of| of.start.random == u32::from_be_bytes(id));
+    }
+    let fleet = if id.is_some() { Fleet::of(config.max_staleness_seconds) } else { Fleet::alone() };
+    fleet.note(store.fresh_nanos().unwrap_or_default(), store.members());
+    let mut audit = audit_log::open(data_dir, slots, config, audit_root, id, random)?;
     audit.catch_up(&loaded, &unfinished)?;
     let OpenedAudit { workers: audit, diary, archivist, start, recent, tips, body_key } = audit;
     let parts = Parts {
-        store: Box::new(journal),
+        store,
         sealer,
         head: loaded.head,
         publication: Publication::new(state),
         diary,
         checkpoints: Checkpoints::new(start, tips, checkpoints),
+        fleet,
         restore_window_seconds: config.restore_window_seconds,
         // Also if it stands where it is known to have stood: an earlier start may have accepted it and been cut off,
         // and of a restore without audit files nobody else tells.
         counts_set_back: loaded.rolled_back || config.accept_store_rollback,
     };
-    Ok(Stored { parts, authenticator, backup_key, audit, archivist, recent, body_key, admin })
+    Ok(Stored { parts, news, authenticator, backup_key, audit, archivist, recent, body_key, admin })
 }
 
 /// A descriptor of the data directory that the keeper's confinement is made from.

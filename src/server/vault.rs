@@ -5,6 +5,7 @@
 //! key that is made here is shown or kept before anything else can fail.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use zeroize::Zeroizing;
@@ -14,7 +15,7 @@ use crate::audit::replay::Unfinished;
 use crate::audit::{self, Replay, Stream, StreamName, Who};
 use crate::auth::{Authenticator, api_key};
 use crate::clock::Moment;
-use crate::config::Config;
+use crate::config::{Config, Remote};
 use crate::console::{self, Output};
 use crate::crypto::random::Generator;
 use crate::keeper::{self, Opening, Telling};
@@ -25,16 +26,18 @@ use crate::limits::{
 use crate::log::{self, Module};
 use crate::secret::Secret;
 use crate::server::error::ServerError;
+use crate::server::fleet_vault;
+use crate::store::etcd::layout::ServerId;
 use crate::store::journal::Opened;
 use crate::store::{
-    AdminKey, DataDir, Head, Journal, MasterKey, Sealer, Store as _, StoreError, Witness, admin_key,
-    audit_file_name, list_audit_files, open_audit_part, quoted, root,
+    AdminKey, DataDir, Etcd, Head, Journal, MasterKey, RootKey, Sealer, Store as _, StoreError, Witness,
+    admin_key, audit_file_name, list_audit_files, open_audit_part, quoted, root,
 };
 
 /// The open store and what it held.
 #[derive(Debug)]
 pub(super) struct Vault {
-    pub(super) journal: Journal,
+    pub(super) store: Kept,
     pub(super) sealer: Sealer,
     pub(super) opening: Opening,
     pub(super) authenticator: Authenticator,
@@ -47,18 +50,47 @@ pub(super) struct Vault {
     pub(super) admin: Option<AdminKey>,
 }
 
-/// Opens the store, or makes it.
-pub(super) fn open(
+/// What keeps the store.
+#[derive(Debug)]
+pub(super) enum Kept {
+    Journal(Box<Journal>),
+    /// etcd, for several servers; this one's id.
+    Etcd(Box<Etcd>, ServerId),
+}
+
+/// Opens the store that etcd keeps, through `socket`, or makes it.
+pub(super) fn open_shared(
     config: &Config,
+    remote: &Remote,
     data_dir: &DataDir,
+    socket: OwnedFd,
     random: &mut Generator,
 ) -> Result<Vault, ServerError> {
+    let (replay, witness) = witness(config, data_dir)?;
+    let master = master_key(config, data_dir, random)?;
+    let opened = fleet_vault::open(config, remote, data_dir, socket, (&master, witness), random)?;
+    let fleet_vault::Opened { store, root, sealer, opening, id } = opened;
+    complete(config, Kept::Etcd(Box::new(store), id), &root, (sealer, opening), replay, None)
+}
+
+/// How far the store was, by what earlier starts of this server wrote.
+fn witness(config: &Config, data_dir: &DataDir) -> Result<(Replay, Witness), ServerError> {
     let replay = read_audit(data_dir)?;
     let witness = Witness {
         head: replay.head().map(|mark| Head { revision: mark.revision, tag: mark.tag }),
         min_revision: config.min_store_revision.unwrap_or(0),
         accept_rollback: config.accept_store_rollback,
     };
+    Ok((replay, witness))
+}
+
+/// Opens the store, or makes it.
+pub(super) fn open(
+    config: &Config,
+    data_dir: &DataDir,
+    random: &mut Generator,
+) -> Result<Vault, ServerError> {
+    let (replay, witness) = witness(config, data_dir)?;
     let may_make = config.dev || config.init;
     let exists = Journal::exists(data_dir)?;
     if !exists {
@@ -90,18 +122,30 @@ pub(super) fn open(
     }
     opening.loaded.rolled_back |= rolled_back;
     compact(&mut opened.journal, data_dir);
-    let pepper = opened.root.pepper().map_err(StoreError::from)?;
+    let kept = Kept::Journal(Box::new(opened.journal));
+    complete(config, kept, &opened.root, (sealer, opening), replay, admin)
+}
+
+/// What follows from the root key and what was read.
+fn complete(
+    config: &Config,
+    store: Kept,
+    root: &RootKey,
+    (sealer, opening): (Sealer, Opening),
+    replay: Replay,
+    admin: Option<AdminKey>,
+) -> Result<Vault, ServerError> {
+    let pepper = root.pepper().map_err(StoreError::from)?;
     let authenticator =
         pepper.with(|pepper| Authenticator::new(pepper, &config.token_issuer, &config.token_audience));
     let backup_key = match &config.backup_key_file {
         Some(path) => MasterKey::read_file(path)?.into_secret(),
-        None => opened.root.backup_key().map_err(StoreError::from)?,
+        None => root.backup_key().map_err(StoreError::from)?,
     };
-    let audit_root = opened.root.audit_root().map_err(StoreError::from)?;
+    let audit_root = root.audit_root().map_err(StoreError::from)?;
     tell(&opening);
     let unfinished = replay.into_unfinished();
-    let journal = opened.journal;
-    Ok(Vault { journal, sealer, opening, authenticator, backup_key, audit_root, unfinished, admin })
+    Ok(Vault { store, sealer, opening, authenticator, backup_key, audit_root, unfinished, admin })
 }
 
 /// Reads what earlier starts wrote, the newest first: how far the store was, and what has no outcome. The keepers'

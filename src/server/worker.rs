@@ -21,6 +21,7 @@ use crate::clock::Moment;
 use crate::crypto::mac::MacKey;
 use crate::crypto::random::{Generator, Kernel};
 use crate::exit::Exit;
+use crate::fleet::Fleet;
 use crate::http::connection::{Idle, serve};
 use crate::http::env::{Bounds, Env};
 use crate::http::forwarded::Forwarding;
@@ -85,6 +86,8 @@ pub(super) struct Common {
     pub(super) bounds: Bounds,
     /// Who is limited, and how.
     pub(super) limits: Arc<Limits>,
+    /// How new the state is, and among how many servers.
+    pub(super) fleet: Arc<Fleet>,
     /// Makes of a body what stands for it in audit lines.
     pub(super) body_key: Option<Arc<MacKey>>,
     /// Which proxies are believed.
@@ -151,6 +154,7 @@ impl Worker {
             view: View::new(Arc::clone(&common.publication)),
             authenticator: Arc::clone(&common.authenticator),
             limits: Arc::clone(&common.limits),
+            fleet: Arc::clone(&common.fleet),
             front: Front::new(Arc::clone(&common.site)),
             vault: common.vault.clone(),
             body_key: common.body_key.clone(),

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use super::entry::Owner;
+use super::etcd::link::LinkError;
 use super::record::{AppendError, MaintainError, Unreadable};
 use crate::crypto;
 use crate::exit::Exit;
@@ -61,6 +62,11 @@ pub enum StoreError {
     },
     /// The file of the admin key does not hold one.
     NotAKey {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file of a server's id does not hold one.
+    NotAServerId {
         /// The file.
         path: PathBuf,
     },
@@ -147,6 +153,25 @@ pub enum StoreError {
         /// Which.
         revision: u64,
     },
+    /// etcd, which keeps the store, did not do what was asked.
+    Remote(LinkError),
+    /// There is no store below this prefix of etcd.
+    NoFleet {
+        /// Where.
+        place: PathBuf,
+    },
+    /// There is a store below this prefix of etcd already.
+    FleetExists {
+        /// Where.
+        place: PathBuf,
+    },
+    /// What stands in etcd is not what was written.
+    FleetDamaged {
+        /// Where.
+        place: PathBuf,
+        /// What is wrong with it.
+        what: &'static str,
+    },
     /// A record was kept faithfully and still cannot be understood.
     Unreadable(Unreadable),
     /// A primitive failed: for want of random bytes, in practice.
@@ -204,6 +229,11 @@ impl fmt::Display for StoreError {
                  the right one there, or let the next start make a new one: mv {0} {0}.old",
                 quoted(path)
             ),
+            Self::NotAServerId { path } => write!(
+                f,
+                "{0} does not hold the id of a server (8 hexadecimal digits); let the next start make a new one: mv {0} {0}.old",
+                quoted(path)
+            ),
             Self::KeyNotMade(error) => write!(f, "no admin key could be made: {error}"),
             Self::NotAMasterKey { .. } | Self::MasterKeyMode { .. } | Self::NoMasterKey { .. } => {
                 self.about_master_key(f)
@@ -218,10 +248,13 @@ impl fmt::Display for StoreError {
             | Self::DamagedEnd { .. }
             | Self::RolledBack { .. }
             | Self::RevisionTooHigh { .. } => self.about_journal(f),
+            Self::Remote(_) | Self::NoFleet { .. } | Self::FleetExists { .. } | Self::FleetDamaged { .. } => {
+                self.about_fleet(f)
+            }
             Self::Unreadable(record) => {
                 write!(
                     f,
-                    "{record}; the journal is sound, so a newer version may have written it: start that one"
+                    "{record}; the store is sound, so a newer version may have written it: start that one"
                 )
             }
             Self::Crypto(error) => write!(f, "{error}; does the system give random bytes (getrandom)?"),
@@ -251,11 +284,33 @@ impl StoreError {
             | Self::DamagedEnd { .. }
             | Self::DamagedHeader { .. }
             | Self::NotAJournal { .. }
+            | Self::FleetDamaged { .. }
             | Self::Unreadable(_) => Exit::Damaged,
+            Self::Remote(LinkError::Away(_) | LinkError::Unknown(_)) => Exit::Io,
             Self::NotCompacted(_)
             | Self::NotAppended(AppendError::Full | AppendError::Failed | AppendError::Ambiguous)
             | Self::Io { errno: Errno::IO | Errno::NOSPC | Errno::DQUOT, .. } => Exit::Io,
             _ => Exit::Config,
+        }
+    }
+
+    fn about_fleet(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Remote(error) => write!(f, "{error}"),
+            Self::NoFleet { place } => {
+                let place = quoted(place);
+                write!(f, "{place} holds no store; make one: quantonium init --store {place}")
+            }
+            Self::FleetExists { place } => {
+                write!(f, "{} holds a store already; use it, or give another prefix", quoted(place))
+            }
+            Self::FleetDamaged { place, what } => write!(
+                f,
+                "{}: {what}; restore etcd from a backup, or copy a journal there under another prefix (quantonium \
+                 store copy)",
+                quoted(place)
+            ),
+            _ => Ok(()),
         }
     }
 
@@ -358,6 +413,7 @@ impl std::error::Error for StoreError {
             Self::KeyNotMade(error) => Some(&**error),
             Self::Io { errno, .. } => Some(errno),
             Self::Unreadable(record) => Some(record),
+            Self::Remote(error) => Some(error),
             Self::Crypto(error) => Some(error),
             Self::NotAppended(error) => Some(error),
             Self::NotCompacted(error) => Some(error),
@@ -369,6 +425,12 @@ impl std::error::Error for StoreError {
 impl From<Unreadable> for StoreError {
     fn from(record: Unreadable) -> Self {
         Self::Unreadable(record)
+    }
+}
+
+impl From<LinkError> for StoreError {
+    fn from(error: LinkError) -> Self {
+        Self::Remote(error)
     }
 }
 

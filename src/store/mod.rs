@@ -14,10 +14,12 @@ mod audit_file;
 mod data_dir;
 mod entry;
 mod error;
+pub mod etcd;
 pub mod journal;
 mod record;
 pub mod root;
 mod seal;
+pub mod server_id;
 mod small_file;
 
 pub use admin_key::AdminKey;
@@ -28,10 +30,11 @@ pub use audit_file::{
 pub use data_dir::DataDir;
 pub use entry::Owner;
 pub use error::{StoreError, quoted};
+pub use etcd::{Etcd, FleetKeys, OpenedFleet};
 pub use journal::Journal;
 pub use record::{
-    AppendError, Compacted, Condition, Deliver, Head, Loaded, MaintainError, Origin, Path, Record, Standing,
-    Store, Tail, TornTail, Unreadable, Witness,
+    AppendError, Bounds, Compacted, Condition, Deliver, Head, Loaded, MaintainError, Origin, Path, Record,
+    Standing, Store, Tail, TornTail, Unreadable, Witness,
 };
 pub use root::{MasterKey, RootKey};
 pub use seal::{Kind, SEAL_NONCE_BYTES, SEAL_OVERHEAD_BYTES, Sealer};

@@ -8,7 +8,8 @@ use core::fmt;
 
 use super::error::StoreError;
 use crate::limits::{
-    STORE_RECORD_MAX_BYTES, STORE_RECORD_OVERHEAD_BYTES, STORE_REVISION_BELIEVED_MAX_NUMBER,
+    STORE_APPEND_MAX_BYTES, STORE_RECORD_MAX_BYTES, STORE_RECORD_OVERHEAD_BYTES,
+    STORE_REVISION_BELIEVED_MAX_NUMBER,
 };
 
 /// Where a record stands: what is left of an HMAC over its kind and name, so that the store knows neither.
@@ -191,8 +192,45 @@ pub trait Store: Send {
         None
     }
 
+    /// How much one append takes.
+    fn bounds(&self) -> Bounds {
+        Bounds::default()
+    }
+
+    /// When what was delivered was known to be the newest, in nanoseconds of the clock that counts from the boot
+    /// ([`crate::clock::BootTime`]). Nothing: nobody else writes, so that it always is.
+    fn fresh_nanos(&self) -> Option<u64> {
+        None
+    }
+
+    /// How many servers share the store and live, this one among them.
+    fn members(&self) -> usize {
+        1
+    }
+
     /// Takes no changes any more, and does no housekeeping: what is written stays as it is.
     fn leave(&mut self);
+}
+
+/// How much one append takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// What its records may weigh together.
+    pub append_bytes: usize,
+    /// The longest sealed value.
+    pub record_bytes: usize,
+    /// How many records.
+    pub records_count: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            append_bytes: STORE_APPEND_MAX_BYTES,
+            record_bytes: STORE_RECORD_MAX_BYTES,
+            records_count: usize::MAX,
+        }
+    }
 }
 
 /// What a look at the end of a store found.
@@ -275,6 +313,8 @@ pub enum AppendError {
     Full,
     /// Writing failed. Nothing remains; it may be tried again.
     Failed,
+    /// The store cannot be reached. Nothing was written; it may be tried again.
+    Away,
     /// It was written, and whether it is durable is unknown. The store takes no change until it is opened anew.
     Ambiguous,
     /// An earlier failure left the store in a state that is unknown. It takes no change until it is opened anew.
@@ -291,6 +331,7 @@ impl fmt::Display for AppendError {
             Self::Conflict { at } => write!(f, "the store stands at revision {at} already"),
             Self::Full => f.write_str("the store has no room left: free some space"),
             Self::Failed => f.write_str("writing to the store failed; nothing of the change remains"),
+            Self::Away => f.write_str("the store cannot be reached; nothing was changed"),
             Self::Ambiguous => f.write_str(
                 "the disk did not confirm the change, which may be kept or not; changes are refused until a restart",
             ),
@@ -385,6 +426,10 @@ pub enum Condition {
     Full,
     /// The last change could not be written; the next one tries again.
     Failing,
+    /// It cannot be reached; the next change tries again.
+    Away,
+    /// It is behind what was seen of it: somebody put back an earlier state. It takes no change until it is opened anew.
+    SetBack,
     /// It does not until it is opened anew: after a failure, what is durable is unknown; or what is there was found
     /// damaged.
     Poisoned,

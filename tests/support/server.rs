@@ -12,14 +12,15 @@ pub(crate) mod client;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use client::{Client, Reply, Request};
 use nix::sys::signal::{Signal, kill};
@@ -30,6 +31,51 @@ pub(crate) const NO_MOUNT: &str = "no file system can be mounted here";
 
 /// The same of control groups.
 pub(crate) const NO_CONTROL_GROUP: &str = "no control group can be made here";
+
+/// How long is waited for what must come: far longer than any machine takes, so that only what never comes reaches it.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Looks again and again until it is so, for as long as a slow machine may take; returns whether it came to be so.
+pub(crate) fn comes(mut is_so: impl FnMut() -> bool) -> bool {
+    let begun = Instant::now();
+    while !is_so() {
+        if begun.elapsed() > PATIENCE {
+            return false;
+        }
+        std::thread::yield_now();
+    }
+    true
+}
+
+/// What stands in a file of lines to which a server still writes: a line that is being written is waited for.
+pub(crate) fn read_lines(path: &Path) -> String {
+    let mut text = String::new();
+    let is_whole = comes(|| {
+        text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        text.is_empty() || text.ends_with('\n')
+    });
+    assert!(is_whole, "{} ends inside a line", path.display());
+    text
+}
+
+/// A port of loopback at which nobody listens, nor will for as long as this lives: it is bound, and no more.
+#[derive(Debug)]
+pub(crate) struct Closed(socket2::Socket);
+
+impl Closed {
+    /// Takes one.
+    pub(crate) fn new() -> Self {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let socket = socket.expect("a socket");
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
+        Self(socket)
+    }
+
+    /// Its address.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.0.local_addr().expect("an address").as_socket().expect("an address of the Internet")
+    }
+}
 
 /// Says aloud that a test does not run here; fails it where skipping is not allowed.
 pub(crate) fn skip(reason: &str) {
@@ -70,6 +116,40 @@ pub(crate) fn read_by_people(command: &mut Command) {
     if !command.get_envs().any(|(name, _)| name == LOG_FORMAT) {
         command.env(LOG_FORMAT, "human");
     }
+}
+
+/// Has a server bear clients that are slow, unless the test has said how slow they may be: here they are so because the
+/// machine has something else to do, and a time limit that nobody looks at must not be what a test meets.
+fn bear_slow_clients(command: &mut Command) {
+    let is_said = |words: &str| command.get_args().any(|word| word.to_string_lossy().starts_with(words));
+    // The longest silence in a body is no longer than the whole of it.
+    let limits = [
+        ("HANDSHAKE", "--handshake-timeout"),
+        ("HEAD", "--head-timeout"),
+        ("BODY", "--body-timeout"),
+        ("BODY_GAP", "--body-"),
+        ("IDLE", "--idle-timeout"),
+        ("WRITE", "--write-timeout"),
+    ];
+    let unsaid: Vec<&str> =
+        limits.iter().filter(|(_, flag)| !is_said(flag)).map(|(limit, _)| *limit).collect();
+    for limit in unsaid {
+        command.env(format!("QUANTONIUM_{limit}_TIMEOUT_MS"), "60000");
+    }
+}
+
+/// An address that is free, with a port that the kernel hands out to nobody who has not asked for it: it stays free while
+/// a server ends and another one starts.
+pub(crate) fn free_address() -> SocketAddr {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let first: u32 = range.split_whitespace().next().and_then(|first| first.parse().ok()).unwrap_or(32_768);
+    let count = first.saturating_sub(10_000);
+    let own = std::process::id() % 1_000 * 16 + NEXT.fetch_add(1, Ordering::Relaxed);
+    let candidates = (0..count).filter_map(|step| u16::try_from(10_000 + (own + step) % count).ok());
+    // Where there is no such port, one that is likely to stay free.
+    let bound = candidates.chain([0]).find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok());
+    bound.and_then(|bound| bound.local_addr().ok()).expect("a free port")
 }
 
 /// Names the form of the log.
@@ -181,7 +261,8 @@ pub(crate) struct Server {
     child: Child,
     stdout: Option<BufReader<ChildStdout>>,
     stdout_read: String,
-    stderr: Option<JoinHandle<String>>,
+    stderr: Option<JoinHandle<()>>,
+    told: Arc<Mutex<Vec<u8>>>,
     addresses: Vec<SocketAddr>,
     key: String,
     scratch: Arc<Scratch>,
@@ -239,14 +320,18 @@ impl Server {
     ) -> Result<Self, Ended> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         read_by_people(&mut command);
+        bear_slow_clients(&mut command);
         let mut child = spawn(&mut command).unwrap_or_else(|error| panic!("{command:?}: {error}"));
         // None if `spawn` has led it elsewhere.
+        let told = Arc::new(Mutex::new(Vec::new()));
         let stderr = child.stderr.take().map(|mut stderr| {
+            let told = Arc::clone(&told);
             std::thread::spawn(move || {
-                let mut text = Vec::new();
+                let mut piece = [0; 4096];
                 // What was read before an error is what there is to show.
-                let _ = stderr.read_to_end(&mut text);
-                String::from_utf8_lossy(&text).into_owned()
+                while let Ok(read @ 1..) = stderr.read(&mut piece) {
+                    told.lock().expect("nobody panics with it").extend_from_slice(&piece[..read]);
+                }
             })
         });
         let stdout = child.stdout.take().map(BufReader::new);
@@ -255,6 +340,7 @@ impl Server {
             stdout,
             stdout_read: String::new(),
             stderr,
+            told,
             addresses: Vec::new(),
             key: String::new(),
             scratch: Arc::clone(scratch),
@@ -387,14 +473,21 @@ impl Server {
         self.collect()
     }
 
+    /// What it wrote to standard error until now.
+    pub(crate) fn told(&self) -> String {
+        String::from_utf8_lossy(&self.told.lock().expect("nobody panics with it")).into_owned()
+    }
+
     fn collect(&mut self) -> Ended {
         let mut stdout = core::mem::take(&mut self.stdout_read);
         if let Some(mut rest) = self.stdout.take() {
             rest.read_to_string(&mut stdout).expect("standard output is text");
         }
         let status = self.child.wait().expect("the process's end");
-        let stderr = self.stderr.take().map(|reader| reader.join().expect("the reader of standard error"));
-        Ended { code: status.code(), signal: status.signal(), stdout, stderr: stderr.unwrap_or_default() }
+        if let Some(reader) = self.stderr.take() {
+            reader.join().expect("the reader of standard error");
+        }
+        Ended { code: status.code(), signal: status.signal(), stdout, stderr: self.told() }
     }
 }
 

@@ -60,7 +60,8 @@ pub(crate) fn start(scratch: &Arc<Scratch>, flags: &[&str], injections: &[&str])
     let mut command = command(scratch, injections)?;
     command.args(["serve", "--dev", "--listen", "127.0.0.1:0", "--data-dir"]).arg(scratch.data_dir());
     // One look at itself, at the start: later ones would make calls between those that are counted.
-    command.args(["--integrity-interval-seconds", "86400"]).args(flags);
+    command.args(["--integrity-interval-seconds", "86400"]);
+    command.args(["--max-requests-per-connection", "1000000000"]).args(flags);
     Some(Server::spawn(command, scratch, 1))
 }
 

@@ -35,7 +35,13 @@ const EXIT: &[&str] = &["src/main.rs", "src/exit.rs"];
 /// it can observe.
 const SLEEP: &[&str] = &["src/store/data_dir.rs"];
 /// The files that hold every bound.
-const LIMITS: &[&str] = &["src/limits.rs", "src/limits/descriptors.rs", "src/limits/log.rs"];
+const LIMITS: &[&str] = &[
+    "src/limits.rs",
+    "src/limits/descriptors.rs",
+    "src/limits/fleet.rs",
+    "src/limits/log.rs",
+    "src/limits/store.rs",
+];
 
 /// Last words of a constant's name that make it a bound, together with `MAX` or `MIN`.
 const UNITS: [&str; 6] = ["BYTES", "COUNT", "MILLIS", "SECONDS", "NANOS", "NUMBER"];

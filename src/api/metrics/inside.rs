@@ -5,6 +5,7 @@
 use core::fmt;
 
 use crate::build_info;
+use crate::clock::BootTime;
 use crate::crypto::health;
 use crate::integrity::{Board, State};
 use crate::log::{self, Level};
@@ -14,7 +15,8 @@ use crate::metrics::{Exposition, Observed, Registry, Sum, Value};
 use crate::model::{Health, Posture, StoreHealth};
 
 /// The states of the store, by name.
-const STORE_STATES: [&str; StoreHealth::ALL.len()] = ["good", "full", "failing", "poisoned"];
+const STORE_STATES: [&str; StoreHealth::ALL.len()] =
+    ["good", "full", "failing", "poisoned", "away", "set_back", "stale"];
 
 pub(super) fn audit(
     page: &mut Exposition<'_>,
@@ -49,7 +51,16 @@ pub(super) fn store(page: &mut Exposition<'_>, health: &Health) -> fmt::Result {
     for (state, name) in StoreHealth::ALL.into_iter().zip(STORE_STATES) {
         page.sample(&family::STORE_STATE, &[name], health.store == state)?;
     }
-    Ok(())
+    page.head(&family::STORE_LAG)?;
+    let mut lags = Sum::default();
+    lags.add(&STORE.lags);
+    page.histogram(&family::STORE_LAG, &[], &lags)?;
+    let age_seconds = match STORE.fresh_nanos.get() {
+        0 => 0,
+        fresh => BootTime::now().as_nanos().saturating_sub(fresh) / 1_000_000_000,
+    };
+    page.one(&family::STORE_AGE, age_seconds)?;
+    page.one(&family::STORE_MEMBERS, STORE.members.get().max(1))
 }
 
 pub(super) fn entropy(page: &mut Exposition<'_>, health: &Health) -> fmt::Result {

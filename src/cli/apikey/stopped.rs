@@ -34,13 +34,10 @@ pub(super) fn carry_out(
     task: &Task,
     show: impl FnOnce(&[Body]) -> Result<String, Failure>,
 ) -> Result<String, Failure> {
-    let data_dir =
-        offline::open_existing(&settings.data_dir).map_err(|failure| match failure.is_in_use() {
-            true => {
-                failure.and("; or ask the running server: leave --data-dir out and give --api-key-file FILE")
-            }
-            false => failure,
-        })?;
+    let data_dir = offline::open_with_journal(&settings).map_err(|failure| match failure.is_in_use() {
+        true => failure.and("; or ask the running server: leave --data-dir out and give --api-key-file FILE"),
+        false => failure,
+    })?;
     let witness = Witness { accept_rollback: false, ..offline::witness(&settings, &data_dir)? };
     let master = master(settings, &data_dir)?;
     let store = Stopped::open(&data_dir, &master, witness)?;

@@ -95,14 +95,19 @@ pub(super) const CALLS: [(&str, &str); 85] = [
 ];
 
 /// What other kernels, 64-bit Arm and further settings make of it.
-pub(super) const ELSEWHERE: [(&str, &str); 7] = [
+pub(super) const ELSEWHERE: [(&str, &str); 12] = [
     ("getpriority", "with --niceness"),
     ("mlock", "the key region, where the kernel has neither memfd_secret nor mlock2"),
     ("mlock2", "the key region, where the kernel has no memfd_secret"),
     ("newfstatat", "paths are looked at (aarch64, and container runtimes)"),
     ("ppoll", "standard streams are looked at (aarch64)"),
     ("readlinkat", "a path is made whole (aarch64)"),
+    ("recvmsg", "with --store: names of etcd are looked up"),
+    ("restart_syscall", "with --store: the broker waits on after it was stopped or frozen"),
+    ("setpgid", "with --store: the broker has a group of processes of its own"),
     ("setpriority", "with --niceness"),
+    ("socketpair", "with --store: between the keeper and the broker"),
+    ("writev", "with --store: what etcd is told through TLS"),
 ];
 
 /// What the start calls for its own namespaces and root, which no profile for containers has: `--sandbox container` leaves them out.

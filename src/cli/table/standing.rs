@@ -71,7 +71,7 @@ const fn spec(
 const NONE: Taken = Taken::These(&[]);
 
 /// The rows.
-pub(super) const COMMANDS: [Spec; 27] = [
+pub(super) const COMMANDS: [Spec; 28] = [
     spec("serve", &[], "serve until SIGTERM", Taken::All, &[]),
     spec("supervise", &[], "own the sockets and run serve; SIGUSR2 starts a successor", Taken::All, &[]),
     spec(
@@ -82,6 +82,12 @@ pub(super) const COMMANDS: [Spec; 27] = [
             Id::ConfigFile,
             Id::DataDir,
             Id::MasterKeyFile,
+            Id::Store,
+            Id::StoreCa,
+            Id::StoreCert,
+            Id::StoreKey,
+            Id::StoreUser,
+            Id::StorePasswordFile,
             Id::UserId,
             Id::GroupId,
             Id::MinStoreRevision,
@@ -121,6 +127,31 @@ pub(super) const COMMANDS: [Spec; 27] = [
         OF_STORE,
         &[&[Flag::new("admin-key-file", Value::Path("FILE"), "write the new admin key there")]],
     ),
+    spec(
+        "store copy",
+        &[],
+        "copy a store to etcd, or from there to a data directory",
+        Taken::These(&[
+            Id::ConfigFile,
+            Id::UserId,
+            Id::GroupId,
+            Id::MasterKeyFile,
+            Id::StoreCa,
+            Id::StoreCert,
+            Id::StoreKey,
+            Id::StoreUser,
+            Id::StorePasswordFile,
+            Id::MinStoreRevision,
+        ]),
+        &[&[
+            Flag::new(
+                "from",
+                Value::Text("PLACE"),
+                "a data directory, or etcd://HOST:PORT[,HOST:PORT...]/PREFIX",
+            ),
+            Flag::new("to", Value::Text("PLACE"), "the other kind of place"),
+        ]],
+    ),
     spec("apikey create", &[], "make an API key", OF_API_KEYS, &[&TERMS, &[OUT], &ASKED]),
     spec("apikey list", &[], "show all API keys", OF_API_KEYS, &[&ASKED]),
     spec("apikey show", &["ID"], "show an API key", OF_API_KEYS, &[&ASKED]),
@@ -138,7 +169,17 @@ pub(super) const COMMANDS: [Spec; 27] = [
         "audit verify",
         &["[FILE]..."],
         "find what was changed in the audit log",
-        Taken::These(&[Id::ConfigFile, Id::DataDir, Id::MasterKeyFile]),
+        Taken::These(&[
+            Id::ConfigFile,
+            Id::DataDir,
+            Id::MasterKeyFile,
+            Id::Store,
+            Id::StoreCa,
+            Id::StoreCert,
+            Id::StoreKey,
+            Id::StoreUser,
+            Id::StorePasswordFile,
+        ]),
         &[&[Flag::new("without-key", Value::Switch, "check no macs, and say so")]],
     ),
     spec(

@@ -27,10 +27,12 @@ use std::path::Path;
 use self::core::Core;
 use self::disk::{Disk as _, Files, Which};
 use self::format::{FrameKeys, HEADER_BYTES, Header, HeaderFault};
+use self::payload::Item;
 use self::snapshot::SnapshotWriter;
 pub use self::verify::{Damage, Inspected, Report};
 use super::data_dir::DataDir;
 use super::error::StoreError;
+use super::etcd::moved::Cargo;
 use super::record::{
     AppendError, Compacted, Deliver, Head, Loaded, MaintainError, Origin, Record, Standing, Store, Tail,
     Witness,
@@ -89,6 +91,36 @@ impl Journal {
         SnapshotWriter::new(&files, Which::Journal, &keys, random, &header)
             .and_then(|writer| writer.finish(Head::default(), &VecDeque::new()))
             .map_err(StoreError::NotCompacted)?;
+        Files::give_name(data_dir)
+    }
+
+    /// Makes a journal that holds what another store held, records as they were sealed.
+    ///
+    /// # Errors
+    /// As for [`Journal::create`].
+    pub fn receive<S: SeedSource>(
+        data_dir: &DataDir,
+        master: &MasterKey,
+        cargo: &Cargo,
+        random: &mut Generator<S>,
+    ) -> Result<(), StoreError> {
+        if Self::exists(data_dir)? {
+            return Err(StoreError::StoreExists { path: Files::path(data_dir) });
+        }
+        let now = Moment::now();
+        let header = Header::wrap(master, &cargo.root, cargo.ring, random.array(now)?, random.array(now)?)?;
+        let keys = FrameKeys::new(&cargo.root)?;
+        let files = Files::create(data_dir)?;
+        let recent = cargo.recent.iter().copied().collect();
+        let written =
+            SnapshotWriter::new(&files, Which::Journal, &keys, random, &header).and_then(|mut writer| {
+                for Record { path, revision, sealed } in &cargo.records {
+                    let (path, revision) = (*path, *revision);
+                    writer.push(Item { path, revision, sealed: sealed.as_deref() })?;
+                }
+                writer.finish(cargo.head, &recent)
+            });
+        written.map_err(StoreError::NotCompacted)?;
         Files::give_name(data_dir)
     }
 

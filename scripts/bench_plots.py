@@ -1,0 +1,81 @@
+"""Plots as SVG, without anything but the standard library: bars by group, and lines over a logarithmic axis.
+
+Each function returns the text of a file. Colours and sizes are fixed, so that a plot changes only if its figures do.
+"""
+
+import math
+from xml.sax.saxutils import escape
+
+COLOURS = ("#1b6ca8", "#d1495b", "#edae49", "#00798c", "#66a182", "#8d6a9f", "#7a7a7a", "#3d405b")
+FONT = 'font-family="sans-serif" font-size="12"'
+WIDTH = 860
+
+
+def _text(x, y, words, anchor="start", more=""):
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" {more}>{escape(words)}</text>'
+
+
+def _figure(value):
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def _file(height, title, parts):
+    head = (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
+            f'role="img" aria-label="{escape(title)}" {FONT}>')
+    paper = f'<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>'
+    return "\n".join([head, paper, _text(16, 24, title, more='font-size="15" font-weight="bold"'), *parts, "</svg>", ""])
+
+
+def bars(title, groups, logarithmic=False):
+    """Horizontal bars: `groups` are pairs of a heading and pairs of a name and a figure. One name has one colour."""
+    names = list(dict.fromkeys(name for _, rows in groups for name, _ in rows))
+    values = [value for _, rows in groups for _, value in rows if value > 0]
+    most, least = max(values), min(values)
+    left, right, height, parts = 190, WIDTH - 80, 44, []
+    low = math.log10(least) - 0.3
+
+    def length(value):
+        if logarithmic:
+            share = (math.log10(max(value, least)) - low) / (math.log10(most) - low)
+        else:
+            share = value / most
+        return max(share * (right - left), 1)
+
+    for heading, rows in groups:
+        parts.append(_text(16, height + 12, heading, more='font-weight="bold"'))
+        height += 20
+        for name, value in rows:
+            colour = COLOURS[names.index(name) % len(COLOURS)]
+            parts.append(_text(left - 8, height + 12, name, "end"))
+            parts.append(f'<rect x="{left}" y="{height + 1}" width="{length(value):.1f}" height="14" fill="{colour}"/>')
+            parts.append(_text(left + length(value) + 6, height + 12, _figure(value)))
+            height += 18
+        height += 8
+    return _file(height + 8, title + (" (logarithmic)" if logarithmic else ""), parts)
+
+
+def lines(title, across, series):
+    """Lines over a logarithmic axis from zero: `series` are pairs of a name and pairs of figures."""
+    left, right, top, bottom = 70, WIDTH - 200, 50, 300
+    places = sorted({x for _, points in series for x, _ in points})
+    most = max(y for _, points in series for _, y in points) * 1.1
+    first, last = math.log10(places[0] or 1), math.log10(places[-1])
+
+    def place(x, y):
+        share = (math.log10(x or 1) - first) / ((last - first) or 1)
+        return left + share * (right - left), bottom - y / most * (bottom - top)
+
+    parts = [f'<path d="M{left} {top}V{bottom}H{right}" fill="none" stroke="#444444"/>', _text((left + right) / 2, bottom + 40, across, "middle")]
+    for x in places:
+        parts.append(_text(place(x, 0)[0], bottom + 18, f"{x:,}", "middle"))
+    for step in range(5):
+        y = most * step / 4
+        parts.append(_text(left - 8, place(places[0], y)[1] + 4, _figure(y), "end"))
+    for number, (name, points) in enumerate(series):
+        colour = COLOURS[number % len(COLOURS)]
+        path = "L".join(f"{x:.1f} {y:.1f}" for x, y in (place(*point) for point in points))
+        parts.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in (place(*point) for point in points)]
+        parts.append(f'<rect x="{right + 20}" y="{top + number * 20}" width="12" height="12" fill="{colour}"/>')
+        parts.append(_text(right + 38, top + number * 20 + 11, name))
+    return _file(bottom + 56, title, parts)
