@@ -5,7 +5,8 @@
 //! Invariants: a [`Level`] exists only where the processor and the kernel have what it names; no branch and no index
 //! depends on a byte of key or message; key, powers of it and hash are wiped on drop.
 //!
-//! `unsafe` is here alone, and only to call a function that was compiled for more than every x86-64 has.
+//! `unsafe` is here alone: to call a function that was compiled for more than every x86-64 has, and to load an array into a
+//! vector, for which the standard library has no safe call.
 
 #![expect(unsafe_code, reason = "above, and with each block")]
 
