@@ -39,6 +39,7 @@ UNUSED = [
     ("broker", "write", "", "which of write and sendto is called is the standard library's business"),
     ("broker", "sendto", "", "which of write and sendto is called is the standard library's business"),
     ("broker", "recvfrom", "", "which of read and recvfrom is called is the standard library's business"),
+    ("broker", "prctl", "", "the tracer shows its arguments by name"),
     ("broker", "exit", "", "its threads end with it"),
 ]
 
@@ -71,7 +72,10 @@ def allows(rule, arguments):
         index = condition["index"]
         if index >= len(arguments):
             return False
-        if not COMPARE[condition["op"]](arguments[index] & mask, condition["val"]):
+        operation, found = condition["op"], arguments[index] & mask
+        if isinstance(operation, dict):
+            found, operation = found & operation["masked_eq"], "eq"
+        if not COMPARE[operation](found, condition["val"]):
             return False
     return True
 
@@ -130,6 +134,7 @@ def main():
                 if named.group(1).startswith("etcd-"):
                     # Born under its filter.
                     locked = True
+                    continue
             match = CALL.match(line)
             if not match:
                 continue

@@ -153,8 +153,7 @@ with_compose() {
     local tools=$root/target/container/compose
     export PATH=$PATH:$tools/bin
     command -v podman-compose >/dev/null && return
-    { python3 -m venv "$tools" && "$tools/bin/pip" install --quiet --require-hashes --no-deps --only-binary=:all: \
-        -r "$here/container_validation.txt"; } >"$work/install" 2>&1
+    "$here/python-packages" "$tools" "$here/container_validation.txt" --only-binary=:all: >"$work/install" 2>&1
 }
 
 start_docker() {
@@ -162,7 +161,11 @@ start_docker() {
     if ! command -v dockerd >/dev/null && [[ ! -x $unpacked/usr/sbin/dockerd ]]; then
         mkdir -p -- "$work/packages" "$unpacked"
         chmod 0777 "$work/packages"
-        (cd -- "$work/packages" && apt-get download -qq docker.io containerd) >"$work/download" 2>&1 || return 1
+        # A mirror that does not answer is asked again.
+        for round in 1 2 3; do
+            (cd -- "$work/packages" && apt-get download -qq -o Acquire::Retries=5 docker.io containerd) >"$work/download" 2>&1 && break
+            ((round < 3)) || return 1
+        done
         for package in "$work/packages"/*.deb; do
             dpkg-deb --extract "$package" "$unpacked" || return 1
         done
@@ -173,7 +176,7 @@ start_docker() {
     unshare --mount dockerd --host "unix://$work/docker.sock" --data-root "$work/docker" --exec-root "$work/docker-exec" --pidfile "$work/docker.pid" \
         --iptables=false --ip6tables=false --ip-masq=false --bridge=none --oom-score-adjust 0 --storage-driver vfs >"$work/dockerd.log" 2>&1 &
     daemon=$!
-    for _ in $(seq 300); do
+    for _ in $(seq 1200); do
         docker --host "unix://$work/docker.sock" version >/dev/null 2>&1 && return
         kill -0 "$daemon" 2>/dev/null || break
         sleep 0.1
@@ -191,9 +194,9 @@ says() { # TEXT
     [[ $log == *"$1"* ]]
 }
 
-# Whether a command succeeds within half a minute.
+# Whether a command succeeds within two minutes, on however slow a machine.
 soon() {
-    for _ in $(seq 300); do
+    for _ in $(seq 1200); do
         "$@" && return
         sleep 0.1
     done
@@ -231,6 +234,9 @@ drains() { # PID KEY
 image=localhost/quantonium:$(sed -n '/^\[package\]/,/^\[/s/^version *= *"\(.*\)"$/\1/p' "$root/Cargo.toml")
 load() { run load --quiet --input "$work/image/quantonium-amd64.tar" >/dev/null; }
 
+# A drain, and the pause of a request that it waits for, in which the engine is asked several times.
+patient=(--drain-timeout-ms 120000 --body-timeout-ms 120000 --body-gap-timeout-ms 120000)
+
 validate() {
     local -a more=("$@")
     local data=$work/data-$engine key pid log line
@@ -242,9 +248,11 @@ validate() {
     run run --detach --name "$name" --network none --read-only --cap-drop ALL --security-opt no-new-privileges \
         --security-opt "seccomp=$root/deploy/docker-seccomp.json" --pids-limit 64 --memory 128m --health-interval 1s \
         "${more[@]}" -v "$data:/data" -v "$work/key-$engine:/run/secrets/quantonium-master-key:ro" \
-        "$image" serve --init --sandbox container >"$work/run" 2>&1 || { cat "$work/run" >&2 && fail "it cannot be started"; }
+        "$image" serve --init --sandbox container "${patient[@]}" >"$work/run" 2>&1 || { cat "$work/run" >&2 && fail "it cannot be started"; }
     soon says 'listening on' || fail 'the server does not come up'
     pid=$(state Pid)
+    # The two streams of the server come by two ways.
+    soon says 'every thread is locked in' || fail 'its log does not say that every thread is locked in'
     log=$(run logs "$name" 2>&1)
     key=$(sed -n 's/^admin API key .*: \(qk_[^ ]*\)$/\1/p' <<<"$log" | tr -d '\r')
     [[ -n $key ]] || fail 'it printed no admin key'
@@ -261,7 +269,7 @@ validate() {
     done
     grep -qF '"msg":"every thread is locked in' <<<"$log" || fail 'its log does not say that every thread is locked in'
     ok 'its own lock-down stands beneath'
-    run exec "$name" /quantonium healthcheck || fail 'the health check inside fails'
+    soon run exec "$name" /quantonium healthcheck || fail 'the health check inside fails'
     ! run exec "$name" /quantonium healthcheck --url http://127.0.0.1:9/ >/dev/null 2>&1 || fail 'the health check never fails'
     ok 'quantonium healthcheck inside: 0, and 1 for a closed port'
     ! run exec "$name" /bin/sh -c true >/dev/null 2>&1 || fail 'there is a shell in it'
@@ -313,7 +321,7 @@ composed() {
     expect 'compose.yaml: every thread: 1001, no capability, no new privileges, a filter' confined "$pid"
     expect 'compose.yaml: its root cannot be written' unwritable "$pid"
     expect 'compose.yaml: memory and tasks are limited' limited "$pid" 134217728 64
-    run exec "$name" /quantonium healthcheck || fail 'the health check inside fails'
+    soon run exec "$name" /quantonium healthcheck || fail 'the health check inside fails'
     data=$(podman volume inspect --format '{{.Mountpoint}}' quantonium_logs)
     grep -hqs '"event":"server.start"' "$data"/*.jsonl || fail "no audit line in the volume for logs: $(ls "$data")"
     ok 'compose.yaml: healthy, audit lines in the volume for logs'
@@ -325,7 +333,7 @@ healthy() {
     case $engine in
     podman)
         # Its timer is systemd's; here it is asked by hand.
-        podman healthcheck run "$name" >/dev/null || fail 'podman finds it unhealthy'
+        soon podman healthcheck run "$name" >/dev/null || fail 'podman finds it unhealthy'
         ;;
     docker)
         soon is_healthy || fail "the engine's own timer finds it $(state Health.Status)"

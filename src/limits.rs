@@ -539,6 +539,8 @@ pub const KEY_SLOT_MAX_BYTES: usize = 2 * 1024;
 /// How deep the frames of the cipher reach when it works on its widest group: AVX-512 keeps a copy of its state, key
 /// included, in one that takes more than 1.5 KiB.
 pub const CIPHER_FRAMES_BYTES: usize = 4 * 1024;
+/// The same of the MAC where it has vectors of 256 bits: powers of its key in a frame of 1 KiB.
+pub const MAC_FRAMES_BYTES: usize = 2 * 1024;
 /// Keystream that the generator draws at a time: its next key, and output for small requests.
 pub const RANDOM_POOL_BYTES: usize = 1024;
 /// A request of at least this size gets a keystream of its own instead of passing through the pool.

@@ -14,6 +14,7 @@ use proptest::prelude::*;
 use quantonium::clock::Moment;
 use quantonium::crypto::Error;
 use quantonium::crypto::aead::{self, Algorithm};
+use quantonium::crypto::authenticator::Backend;
 use quantonium::crypto::hash;
 use quantonium::crypto::kdf;
 use quantonium::crypto::mac::MacKey;
@@ -81,14 +82,18 @@ fn assert_seals_as_the_oracle(
     plaintext: &[u8],
 ) {
     let nonce = &nonce[..algorithm.nonce_len()];
-    let mut data = plaintext.to_vec();
-    let tag = aead::seal(algorithm, key, nonce, aad, &mut data).unwrap();
     let expected = oracle_seal(algorithm, key, nonce, aad, plaintext);
     let (ciphertext, expected_tag) = expected.split_at(plaintext.len());
-    assert!(data == ciphertext, "{algorithm:?}: ciphertext of {} bytes", plaintext.len());
-    assert_eq!(tag, expected_tag, "{algorithm:?}: {} bytes, aad of {}", plaintext.len(), aad.len());
-    aead::open(algorithm, key, nonce, aad, &mut data, &tag).unwrap();
-    assert!(data == plaintext, "{algorithm:?}: plaintext of {} bytes", plaintext.len());
+    for backend in Backend::all() {
+        let at =
+            format!("{algorithm:?}, {}: {} bytes, aad of {}", backend.name(), plaintext.len(), aad.len());
+        let mut data = plaintext.to_vec();
+        let tag = aead::seal_by(backend, algorithm, key, nonce, aad, &mut data).unwrap();
+        assert!(data == ciphertext, "{at}: ciphertext");
+        assert_eq!(tag, expected_tag, "{at}");
+        aead::open_by(backend, algorithm, key, nonce, aad, &mut data, &tag).unwrap();
+        assert!(data == plaintext, "{at}: plaintext");
+    }
 }
 
 proptest! {
@@ -99,7 +104,7 @@ proptest! {
         algorithm in algorithm(),
         key in any::<[u8; 32]>(),
         nonce in any::<[u8; 24]>(),
-        aad in vec(any::<u8>(), 0..200),
+        aad in vec(any::<u8>(), 0..700),
         plaintext in message(),
     ) {
         assert_seals_as_the_oracle(algorithm, &key, &nonce, &aad, &plaintext);

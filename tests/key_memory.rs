@@ -24,7 +24,7 @@ use quantonium::crypto::hash::sha256;
 use quantonium::crypto::kdf::derive;
 use quantonium::crypto::stream::HEADER_BYTES;
 use serde_json::{Value, json};
-use server::client::{Client, Reply, Request};
+use server::client::{Client, Reply, Request, comes_true};
 use server::{Scratch, Server, binary, skip};
 
 const IMPORTED: [u8; 32] = [
@@ -129,17 +129,15 @@ fn assert_nowhere(server: &Server, secrets: &[Needle], when: &str) -> Search {
     wanted.push(public);
     // A connection that has ended is put away in its own time, which a request behind it drives on.
     let mut last = Search::default();
-    for _ in 0..20 {
+    let is_free = comes_true(|| {
         last = search(server, &wanted);
         let (public, secret): (Vec<Found>, _) = last.found.drain(..).partition(|(name, _)| name == PUBLIC);
         assert!(!public.is_empty() && last.bytes > PIECE, "{when}: the search is blind: {last:?}");
         last.found = secret;
-        if last.found.is_empty() {
-            return last;
-        }
-        assert_eq!(server.call(&Request::get("/api/health")).status, 200);
-    }
-    panic!("{when}: {:#?}", last.found);
+        last.found.is_empty() || server.call(&Request::get("/api/health")).status != 200
+    });
+    assert!(is_free && last.found.is_empty(), "{when}: {:#?}", last.found);
+    last
 }
 
 /// Asks as the admin, on one connection.

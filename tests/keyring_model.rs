@@ -191,8 +191,10 @@ impl Pair {
             ),
             Step::Import(name, options, policy, len) => {
                 self.drawn += 1;
-                let byte = self.drawn.to_be_bytes()[7] ^ 0x80;
-                let material = SecretBytes::take(&mut vec![byte; len]);
+                // Like no other, and like nothing that was drawn, whose first byte is zero.
+                let number = (self.drawn ^ 1 << 63).to_be_bytes();
+                let mut bytes: Vec<u8> = number.iter().copied().cycle().take(len).collect();
+                let material = SecretBytes::take(&mut bytes);
                 (
                     self.change(&Change::Import { name: named(name), options, policy, material }),
                     self.model.import(NAMES[name], options, &policy, len),

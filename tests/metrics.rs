@@ -19,7 +19,7 @@ use std::process::{Command, Stdio};
 use packages::{python, root};
 use quantonium::metrics::{Kind, families};
 use serde_json::Value;
-use server::client::{Reply, Request};
+use server::client::{Reply, Request, comes_true};
 use server::{Scratch, Server, skip};
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0";
@@ -96,7 +96,7 @@ impl Load {
     /// Asks until the server has looked at itself once: what is taken down now and then (the store's figures, the process's) is
     /// taken down by then.
     fn await_first_look(&mut self, server: &Server) {
-        let looked = (0..100_000).any(|_| {
+        let looked = comes_true(|| {
             let told = ("GET", "/api/integrity", "200");
             let reply = self.send(server, told, Request::get("/api/integrity").key(server.key()));
             let body: Value = serde_json::from_str(reply.split_once("\r\n\r\n").unwrap().1).unwrap();

@@ -9,10 +9,12 @@ use std::process::Command;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use quantonium::limits::{ARENA_CONNECTION_BYTES, LEASE_CLASSES_BYTES, LEASE_LARGEST_BYTES};
-use server::client::{Client, Request};
+use server::client::{Client, Request, comes_true};
 use server::{Scratch, Server, skip};
 
 const EACH: usize = 1_000;
+/// Those of the one test that has more of them.
+const STRANGERS: usize = 6_300;
 /// What the process may map, in KiB.
 const SPACE_KIB: u64 = 64 * 1024;
 /// Requests whose replies no buffer of the kernel holds together.
@@ -30,8 +32,9 @@ fn cramped(scratch: &Scratch, places: usize) -> Option<Command> {
     Some(command)
 }
 
-/// Whether this process may have so many descriptors.
-fn has_descriptors(wanted: u64) -> bool {
+/// Whether this process may have descriptors for all of these tests, which may run at the same time.
+fn has_descriptors() -> bool {
+    let wanted = 4 * EACH as u64 + STRANGERS as u64 + 1_500;
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((0, 0));
     hard >= wanted && setrlimit(Resource::RLIMIT_NOFILE, soft.max(wanted), hard).is_ok()
 }
@@ -72,7 +75,7 @@ fn assert_timed_out(clients: Vec<Client>, code: &str, refused_most: usize) {
 
 #[test]
 fn slow_clients_of_every_kind_are_ended_while_a_good_one_is_served_in_little_memory() {
-    if !has_descriptors(4 * EACH as u64) {
+    if !has_descriptors() {
         return skip("it needs more descriptors than this process may have");
     }
     let scratch = Scratch::new();
@@ -105,7 +108,7 @@ fn slow_clients_of_every_kind_are_ended_while_a_good_one_is_served_in_little_mem
     };
     for mut reader in readers {
         // To read would be to help it: what it sends is refused once the server has closed.
-        let gone = (0..1_000_000).any(|_| {
+        let gone = comes_true(|| {
             seal(&mut good, server.key());
             reader.try_send(b"G").is_err()
         });
@@ -186,7 +189,7 @@ fn one_key_with_slow_large_bodies_leaves_another_its_part() {
         slow.iter_mut().filter_map(|client| client.is_answered_within(1).then_some(())).count()
     };
     // It is half, and one that grows has both its buffers for a moment.
-    assert!((0..100_000).any(|_| refused(&mut slow) >= SLOW - 6), "six have its half, and the others none");
+    assert!(comes_true(|| refused(&mut slow) >= SLOW - 6), "six have its half, and the others none");
     let other = server.key().to_owned();
     let mut kept = server.connect();
     for _ in 0..8 {
@@ -212,9 +215,8 @@ fn status_bytes(server: &Server, name: &str) -> usize {
 
 #[test]
 fn strangers_who_send_one_byte_take_no_more_than_was_reckoned_and_leave_uploads_their_room() {
-    const STRANGERS: usize = 6_300;
     const UPLOADS: usize = 3;
-    if !has_descriptors(STRANGERS as u64 + 500) {
+    if !has_descriptors() {
         return skip("it needs more descriptors than this process may have");
     }
     let scratch = Scratch::new();
@@ -241,8 +243,15 @@ fn strangers_who_send_one_byte_take_no_more_than_was_reckoned_and_leave_uploads_
             client.try_send(b"G").ok().map(|()| client)
         })
         .collect();
-    // Whoever has a place says nothing, and whoever has none was told so.
+    // Whoever has a place says nothing, and whoever has none is told so once his turn has come: until a whole look finds
+    // nobody any more.
     strangers.retain_mut(|client| !client.is_answered_within(1));
+    let are_told = comes_true(|| {
+        let before = strangers.len();
+        strangers.retain_mut(|client| !client.is_answered());
+        strangers.len() == before && before < STRANGERS
+    });
+    assert!(are_told, "everybody has a place");
     let (count, grown) = (strangers.len(), status_bytes(&server, "RssAnon") - before);
     assert!(count > 2_000 && count < STRANGERS, "the memory bounds them, not the setting: {count}");
     // Each has a task at work and the smallest buffer; the first of them the usual one, until they hold a quarter of their share.

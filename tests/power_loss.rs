@@ -25,6 +25,7 @@ mod trace;
 
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use disk::Survives;
 use mount::Mount;
@@ -149,23 +150,32 @@ fn count_untold(durability: &str) -> Option<usize> {
     let server = Server::start_in(&scratch, &["--workers", "2", "--audit-durability", durability])?;
     assert_eq!(server.ask(Request::post("/api/keys", "{\"name\":\"orders\"}")).status, 201);
     let seal = "{\"key\":\"orders\",\"plaintext\":\"aGVsbG8=\"}";
+    let count = Arc::new(AtomicUsize::new(0));
+    // They seal to the very end: what was synced on its own long after the last reply would outlive anything.
     let clients: Vec<_> = (0..4)
         .map(|_| {
-            let (mut client, key) = (server.connect(), server.key().to_owned());
-            let request = Request::post("/api/encrypt", seal).key(&key);
+            let (mut client, count) = (server.connect(), Arc::clone(&count));
+            let request = Request::post("/api/encrypt", seal).key(server.key());
             std::thread::spawn(move || -> Vec<String> {
-                let id = |_| {
-                    let reply = client.call(&request);
+                let mut ids = Vec::new();
+                while let Some(reply) = client.attempt(&request) {
                     assert_eq!(reply.status, 200, "{reply:?}");
-                    reply.field("X-Request-Id").unwrap().to_owned()
-                };
-                (0..50).map(id).collect()
+                    ids.push(reply.field("X-Request-Id").unwrap().to_owned());
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
+                ids
             })
         })
         .collect();
-    let ids: Vec<String> = clients.into_iter().flat_map(|client| client.join().unwrap()).collect();
+    let is_busy =
+        || count.load(Ordering::Relaxed) < 200 && !clients.iter().any(std::thread::JoinHandle::is_finished);
+    while is_busy() {
+        std::thread::yield_now();
+    }
     server.signal(Signal::SIGKILL);
     let _ = server.wait();
+    let ids: Vec<String> = clients.into_iter().flat_map(|client| client.join().unwrap()).collect();
+    assert!(ids.len() >= 200, "{} replies", ids.len());
     mount.lose_power(Survives::Nothing, &mut Random::new(11));
     let text = lines::files(&scratch.data_dir()).concat();
     Some(ids.iter().filter(|id| !text.contains(id.as_str())).count())

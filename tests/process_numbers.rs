@@ -21,7 +21,7 @@ use std::sync::Arc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use quantonium::limits::IDENTITY_DEFAULT_NUMBER;
-use server::client::Request;
+use server::client::{Request, comes_true};
 use server::{Scratch, Server, skip};
 
 /// The user that stands for an ordinary one.
@@ -130,6 +130,8 @@ fn a_successor_gets_process_numbers_that_no_server_had() {
     supervisor.signal(Signal::SIGUSR2);
     until_gone(first);
     assert_serves(&supervisor);
+    // One that has ended stays a child until its supervisor has asked how.
+    assert!(comes_true(|| !servers(supervisor.pid()).contains(&first)), "the first one is never forgotten");
     let [second] = servers(supervisor.pid())[..] else { panic!("one server") };
     assert!(namespace(second) != of_first && namespace(second) != own);
     assert_eq!(numbers(second)[1], "1");

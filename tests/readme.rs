@@ -11,13 +11,12 @@ mod document;
 #[path = "support/server.rs"]
 mod server;
 
-use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::Command;
 
 use document::{RUN, blocks, fits, is_there};
 use quantonium::config::SETTINGS;
-use server::{Scratch, Server, binary, skip};
+use server::{Scratch, Server, binary, free_address, skip};
 
 const README: &str = include_str!("../README.md");
 const GUIDE: &str = include_str!("../docs/GUIDE.md");
@@ -60,13 +59,9 @@ fn examples(name: &str, document: &str, strict: bool) -> Vec<Example> {
     examples
 }
 
-/// An address for the server that an example starts: free now, and nobody else is likely to take it meanwhile.
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
 /// Runs an example in `folder`; returns what it printed, errors included.
 fn run(example: &Example, folder: &Path, server: &Server) -> String {
+    // For the server that an example starts.
     let free = free_address();
     let address = server.address().to_string();
     // The examples leave the path unquoted, as it has no blanks; where this tree lies it may have some.

@@ -71,7 +71,9 @@ fn seal(server: &Server, plain: &[u8], framing: Framing) -> Vec<u8> {
 fn audit_lines(server: &Server, text: &str) -> Vec<serde_json::Value> {
     let folder = std::fs::read_dir(server.data_dir().join("audit")).unwrap();
     let texts = folder.map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap());
+    // A line that is being written is none yet.
+    let whole = texts.filter_map(|text| text.rsplit_once('\n').map(|(whole, _)| whole.to_owned()));
     let lines: Vec<String> =
-        texts.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
+        whole.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
     lines.iter().filter(|line| line.contains(text)).map(|line| serde_json::from_str(line).unwrap()).collect()
 }

@@ -1,24 +1,22 @@
 //! Authenticated encryption: ChaCha20-Poly1305 (RFC 8439 section 2.8) and XChaCha20-Poly1305
 //! (draft-irtf-cfrg-xchacha-03), in place, with a detached tag and without heap allocation.
 //!
-//! Owns the composition of `chacha20` and `poly1305`. Invariants: no plaintext is written before its tag was
+//! Owns the composition of `chacha20` and the MAC of [`super::authenticator`]. Invariants: no plaintext is written before its tag was
 //! verified; a failed [`open`] leaves `data` all zeros; key, one-time key and keystream are wiped before return.
 //!
-//! The order of work follows how those two crates are fast. The stream cipher is asked for groups of 4 to 16
+//! The order of work follows how those two are fast. The stream cipher is asked for groups of 4 to 16
 //! blocks, never for a single one, and its block 0, which is the key of the MAC, comes with the first group.
-//! The MAC is fed groups of 4 blocks from the first to the last byte, whatever the length of the associated
-//! data: what does not fill a group waits in a stage of 64 bytes. A long message goes through in pieces of
-//! [`limits::AEAD_PIECE_BYTES`], so that the MAC finds in the cache what the cipher wrote.
+//! A long message goes through in pieces of [`limits::AEAD_PIECE_BYTES`], so that the MAC finds in the cache what the
+//! cipher wrote.
 
 use chacha20::cipher::{KeyIvInit as _, StreamCipherCore as _};
 use chacha20::variants::Ietf;
 use chacha20::{ChaChaCore, R20, hchacha};
-use poly1305::universal_hash::{KeyInit as _, UniversalHash as _};
-use poly1305::{Block, Poly1305};
 use subtle::ConstantTimeEq as _;
 use zeroize::{zeroize_bytes, zeroize_stack};
 
 use super::Error;
+use super::authenticator::{Authenticator, Backend};
 use crate::limits;
 
 /// Length of a key.
@@ -40,8 +38,6 @@ const STREAM_BUFFER_BYTES: usize = 16 * STREAM_BLOCK_BYTES;
 const SMALL_BUFFER_BYTES: usize = STREAM_GROUP_BYTES;
 /// The longest such message: block 0 is the key of the MAC.
 const SMALL_MESSAGE_BYTES: usize = SMALL_BUFFER_BYTES - STREAM_BLOCK_BYTES;
-/// The MAC is fed this many blocks at a time.
-const MAC_GROUP_BLOCKS: usize = 4;
 
 /// An AEAD construction. Both have 32-byte keys and 16-byte tags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,12 +73,27 @@ pub fn seal(
     aad: &[u8],
     data: &mut [u8],
 ) -> Result<[u8; TAG_BYTES], Error> {
+    seal_by(Backend::fastest(), algorithm, key, nonce, aad, data)
+}
+
+/// [`seal`] with a MAC of the caller's choice.
+///
+/// # Errors
+/// As [`seal`].
+pub fn seal_by(
+    backend: Backend,
+    algorithm: Algorithm,
+    key: &[u8; KEY_BYTES],
+    nonce: &[u8],
+    aad: &[u8],
+    data: &mut [u8],
+) -> Result<[u8; TAG_BYTES], Error> {
     let mut subkey = [0u8; KEY_BYTES];
     let (key, nonce) = schedule(algorithm, key, nonce, data.len(), &mut subkey)?;
     let tag = if data.len() <= SMALL_MESSAGE_BYTES {
-        seal_with::<SMALL_BUFFER_BYTES>(key, &nonce, aad, data)
+        seal_with::<SMALL_BUFFER_BYTES>(backend, key, &nonce, aad, data)
     } else {
-        seal_with::<STREAM_BUFFER_BYTES>(key, &nonce, aad, data)
+        seal_with::<STREAM_BUFFER_BYTES>(backend, key, &nonce, aad, data)
     };
     zeroize_bytes(&mut subkey);
     Ok(tag)
@@ -101,12 +112,28 @@ pub fn open(
     data: &mut [u8],
     tag: &[u8; TAG_BYTES],
 ) -> Result<(), Error> {
+    open_by(Backend::fastest(), algorithm, key, nonce, aad, data, tag)
+}
+
+/// [`open`] with a MAC of the caller's choice.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_by(
+    backend: Backend,
+    algorithm: Algorithm,
+    key: &[u8; KEY_BYTES],
+    nonce: &[u8],
+    aad: &[u8],
+    data: &mut [u8],
+    tag: &[u8; TAG_BYTES],
+) -> Result<(), Error> {
     let mut subkey = [0u8; KEY_BYTES];
     let opened = schedule(algorithm, key, nonce, data.len(), &mut subkey).and_then(|(key, nonce)| {
         if data.len() <= SMALL_MESSAGE_BYTES {
-            open_with::<SMALL_BUFFER_BYTES>(key, &nonce, aad, data, tag)
+            open_with::<SMALL_BUFFER_BYTES>(backend, key, &nonce, aad, data, tag)
         } else {
-            open_with::<STREAM_BUFFER_BYTES>(key, &nonce, aad, data, tag)
+            open_with::<STREAM_BUFFER_BYTES>(backend, key, &nonce, aad, data, tag)
         }
     });
     zeroize_bytes(&mut subkey);
@@ -157,6 +184,7 @@ pub(super) fn extend_nonce(
 /// Seals with a keystream buffer of `N` bytes. A message longer than the first draw needs the wide buffer.
 #[inline(never)]
 fn seal_with<const N: usize>(
+    backend: Backend,
     key: &[u8; KEY_BYTES],
     nonce: &[u8; 12],
     aad: &[u8],
@@ -165,7 +193,7 @@ fn seal_with<const N: usize>(
     let mut core = Core::new(key.into(), nonce.into());
     let mut keystream = [0u8; N];
     let drawn = draw(&mut core, &mut keystream, STREAM_BLOCK_BYTES + data.len());
-    let mut mac = Authenticator::new(mac_key(&keystream));
+    let mut mac = Authenticator::new(backend, mac_key(&keystream));
     mac.absorb(aad);
     let (first, rest) = data.split_at_mut(data.len().min(N - STREAM_BLOCK_BYTES));
     xor(first, keystream.split_at(STREAM_BLOCK_BYTES).1);
@@ -189,6 +217,7 @@ fn seal_with<const N: usize>(
 /// Verifies, then decrypts, with a keystream buffer of `N` bytes as in [`seal_with`].
 #[inline(never)]
 fn open_with<const N: usize>(
+    backend: Backend,
     key: &[u8; KEY_BYTES],
     nonce: &[u8; 12],
     aad: &[u8],
@@ -198,7 +227,7 @@ fn open_with<const N: usize>(
     let mut core = Core::new(key.into(), nonce.into());
     let mut keystream = [0u8; N];
     let drawn = draw(&mut core, &mut keystream, STREAM_BLOCK_BYTES + data.len());
-    let mut mac = Authenticator::new(mac_key(&keystream));
+    let mut mac = Authenticator::new(backend, mac_key(&keystream));
     mac.absorb(aad);
     mac.absorb(data);
     let mut expected = mac.finish(aad.len(), data.len());
@@ -271,75 +300,6 @@ fn xor(data: &mut [u8], keystream: &[u8]) {
     for (byte, key) in tail.iter_mut().zip(stream.flatten()) {
         *byte ^= key;
     }
-}
-
-/// Poly1305 over the padded sections of RFC 8439 section 2.8, fed in groups.
-struct Authenticator {
-    poly: Poly1305,
-    stage: [Block; MAC_GROUP_BLOCKS],
-    staged: usize,
-}
-
-impl Authenticator {
-    #[inline]
-    fn new(key: &[u8; 32]) -> Self {
-        Self { poly: Poly1305::new(key.into()), stage: [Block::default(); MAC_GROUP_BLOCKS], staged: 0 }
-    }
-
-    /// Takes bytes and pads them with zeros to a whole block: only the last piece of a section may need that.
-    #[inline]
-    fn absorb(&mut self, bytes: &[u8]) {
-        let (mut blocks, partial) = Block::slice_as_chunks(bytes);
-        while self.staged != 0
-            && let Some((block, later)) = blocks.split_first()
-        {
-            self.push(block);
-            blocks = later;
-        }
-        let (groups, later) = blocks.split_at(blocks.len() - blocks.len() % MAC_GROUP_BLOCKS);
-        feed(&mut self.poly, groups);
-        for block in later {
-            self.push(block);
-        }
-        if !partial.is_empty() {
-            let mut padded = Block::default();
-            for (to, from) in padded.iter_mut().zip(partial) {
-                *to = *from;
-            }
-            self.push(&padded);
-        }
-    }
-
-    #[inline]
-    fn push(&mut self, block: &Block) {
-        if let Some(place) = self.stage.get_mut(self.staged) {
-            *place = *block;
-            self.staged += 1;
-        }
-        if self.staged == MAC_GROUP_BLOCKS {
-            feed(&mut self.poly, &self.stage);
-            self.staged = 0;
-        }
-    }
-
-    /// Takes the lengths of both sections and gives the tag.
-    #[inline]
-    fn finish(mut self, aad_len: usize, data_len: usize) -> [u8; TAG_BYTES] {
-        let mut lengths = Block::default();
-        let (first, second) = lengths.split_at_mut(8);
-        first.copy_from_slice(&(aad_len as u64).to_le_bytes());
-        second.copy_from_slice(&(data_len as u64).to_le_bytes());
-        self.push(&lengths);
-        feed(&mut self.poly, self.stage.split_at(self.staged).0);
-        self.poly.finalize().into()
-    }
-}
-
-/// The only place that calls the block function: it is inlined here, which keeps the state in registers from
-/// block to block. Called from several places it stays a function that loads and stores five limbs each time.
-#[inline(never)]
-fn feed(poly: &mut Poly1305, blocks: &[Block]) {
-    poly.update(blocks);
 }
 
 #[cfg(test)]

@@ -6,12 +6,15 @@
 //! when it goes out of use; nothing here panics on any input.
 
 pub mod aead;
+pub mod authenticator;
 pub mod envelope;
 pub mod hash;
 pub mod health;
 pub mod kdf;
 pub mod keystream;
 pub mod mac;
+#[cfg(target_arch = "x86_64")]
+mod poly1305_x86;
 pub mod random;
 pub mod selftest;
 pub mod signature;

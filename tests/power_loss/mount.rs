@@ -12,6 +12,7 @@ use std::thread::{self, JoinHandle};
 
 use super::disk::{Content, Disk, File, Node, Survives};
 use super::random::Random;
+use super::server::client::comes_true;
 use super::server::{NO_MOUNT, skip};
 
 /// The longest write that is taken.
@@ -98,8 +99,12 @@ impl Mount {
     }
 
     fn detach(&mut self, flags: &[&str]) {
-        let done = Command::new("umount").args(flags).arg(&self.path).status();
-        assert!(done.is_ok_and(|status| status.success()) || thread::panicking(), "umount");
+        // Who has just ended may hold it for a moment more: a tracer, whose streams are closed before its file is.
+        let unmount = || {
+            let done = Command::new("umount").args(flags).arg(&self.path).output();
+            done.is_ok_and(|output| output.status.success())
+        };
+        assert!(comes_true(|| unmount() || thread::panicking()), "umount {}", self.path.display());
         if let Some(server) = self.server.take().filter(|_| flags.is_empty()) {
             server.join().unwrap();
         }

@@ -5,12 +5,14 @@ mod in_process;
 
 use std::fs::{File, OpenOptions};
 use std::io::{PipeReader, Read as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use in_process::{InProcess, KEY};
 use quantonium::keyring::Change;
 use quantonium::model::{KeyName, KeyOptions, KeyType, PolicyChange, VersionState};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::server::client::comes_true;
 use crate::{CHUNK, plaintext, sealed_len};
 
 const MOST: usize = 1 << 20;
@@ -23,6 +25,18 @@ fn nowhere() -> File {
 fn pipe() -> (PipeReader, File) {
     let (reader, writer) = std::io::pipe().unwrap();
     (reader, File::from(OwnedFd::from(writer)))
+}
+
+/// Leaves a pipe without a reader. Another test may have forked a moment ago: its child has the end, too, until it is
+/// another program.
+fn stop_reading(lines: PipeReader, audit: &OwnedFd) {
+    drop(lines);
+    let is_broken = comes_true(|| {
+        let mut polled = [PollFd::new(audit, PollFlags::empty())];
+        poll(&mut polled, Some(&Timespec::default())).unwrap();
+        polled[0].revents().contains(PollFlags::ERR)
+    });
+    assert!(is_broken, "somebody still reads");
 }
 
 fn head(worker: &InProcess, path: &str, query: &str, length: usize) -> Vec<u8> {
@@ -139,9 +153,10 @@ fn a_version_that_goes_out_of_use_before_the_reply_is_a_refusal() {
 #[test]
 fn nothing_leaves_before_the_beginning_is_told() {
     let (lines, audit) = pipe();
+    let own = audit.as_fd().try_clone_to_owned().unwrap();
     let mut worker = InProcess::new(audit, MOST);
     let plain = plaintext(2 * CHUNK);
-    drop(lines);
+    stop_reading(lines, &own);
     let request = [&head(&worker, "encrypt", "", plain.len())[..], &plain].concat();
     assert!(worker.exchange(&request, |reply| is_problem(reply, 503, "audit_unavailable")));
 }
@@ -149,11 +164,12 @@ fn nothing_leaves_before_the_beginning_is_told() {
 #[test]
 fn a_stream_whose_end_cannot_be_told_stays_cut() {
     let (lines, audit) = pipe();
+    let own = audit.as_fd().try_clone_to_owned().unwrap();
     let mut worker = InProcess::new(audit, MOST);
     let plain = plaintext(2 * CHUNK);
     let request = [&head(&worker, "encrypt", "", plain.len())[..], &plain[..CHUNK + 1]].concat();
     let first = worker.exchange(&request, body_of);
-    drop(lines);
+    stop_reading(lines, &own);
     let rest = worker.more(&plain[CHUNK + 1..], <[u8]>::len);
     assert!(first.len() + rest < sealed_len(plain.len()), "the last chunk must not leave");
     assert_eq!(rest, 0);

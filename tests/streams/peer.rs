@@ -155,20 +155,29 @@ pub(crate) fn stream(server: &Server, target: &str, body: &[u8], framing: Framin
 pub(crate) struct Peer {
     stream: TcpStream,
     received: Vec<u8>,
+    /// Whether it was told that the connection broke: that is told once.
+    broken: bool,
 }
 
 impl Peer {
     pub(crate) fn connect(server: &Server) -> Self {
-        Self { stream: TcpStream::connect(server.address()).unwrap(), received: Vec::new() }
+        Self { stream: TcpStream::connect(server.address()).unwrap(), received: Vec::new(), broken: false }
     }
 
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).unwrap();
     }
 
-    /// Sends until the server takes no more; returns how much it took.
-    pub(crate) fn send_until_full(&mut self, bytes: &[u8]) -> usize {
-        self.stream.set_write_timeout(Some(std::time::Duration::from_millis(900))).unwrap();
+    /// Sends these bytes, which a server that has closed need not take; whether it took them.
+    pub(crate) fn try_send(&mut self, bytes: &[u8]) -> bool {
+        let sent = self.stream.write_all(bytes).is_ok();
+        self.broken |= !sent;
+        sent
+    }
+
+    /// Sends until the server takes no more for so long; returns how much it took.
+    pub(crate) fn send_until_full(&mut self, bytes: &[u8], millis: u64) -> usize {
+        self.stream.set_write_timeout(Some(std::time::Duration::from_millis(millis))).unwrap();
         let mut sent = 0;
         while let Ok(count) = self.stream.write(&bytes[sent..]) {
             sent += count;
@@ -183,6 +192,14 @@ impl Peer {
     /// Breaks the connection off.
     pub(crate) fn reset(self) {
         socket2::SockRef::from(&self.stream).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+    }
+
+    /// Waits until a head was received, and so much of its body.
+    pub(crate) fn wait_for_body(&mut self, len: usize) {
+        let head = |received: &[u8]| memchr::memmem::find(received, b"\r\n\r\n").map(|at| at + 4);
+        while head(&self.received).is_none_or(|head| self.received.len() < head + len) {
+            self.wait_for(self.received.len() + 1);
+        }
     }
 
     /// Waits until so much was received in all.
@@ -200,7 +217,9 @@ impl Peer {
         self.stream.set_read_timeout(Some(std::time::Duration::from_millis(millis))).unwrap();
         let peeked = self.stream.peek(&mut [0]);
         self.stream.set_read_timeout(None).unwrap();
-        !peeked.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+        let is_silent = peeked.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
+        self.broken |= peeked.is_err() && !is_silent;
+        !is_silent
     }
 
     /// Sends `rest` while reading to the end.
@@ -211,6 +230,6 @@ impl Peer {
             let read = self.stream.read_to_end(&mut self.received);
             sender.join().unwrap().is_err() | read.is_err()
         });
-        Reply::parse(&self.received, broken)
+        Reply::parse(&self.received, broken || self.broken)
     }
 }

@@ -8,10 +8,24 @@
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// Far longer than any time limit that a test sets: only a silent server reaches it.
-const SILENCE: Duration = Duration::from_secs(30);
+/// Far longer than any time limit that a test sets, and than any machine is busy with something else: only a silent
+/// server reaches it.
+pub(crate) const SILENCE: Duration = Duration::from_secs(120);
+
+/// Looks again and again until it is so; tells whether it ever was. By the time and not by a number of looks: how many a
+/// machine makes meanwhile says nothing of how far another thread has come.
+pub(crate) fn comes_true(mut is_so: impl FnMut() -> bool) -> bool {
+    let begin = Instant::now();
+    while !is_so() {
+        if begin.elapsed() > SILENCE {
+            return false;
+        }
+        std::thread::yield_now();
+    }
+    true
+}
 
 /// What stands in every reply.
 const GUARDS: [(&str, &str); 7] = [
@@ -234,6 +248,14 @@ impl Client {
         self.stream.set_read_timeout(Some(Duration::from_millis(millis))).expect("a read timeout");
         let peeked = self.stream.peek(&mut [0]);
         self.stream.set_read_timeout(Some(SILENCE)).expect("a read timeout");
+        !peeked.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    }
+
+    /// Whether the server has said something, or closed, by now.
+    pub(crate) fn is_answered(&mut self) -> bool {
+        self.stream.set_nonblocking(true).expect("a socket that does not wait");
+        let peeked = self.stream.peek(&mut [0]);
+        self.stream.set_nonblocking(false).expect("a socket that waits");
         !peeked.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
     }
 

@@ -4,8 +4,10 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -15,6 +17,9 @@ use crate::server::skip;
 
 /// Members of a cluster hold no election because a machine stands still for a while.
 pub(crate) const PATIENT: &[&str] = &["--heartbeat-interval=250", "--election-timeout=2500"];
+
+/// Where ports are taken from.
+const PORTS: Range<u16> = 20_000..30_000;
 
 /// A member of a cluster, of its own unless it was started with others.
 pub(crate) struct Etcd {
@@ -226,9 +231,15 @@ fn without(command: &Command, flag: &str) -> Command {
     other
 }
 
+/// A port that nobody has, nor gets by asking for any, also while a member of it stands still: it is below those that the
+/// system gives out (`ip_local_port_range`).
 fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("its address").port()
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let mut tried = (0..PORTS.len()).map(|_| {
+        let number = std::process::id().wrapping_mul(97).wrapping_add(COUNT.fetch_add(1, Ordering::Relaxed));
+        PORTS.start + u16::try_from(number % u32::from(PORTS.end - PORTS.start)).expect("a port")
+    });
+    tried.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a free port")
 }
 
 impl Drop for Etcd {

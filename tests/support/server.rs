@@ -12,7 +12,7 @@ pub(crate) mod client;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
@@ -116,6 +116,40 @@ pub(crate) fn read_by_people(command: &mut Command) {
     if !command.get_envs().any(|(name, _)| name == LOG_FORMAT) {
         command.env(LOG_FORMAT, "human");
     }
+}
+
+/// Has a server bear clients that are slow, unless the test has said how slow they may be: here they are so because the
+/// machine has something else to do, and a time limit that nobody looks at must not be what a test meets.
+fn bear_slow_clients(command: &mut Command) {
+    let is_said = |words: &str| command.get_args().any(|word| word.to_string_lossy().starts_with(words));
+    // The longest silence in a body is no longer than the whole of it.
+    let limits = [
+        ("HANDSHAKE", "--handshake-timeout"),
+        ("HEAD", "--head-timeout"),
+        ("BODY", "--body-timeout"),
+        ("BODY_GAP", "--body-"),
+        ("IDLE", "--idle-timeout"),
+        ("WRITE", "--write-timeout"),
+    ];
+    let unsaid: Vec<&str> =
+        limits.iter().filter(|(_, flag)| !is_said(flag)).map(|(limit, _)| *limit).collect();
+    for limit in unsaid {
+        command.env(format!("QUANTONIUM_{limit}_TIMEOUT_MS"), "60000");
+    }
+}
+
+/// An address that is free, with a port that the kernel hands out to nobody who has not asked for it: it stays free while
+/// a server ends and another one starts.
+pub(crate) fn free_address() -> SocketAddr {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let first: u32 = range.split_whitespace().next().and_then(|first| first.parse().ok()).unwrap_or(32_768);
+    let count = first.saturating_sub(10_000);
+    let own = std::process::id() % 1_000 * 16 + NEXT.fetch_add(1, Ordering::Relaxed);
+    let candidates = (0..count).filter_map(|step| u16::try_from(10_000 + (own + step) % count).ok());
+    // Where there is no such port, one that is likely to stay free.
+    let bound = candidates.chain([0]).find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok());
+    bound.and_then(|bound| bound.local_addr().ok()).expect("a free port")
 }
 
 /// Names the form of the log.
@@ -286,6 +320,7 @@ impl Server {
     ) -> Result<Self, Ended> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         read_by_people(&mut command);
+        bear_slow_clients(&mut command);
         let mut child = spawn(&mut command).unwrap_or_else(|error| panic!("{command:?}: {error}"));
         // None if `spawn` has led it elsewhere.
         let told = Arc::new(Mutex::new(Vec::new()));

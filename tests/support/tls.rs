@@ -15,7 +15,6 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -26,11 +25,8 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion};
 
-use crate::server::client::Request;
+use crate::server::client::{Request, SILENCE};
 use crate::server::{Scratch, Server};
-
-/// Far longer than any time limit that a test sets.
-pub(crate) const SILENCE: Duration = Duration::from_secs(30);
 
 /// Signs certificates.
 pub(crate) struct Authority {

@@ -9,8 +9,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use quantonium::limits;
 use rustls::ClientConnection;
 
-use crate::secured::{Authority, SILENCE, Secured, Stream, ask, connect, make_readable};
-use crate::server::client::Request;
+use crate::secured::{Authority, Secured, Stream, ask, connect, make_readable};
+use crate::server::client::{Request, SILENCE, comes_true};
 use crate::server::{Scratch, Server, binary, skip};
 
 /// The first byte of a record.
@@ -98,7 +98,7 @@ fn handshakes_that_take_long_make_room_when_nobody_is_silent() {
     };
     let mut slow: Vec<TcpStream> = (0..4).map(|_| begun(&of)).collect();
     // Not at once: who has come a moment ago may still be on his way.
-    assert!((0..100_000).any(|_| health(&of)), "slow handshakes keep everybody out");
+    assert!(comes_true(|| health(&of)), "slow handshakes keep everybody out");
     assert_eq!(slow.iter_mut().filter_map(|stream| has_ended(stream).then_some(())).count(), 1);
     assert!(has_ended(&mut slow[0]), "the oldest");
 }
@@ -123,7 +123,7 @@ fn a_client_for_which_there_is_no_descriptor_is_ended_and_the_server_goes_on() {
     let reply = crate::secured::read_reply(&mut inside).0;
     assert!(reply.starts_with("HTTP/1.1 200 "), "who is in is served on: {reply}");
     assert!(of.server.limit_descriptors(limits::DESCRIPTORS_FLOOR_COUNT));
-    assert!((0..100_000).any(|_| health(&of)), "nobody is served although there are descriptors again");
+    assert!(comes_true(|| health(&of)), "nobody is served although there are descriptors again");
     let ended = of.server.stop();
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let told = ended.stderr.matches("no descriptor or no memory").count();
@@ -203,7 +203,7 @@ fn what_strangers_make_sessions_keep_is_bounded_in_little_memory() {
     assert!(ended + cut > 0, "all of it would be more than there is");
     assert!(of.server.is_alive());
     drop((held, sessions));
-    assert!((0..100_000).any(|_| health(&of)));
+    assert!(comes_true(|| health(&of)));
     let left = of.server.stop();
     assert_eq!(left.code, Some(0), "{}", left.stderr);
     assert!(left.stderr.contains("memory allows"), "{}", left.stderr);

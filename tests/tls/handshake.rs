@@ -5,14 +5,13 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustls::crypto::SupportedKxGroup;
 use rustls::crypto::aws_lc_rs::{self, kx_group};
 use rustls::{HandshakeKind, NamedGroup, ProtocolVersion};
 
 use crate::secured::{self, Secured, ask, connect};
-use crate::server::client::Request;
+use crate::server::client::{Request, SILENCE};
 use crate::server::skip;
 
 /// What `openssl s_client` says; nothing where there is none.
@@ -182,7 +181,7 @@ fn a_certificate_is_chosen_by_the_name_that_is_asked_for() {
 fn http_in_the_clear_gets_one_readable_400() {
     let Some(of) = Secured::start(&["--workers", "1"]) else { return };
     let mut stream = TcpStream::connect(of.server.address()).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    stream.set_read_timeout(Some(SILENCE)).unwrap();
     stream.write_all(b"GET /api/health HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
     let mut reply = String::new();
     stream.read_to_string(&mut reply).unwrap();
@@ -191,7 +190,7 @@ fn http_in_the_clear_gets_one_readable_400() {
     // What is neither gets nothing that could be taken for an answer.
     for junk in [&b"\x00\x01\x02\x03\x04\x05"[..], b"\x16\x03\x01\xff\xff\x01"] {
         let mut stream = TcpStream::connect(of.server.address()).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        stream.set_read_timeout(Some(SILENCE)).unwrap();
         stream.write_all(junk).unwrap();
         let mut reply = Vec::new();
         let _ = stream.read_to_end(&mut reply);
@@ -201,7 +200,7 @@ fn http_in_the_clear_gets_one_readable_400() {
 
 #[test]
 fn silent_and_slow_handshakes_end_while_others_are_served() {
-    let Some(of) = Secured::start(&["--workers", "1", "--handshake-timeout-ms", "3000"]) else { return };
+    let Some(of) = Secured::start(&["--workers", "1", "--handshake-timeout-ms", "8000"]) else { return };
     let silent = TcpStream::connect(of.server.address()).unwrap();
     let mut slow = TcpStream::connect(of.server.address()).unwrap();
     slow.write_all(&[0x16, 3, 1]).unwrap();
@@ -210,8 +209,8 @@ fn silent_and_slow_handshakes_end_while_others_are_served() {
         assert!(reply.starts_with("HTTP/1.1 200 "), "{reply}");
     }
     for mut stream in [silent, slow] {
-        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        // The end, or a reset; not a silence of thirty seconds.
+        stream.set_read_timeout(Some(SILENCE)).unwrap();
+        // The end, or a reset; not a silence.
         if let Err(error) = stream.read(&mut [0; 64]) {
             assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
         }

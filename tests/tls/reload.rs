@@ -5,18 +5,17 @@ use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
 use crate::secured::{Issued, Secured, ask};
 use crate::server::Scratch;
-use crate::server::client::Request;
+use crate::server::client::{Request, SILENCE, comes_true};
 
 /// Connects until the certificate is this one. Each connection is a full handshake, since each client is new.
 fn await_certificate(of: &Secured, expected: &Issued) -> bool {
-    // The files are looked at every ten seconds; far more handshakes than that take pass here.
-    (0..100_000).any(|_| {
+    // The files are looked at every ten seconds.
+    comes_true(|| {
         let mut stream = of.connect(&of.client());
         assert!(ask(&mut stream, Request::get("/api/health")).starts_with("HTTP/1.1 200 "));
         stream.conn.peer_certificates().unwrap()[0] == expected.der
@@ -74,7 +73,7 @@ fn a_reload_is_told_to_be_over_once_the_certificate_is_in_force() {
     let scratch = Scratch::new();
     let path = scratch.path("notify");
     let told = UnixDatagram::bind(&path).unwrap();
-    told.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    told.set_read_timeout(Some(SILENCE)).unwrap();
     let next = || {
         let mut message = [0; 1024];
         let length = told.recv(&mut message).unwrap();
@@ -124,7 +123,7 @@ fn exchanged_links_are_seen_as_kubernetes_makes_them() {
     symlink("..two", of.folder.join("..new")).unwrap();
     fs::rename(of.folder.join("..new"), of.folder.join("..data")).unwrap();
     of.server.signal(Signal::SIGHUP);
-    let found = (0..100_000).any(|_| {
+    let found = comes_true(|| {
         let stream = crate::secured::connect(of.server.address(), &of.client(), "linked.example").unwrap();
         stream.conn.peer_certificates().unwrap()[0] == second.der
     });
@@ -159,7 +158,7 @@ fn bad_files_keep_what_is_in_force_and_are_told_once() {
 
 /// Waits until so many refused reloads are in the audit log: the keeper tells them with its next tick.
 fn await_audit(of: &Secured, count: usize) {
-    let told = (0..100_000).any(|_| {
+    let told = comes_true(|| {
         let _ = of.ask(&of.client(), Request::get("/api/health"));
         let audit = audit_lines(&of.server.data_dir());
         audit.matches(r#""event":"tls.reload","outcome":"failure""#).count() >= count

@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use rustls::ClientConfig;
 
 use crate::secured::{Issued, Secured, connect};
-use crate::server::client::Request;
+use crate::server::client::{Request, comes_true};
 use crate::server::{Scratch, skip};
 
 /// An authority made with OpenSSL.
@@ -91,7 +91,7 @@ fn served(of: &Secured, own: &Issued) -> bool {
 
 /// Waits until they are served or not, as expected; each is a full handshake.
 fn await_served(of: &Secured, expected: &[(&Issued, bool)]) -> bool {
-    (0..100_000).any(|_| expected.iter().all(|(own, expected)| served(of, own) == *expected))
+    comes_true(|| expected.iter().all(|(own, expected)| served(of, own) == *expected))
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn a_revoked_client_certificate_is_refused_and_a_bad_list_never_replaces_a_good_
             let lines = crate::reload::audit_lines(&of.server.data_dir());
             lines.matches(r#""event":"tls.reload","outcome":"failure""#).count()
         };
-        let told = (0..100_000).any(|_| {
+        let told = comes_true(|| {
             assert!(served(&of, &first) && !served(&of, &second), "the list in force stays");
             failures() > number
         });

@@ -1,10 +1,9 @@
 //! Requests and replies through TLS.
 
 use std::io::{Read as _, Write as _};
-use std::time::Duration;
 
 use crate::secured::{Secured, ask, read_reply};
-use crate::server::client::Request;
+use crate::server::client::{Request, SILENCE};
 
 /// Of a session that is open and has nothing to do, over that of the process with none: what FACTS promise three times over, so
 /// that another allocator or page size does not matter.
@@ -125,7 +124,7 @@ fn an_idle_connection_gives_its_buffers_back() {
     let config = of.client();
     let open = || {
         let mut stream = of.connect(&config);
-        stream.sock.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        stream.sock.set_read_timeout(Some(SILENCE)).unwrap();
         stream.write_all(&Request::get("/api/health").bytes()).unwrap();
         assert!(read_reply(&mut stream).0.starts_with("HTTP/1.1 200 "));
         stream

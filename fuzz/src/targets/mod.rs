@@ -18,6 +18,7 @@ mod audit;
 mod credentials;
 mod http;
 mod journal;
+mod mac;
 mod model;
 mod sealed;
 mod served;
@@ -27,7 +28,7 @@ mod settings;
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// Every target. Its corpus is `fuzz/corpus/<name>`, its dictionary `fuzz/dictionaries/<name>.dict`.
-pub(crate) const TARGETS: [Target; 14] = [
+pub(crate) const TARGETS: [Target; 15] = [
     ("head", http::head),
     ("target", http::target),
     ("chunked", http::chunked),
@@ -38,6 +39,7 @@ pub(crate) const TARGETS: [Target; 14] = [
     ("scope", credentials::scope),
     ("envelope", sealed::envelope),
     ("stream", sealed::stream),
+    ("mac", mac::mac),
     ("backup", sealed::backup),
     ("journal", journal::journal),
     ("audit", audit::audit),
