@@ -14,9 +14,11 @@ use quantonium::auth::change::apply;
 use quantonium::auth::entry::SALT_BYTES;
 use quantonium::auth::{Authenticator, Change, Directory, Terms, api_key};
 use quantonium::clock::WallTime;
+use quantonium::limits::API_KEYS_MAX_COUNT;
 use quantonium::secret::Secret;
 
-const COUNTS: [usize; 3] = [10, 1_000, 100_000];
+/// The last is as many as there may be.
+const COUNTS: [usize; 3] = [10, 1_000, API_KEYS_MAX_COUNT];
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// So many keys take turns, in an order that caches do not foresee.
 const ASKING: usize = 4_096;

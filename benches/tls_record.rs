@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use quantonium::clock::{Moment, WallTime};
-use quantonium::limits::LEASE_BUDGET_DEFAULT_BYTES;
+use quantonium::limits::{DEVELOPMENT_CERTIFICATE_DEFAULT_DAYS, LEASE_BUDGET_DEFAULT_BYTES};
 use quantonium::reactor::executor::TaskId;
 use quantonium::reactor::{Budget, Charge, Established, Pool, Received, Strangers, Transport, Turn};
 use quantonium::tls::self_signed;
@@ -70,7 +70,7 @@ struct Ground {
 
 impl Ground {
     fn new() -> Self {
-        let pair = self_signed::make(&[], 7, WallTime::now()).unwrap();
+        let pair = self_signed::make(&[], DEVELOPMENT_CERTIFICATE_DEFAULT_DAYS, WallTime::now()).unwrap();
         let material =
             Material::read(pair.certificate.as_bytes(), pair.key.as_pem().as_bytes(), None).unwrap();
         let materials = Materials { pairs: vec![material], authorities: None };
