@@ -245,10 +245,9 @@ fn strangers_who_send_one_byte_take_no_more_than_was_reckoned_and_leave_uploads_
         .collect();
     // Whoever has a place says nothing, and whoever has none is told so once his turn has come: until a whole look finds
     // nobody any more.
-    strangers.retain_mut(|client| !client.is_answered_within(1));
     let are_told = comes_true(|| {
         let before = strangers.len();
-        strangers.retain_mut(|client| !client.is_answered());
+        strangers.retain_mut(|client| !client.is_answered_within(1));
         strangers.len() == before && before < STRANGERS
     });
     assert!(are_told, "everybody has a place");

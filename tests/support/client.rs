@@ -251,14 +251,6 @@ impl Client {
         !peeked.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
     }
 
-    /// Whether the server has said something, or closed, by now.
-    pub(crate) fn is_answered(&mut self) -> bool {
-        self.stream.set_nonblocking(true).expect("a socket that does not wait");
-        let peeked = self.stream.peek(&mut [0]);
-        self.stream.set_nonblocking(false).expect("a socket that waits");
-        !peeked.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
-    }
-
     /// Says that nothing more will be sent.
     pub(crate) fn finish(&mut self) {
         // The server may have closed already; then there is nothing to say.
