@@ -59,6 +59,9 @@ fn agrees(key: &[u8; 32], message: &[Block], cuts: &[usize]) {
     }
 }
 
+/// Its number, both halves of the key, the blocks, the tag.
+type Vector<'a> = (&'a str, [u8; 16], [u8; 16], &'a [Block], Block);
+
 /// RFC 8439 appendix A.3: those of whole blocks, which is all that an AEAD makes. From number 5 on they are the edges of
 /// carries and of the field.
 #[test]
@@ -68,7 +71,7 @@ fn the_vectors_of_whole_blocks_of_rfc_8439_come_out() {
         |first: u8, rest: u8| -> Block { core::array::from_fn(|at| if at == 0 { first } else { rest }) };
     let r_of_10 = small(1 | 4 << 64);
     let of_10 = [0xb943_5e50_d794_35e3, 0x1_cd79_435e_50d7_9433, 0, 1].map(small);
-    let vectors: [(&str, [u8; 16], [u8; 16], &[Block], Block); 8] = [
+    let vectors: [Vector<'_>; 8] = [
         ("1", [0; 16], [0; 16], &[[0; 16]; 4], [0; 16]),
         ("5", small(2), [0; 16], &[ONES], small(3)),
         ("6", small(2), ONES, &[small(2)], small(3)),
