@@ -185,16 +185,21 @@ fn work(mut poll: Poll, listener: TcpListener, mut audit: &File, filtered: &Filt
             poll.registry().register(&mut accepted, Token(1), both).unwrap();
             connection = Some(accepted);
         }
-        let Some(open) = connection.as_mut() else { continue };
-        match open.read(&mut bytes) {
-            Ok(0) => {
-                open.shutdown(std::net::Shutdown::Write).unwrap();
-                audit.write_all(b"served\n").unwrap();
-                drop_connection(connection.take());
-                done.wake().unwrap();
+        // What was sent and its end may come with one event, after which none follows: it is read until nothing is left.
+        while let Some(open) = connection.as_mut() {
+            match open.read(&mut bytes) {
+                Ok(0) => {
+                    open.shutdown(std::net::Shutdown::Write).unwrap();
+                    audit.write_all(b"served\n").unwrap();
+                    drop_connection(connection.take());
+                    done.wake().unwrap();
+                }
+                Ok(count) => open.write_all(&bytes[..count]).unwrap(),
+                Err(error) => {
+                    assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+                    break;
+                }
             }
-            Ok(count) => open.write_all(&bytes[..count]).unwrap(),
-            Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
         }
     }
 }
