@@ -1,6 +1,6 @@
 //! The MAC of the AEADs: Poly1305 over the padded sections of RFC 8439 section 2.8.
 //!
-//! Owns the choice between what computes it: [`super::poly1305_x86`] where the processor has what that needs, else the crate
+//! Owns the choice between what computes it: `poly1305_x86` where the processor has what that needs, else the crate
 //! `poly1305`, which is also what the other is held against. Each gives the same tags; [`Backend`] names one, so that
 //! tests reach all of a machine. The crate is fed groups of 4 blocks from the first to the last byte, whatever the
 //! length of the associated data: what does not fill a group waits in a stage of 64 bytes.
@@ -67,9 +67,12 @@ impl fmt::Debug for Authenticator {
     }
 }
 
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it lies on the stack for one message, whose keys a box would leave on the heap"
+#[cfg_attr(
+    target_arch = "x86_64",
+    expect(
+        clippy::large_enum_variant,
+        reason = "it lies on the stack for one message, whose keys a box would leave on the heap"
+    )
 )]
 enum State {
     Portable(Staged),

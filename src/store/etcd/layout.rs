@@ -1,6 +1,6 @@
 //! Where things stand in etcd: the keys below the prefix.
 //!
-//! Owns [`Layout`] and [`Place`]. Invariants: no key says what its record is about; a key that is none of these is told
+//! Owns [`Layout`] and `Place`. Invariants: no key says what its record is about; a key that is none of these is told
 //! apart and never taken for one.
 
 use super::super::record::Path;

@@ -1,7 +1,7 @@
 //! The store that etcd keeps for a fleet of servers.
 //!
-//! Owns [`Etcd`]; what stands where is in [`layout`], what proves it in [`head`], the reading of everything in [`image`], the news in
-//! [`news`], and the seam to the network in [`link`]. docs/FLEET.md gives the reasons. Invariants: a change is one transaction that
+//! Owns [`Etcd`]; what stands where is in [`layout`], what proves it in `head`, the reading of everything in `image`, the news in
+//! `news`, and the seam to the network in [`link`]. docs/FLEET.md gives the reasons. Invariants: a change is one transaction that
 //! demands the head which was applied; what others wrote is applied as a whole and only if it follows; a state that was set back is
 //! never taken for the newest; nothing here opens a connection.
 
