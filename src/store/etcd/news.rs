@@ -103,7 +103,7 @@ impl Etcd {
             log::error(
                 Module::Store,
                 format_args!(
-                    "another server goes by the id of this one, so that each may drop the other's audit checkpoints: a data directory                      was copied; stop one of the two, remove server.id from its directory and start it again"
+                    "another server goes by the id of this one, so that each may drop the other's audit checkpoints: a data directory was copied; stop one of the two, remove server.id from its directory and start it again"
                 ),
             );
         }
