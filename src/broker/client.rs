@@ -160,7 +160,8 @@ impl Client {
                     self.token = None;
                     anew_count += 1;
                     if anew_count > 2 {
-                        return Err(LinkError::Refused("the token of etcd is not taken".to_owned()));
+                        let why = "the token of etcd is not taken".to_owned();
+                        return Err(if may_have { LinkError::Unknown(why) } else { LinkError::Refused(why) });
                     }
                 }
                 Ok(Tried::Again { may_have: may, why: because }) => {

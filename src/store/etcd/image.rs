@@ -157,7 +157,9 @@ impl Image {
                 let sealed = record.sealed.as_deref().unwrap_or_default();
                 let element = keys.element(path, record.revision, sealed);
                 let live = Live { element, weight: record.weight() as u64 };
-                self.live.insert(path, live);
+                if self.live.insert(path, live).is_some() {
+                    return Err(ReadFault::Damaged("a record stands there twice"));
+                }
                 if wanted(path, &live) {
                     self.records.push(record);
                 }

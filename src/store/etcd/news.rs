@@ -24,6 +24,10 @@ impl Etcd {
         if matches!(self.condition, Condition::Poisoned | Condition::SetBack) {
             return Ok(stand.head);
         }
+        if since == stand.head.revision && !self.unread {
+            // What was delivered, removals too, was taken in.
+            self.doubtful.clear();
+        }
         // Who asked has not taken in what was delivered.
         self.everything |= since != stand.head.revision;
         self.unread |= self.everything;
@@ -120,6 +124,10 @@ impl Etcd {
         for pending in &self.pending {
             match (self.layout.place(&pending.key), &pending.value) {
                 (Some(Place::Record(path)), None) => {
+                    // Nobody removes what is not there: such an event was made up.
+                    if !state.live.contains_key(&path) {
+                        return Ok(false);
+                    }
                     records.push(Record { path, revision: stand.head.revision, sealed: None });
                 }
                 (Some(Place::Record(path)), Some(value)) => match decode_record(path, value) {
@@ -128,6 +136,11 @@ impl Etcd {
                 },
                 _ => has_origins = true,
             }
+        }
+        let mut paths: Vec<_> = records.iter().map(|record| record.path).collect();
+        paths.sort_unstable_by_key(|path| *path.as_bytes());
+        if paths.windows(2).any(|pair| pair.first() == pair.last()) {
+            return Ok(false);
         }
         let (revision, at_millis) = (stand.head.revision, stand.at_millis);
         let made = Made { revision, has_origins, at_millis };
@@ -140,6 +153,9 @@ impl Etcd {
         state.revision = event.revision;
         STORE.lags.count(WallTime::now().as_millis().saturating_sub(at_millis).saturating_mul(1_000));
         self.settle_pulse();
+        // Told again with everything, if who asked does not take it in.
+        self.doubtful
+            .extend(records.iter().filter(|record| record.sealed.is_none()).map(|record| record.path));
         for record in records {
             each(record)?;
         }
@@ -188,6 +204,7 @@ impl Etcd {
         let known = before.live.keys().chain(&self.doubtful);
         let gone = known.filter(|path| !image.live.contains_key(path)).copied().collect::<Vec<_>>();
         let (mut records, _) = self.stand_on(image);
+        self.doubtful.extend(&gone);
         records.extend(gone.into_iter().map(|path| Record { path, revision: stands.revision, sealed: None }));
         for record in records {
             each(record)?;
