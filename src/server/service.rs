@@ -33,8 +33,7 @@ use crate::log::{self, Level, Module};
 use crate::metrics::{Exemplar, Worker as Counters};
 use crate::model::{ApiKeyId, Principal};
 use crate::publication::{Epoch, View};
-use crate::quota::Tally;
-use crate::reactor::Turn;
+use crate::reactor::{Account, Turn};
 use crate::server::access;
 use crate::server::door::Limits;
 use crate::server::front::Front;
@@ -97,7 +96,7 @@ pub(super) struct App {
 #[derive(Clone, Debug)]
 pub(super) enum Admission {
     /// A row of the table, who asks, and on whose account its memory is.
-    Route(&'static Route, Option<Principal>, Option<Arc<Tally>>),
+    Route(&'static Route, Option<Principal>, Option<Account>),
     /// `OPTIONS` of a path.
     Options,
 }
@@ -164,7 +163,7 @@ impl Service for App {
         }
     }
 
-    fn account<'a>(&self, admission: &'a Admission) -> Option<&'a Arc<Tally>> {
+    fn account<'a>(&self, admission: &'a Admission) -> Option<&'a Account> {
         match admission {
             Admission::Route(_, _, account) => account.as_ref(),
             Admission::Options => None,
