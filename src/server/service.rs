@@ -105,7 +105,7 @@ pub(super) enum Admission {
 pub(super) struct SoFar<'a> {
     /// The result of the change that the handler asked for.
     pub(super) committed: Option<Result<ChangeOutcome, ChangeError>>,
-    /// Whether what the request is for was done with it.
+    /// Whether what the request is for was done with it, or may have been.
     pub(super) made: bool,
     /// The text of an API key that was drawn.
     pub(super) kept: &'a mut Option<Zeroizing<String>>,
@@ -227,7 +227,9 @@ impl Service for App {
                     }
                     match self.settle(committed.settle).await {
                         Ok(()) => {
-                            let made = own && committed.outcome.is_ok();
+                            // What may have been done is never answered as if it had been refused.
+                            let made =
+                                own && matches!(committed.outcome, Ok(_) | Err(ChangeError::Ambiguous));
                             so_far = SoFar { committed: Some(committed.outcome), made, kept: &mut kept };
                             self.handle(asked, &arrival, body, so_far, &mut subject, responder)
                         }
@@ -317,7 +319,7 @@ impl App {
         };
         let look = self.view.enter();
         let authority = match self.authorise(route, &look.callers, arrival, principal) {
-            // Who ends his own key is told that it was done.
+            // Who ends his own key is told that it was done; and who could not be judged by now, what became of his change.
             Err(_) if made => None,
             judged => judged?,
         };
