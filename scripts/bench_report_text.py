@@ -299,7 +299,6 @@ MISSING = (
     "Streams of 1 GiB: `scripts/stream-memory` measures their memory, nothing their speed beside a peer.",
     "Start and idle memory of OpenBao in the manner of the others: it has to be unsealed first. Its memory at start is in [Vault](#vault).",
     "More than 100,000 keys of the ring, and more than the 10,000 API keys that there may be.",
-    "Cache lines that are shared between workers and written for each request: they were not counted. By the sources there are some: the account and the budget of what a request leases, and the counters of its API key and of its key.",
 )
 
 

@@ -108,7 +108,7 @@ pub const REPLY_BODY_MAX_BYTES: usize =
     LEASE_LARGEST_BYTES - OUTPUT_FLUSH_BYTES - REPLY_PROBLEM_MAX_BYTES - REPLY_HEAD_MAX_BYTES;
 /// The page for people, compressed as it is served.
 pub const CONSOLE_MAX_BYTES: usize = 60 * 1024;
-/// A document that everybody may ask for is opened for who does not read gzip up to this length, so that its reply fits a lease of 64 KiB.
+/// A document that everybody may ask for is opened for who does not read gzip up to this length, so that its reply fits a lease of 128 KiB.
 pub const DOCUMENT_OPENED_MAX_BYTES: usize = 60 * 1024;
 /// Body limit of every other route. Beyond it: 413.
 pub const BODY_SMALL_MAX_BYTES: usize = 64 * 1024;
@@ -133,12 +133,15 @@ pub const LEASE_USUAL_BYTES: usize = 16 * 1024;
 pub const LEASE_WINDOW_BYTES: usize = 256 * 1024;
 /// The largest buffer.
 pub const LEASE_LARGEST_BYTES: usize = 2 * 1024 * 1024;
-/// Sizes of the leased buffers, smallest first. Those below the usual one are for an account that is short of room.
-pub const LEASE_CLASSES_BYTES: [usize; 6] =
-    [2 * 1024, 4 * 1024, LEASE_USUAL_BYTES, 64 * 1024, LEASE_WINDOW_BYTES, LEASE_LARGEST_BYTES];
+/// Sizes of the leased buffers, smallest first. Those below the usual one are for an account that is short of room. Payloads of 16 and of
+/// 64 KiB, as base64 in JSON, fit the two that follow it.
+pub const LEASE_CLASSES_BYTES: [usize; 7] =
+    [2 * 1024, 4 * 1024, LEASE_USUAL_BYTES, 32 * 1024, 128 * 1024, LEASE_WINDOW_BYTES, LEASE_LARGEST_BYTES];
+/// How many times what has come of a body may be leased for the rest of it that was announced; never before what is leased is full.
+pub const LEASE_GROWTH_TIMES: usize = 8;
 /// How many returned buffers of each class a worker keeps for the next lease. A buffer that is not kept is made anew, all of it
-/// zeros: of those that hold a request of 16 KiB, 64 busy connections have two each.
-pub const LEASE_KEPT_COUNT: [usize; 6] = [256, 256, 256, 128, 8, 2];
+/// zeros: of those that hold a request of 16 KiB, 64 busy connections have two each, and of those for 64 KiB most one.
+pub const LEASE_KEPT_COUNT: [usize; 7] = [256, 256, 256, 128, 72, 8, 2];
 /// An account that holds more than one in so many parts of its share is short of room: what it leases from then on is as
 /// small as will do.
 pub const LEASE_SHORT_SHARE_COUNT: usize = 4;
@@ -164,6 +167,14 @@ pub const LEASE_SHARE_FLOOR_BYTES: usize = 5 * 1024 * 1024;
 /// One in so many parts of the budget is as much as those TLS sessions may hold of it, for what they keep now and then, of whose
 /// clients none is known.
 pub const LEASE_BESIDE_SHARE_COUNT: usize = 8;
+/// A loop takes of an account in pieces of one in so many parts of what the account may hold, and of no more than that.
+pub const ACCOUNT_PIECE_SHARE_COUNT: usize = 64;
+/// The largest such piece.
+pub const ACCOUNT_PIECE_MAX_BYTES: usize = 256 * 1024;
+/// What a loop keeps in hand of an account, until the end of the turn, at most.
+pub const ACCOUNT_HAND_MAX_BYTES: usize = 1024 * 1024;
+/// Beyond so many accounts a loop forgets those that none of its connections has.
+pub const ACCOUNTS_KEPT_COUNT: usize = 256;
 /// One in so many parts of the memory that the system allows is as much as the budget may be.
 pub const LEASE_SYSTEM_SHARE_COUNT: u64 = 2;
 /// Largest budget that a configuration may ask for.

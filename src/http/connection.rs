@@ -15,7 +15,6 @@
 //! reply, with its end announced first, so that a reset does not destroy the reply (RFC 9112, section 9.6).
 
 use std::rc::Rc;
-use std::sync::Arc;
 
 use crate::clock::Moment;
 use crate::http::complaint::Complaint;
@@ -38,8 +37,7 @@ use crate::limits::{
 };
 use crate::log::{self, Level, Module};
 use crate::model::TraceParent;
-use crate::quota::Tally;
-use crate::reactor::{Beginning, Channel, Established, Look, Resting, Transport};
+use crate::reactor::{Account, Beginning, Channel, Established, Look, Resting, Transport};
 
 /// How a busy stretch of a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +82,7 @@ pub struct Idle<T, S, G> {
     /// Since when a part of what the transport needs to hand out a byte lies there: a head has begun, though none of it is seen.
     begun: Option<Moment>,
     /// On whose account its last request was: so is the beginning of the next one, of which it is not known yet whose it is.
-    account: Option<Arc<Tally>>,
+    account: Option<Account>,
     /// Whatever is to be given back when the connection ends.
     guard: G,
 }
@@ -298,7 +296,7 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
         let Some((admission, taking)) = self.admit(whole)? else { return Ok(()) };
         if let Some(account) = self.env.service.account(&admission) {
             let charged = self.ws.input.charge(account).and_then(|()| self.ws.output.charge(account));
-            let charged = charged.and_then(|()| self.channel.charge(account));
+            let charged = charged.and_then(|()| self.channel.charge(account.tally()));
             if charged.is_err() {
                 self.admission = Some(admission);
                 return Err(self.refuse(&OVERLOADED, &[("Retry-After", b"1")]));

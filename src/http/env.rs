@@ -210,6 +210,11 @@ impl<S> Env<S> {
         *self.date.borrow_mut().at(now)
     }
 
+    /// Tells the other loops what this one holds: at the end of each turn.
+    pub fn settle(&self) {
+        self.pool.settle();
+    }
+
     pub(super) fn take_workspace(&self) -> Box<Workspace> {
         self.waiting.borrow_mut().pop().unwrap_or_else(|| {
             Box::new(Workspace {

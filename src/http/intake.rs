@@ -126,10 +126,8 @@ impl<T: Transport, S: Service> Busy<'_, T, S> {
             if got >= head_len + length {
                 return Ok(length);
             }
-            if self.ws.input.room() == 0 {
-                let reserved = self.ws.input.reserve(1);
-                self.check_room(reserved)?;
-            }
+            let reserved = self.ws.input.grow(head_len + length - got);
+            self.check_room(reserved)?;
             self.receive_body(began, got.saturating_sub(head_len)).await?;
         }
     }

@@ -4,6 +4,8 @@
 //! by a 500; the reply to HEAD is that to GET without its body; a reply after which the connection ends says so; whatever
 //! is written after a limit was named tells of it.
 
+use std::sync::Arc;
+
 use crate::clock::Moment;
 use crate::http::complaint::{Complaint, Told};
 use crate::http::date::Date;
@@ -13,8 +15,8 @@ use crate::http::sharing::{OriginIndex, Sharing};
 use crate::http::status::Status;
 use crate::limits::REPLY_HEAD_MAX_BYTES;
 use crate::model::{RequestId, TraceId};
-use crate::quota::Quota;
-use crate::reactor::Buffer;
+use crate::quota::{Quota, Tally};
+use crate::reactor::{Account, Buffer};
 
 pub use crate::reactor::Exhausted;
 
@@ -145,6 +147,12 @@ impl<'a> Responder<'a> {
     pub fn new(output: &'a mut Buffer, terms: Terms<'a>) -> Self {
         let start = output.filled().len();
         Self { output, terms, start, begun: None, audited: None, face: Face::Answer }
+    }
+
+    /// The account of this tally, on which the memory of the request can be.
+    #[must_use]
+    pub fn account(&self, tally: &Arc<Tally>) -> Account {
+        self.output.account_of(tally)
     }
 
     /// Lets the connection end after this reply. Takes effect with the next [`begin`](Self::begin).

@@ -6,7 +6,6 @@
 
 use core::future::Future;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use crate::clock::Moment;
 use crate::http::complaint::Complaint;
@@ -15,7 +14,7 @@ use crate::http::peer::Peer;
 use crate::http::responder::{Fault, Responder};
 use crate::http::status::Status;
 use crate::model::{RequestId, TraceId};
-use crate::quota::Tally;
+use crate::reactor::Account;
 
 /// A request whose head has arrived.
 #[derive(Clone, Copy, Debug)]
@@ -190,7 +189,7 @@ pub trait Service {
     ) -> Option<(Self::Admission, Taking)>;
 
     /// On whose account the memory of an admitted request is; nothing: on that of all whom nobody has recognised.
-    fn account<'a>(&self, _: &'a Self::Admission) -> Option<&'a Arc<Tally>> {
+    fn account<'a>(&self, _: &'a Self::Admission) -> Option<&'a Account> {
         None
     }
 

@@ -376,14 +376,14 @@ mod tests {
         let account = Arc::new(Tally::default());
         let lease = || {
             let mut buffer = strangers.pool.lease(LEASE_LARGEST_BYTES).unwrap();
-            buffer.charge(&account).unwrap();
+            buffer.charge(&strangers.pool.account(&account)).unwrap();
             buffer
         };
         let mut leases: Vec<Buffer> = (0..4).map(|_| lease()).collect();
         let other = Arc::new(Tally::default());
         for _ in 0..3 {
             let mut buffer = strangers.pool.lease(LEASE_LARGEST_BYTES).unwrap();
-            buffer.charge(&other).unwrap();
+            buffer.charge(&strangers.pool.account(&other)).unwrap();
             leases.push(buffer);
         }
         let mut charge = charge(&strangers, 0);

@@ -12,11 +12,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::limits::{
-    LEASE_CLASSES_BYTES, LEASE_GUESTS_SHARE_COUNT, LEASE_KEPT_COUNT, LEASE_KEPT_SHARE_COUNT,
-    LEASE_SHARE_COUNT, LEASE_SHARE_FLOOR_BYTES, LEASE_SHORT_SHARE_COUNT, LEASE_USUAL_BYTES,
+    LEASE_CLASSES_BYTES, LEASE_GROWTH_TIMES, LEASE_GUESTS_SHARE_COUNT, LEASE_KEPT_COUNT,
+    LEASE_KEPT_SHARE_COUNT, LEASE_SHARE_COUNT, LEASE_SHARE_FLOOR_BYTES, LEASE_SHORT_SHARE_COUNT,
+    LEASE_USUAL_BYTES,
 };
 use crate::memory;
 use crate::quota::Tally;
+use crate::reactor::account::{Account, Accounts};
 
 /// The budget or somebody's share of it is spent, or the size is beyond the largest class: the work must be refused,
 /// not the memory taken.
@@ -38,9 +40,9 @@ pub struct Budget {
     /// All buffers that exist.
     made: Tally,
     /// Those of them that wait for the next lease.
-    kept: Tally,
+    kept: Arc<Tally>,
     /// What is leased for nobody who is known.
-    unknown: Tally,
+    unknown: Arc<Tally>,
     /// What is leased for those of them who are guests.
     guests: Tally,
     /// What is held beside the buffers for those who are not known, beyond what each loop has for them.
@@ -60,8 +62,8 @@ impl Budget {
             guests_most,
             kept_most: total / LEASE_KEPT_SHARE_COUNT,
             made: Tally::default(),
-            kept: Tally::default(),
-            unknown: Tally::default(),
+            kept: Arc::default(),
+            unknown: Arc::default(),
             guests: Tally::default(),
             strangers: Tally::default(),
         })
@@ -106,13 +108,15 @@ impl Budget {
     }
 }
 
-/// On whose account a buffer is; nothing: on that of all who are not known.
-type Account = Option<Arc<Tally>>;
-
 /// A loop's own buffers, in use or waiting for the next lease.
 #[derive(Debug)]
 pub struct Pool {
     budget: Arc<Budget>,
+    accounts: Accounts,
+    /// The account of all who are not known.
+    unknown: Account,
+    /// What is kept for the next lease counts as one account, too.
+    resting: Account,
     kept: [RefCell<Vec<Box<[u8]>>>; LEASE_CLASSES_BYTES.len()],
 }
 
@@ -120,7 +124,30 @@ impl Pool {
     /// A pool without buffers: they are made on first use and kept.
     #[must_use]
     pub fn new(budget: Arc<Budget>) -> Rc<Self> {
-        Rc::new(Self { budget, kept: LEASE_KEPT_COUNT.map(|count| RefCell::new(Vec::with_capacity(count))) })
+        Self::with(budget, Accounts::new(false))
+    }
+
+    /// The same for a loop that [settles](Self::settle) at the end of each turn.
+    #[must_use]
+    pub fn settling(budget: Arc<Budget>) -> Rc<Self> {
+        Self::with(budget, Accounts::new(true))
+    }
+
+    fn with(budget: Arc<Budget>, accounts: Accounts) -> Rc<Self> {
+        let [unknown, resting] = [&budget.unknown, &budget.kept].map(|tally| Account::of(Arc::clone(tally)));
+        let kept = LEASE_KEPT_COUNT.map(|count| RefCell::new(Vec::with_capacity(count)));
+        Rc::new(Self { budget, accounts, unknown, resting, kept })
+    }
+
+    /// Tells all loops what this one holds. In between it writes what they share as seldom as it can.
+    pub fn settle(&self) {
+        self.accounts.settle();
+    }
+
+    /// The account of this tally.
+    #[must_use]
+    pub fn account(&self, tally: &Arc<Tally>) -> Account {
+        self.accounts.of(tally)
     }
 
     /// Leases a buffer that holds `bytes`, for nobody who is known: of the usual class or a larger one, or, if room is
@@ -132,12 +159,12 @@ impl Pool {
         self.lease_for(None, bytes)
     }
 
-    fn lease_for(self: &Rc<Self>, account: Account, bytes: usize) -> Result<Buffer, Exhausted> {
+    fn lease_for(self: &Rc<Self>, account: Option<Account>, bytes: usize) -> Result<Buffer, Exhausted> {
         let class = self.class_for(account.as_ref(), bytes).ok_or(Exhausted)?;
         let size = LEASE_CLASSES_BYTES.get(class).copied().ok_or(Exhausted)?;
         let is_guest = match &account {
-            Some(account) if account.take(size, self.budget.share) => false,
-            None if self.budget.unknown.take(size, self.budget.unknown_most) => false,
+            Some(account) if self.accounts.take(account, size, self.budget.share) => false,
+            None if self.accounts.take(&self.unknown, size, self.budget.unknown_most) => false,
             None if size <= LEASE_USUAL_BYTES && self.budget.guests.take(size, self.budget.guests_most) => {
                 true
             }
@@ -149,7 +176,7 @@ impl Pool {
                 Ok(Buffer { bytes, start: 0, end: 0, high: 0, class, account, is_guest, pool })
             }
             None => {
-                self.tally(account.as_ref(), is_guest).give_back(size);
+                self.give_back_of(account.as_ref(), is_guest, size);
                 Err(Exhausted)
             }
         }
@@ -161,33 +188,41 @@ impl Pool {
         self.vacant_for(None)
     }
 
-    fn vacant_for(self: &Rc<Self>, account: Account) -> Buffer {
+    fn vacant_for(self: &Rc<Self>, account: Option<Account>) -> Buffer {
         let class = LEASE_CLASSES_BYTES.len();
         let (bytes, pool) = (Box::default(), Rc::clone(self));
         Buffer { bytes, start: 0, end: 0, high: 0, class, account, is_guest: false, pool }
     }
 
     /// Whether this account holds so much of its share that it gets no more than it needs.
-    fn is_short(&self, account: Option<&Arc<Tally>>) -> bool {
-        self.tally(account, false).held_bytes() > self.budget.share / LEASE_SHORT_SHARE_COUNT
+    fn is_short(&self, account: Option<&Account>) -> bool {
+        account.unwrap_or(&self.unknown).held_bytes() > self.budget.share / LEASE_SHORT_SHARE_COUNT
     }
 
     /// The class of a buffer for this account that holds `bytes`.
-    fn class_for(&self, account: Option<&Arc<Tally>>, bytes: usize) -> Option<usize> {
+    fn class_for(&self, account: Option<&Account>, bytes: usize) -> Option<usize> {
         // To read and to answer in small pieces costs time, and is done where there is no room for anything else.
         let least = if self.is_short(account) { bytes } else { bytes.max(LEASE_USUAL_BYTES) };
         LEASE_CLASSES_BYTES.iter().position(|size| *size >= least)
     }
 
-    fn tally<'a>(&'a self, account: Option<&'a Arc<Tally>>, is_guest: bool) -> &'a Tally {
-        let unknown = if is_guest { &self.budget.guests } else { &self.budget.unknown };
-        account.map_or(unknown, |tally| tally)
+    fn give_back_of(&self, account: Option<&Account>, is_guest: bool, bytes: usize) {
+        if is_guest {
+            self.budget.guests.give_back(bytes);
+        } else {
+            self.accounts.give_back(account.unwrap_or(&self.unknown), bytes);
+        }
+    }
+
+    /// Bytes on lease now, as this loop knows it.
+    fn leased_bytes(&self) -> usize {
+        self.budget.made.held_bytes().saturating_sub(self.resting.held_bytes())
     }
 
     /// A buffer of this class: a kept one, or a new one if there is room for it, if need be in place of kept ones.
     fn obtain(&self, class: usize, size: usize) -> Option<Box<[u8]>> {
         if let Some(bytes) = self.kept.get(class).and_then(|kept| kept.borrow_mut().pop()) {
-            self.budget.kept.give_back(size);
+            self.accounts.give_back(&self.resting, size);
             return Some(bytes);
         }
         self.take_made(size)?;
@@ -218,19 +253,19 @@ impl Pool {
     /// Gives one of the largest kept buffers back to the allocator; nothing if there is none.
     fn drop_kept(&self) -> Option<()> {
         let bytes = self.kept.iter().rev().find_map(|kept| kept.borrow_mut().pop())?;
-        self.budget.kept.give_back(bytes.len());
+        self.accounts.give_back(&self.resting, bytes.len());
         self.budget.made.give_back(bytes.len());
         Some(())
     }
 
     /// Whether a buffer that holds `bytes` could be leased now for this account.
-    fn could_lease(&self, account: Option<&Arc<Tally>>, bytes: usize) -> bool {
+    fn could_lease(&self, account: Option<&Account>, bytes: usize) -> bool {
         let class = self.class_for(account, bytes);
         let Some(size) = class.and_then(|class| LEASE_CLASSES_BYTES.get(class)) else { return false };
         let free = |held: usize, most: usize| held.checked_add(*size).is_some_and(|sum| sum <= most);
         let most = if account.is_some() { self.budget.share } else { self.budget.unknown_most };
-        free(self.tally(account, false).held_bytes(), most)
-            && free(self.budget.leased_bytes(), self.budget.total)
+        free(account.unwrap_or(&self.unknown).held_bytes(), most)
+            && free(self.leased_bytes(), self.budget.total)
     }
 
     fn give_back(&self, class: usize, bytes: Box<[u8]>) {
@@ -238,7 +273,7 @@ impl Pool {
         let Some(kept) = self.kept.get(class) else { return };
         let mut kept = kept.borrow_mut();
         // The capacity was set at the start and is never grown: what does not fit goes back to the allocator.
-        if kept.len() < kept.capacity() && self.budget.kept.take(size, self.budget.kept_most) {
+        if kept.len() < kept.capacity() && self.accounts.take(&self.resting, size, self.budget.kept_most) {
             kept.push(bytes);
             return;
         }
@@ -256,7 +291,7 @@ pub struct Buffer {
     /// One past the last byte that was written during the lease.
     high: usize,
     class: usize,
-    account: Account,
+    account: Option<Account>,
     /// Whether it was leased beyond what nobody known may hold.
     is_guest: bool,
     pool: Rc<Pool>,
@@ -355,23 +390,32 @@ impl Buffer {
 
     /// On whose account it is, if that is known.
     #[must_use]
-    pub const fn account(&self) -> Option<&Arc<Tally>> {
+    pub const fn account(&self) -> Option<&Account> {
         self.account.as_ref()
+    }
+
+    /// The account of this tally, for leases of the same loop.
+    #[must_use]
+    pub fn account_of(&self, tally: &Arc<Tally>) -> Account {
+        match &self.account {
+            Some(own) if Arc::ptr_eq(own.tally(), tally) => own.clone(),
+            _ => self.pool.account(tally),
+        }
     }
 
     /// Moves the memory, and what it takes from here on, to this account.
     ///
     /// # Errors
     /// [`Exhausted`] if its share has no room for it; the buffer is as it was.
-    pub fn charge(&mut self, account: &Arc<Tally>) -> Result<(), Exhausted> {
-        if self.account.as_ref().is_some_and(|own| Arc::ptr_eq(own, account)) {
+    pub fn charge(&mut self, account: &Account) -> Result<(), Exhausted> {
+        if self.account.as_ref().is_some_and(|own| own.is(account)) {
             return Ok(());
         }
-        if !account.take(self.bytes.len(), self.pool.budget.share) {
+        if !self.pool.accounts.take(account, self.bytes.len(), self.pool.budget.share) {
             return Err(Exhausted);
         }
-        self.pool.tally(self.account.as_ref(), self.is_guest).give_back(self.bytes.len());
-        (self.account, self.is_guest) = (Some(Arc::clone(account)), false);
+        self.pool.give_back_of(self.account.as_ref(), self.is_guest, self.bytes.len());
+        (self.account, self.is_guest) = (Some(account.clone()), false);
         Ok(())
     }
 
@@ -382,7 +426,7 @@ impl Buffer {
     pub fn stay(&mut self) -> Result<(), Exhausted> {
         if self.is_guest {
             let budget = &self.pool.budget;
-            if !budget.unknown.take(self.bytes.len(), budget.unknown_most) {
+            if !self.pool.accounts.take(&self.pool.unknown, self.bytes.len(), budget.unknown_most) {
                 return Err(Exhausted);
             }
             budget.guests.give_back(self.bytes.len());
@@ -424,8 +468,7 @@ impl Buffer {
         }
     }
 
-    /// Makes some room, at most for `count` bytes: none is taken while there is some left, and then one class more, so
-    /// that memory grows with what comes and not with what is announced.
+    /// Makes some room, at most for `count` bytes, as [`grow`](Self::grow) does.
     ///
     /// # Errors
     /// [`Exhausted`] if there is none, or if all of it could not be had now; the buffer is as it was.
@@ -437,7 +480,25 @@ impl Buffer {
         if needed > self.bytes.len() && !self.pool.could_lease(self.account.as_ref(), needed) {
             return Err(Exhausted);
         }
-        self.reserve(count.min(1))
+        self.grow(count)
+    }
+
+    /// Makes some room, at most for `count` bytes: none is taken while there is some left, and then a few times what has come, or, if
+    /// room is short, one class more. So memory grows with what comes and not with what is announced, and most bodies
+    /// are moved once.
+    ///
+    /// # Errors
+    /// [`Exhausted`] if there is none; the buffer is as it was.
+    pub fn grow(&mut self, count: usize) -> Result<(), Exhausted> {
+        if count == 0 || self.room() > 0 {
+            return Ok(());
+        }
+        let filled = self.end - self.start;
+        let most = filled.saturating_mul(LEASE_GROWTH_TIMES - 1);
+        if count > 1 && most > 1 && !self.is_short() && self.reserve(count.min(most)).is_ok() {
+            return Ok(());
+        }
+        self.reserve(1)
     }
 
     /// Makes sure that `count` more bytes fit, moving to a larger lease if they do not.
@@ -469,7 +530,7 @@ impl Drop for Buffer {
             // hint keeps it so should the pool ever be inlined away.
             black_box(&*written);
         }
-        self.pool.tally(self.account.as_ref(), self.is_guest).give_back(self.bytes.len());
+        self.pool.give_back_of(self.account.as_ref(), self.is_guest, self.bytes.len());
         self.pool.give_back(self.class, core::mem::take(&mut self.bytes));
     }
 }
@@ -549,13 +610,13 @@ mod tests {
 
     #[test]
     fn what_is_kept_for_the_next_lease_counts_and_gives_way() {
-        let budget = Budget::new(64 * 1024);
+        let budget = Budget::new(128 * 1024);
         let pool = Pool::new(Arc::clone(&budget));
-        drop((pool.lease(1).unwrap(), pool.lease(1).unwrap()));
+        drop([0; 3].map(|_| pool.lease(1).unwrap()));
         assert_eq!(budget.leased_bytes(), 0);
-        assert_eq!(budget.made_bytes(), 16 * 1024, "a quarter of the budget is kept at most");
-        let all = pool.lease(64 * 1024).unwrap();
-        assert_eq!((budget.leased_bytes(), budget.made_bytes()), (64 * 1024, 64 * 1024));
+        assert_eq!(budget.made_bytes(), 32 * 1024, "a quarter of the budget is kept at most");
+        let all = pool.lease(128 * 1024).unwrap();
+        assert_eq!((budget.leased_bytes(), budget.made_bytes()), (128 * 1024, 128 * 1024));
         drop(all);
         assert_eq!(budget.made_bytes(), 0);
     }
@@ -568,19 +629,19 @@ mod tests {
         let mut held: Vec<Buffer> = (0..3).map(|_| pool.lease(2 << 20).unwrap()).collect();
         assert_eq!(pool.lease(2 << 20).err(), Some(Exhausted), "the rest of the half is for guests");
         for buffer in &mut held {
-            buffer.charge(&one).unwrap();
+            buffer.charge(&pool.account(&one)).unwrap();
         }
         let mut last = pool.lease(2 << 20).unwrap();
-        last.charge(&one).unwrap();
+        last.charge(&pool.account(&one)).unwrap();
         held.push(last);
         assert_eq!(one.held_bytes(), 8 << 20);
         let mut more = pool.lease(1).unwrap();
-        assert_eq!(more.charge(&one), Err(Exhausted));
-        more.charge(&other).unwrap();
-        more.charge(&other).unwrap();
+        assert_eq!(more.charge(&pool.account(&one)), Err(Exhausted));
+        more.charge(&pool.account(&other)).unwrap();
+        more.charge(&pool.account(&other)).unwrap();
         assert_eq!(other.held_bytes(), 16 * 1024);
         more.reserve(17 * 1024).unwrap();
-        assert_eq!(other.held_bytes(), 64 * 1024, "what it grows to is on the same account");
+        assert_eq!(other.held_bytes(), 32 * 1024, "what it grows to is on the same account");
         more.release();
         drop(held);
         assert_eq!((one.held_bytes(), other.held_bytes(), budget.leased_bytes()), (0, 0, 0));
@@ -601,7 +662,7 @@ mod tests {
         assert_eq!(guest.stay(), Err(Exhausted));
         assert_eq!(pool.lease(64 * 1024).err(), Some(Exhausted), "a guest asks for little");
         let account = Arc::new(Tally::default());
-        guest.charge(&account).unwrap();
+        guest.charge(&pool.account(&account)).unwrap();
         assert_eq!(guest.stay(), Ok(()), "it is known now");
         assert_eq!(guest.filled(), b"asked at once");
         assert_eq!((account.held_bytes(), budget.guests.held_bytes()), (2 * 1024, 0));
@@ -624,13 +685,13 @@ mod tests {
         let budget = Budget::new(64 << 20);
         let pool = Pool::new(Arc::clone(&budget));
         let short = Arc::new(Tally::default());
-        let mut head = pool.lease_for(Some(Arc::clone(&short)), 1).unwrap();
+        let mut head = pool.lease_for(Some(pool.account(&short)), 1).unwrap();
         assert_eq!(head.capacity(), LEASE_USUAL_BYTES);
         head.append(b"begun");
         head.shrink();
         assert_eq!(head.capacity(), LEASE_USUAL_BYTES, "there is room");
         let large: Vec<Buffer> =
-            (0..5).map(|_| pool.lease_for(Some(Arc::clone(&short)), 2 << 20).unwrap()).collect();
+            (0..5).map(|_| pool.lease_for(Some(pool.account(&short)), 2 << 20).unwrap()).collect();
         assert!(head.is_short() && !pool.vacant().is_short(), "others are not");
         head.shrink();
         assert_eq!((head.capacity(), head.filled()), (2 * 1024, &b"begun"[..]));
@@ -649,6 +710,14 @@ mod tests {
     fn memory_grows_with_what_has_come_and_not_with_what_is_announced() {
         let budget = Budget::new(8 << 20);
         let pool = Pool::new(Arc::clone(&budget));
+        let mut little = pool.lease(1).unwrap();
+        little.extend(LEASE_USUAL_BYTES - 1).unwrap().fill(b'a');
+        little.reserve_some(1 << 20).unwrap();
+        assert_eq!(little.capacity(), LEASE_USUAL_BYTES, "there is some left");
+        little.append(b"a");
+        little.reserve_some(6_000).unwrap();
+        assert_eq!(little.capacity(), 32 * 1024, "no more than is announced");
+        drop(little);
         let mut buffer = pool.lease(1).unwrap();
         buffer.append(b"head");
         let mut sizes = Vec::new();
@@ -661,7 +730,11 @@ mod tests {
             sizes.push(buffer.capacity());
         }
         sizes.dedup();
-        assert_eq!(sizes, LEASE_CLASSES_BYTES[2..], "from the usual one on");
+        assert_eq!(
+            sizes,
+            [LEASE_USUAL_BYTES, 128 * 1024, 2 << 20],
+            "each time full, and then at most some times what has come"
+        );
         assert!(buffer.filled().starts_with(b"heada"));
         assert_eq!(pool.lease(1).unwrap().reserve_some(usize::MAX), Err(Exhausted));
         let _rest: Vec<Buffer> = (0..1).map(|_| pool.lease(2 << 20).unwrap()).collect();

@@ -19,6 +19,7 @@
 //! Invariants: an I/O wait first tries the call and parks only when it would block; a poll without a reason is
 //! harmless; nothing is allocated for a request, only for the growth of the tables.
 
+pub mod account;
 pub mod charge;
 pub mod defer;
 pub mod executor;
@@ -30,6 +31,7 @@ pub mod transport;
 pub mod turn;
 pub mod wheel;
 
+pub use account::Account;
 pub use charge::{Charge, Strangers};
 pub use executor::{Beginning, Executor, Look, Resting, TaskId};
 pub use lease::{Budget, Buffer, Exhausted, Pool};

@@ -45,8 +45,7 @@ pub fn create_at<T>(number: i32, make: impl FnOnce() -> io::Result<T>) -> io::Re
     let fillers = fill(harmless.as_fd(), number)?;
     let probe = fcntl_dupfd_cloexec(&harmless, number)?;
     if probe.as_raw_fd() != number {
-        let taken = format!("descriptor {number} is taken");
-        return Err(io::Error::new(ErrorKind::AddrInUse, taken));
+        return Err(taken(number));
     }
     drop(probe);
     let made = make()?;
@@ -86,7 +85,9 @@ pub fn fill_below(number: i32) -> io::Result<Fillers> {
 /// # Errors
 /// If `number` is taken, or the system's limit is reached.
 pub fn hold(number: i32) -> io::Result<OwnedFd> {
-    create_at(number, silent_pipe)
+    // A duplicate gets the lowest free number from here on: no number below it has to be held for that.
+    let held = fcntl_dupfd_cloexec(silent_pipe()?, number)?;
+    if held.as_raw_fd() == number { Ok(held) } else { Err(taken(number)) }
 }
 
 /// Puts a duplicate of `of` in the place of what `fd` was, under the same number.
@@ -152,6 +153,10 @@ fn open_numbers() -> Vec<i32> {
         let last = limit.unwrap_or(u64::MAX).clamp(0, DESCRIPTORS_CEILING_COUNT);
         (3..i32::try_from(last).unwrap_or(FD_CONNECTION_FIRST_NUMBER)).collect()
     })
+}
+
+fn taken(number: i32) -> io::Error {
+    io::Error::new(ErrorKind::AddrInUse, format!("descriptor {number} is taken"))
 }
 
 /// The reading end of a pipe without a writer.

@@ -5,8 +5,6 @@
 //! is judged by the snapshot with which the request is carried out, so that a revocation holds for requests that have
 //! begun.
 
-use std::sync::Arc;
-
 use crate::api::payload::Digits;
 use crate::api::route::{Access, Route};
 use crate::api::{FORBIDDEN, Rejection, UNRECOGNISED, UNRECOGNISED_CHALLENGE};
@@ -19,7 +17,8 @@ use crate::http::status::Status;
 use crate::limiter::{Addresses, Bucket, Decision};
 use crate::metrics::{AuthFailure, Limited, Worker as Counters};
 use crate::model::{Identities, Principal, StoreHealth};
-use crate::quota::{Quota, Rate, Tally};
+use crate::quota::{Quota, Rate};
+use crate::reactor::Account;
 use crate::server::service::App;
 
 const NO_CREDENTIAL: Fault<'static> = Fault::new(
@@ -130,7 +129,7 @@ impl App {
         arrival: &Arrival<'_>,
         route: &Route,
         responder: &mut Responder<'_>,
-    ) -> Result<Option<(Principal, Arc<Tally>)>, Turned> {
+    ) -> Result<Option<(Principal, Account)>, Turned> {
         if route.access == Access::Public {
             // Probes are never limited; documents are longer.
             return if route.cost == 0 {
@@ -164,7 +163,7 @@ impl App {
             }
         }
         if may(&authority, route.access) {
-            let account = Arc::clone(authority.key.usage.held());
+            let account = responder.account(authority.key.usage.held());
             return Ok(Some((principal, account)));
         }
         const SCOPE: &[(&str, &[u8])] = &[("WWW-Authenticate", b"Bearer error=\"insufficient_scope\"")];

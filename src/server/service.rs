@@ -33,8 +33,7 @@ use crate::log::{self, Level, Module};
 use crate::metrics::{Exemplar, Worker as Counters};
 use crate::model::{ApiKeyId, Principal};
 use crate::publication::{Epoch, View};
-use crate::quota::Tally;
-use crate::reactor::Turn;
+use crate::reactor::{Account, Turn};
 use crate::server::access;
 use crate::server::door::Limits;
 use crate::server::front::Front;
@@ -97,7 +96,7 @@ pub(super) struct App {
 #[derive(Clone, Debug)]
 pub(super) enum Admission {
     /// A row of the table, who asks, and on whose account its memory is.
-    Route(&'static Route, Option<Principal>, Option<Arc<Tally>>),
+    Route(&'static Route, Option<Principal>, Option<Account>),
     /// `OPTIONS` of a path.
     Options,
 }
@@ -106,7 +105,7 @@ pub(super) enum Admission {
 pub(super) struct SoFar<'a> {
     /// The result of the change that the handler asked for.
     pub(super) committed: Option<Result<ChangeOutcome, ChangeError>>,
-    /// Whether what the request is for was done with it.
+    /// Whether what the request is for was done with it, or may have been.
     pub(super) made: bool,
     /// The text of an API key that was drawn.
     pub(super) kept: &'a mut Option<Zeroizing<String>>,
@@ -164,7 +163,7 @@ impl Service for App {
         }
     }
 
-    fn account<'a>(&self, admission: &'a Admission) -> Option<&'a Arc<Tally>> {
+    fn account<'a>(&self, admission: &'a Admission) -> Option<&'a Account> {
         match admission {
             Admission::Route(_, _, account) => account.as_ref(),
             Admission::Options => None,
@@ -228,7 +227,9 @@ impl Service for App {
                     }
                     match self.settle(committed.settle).await {
                         Ok(()) => {
-                            let made = own && committed.outcome.is_ok();
+                            // What may have been done is never answered as if it had been refused.
+                            let made =
+                                own && matches!(committed.outcome, Ok(_) | Err(ChangeError::Ambiguous));
                             so_far = SoFar { committed: Some(committed.outcome), made, kept: &mut kept };
                             self.handle(asked, &arrival, body, so_far, &mut subject, responder)
                         }
@@ -318,7 +319,7 @@ impl App {
         };
         let look = self.view.enter();
         let authority = match self.authorise(route, &look.callers, arrival, principal) {
-            // Who ends his own key is told that it was done.
+            // Who ends his own key is told that it was done; and who could not be judged by now, what became of his change.
             Err(_) if made => None,
             judged => judged?,
         };

@@ -169,7 +169,7 @@ impl Worker {
             scene: Arc::clone(&common.scene),
             console: common.console,
         };
-        let pool = Pool::new(Arc::clone(&common.budget));
+        let pool = Pool::settling(Arc::clone(&common.budget));
         let (forwarding, origins) = (Arc::clone(&common.forwarding), Arc::clone(&common.origins));
         let strangers = Strangers::new(Rc::clone(&pool), Rc::clone(&turn), common.shared.workers());
         let env = Env::new(app, pool, common.bounds, forwarding, origins, first_id);
@@ -306,6 +306,7 @@ impl Driver for WorkerDriver {
 
     fn turned(&mut self) {
         self.shared.note_turn(self.index);
+        self.env.settle();
         // Secrets that were destroyed are not to stay because this worker has nothing to do.
         self.env.service.view.refresh();
         // Lines that tasks wait for are written by their commit, so that its result is theirs.

@@ -258,9 +258,9 @@ fn start(
     ahead_millis: Rc<Cell<u64>>,
     (peer, forwarding, origins): (Peer, Forwarding, Origins),
 ) -> Box<dyn FnMut() -> bool> {
-    let pool = Pool::new(Budget::new(LEASE_BUDGET_DEFAULT_BYTES));
+    let pool = Pool::settling(Budget::new(LEASE_BUDGET_DEFAULT_BYTES));
     let bounds = Bounds { requests: u64::MAX, ..Bounds::default() };
-    let env = Env::new(service, pool, bounds, Arc::new(forwarding), Arc::new(origins), 7);
+    let env = Env::new(service, Rc::clone(&pool), bounds, Arc::new(forwarding), Arc::new(origins), 7);
     let mut executor = Executor::new(Rc::clone(&turn), Mailbox::new(Box::new(|| {})), serve);
     let spawned = executor.spawn(|task| {
         let channel = Channel::new(MemoryTransport(Rc::clone(&wire)), Rc::clone(&turn), task);
@@ -273,6 +273,7 @@ fn start(
             return false;
         }
         let again = run_turn(&mut executor, &turn, task, now, &commit);
+        pool.settle();
         assert!(
             executor.alive() == 1 || wire.borrow().aborting,
             "the connection lives on, unless a reply was cut"
