@@ -106,7 +106,7 @@ pub(super) enum Admission {
 pub(super) struct SoFar<'a> {
     /// The result of the change that the handler asked for.
     pub(super) committed: Option<Result<ChangeOutcome, ChangeError>>,
-    /// Whether what the request is for was done with it.
+    /// Whether what the request is for was done with it, or may have been.
     pub(super) made: bool,
     /// The text of an API key that was drawn.
     pub(super) kept: &'a mut Option<Zeroizing<String>>,
@@ -228,7 +228,7 @@ impl Service for App {
                     }
                     match self.settle(committed.settle).await {
                         Ok(()) => {
-                            let made = own && committed.outcome.is_ok();
+                            let made = own && matches!(&committed.outcome, Ok(_) | Err(ChangeError::Ambiguous));
                             so_far = SoFar { committed: Some(committed.outcome), made, kept: &mut kept };
                             self.handle(asked, &arrival, body, so_far, &mut subject, responder)
                         }
@@ -318,7 +318,8 @@ impl App {
         };
         let look = self.view.enter();
         let authority = match self.authorise(route, &look.callers, arrival, principal) {
-            // Who ends his own key is told that it was done.
+            // Who ends his own key is told that it was done; and what may have been done, while nobody can say how new
+            // the state is, is not refused.
             Err(_) if made => None,
             judged => judged?,
         };

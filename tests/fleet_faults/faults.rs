@@ -183,7 +183,7 @@ impl Fault<'_> {
             Kind::SlowLink => {
                 let node = Node::ALL[self.dice.roll(6)];
                 let able = self.plant.network.slow(node);
-                self.history.note(server, 0, What::Fault { text: format!("{node} slowed: {able}") });
+                self.history.note(server, 0, What::Fault { text: format!("{node} is slow: {able}") });
             }
             _ => self.cut(kind, server, member),
         }
