@@ -23,8 +23,8 @@ BIN_AARCH64 = target/$(AARCH64)/release/quantonium
 .PHONY: help run build build-aarch64 test retest check check-format check-lint check-tidy check-docs check-shell \
 	check-aarch64 check-container check-deploy check-documents check-metrics check-oci-profile check-sandbox-rules check-security check-signatures \
 	check-tls check-workflows coverage deploy-profiles pentest pentest-write release-check sandbox-tables sbom \
-	supply-chain openapi fmt bench bench-client bench-compare bench-http bench-memory bench-peers bench-report \
-	bench-start bench-tls bench-vault fuzz fuzz-regress image reproduce clean toolchain \
+	supply-chain openapi fmt bench bench-client bench-compare bench-fleet bench-http bench-memory bench-peers \
+	bench-report bench-start bench-tls bench-vault fleet-schedules fuzz fuzz-regress image reproduce clean toolchain \
 	toolchain-check
 
 help: ## list the targets (the default)
@@ -148,6 +148,9 @@ sbom: build ## lists of contents of the binary (CycloneDX, SPDX), checked, in ta
 coverage: toolchain ## lines that the tests run, by llvm-cov; FLOOR=85, ARGS="--lib" for some of them
 	scripts/coverage $(ARGS)
 
+fleet-schedules: build ## seeded faults on three servers and three members of etcd; ARGS="--seeds 1-200 --minutes 90"
+	scripts/fleet-schedules --binary $(BIN) $(ARGS)
+
 release-check: toolchain ## all that a release must pass, in one table; ARGS="signatures documents" for some of it
 	scripts/release-check $(ARGS)
 
@@ -176,6 +179,9 @@ bench-http: build ## CPU per request of the real binary, driven by wrk, beside n
 
 bench-memory: build ## memory at start and for each idle connection, beside nginx
 	scripts/bench-memory --binary $(BIN) $(ARGS)
+
+bench-fleet: build ## a server of a fleet beside a single one, and how long changes take, with three members of etcd
+	scripts/bench-fleet --binary $(BIN) $(ARGS)
 
 bench-start: build ## exec to the first reply, beside nginx
 	scripts/bench-start --binary $(BIN) $(ARGS)

@@ -1,4 +1,4 @@
-"""Plots as SVG, without anything but the standard library: bars by group, and lines over a logarithmic axis.
+"""Plots as SVG, without anything but the standard library: bars by group, lines over a logarithmic axis, and dots over time.
 
 Each function returns the text of a file. Colours and sizes are fixed, so that a plot changes only if its figures do.
 """
@@ -79,3 +79,34 @@ def lines(title, across, series):
         parts.append(f'<rect x="{right + 20}" y="{top + number * 20}" width="12" height="12" fill="{colour}"/>')
         parts.append(_text(right + 38, top + number * 20 + 11, name))
     return _file(bottom + 56, title, parts)
+
+
+def course(title, across, series, marks=()):
+    """Dots over time from zero, on a logarithmic axis upwards: `series` are pairs of a name and pairs of figures, `marks` of a moment and a word."""
+    left, right, top, bottom = 70, WIDTH - 200, 50, 300
+    end = max(x for _, points in series for x, _ in points) * 1.02
+    values = [y for _, points in series for _, y in points if y > 0]
+    low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+
+    def place(x, y):
+        share = (math.log10(max(y, 10**low)) - low) / ((high - low) or 1)
+        return left + x / end * (right - left), bottom - share * (bottom - top)
+
+    parts = [f'<path d="M{left} {top}V{bottom}H{right}" fill="none" stroke="#444444"/>', _text((left + right) / 2, bottom + 40, across, "middle")]
+    for step in range(7):
+        x = end * step / 6
+        parts.append(_text(place(x, 1)[0], bottom + 18, f"{x:.0f}", "middle"))
+    for power in range(low, high + 1):
+        y = place(0, 10**power)[1]
+        parts.append(f'<path d="M{left} {y:.1f}H{right}" stroke="#dddddd"/>')
+        parts.append(_text(left - 8, y + 4, f"{10**power:g}", "end"))
+    for x, word in marks:
+        at = place(x, 1)[0]
+        parts.append(f'<path d="M{at:.1f} {top}V{bottom}" stroke="#444444" stroke-dasharray="4 3"/>')
+        parts.append(_text(at + 4, top + 10, word))
+    for number, (name, points) in enumerate(series):
+        colour = COLOURS[number % len(COLOURS)]
+        parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="1.5" fill="{colour}"/>' for x, y in (place(*point) for point in points)]
+        parts.append(f'<rect x="{right + 20}" y="{top + number * 20}" width="12" height="12" fill="{colour}"/>')
+        parts.append(_text(right + 38, top + number * 20 + 11, name))
+    return _file(bottom + 56, title + " (logarithmic)", parts)

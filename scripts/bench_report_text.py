@@ -8,7 +8,7 @@ OURS = "Quantonium"
 LOADS = {
     "health": "health", "health-16-pipelined": "health, 16 pipelined", "encrypt-json-256": "encrypt 256 B",
     "encrypt-json-1k": "encrypt 1 KiB", "encrypt-json-16k": "encrypt 16 KiB", "encrypt-json-64k": "encrypt 64 KiB",
-    "encrypt-raw-1k": "encrypt 1 KiB, raw", "encrypt-raw-16k": "encrypt 16 KiB, raw",
+    "encrypt-raw-1k": "encrypt 1 KiB, raw", "encrypt-raw-16k": "encrypt 16 KiB, raw", "encrypt-96-bit-256": "encrypt 256 B, 96-bit nonces",
 }
 CONSTANT = ("epoll floor", "nginx", "HAProxy")
 NOTHING = "–"
@@ -80,6 +80,10 @@ def promises(held):
     yield "memory", "KiB for each idle TLS connection", 9, True, kib(memory(held, OURS, True, "get_bytes"))
     yield "start", "exec to the first reply, ms", 15, True, start("Quantonium, new data directory")
     yield "start", "the same over TLS, ms", 50, True, start("Quantonium over TLS")
+    fleet = find(held, "fleet", load="encrypt-json-256", server="of a fleet")
+    yield "fleet", "encrypt 256 B by a server of a fleet, processor time relative to a single one", 1.05, True, value(fleet, "ratio")
+    calm = held.get("fleet", {}).get("course", {}).get("calm", {})
+    yield "fleet", "a change until another server shows it, 99th percentile, ms", 1000, True, calm.get("seen", {}).get("p99_ms")
     size = held["machine"].get("binary_bytes")
     yield "size", "stripped binary with TLS, MiB", 7.2, True, size / 1024**2 if size else None
 
@@ -129,6 +133,12 @@ def plots(held, draw):
     points = lookups(held)
     if points:
         made["lookups"] = draw.lines("Time to find a key, nanoseconds", "keys", points)
+    found = held.get("fleet", {}).get("course", {})
+    if found.get("changes"):
+        series = [(title, [(row[0], row[place]) for row in found["changes"]])
+                  for title, place in (("the reply", 1), ("another server shows it", 2))]
+        marks = [(found["killed_at"], "leader killed")] if found["killed_at"] else []
+        made["fleet"] = draw.course("Milliseconds from a change's request to its reply, and from there until", "seconds", series, marks)
     return made
 
 
@@ -288,6 +298,27 @@ def scale(held, made):
                         table(("what is found", "among", "ns"), found) if found else ""]).strip()
 
 
+def fleet(held, made):
+    step = held.get("fleet", {})
+    rows = []
+    for load in dict.fromkeys(row["load"] for row in step.get("rows", ())):
+        single, other = (find(held, "fleet", load=load, server=server) for server in ("single", "of a fleet"))
+        rows.append((LOADS[load], number(value(single, "cpu_us")), number(value(other, "cpu_us")), number(value(other, "ratio"))))
+    found = step.get("course", {})
+    calm = found.get("calm", {})
+    times = [(title, f"{calm['count']:,}", *(number(calm[key][figure]) for figure in ("p50_ms", "p99_ms", "most_ms")))
+             for key, title in (("commit", "a change, to its reply"), ("seen", "from there until another server shows it")) if key in calm]
+    about = ("Three servers and three members of etcd with their disk, all on this machine. Processor time of one request to a server with a journal and to one of the fleet, in turn, the time of "
+             "the process that speaks to etcd included; then the time that changes take, one after the other, as a client sees it. " + command("scripts/bench-fleet"))
+    lag, words = found.get("lag"), []
+    if lag:
+        words.append(f"`quantonium_store_lag_seconds` of the other server: half of {lag['count']:,} below {number(lag['p50_ms'])} ms, 99 of 100 below {number(lag['p99_ms'])} ms.")
+    if found.get("gap_ms"):
+        words.append(f"When etcd's leader was killed, the longest change took {number(found['gap_ms'])} ms, and {found['failed']} were refused.")
+    return section("Fleet", about, "fleet", made, table(("load", "single, CPU µs", "of a fleet, CPU µs", "ratio"), rows) if rows else "",
+                   table(("milliseconds", "changes", "p50", "p99", "most"), times) if times else "", " ".join(words))
+
+
 def size(held):
     binary = held["machine"].get("binary_bytes")
     return f"## Size\n\nThe stripped static binary with TLS has {number(binary)} bytes." if binary else "## Size\n\nNot measured."
@@ -310,5 +341,5 @@ def missing(held):
 
 def document(held, made):
     parts = [head(held), promised(held)]
-    parts += [write(held, made) for write in (requests, latency, system_calls, memories, starts, tls, vault, seals, scale)]
+    parts += [write(held, made) for write in (requests, latency, system_calls, memories, starts, tls, vault, seals, scale, fleet)]
     return "\n\n".join([*parts, size(held), missing(held)]) + "\n"

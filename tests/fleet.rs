@@ -132,6 +132,28 @@ fn a_revocation_and_a_token_reach_all_servers() {
 }
 
 #[test]
+fn a_change_that_may_have_been_made_is_not_refused_because_the_server_became_stale_meanwhile() {
+    let Some(fleet) = Fleet::start(1, &[STALENESS]) else { return };
+    let age = || {
+        let page = fleet.ask(0, Request::get("/api/metrics"));
+        let line = page.text().lines().find(|line| line.starts_with("quantonium_store_age_seconds "));
+        line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+    };
+    fleet.etcd.signal(Signal::SIGSTOP);
+    // Young enough to be let in, and too old when it is known that nothing is known.
+    wait_for(|| age().is_none_or(|age| age > 11.5));
+    let reply = fleet.ask(0, create("late"));
+    assert_eq!(reply.status, 503, "{reply:?}");
+    fleet.etcd.signal(Signal::SIGCONT);
+    fleet.until(0, || create("after"), |reply| matches!(reply.status, 200 | 201));
+    fleet.until(0, || Request::get("/api/keys/late"), |reply| reply.status != 503);
+    // Where etcd found it in what it had not read yet.
+    if fleet.ask(0, Request::get("/api/keys/late")).status == 200 {
+        reply.assert_problem(503, "store_ambiguous");
+    }
+}
+
+#[test]
 fn without_etcd_keys_are_used_until_what_is_known_is_too_old() {
     let Some(mut fleet) = Fleet::start(2, &[STALENESS]) else { return };
     fleet.create(0, "k");

@@ -3,7 +3,7 @@
 //! Owns the process. Invariant: whatever happens to the test, the process ends; its data stays in the folder of the test.
 
 use std::fs;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -21,9 +21,28 @@ pub(crate) const PATIENT: &[&str] = &["--heartbeat-interval=250", "--election-ti
 /// Where ports are taken from.
 const PORTS: Range<u16> = 20_000..30_000;
 
+/// Where a member runs.
+pub(crate) struct Site {
+    /// Its address.
+    pub(crate) host: Ipv4Addr,
+    /// What comes before its command: how it gets there.
+    pub(crate) before: Vec<String>,
+    /// Its ports, if they are its own already.
+    pub(crate) ports: Option<(u16, u16)>,
+}
+
+impl Site {
+    /// On this machine, beside others.
+    fn here() -> Self {
+        Self { host: Ipv4Addr::LOCALHOST, before: Vec::new(), ports: None }
+    }
+}
+
 /// A member of a cluster, of its own unless it was started with others.
 pub(crate) struct Etcd {
     child: Option<Child>,
+    host: Ipv4Addr,
+    before: Vec<String>,
     folder: PathBuf,
     name: String,
     /// For its clients, and for its peers.
@@ -46,7 +65,9 @@ impl Etcd {
             let folder = folder.join(format!("etcd-{number}"));
             let ports = (free_port(), free_port());
             let members = format!("one=http://127.0.0.1:{}", ports.1);
-            let mut etcd = Self { child: None, folder, name: "one".to_owned(), ports, members, tls: None };
+            let Site { host, before, .. } = Site::here();
+            let name = "one".to_owned();
+            let mut etcd = Self { child: None, host, before, folder, name, ports, members, tls: None };
             if etcd.run(&[]) {
                 return Some(etcd);
             }
@@ -70,20 +91,30 @@ impl Etcd {
 
     /// Starts three members of one cluster.
     pub(crate) fn start_three(folder: &Path) -> Option<Vec<Self>> {
+        Self::start_three_at(folder, &[Site::here(), Site::here(), Site::here()], PATIENT)
+    }
+
+    /// The same at these places, with further `flags`.
+    pub(crate) fn start_three_at(folder: &Path, sites: &[Site; 3], flags: &[&str]) -> Option<Vec<Self>> {
         if Command::new("etcd").arg("--version").output().is_err() {
             skip("etcd is not installed (apt-get install --no-install-recommends etcd-server etcd-client)");
             return None;
         }
         for number in 0..20 {
             let names = ["one", "two", "three"];
-            let ports = names.map(|_| (free_port(), free_port()));
-            let member = |(name, (_, peer)): (&&str, &(u16, u16))| format!("{name}=http://127.0.0.1:{peer}");
-            let members = names.iter().zip(&ports).map(member).collect::<Vec<_>>().join(",");
+            let ports = sites.each_ref().map(|site| site.ports.unwrap_or_else(|| (free_port(), free_port())));
+            let member = |((name, site), (_, peer)): ((&&str, &Site), &(u16, u16))| {
+                format!("{name}=http://{}:{peer}", site.host)
+            };
+            let members = names.iter().zip(sites).zip(&ports).map(member).collect::<Vec<_>>().join(",");
             let mut all: Vec<Self> = names
                 .iter()
+                .zip(sites)
                 .zip(ports)
-                .map(|(name, ports)| Self {
+                .map(|((name, site), ports)| Self {
                     child: None,
+                    host: site.host,
+                    before: site.before.clone(),
                     folder: folder.join(format!("etcd-{number}-{name}")),
                     name: (*name).to_owned(),
                     ports,
@@ -91,7 +122,7 @@ impl Etcd {
                     tls: None,
                 })
                 .collect();
-            all.iter_mut().for_each(|member| member.spawn(PATIENT));
+            all.iter_mut().for_each(|member| member.spawn(flags));
             if all.iter_mut().all(Self::is_up) {
                 return Some(all);
             }
@@ -107,14 +138,16 @@ impl Etcd {
 
     /// Starts it again.
     pub(crate) fn spawn(&mut self, flags: &[&str]) {
-        let url = |port: u16| format!("http://127.0.0.1:{port}");
+        let url = |port: u16| format!("http://{}:{port}", self.host);
         let (mut client, peer) = (url(self.ports.0), url(self.ports.1));
         if self.tls.is_some() {
             client = client.replace("http:", "https:");
         }
         fs::create_dir_all(&self.folder).expect("a folder");
-        let log = fs::File::create(self.folder.join("log")).expect("a log");
-        let mut command = Command::new("etcd");
+        let log = fs::File::options().create(true).append(true).open(self.log()).expect("a log");
+        let mut words = self.before.iter().map(String::as_str).chain(["etcd"]);
+        let mut command = Command::new(words.next().expect("a word"));
+        command.args(words);
         command.args(["--name", &self.name, "--data-dir"]).arg(self.folder.join("data"));
         command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
         command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
@@ -148,6 +181,11 @@ impl Etcd {
         }
     }
 
+    /// Where it writes what it does.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.folder.join("log")
+    }
+
     /// Whether it runs.
     pub(crate) fn runs(&self) -> bool {
         self.child.is_some()
@@ -179,13 +217,13 @@ impl Etcd {
     }
 
     pub(crate) fn access(&self) -> Access {
-        let address = ([127, 0, 0, 1], self.ports.0).into();
+        let address = (self.host, self.ports.0).into();
         Access::plain(vec![Endpoint { host: "localhost".to_owned(), address }])
     }
 
     /// Runs `etcdctl` and returns what it says; nothing if it fails.
     pub(crate) fn ctl(&self, words: &[&str]) -> Option<String> {
-        let endpoint = format!("--endpoints=http://127.0.0.1:{}", self.ports.0);
+        let endpoint = format!("--endpoints=http://{}:{}", self.host, self.ports.0);
         let mut command = Command::new("etcdctl");
         command.env_clear().env("ETCDCTL_API", "3").arg(endpoint).args(words);
         let output = command.output().expect("etcdctl");

@@ -32,6 +32,9 @@ pub(crate) const NO_MOUNT: &str = "no file system can be mounted here";
 /// The same of control groups.
 pub(crate) const NO_CONTROL_GROUP: &str = "no control group can be made here";
 
+/// The same of network namespaces.
+pub(crate) const NO_NETWORK: &str = "no network namespace can be made here";
+
 /// How long is waited for what must come: far longer than any machine takes, so that only what never comes reaches it.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -79,9 +82,9 @@ impl Closed {
 
 /// Says aloud that a test does not run here; fails it where skipping is not allowed.
 pub(crate) fn skip(reason: &str) {
-    // Whether a file system may be mounted, or a control group made, is not for this tree to say: that may be missing
-    // anywhere.
-    if reason.starts_with(NO_MOUNT) || reason.starts_with(NO_CONTROL_GROUP) {
+    // Whether a file system may be mounted, or a control group or a network namespace made, is not for this tree to say: that may be
+    // missing anywhere.
+    if [NO_MOUNT, NO_CONTROL_GROUP, NO_NETWORK].iter().any(|known| reason.starts_with(known)) {
         println!("skipped: {reason}");
         return;
     }
