@@ -233,7 +233,7 @@ fn seal_with<const N: usize>(
             mac.absorb(last);
         }
     }
-    wipe(keystream.split_at_mut(drawn).0, N);
+    wipe(keystream.split_at_mut(drawn).0, N, backends.cipher);
     mac.finish(aad.len(), data.len())
 }
 
@@ -269,7 +269,7 @@ fn open_with<const N: usize>(
             }
         }
     }
-    wipe(keystream.split_at_mut(drawn).0, N);
+    wipe(keystream.split_at_mut(drawn).0, N, backends.cipher);
     if authentic { Ok(()) } else { Err(Error::Rejected) }
 }
 
@@ -284,14 +284,11 @@ fn draw(cipher: &mut Cipher, buffer: &mut [u8], len: usize) -> usize {
 }
 
 /// Wipes what was drawn, and what the functions of the cipher may have spilled to their own frames just below.
-///
-/// How deep those frames are was read off the machine code; it depends on the compiler, so this second part is
-/// best effort.
 #[inline(always)]
-fn wipe(keystream: &mut [u8], buffer_len: usize) {
+fn wipe(keystream: &mut [u8], buffer_len: usize, cipher: cipher::Backend) {
     zeroize_bytes(keystream);
     if buffer_len == STREAM_BUFFER_BYTES {
-        zeroize_stack::<{ limits::CIPHER_FRAMES_BYTES }>();
+        cipher.wipe_frames();
     } else {
         zeroize_stack::<512>();
     }

@@ -4,8 +4,8 @@
 //! same word of each, so that no round has to move words between places, and the blocks are put together at the end. What
 //! is left, up to twelve blocks, is made of vectors that hold a row of four blocks each. Invariants: a [`Level`] exists only
 //! where the processor and the kernel have AVX-512 F; there are no branches and no indices but those that follow from
-//! the number of blocks; the state is wiped on drop. Vectors of the key's words may stay in frames below the caller's: as
-//! with the crate, whoever draws wipes [`crate::limits::CIPHER_FRAMES_BYTES`] of the stack afterwards.
+//! the number of blocks; the state is wiped on drop. Vectors of the key's words stay in frames below the caller's if sixteen
+//! blocks were made: whoever draws has [`super::cipher::Backend::wipe_frames`] wipe them. Registers are left as they are.
 //!
 //! `unsafe` is here alone: to call a function that was compiled for more than every x86-64 has, and to load and store
 //! vectors, for which the standard library has no safe call.

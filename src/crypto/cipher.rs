@@ -13,9 +13,11 @@ use std::sync::OnceLock;
 use chacha20::cipher::{KeyIvInit as _, StreamCipherCore as _};
 use chacha20::variants::Ietf;
 use chacha20::{ChaChaCore, R20};
+use zeroize::zeroize_stack;
 
 #[cfg(target_arch = "x86_64")]
 use super::chacha20_x86;
+use crate::limits;
 
 /// Length of a block of keystream.
 pub const BLOCK_BYTES: usize = 64;
@@ -55,6 +57,18 @@ impl Backend {
         #[cfg(not(target_arch = "x86_64"))]
         let own = None;
         own.into_iter().chain([Self(Kind::Portable)])
+    }
+
+    /// Wipes what its functions may have left of keystream and key in frames below the caller's, where those of a call just were.
+    ///
+    /// How deep these are was read off the machine code; it depends on the compiler, so this is best effort.
+    #[inline(always)]
+    pub(super) fn wipe_frames(self) {
+        match self.0 {
+            Kind::Portable => zeroize_stack::<{ limits::CIPHER_FRAMES_BYTES }>(),
+            #[cfg(target_arch = "x86_64")]
+            Kind::X86(_) => zeroize_stack::<{ limits::CIPHER_LANES_FRAMES_BYTES }>(),
+        }
     }
 
     /// Its name: `avx512` or `portable`.

@@ -5,7 +5,7 @@
 //! is ever that of a ciphertext or of a stream; the length is bounded, so that the block counter never comes
 //! near its end; keys and what is drawn beyond the asked length are wiped; nothing allocates.
 
-use zeroize::{zeroize_bytes, zeroize_stack};
+use zeroize::zeroize_bytes;
 
 use super::aead::{self, KEY_BYTES};
 use super::cipher::{self, Cipher, GROUP_BYTES};
@@ -67,10 +67,11 @@ fn derive(
 /// The keystream of XChaCha20 from counter 0.
 #[inline(never)]
 fn xchacha20(key: &[u8; KEY_BYTES], nonce: &[u8; NONCE_BYTES], target: &mut [u8]) -> Result<(), Error> {
+    let backend = cipher::Backend::fastest();
     let mut subkey = [0; KEY_BYTES];
     let scheduled = aead::extend_nonce(key, nonce, &mut subkey);
     if let Ok(nonce) = &scheduled {
-        let mut cipher = Cipher::new(cipher::Backend::fastest(), &subkey, nonce);
+        let mut cipher = Cipher::new(backend, &subkey, nonce);
         let (groups, end) = target.as_chunks_mut();
         cipher.draw(groups);
         if !end.is_empty() {
@@ -82,7 +83,7 @@ fn xchacha20(key: &[u8; KEY_BYTES], nonce: &[u8; NONCE_BYTES], target: &mut [u8]
     }
     zeroize_bytes(&mut subkey);
     // Frames of the cipher may have spilled keystream or key, as in `aead`.
-    zeroize_stack::<{ limits::CIPHER_FRAMES_BYTES }>();
+    backend.wipe_frames();
     scheduled.map(|_| ())
 }
 

@@ -17,7 +17,7 @@
 use core::fmt;
 use std::sync::OnceLock;
 
-use zeroize::{zeroize_bytes, zeroize_stack};
+use zeroize::zeroize_bytes;
 
 use super::cipher::{self, Cipher, GROUP_BYTES};
 use super::health::{self, Health};
@@ -251,11 +251,12 @@ impl Drop for State {
 
 /// Fills whole groups of blocks with the keystream of a key that is used this once, hence the constant nonce.
 fn keystream(key: &[u8; SEED_BYTES], target: &mut [u8]) {
-    let mut cipher = Cipher::new(cipher::Backend::fastest(), key, &[0; 12]);
+    let backend = cipher::Backend::fastest();
+    let mut cipher = Cipher::new(backend, key, &[0; 12]);
     cipher.draw(target.as_chunks_mut().0);
     drop(cipher);
     // A key that is found later, in a frame of the cipher, would tell what it made.
-    zeroize_stack::<{ limits::CIPHER_FRAMES_BYTES }>();
+    backend.wipe_frames();
 }
 
 #[cfg(test)]

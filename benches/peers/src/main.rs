@@ -18,9 +18,9 @@ use quantonium::crypto::aead::{self, Algorithm, Backends};
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 
 const SIZES_BYTES: [usize; 8] = [16, 64, 256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 1 << 20];
-const ROUNDS_COUNT: usize = 60;
-/// Time of one round of one peer.
-const ROUND: Duration = Duration::from_millis(4);
+const ROUNDS_COUNT: usize = 600;
+/// Time of one round of one peer: so short that many rounds pass between two turns of the scheduler, of which the least counts.
+const ROUND: Duration = Duration::from_micros(400);
 const KEY: [u8; 32] = [0x42; 32];
 const AAD: [u8; 16] = [0x17; 16];
 
