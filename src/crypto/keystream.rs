@@ -5,12 +5,10 @@
 //! is ever that of a ciphertext or of a stream; the length is bounded, so that the block counter never comes
 //! near its end; keys and what is drawn beyond the asked length are wiped; nothing allocates.
 
-use chacha20::cipher::{KeyIvInit as _, StreamCipherCore as _};
-use chacha20::variants::Ietf;
-use chacha20::{ChaChaCore, R20};
-use zeroize::{zeroize_bytes, zeroize_stack};
+use zeroize::zeroize_bytes;
 
 use super::aead::{self, KEY_BYTES};
+use super::cipher::{self, Cipher, GROUP_BYTES};
 use super::{Error, kdf};
 use crate::limits;
 
@@ -19,14 +17,8 @@ pub const NONCE_BYTES: usize = 24;
 
 const LABEL: &[u8] = b"quantonium/keystream/v1\0";
 
-type Core = ChaChaCore<R20, Ietf>;
-type StreamBlock = chacha20::cipher::Block<Core>;
-
-/// The widest group of any back-end: 16 blocks.
-const GROUP_BYTES: usize = 16 * 64;
-
 const _: () = assert!(
-    limits::KEYSTREAM_MAX_BYTES.div_ceil(64).next_multiple_of(16) <= u32::MAX as usize,
+    limits::KEYSTREAM_MAX_BYTES.div_ceil(GROUP_BYTES) * 4 <= u32::MAX as usize,
     "the counter of blocks has 32 bits"
 );
 
@@ -75,24 +67,23 @@ fn derive(
 /// The keystream of XChaCha20 from counter 0.
 #[inline(never)]
 fn xchacha20(key: &[u8; KEY_BYTES], nonce: &[u8; NONCE_BYTES], target: &mut [u8]) -> Result<(), Error> {
+    let backend = cipher::Backend::fastest();
     let mut subkey = [0; KEY_BYTES];
     let scheduled = aead::extend_nonce(key, nonce, &mut subkey);
     if let Ok(nonce) = &scheduled {
-        let mut core = Core::new((&subkey).into(), nonce.into());
-        let whole = target.len() - target.len() % GROUP_BYTES;
-        let (groups, end) = target.split_at_mut(whole);
-        core.write_keystream_blocks(StreamBlock::slice_as_chunks_mut(groups).0);
+        let mut cipher = Cipher::new(backend, &subkey, nonce);
+        let (groups, end) = target.as_chunks_mut();
+        cipher.draw(groups);
         if !end.is_empty() {
-            // A whole group again: single blocks are the slow path of the cipher.
             let mut group = [0; GROUP_BYTES];
-            core.write_keystream_blocks(StreamBlock::slice_as_chunks_mut(&mut group).0);
+            cipher.draw(core::slice::from_mut(&mut group));
             end.copy_from_slice(group.split_at(end.len()).0);
             zeroize_bytes(&mut group);
         }
     }
     zeroize_bytes(&mut subkey);
     // Frames of the cipher may have spilled keystream or key, as in `aead`.
-    zeroize_stack::<{ limits::CIPHER_FRAMES_BYTES }>();
+    backend.wipe_frames();
     scheduled.map(|_| ())
 }
 

@@ -1,12 +1,15 @@
 //! The crypto floor: bytes in, bytes out, no I/O apart from the kernel's random source.
 //!
-//! Owns every primitive of the program: [`aead`], [`mac`], [`hash`], [`kdf`], the generator in [`random`] and the tests of its seeds in [`health`]; what is
+//! Owns every primitive of the program: [`aead`] with its [`cipher`] and its [`authenticator`], [`mac`], [`hash`], [`kdf`], the generator in [`random`] and the tests of its seeds in [`health`]; what is
 //! built on them: [`stream`], [`keystream`], the ciphertext forms in [`envelope`] and the form of a
 //! [`signature`]; and the known answers of [`selftest`] that are checked before the program serves. Invariants: a failed open says only that it failed and leaves nothing behind; key material is wiped
 //! when it goes out of use; nothing here panics on any input.
 
 pub mod aead;
 pub mod authenticator;
+#[cfg(target_arch = "x86_64")]
+mod chacha20_x86;
+pub mod cipher;
 pub mod envelope;
 pub mod hash;
 pub mod health;

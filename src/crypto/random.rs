@@ -17,11 +17,9 @@
 use core::fmt;
 use std::sync::OnceLock;
 
-use chacha20::cipher::{KeyIvInit as _, StreamCipherCore as _};
-use chacha20::variants::Ietf;
-use chacha20::{ChaChaCore, R20};
-use zeroize::{zeroize_bytes, zeroize_stack};
+use zeroize::zeroize_bytes;
 
+use super::cipher::{self, Cipher, GROUP_BYTES};
 use super::health::{self, Health};
 use super::{Error, hash};
 use crate::clock::Moment;
@@ -32,11 +30,6 @@ use crate::secret::Locked;
 /// Length of a seed and of a key.
 pub const SEED_BYTES: usize = 32;
 
-type Core = ChaChaCore<R20, Ietf>;
-type StreamBlock = chacha20::cipher::Block<Core>;
-
-/// Long requests draw keystream in multiples of 4 blocks of 64 bytes.
-const GROUP_BYTES: usize = 256;
 /// Separates the hash that mixes seeds from every other use of SHA-256.
 const RESEED_LABEL: &[u8] = b"quantonium/random/reseed/v1\0";
 
@@ -258,11 +251,12 @@ impl Drop for State {
 
 /// Fills whole groups of blocks with the keystream of a key that is used this once, hence the constant nonce.
 fn keystream(key: &[u8; SEED_BYTES], target: &mut [u8]) {
-    let mut core = Core::new(key.into(), (&[0u8; 12]).into());
-    core.write_keystream_blocks(StreamBlock::slice_as_chunks_mut(target).0);
-    drop(core);
+    let backend = cipher::Backend::fastest();
+    let mut cipher = Cipher::new(backend, key, &[0; 12]);
+    cipher.draw(target.as_chunks_mut().0);
+    drop(cipher);
     // A key that is found later, in a frame of the cipher, would tell what it made.
-    zeroize_stack::<{ limits::CIPHER_FRAMES_BYTES }>();
+    backend.wipe_frames();
 }
 
 #[cfg(test)]

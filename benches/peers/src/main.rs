@@ -14,14 +14,13 @@ use chacha20poly1305::AeadInOut as _;
 use chacha20poly1305::{ChaCha20Poly1305, KeyInit as _};
 use openssl::cipher::Cipher;
 use openssl::cipher_ctx::CipherCtx;
-use quantonium::crypto::aead::{self, Algorithm};
-use quantonium::crypto::authenticator::Backend;
+use quantonium::crypto::aead::{self, Algorithm, Backends};
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 
 const SIZES_BYTES: [usize; 8] = [16, 64, 256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 1 << 20];
-const ROUNDS_COUNT: usize = 60;
-/// Time of one round of one peer.
-const ROUND: Duration = Duration::from_millis(4);
+const ROUNDS_COUNT: usize = 600;
+/// Time of one round of one peer: so short that many rounds pass between two turns of the scheduler, of which the least counts.
+const ROUND: Duration = Duration::from_micros(400);
 const KEY: [u8; 32] = [0x42; 32];
 const AAD: [u8; 16] = [0x17; 16];
 
@@ -33,12 +32,17 @@ trait Peer {
     fn seal(&mut self, nonce: &[u8; 12], data: &mut [u8]) -> Outcome<[u8; 16]>;
 }
 
-/// The project's own composition, with one of its MACs.
-struct Own(Backend);
+/// The project's own composition, with one of its ciphers and one of its MACs.
+struct Own(Backends);
 
 impl Peer for Own {
     fn name(&self) -> &'static str {
-        if self.0 == Backend::fastest() { "quantonium" } else { self.0.name() }
+        let fastest = Backends::fastest();
+        match self.0 {
+            it if it == fastest => "quantonium",
+            it if it.mac == fastest.mac => "chacha20",
+            it => it.mac.name(),
+        }
     }
 
     fn seal(&mut self, nonce: &[u8; 12], data: &mut [u8]) -> Outcome<[u8; 16]> {
@@ -110,8 +114,11 @@ impl Peer for ReadyMade {
 fn peers() -> Outcome<Vec<Box<dyn Peer>>> {
     let ring = UnboundKey::new(&CHACHA20_POLY1305, &KEY).map_err(|_| "ring refused the key")?;
     let mut peers: Vec<Box<dyn Peer>> = vec![Box::new(OpenSsl::new()?)];
-    for backend in Backend::all() {
-        peers.push(Box::new(Own(backend)));
+    // The fastest, then the crate's cipher with each MAC: a processor with the one has the other's.
+    let (fastest, portable) = (Backends::fastest(), Backends::all().last());
+    let by_crate = |it: &Backends| portable.is_some_and(|portable| it.cipher == portable.cipher);
+    for backends in Backends::all().filter(|it| *it == fastest || by_crate(it)) {
+        peers.push(Box::new(Own(backends)));
     }
     peers.push(Box::new(Ring(LessSafeKey::new(ring))));
     peers.push(Box::new(ReadyMade(ChaCha20Poly1305::new(&KEY.into()))));

@@ -15,6 +15,7 @@
 )]
 
 mod audit;
+mod cipher;
 mod credentials;
 mod http;
 mod journal;
@@ -28,7 +29,7 @@ mod settings;
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// Every target. Its corpus is `fuzz/corpus/<name>`, its dictionary `fuzz/dictionaries/<name>.dict`.
-pub(crate) const TARGETS: [Target; 15] = [
+pub(crate) const TARGETS: [Target; 16] = [
     ("head", http::head),
     ("target", http::target),
     ("chunked", http::chunked),
@@ -39,6 +40,7 @@ pub(crate) const TARGETS: [Target; 15] = [
     ("scope", credentials::scope),
     ("envelope", sealed::envelope),
     ("stream", sealed::stream),
+    ("cipher", cipher::cipher),
     ("mac", mac::mac),
     ("backup", sealed::backup),
     ("journal", journal::journal),
