@@ -15,6 +15,7 @@
 )]
 
 mod audit;
+mod broker;
 mod credentials;
 mod http;
 mod journal;
@@ -28,7 +29,7 @@ mod settings;
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// Every target. Its corpus is `fuzz/corpus/<name>`, its dictionary `fuzz/dictionaries/<name>.dict`.
-pub(crate) const TARGETS: [Target; 15] = [
+pub(crate) const TARGETS: [Target; 18] = [
     ("head", http::head),
     ("target", http::target),
     ("chunked", http::chunked),
@@ -44,6 +45,9 @@ pub(crate) const TARGETS: [Target; 15] = [
     ("journal", journal::journal),
     ("audit", audit::audit),
     ("config", settings::config),
+    ("exchange", broker::exchange),
+    ("message", broker::message),
+    ("wire", broker::wire),
 ];
 
 /// The first byte, which chooses, and what it is about.
