@@ -83,7 +83,11 @@ impl World {
             });
             assert!(made, "server {server}: {last:?}: {}", self.servers[server].told());
             for other in 0..self.servers.len() {
-                assert!(comes(|| self.encrypt(other, &name) == 200), "{other}: {}", self.servers[other].told());
+                assert!(
+                    comes(|| self.encrypt(other, &name) == 200),
+                    "{other}: {}",
+                    self.servers[other].told()
+                );
             }
         }
         let brokers: Vec<i32> = self.servers.iter().map(broker).collect();
@@ -100,7 +104,12 @@ impl World {
 fn broker(server: &Server) -> i32 {
     let pid = server.pid();
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("its children");
-    children.split_whitespace().next().unwrap_or_else(|| panic!("{}", server.told())).parse().expect("a number")
+    children
+        .split_whitespace()
+        .next()
+        .unwrap_or_else(|| panic!("{}", server.told()))
+        .parse()
+        .expect("a number")
 }
 
 /// A list of so many empty entries.

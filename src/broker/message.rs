@@ -295,7 +295,8 @@ pub fn read_lease(text: &[u8]) -> Option<(u64, u64)> {
 #[must_use]
 pub fn read_token(text: &[u8]) -> Option<String> {
     let Answer { token, .. } = parse(text)?;
-    let good = (1..=ETCD_TOKEN_MAX_BYTES).contains(&token.len()) && token.bytes().all(|byte| byte.is_ascii_graphic());
+    let good = (1..=ETCD_TOKEN_MAX_BYTES).contains(&token.len())
+        && token.bytes().all(|byte| byte.is_ascii_graphic());
     good.then(|| token.into_owned())
 }
 

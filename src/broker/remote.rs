@@ -45,8 +45,7 @@ impl Remote {
     }
 
     fn ask(&mut self, request: &Request) -> Result<Answer, LinkError> {
-        let gone =
-            || LinkError::Away("the process that speaks to etcd has ended or stands still".to_owned());
+        let gone = || LinkError::Away("the process that speaks to etcd has ended or stands still".to_owned());
         if !self.lives {
             return Err(gone());
         }

@@ -253,7 +253,10 @@ mod tests {
         let body = |text: &str| Ok(Some(Reply { status: 200, body: text.as_bytes().to_vec() }));
         for (bytes, expected) in [
             ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", body("abc")),
-            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n", body("abc")),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n",
+                body("abc"),
+            ),
             ("HTTP/1.0 200 OK\r\n\r\nabc", body("abc")),
             ("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nabc", Err(Broken::Cut)),
             ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nz", Err(Broken::NotHttp)),

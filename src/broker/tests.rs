@@ -147,9 +147,13 @@ fn a_page_of_more_keys_than_were_asked_for_or_of_fewer_that_goes_on_is_refused()
         let pairs = vec!["{}"; count].join(",");
         ok(&format!(r#"{{"header":{{"revision":"2"}},"kvs":[{pairs}],"more":{more}}}"#))
     };
-    for (count, more, good) in
-        [(513, false, false), (2_000_000, false, false), (0, true, false), (511, true, false), (512, true, true)]
-    {
+    for (count, more, good) in [
+        (513, false, false),
+        (2_000_000, false, false),
+        (0, true, false),
+        (511, true, false),
+        (512, true, true),
+    ] {
         let (address, _served) = serve(vec![page(count, more)]);
         let read = client(&[address]).read(&span());
         assert_eq!(read.is_ok(), good, "{count}, {more}");
@@ -198,8 +202,7 @@ fn drip(head: &'static [u8]) -> SocketAddr {
 
 #[test]
 fn a_server_that_drips_does_not_hold_a_request_for_ever() {
-    for head in
-        [&b"HTTP/1.1 200 OK\r\nContent-Length: 8000000\r\n\r\n"[..], b"HTTP/1.1 200 OK\r\nX: ", b"H"]
+    for head in [&b"HTTP/1.1 200 OK\r\nContent-Length: 8000000\r\n\r\n"[..], b"HTTP/1.1 200 OK\r\nX: ", b"H"]
     {
         let read = client(&[drip(head)]).read(&span());
         assert!(matches!(read, Err(LinkError::Away(_))), "{read:?}");

@@ -81,7 +81,11 @@ impl SharedStore {
             done.map_err(|error| {
                 let is_unknown = matches!(error, StoreError::Remote(LinkError::Unknown(_)));
                 let failure = Failure::from(error);
-                if is_unknown { failure.and("; run the same command again, which finds out") } else { failure }
+                if is_unknown {
+                    failure.and("; run the same command again, which finds out")
+                } else {
+                    failure
+                }
             })?;
         }
         self.must_be_sound(&new)?;

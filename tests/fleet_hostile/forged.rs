@@ -174,7 +174,11 @@ impl Forged {
             }
             let written = lines.iter().try_for_each(|line| {
                 let chunk = [format!("{:x}\r\n", line.len()).as_bytes(), line, b"\r\n"].concat();
-                if line.is_empty() { Err(io::ErrorKind::ConnectionAborted.into()) } else { stream.write_all(&chunk) }
+                if line.is_empty() {
+                    Err(io::ErrorKind::ConnectionAborted.into())
+                } else {
+                    stream.write_all(&chunk)
+                }
             });
             // Who is not there any more is found out by a look, since nothing may have to be said for long.
             stream.set_read_timeout(Some(Duration::from_millis(1)))?;
@@ -221,12 +225,17 @@ impl State {
             self.asked.1 += 1;
         }
         let from = bytes(&asked["key"]);
-        let to = if asked["range_end"].is_null() { [&from[..], &[0]].concat() } else { bytes(&asked["range_end"]) };
+        let to = if asked["range_end"].is_null() {
+            [&from[..], &[0]].concat()
+        } else {
+            bytes(&asked["range_end"])
+        };
         let values = self.values(if at == 0 { u64::MAX } else { at });
         let limit = usize::try_from(number(&asked["limit"])).expect("a number");
         let most = if limit == 0 { usize::MAX } else { limit };
         let found: Vec<_> = values.range(from..to).collect();
-        let pairs: Vec<Value> = found.iter().take(most).map(|(key, (value, at))| pair(key, value, *at)).collect();
+        let pairs: Vec<Value> =
+            found.iter().take(most).map(|(key, (value, at))| pair(key, value, *at)).collect();
         json!({"header": header(self.revision), "kvs": pairs, "more": found.len() > most})
     }
 
@@ -242,7 +251,8 @@ impl State {
             }
         });
         if !holds {
-            let range = |of: &Value| json!({"response_range": self.range_of(&bytes(&of["request_range"]["key"]))});
+            let range =
+                |of: &Value| json!({"response_range": self.range_of(&bytes(&of["request_range"]["key"]))});
             let responses: Vec<Value> = all("failure").iter().map(range).collect();
             return json!({"header": header(self.revision), "responses": responses});
         }

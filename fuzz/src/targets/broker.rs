@@ -24,7 +24,8 @@ pub(super) fn exchange(data: &[u8]) {
         assert!(replies.iter().map(|reply| reply.body.len()).sum::<usize>() <= bytes.len());
         for reply in replies {
             let Reply { status, body } = &reply;
-            let mut again = format!("HTTP/1.1 {status:03} X\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes();
+            let mut again =
+                format!("HTTP/1.1 {status:03} X\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes();
             again.extend_from_slice(body);
             assert_eq!(read_replies(&again, piece).0, [reply.clone()]);
             let mut chunked =
@@ -119,9 +120,8 @@ pub(super) fn message(data: &[u8]) {
             let Some(watched) = message::read_watch(text) else { return };
             assert!(watched.events.len() <= ETCD_LIST_MAX_COUNT);
             assert!(watched.events.is_empty() || watched.progress == 0);
-            let bytes = watched.events.iter().map(|event| {
-                event.key.len() + event.value.as_ref().map_or(0, Vec::len)
-            });
+            let bytes =
+                watched.events.iter().map(|event| event.key.len() + event.value.as_ref().map_or(0, Vec::len));
             assert!(bytes.sum::<usize>() <= text.len());
             let Some(value) = value.filter(|value| plain(value)) else { return };
             if !watched.ended {

@@ -118,13 +118,7 @@ pub(super) const COMMANDS: [Spec; 28] = [
         OF_ANY_STORE,
         &[&[JSON]],
     ),
-    spec(
-        "store inspect",
-        &[],
-        "show what a store is and what is in it",
-        OF_ANY_STORE,
-        &[&[JSON]],
-    ),
+    spec("store inspect", &[], "show what a store is and what is in it", OF_ANY_STORE, &[&[JSON]]),
     spec("store compact", &[], "rewrite a store without what was superseded or removed", OF_STORE, &[]),
     spec(
         "store rekey",

@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::path::Path as FilePath;
 
 use super::head::{Stand, encode_record, fold};
-use super::layout::{Layout, Place};
 use super::image::ReadFault;
+use super::layout::{Layout, Place};
 use super::link::{Demand, Link, Swap, Swapped};
 use super::{Etcd, StoreError, image};
 use crate::clock::Moment;
