@@ -30,7 +30,7 @@ struct State {
     /// What was written, by revision; nothing: removed.
     log: Vec<(u64, Key, Option<Vec<u8>>)>,
     revision: u64,
-    /// What is told to all that watch, and to how many it was. 0 ends a watch.
+    /// What is told to all that watch, and to how many it was. An empty one ends a watch.
     told: Vec<Vec<u8>>,
     lie: Option<Lie>,
     lies_count: u64,
@@ -104,11 +104,6 @@ impl Forged {
         self.state.0.lock().expect("a lock").revision
     }
 
-    /// The keys that are there.
-    pub(crate) fn keys(&self) -> Vec<Key> {
-        self.state.0.lock().expect("a lock").values(u64::MAX).into_keys().collect()
-    }
-
     fn change<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
         let changed = change(&mut self.state.0.lock().expect("a lock"));
         self.state.1.notify_all();
@@ -157,8 +152,8 @@ impl Forged {
             let mut lines: Vec<Vec<u8>> = Vec::new();
             {
                 let held = self.state.0.lock().expect("a lock");
-                let has_news = |state: &mut State| state.revision < next && state.told.len() == told;
-                let held = self.state.1.wait_timeout_while(held, Duration::from_millis(200), has_news);
+                let is_quiet = |state: &mut State| state.revision < next && state.told.len() == told;
+                let held = self.state.1.wait_timeout_while(held, Duration::from_millis(200), is_quiet);
                 let (state, _) = held.expect("a lock");
                 for revision in next..=state.revision {
                     let events = state.log.iter().filter(|(at, key, _)| *at == revision && is_wanted(key));
