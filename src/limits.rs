@@ -699,6 +699,8 @@ pub const CHANGES_WAITING_MAX_COUNT: usize = 4_096;
 pub const COMMIT_SETTLE_MILLIS: u64 = 1_000;
 /// How often a group of changes is judged anew because somebody else wrote to the store first.
 pub const COMMIT_CONFLICTS_MAX_COUNT: usize = 16;
+/// After how long it is not judged anew any more.
+pub const COMMIT_CONFLICTS_MILLIS: u64 = 15_000;
 /// How often the keeper looks at the time.
 pub const KEEPER_TICK_MILLIS: u64 = 1_000;
 /// How long the keeper waits before it tries again what it does by itself and what failed.

@@ -299,6 +299,47 @@ fn two_servers_with_one_id_are_told_of_and_commands_for_a_journal_say_where_the_
 }
 
 #[test]
+fn a_store_in_etcd_is_looked_at_and_put_under_another_master_key_while_its_servers_run() {
+    let Some(mut fleet) = Fleet::start(2, &[]) else { return };
+    fleet.create(0, "k");
+    let scratch = Arc::clone(fleet.servers[1].scratch());
+    let new = scratch.path("new.key");
+    fs::write(&new, MASTER_KEY.replacen("00", "ff", 1)).expect("a file");
+    owner_only(&new);
+    let run = |words: &[&str], master: &str| {
+        let mut command = std::process::Command::new(server::binary().expect("the binary"));
+        command.arg("store").args(words).args([&fleet.etcd.store("fleet/test"), master]).env_clear();
+        let output = command.output().expect("the binary");
+        (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    };
+    let (old, wanted) = (fleet.master.clone(), format!("--new-master-key-file={}", new.display()));
+    let (code, told) = run(&["verify"], &old);
+    assert!(code == Some(0) && told.contains("result:        sound"), "{told}");
+    let (code, told) = run(&["verify", "--min-store-revision=1000000"], &old);
+    assert!(code == Some(78) && told.contains("rolled back"), "{told}");
+    let (code, told) = run(&["inspect", "--json"], &old);
+    assert!(code == Some(0) && told.contains(r#""name":"k""#), "{told}");
+    // A key that does not open it changes nothing.
+    let (code, told) = run(&["rekey", &wanted], &wanted.replace("--new-", "--"));
+    assert_eq!(code, Some(78), "{told}");
+    let (code, told) = run(&["rekey", &wanted], &old);
+    assert!(code == Some(0) && told.contains("verified"), "{told}");
+    let (code, told) = run(&["rekey", &wanted], &old);
+    assert!(code == Some(0) && told.contains("already"), "it may be given again: {told}");
+    let (code, told) = run(&["verify"], &old);
+    assert_eq!(code, Some(78), "the old key opens it no more: {told}");
+    // Those that run go on, and the next start needs the new one.
+    fleet.create(0, "later");
+    fleet.until(1, || encrypt("later"), |reply| reply.status == 200);
+    assert_eq!(fleet.servers.remove(1).stop().code, Some(0));
+    let refused = fleet.try_add_in(&scratch, &[]).expect_err("it has the old key");
+    assert_eq!(refused.code, Some(78), "{refused:?}");
+    fleet.master = wanted.replace("--new-", "--");
+    let again = fleet.add_in(&scratch, &[]);
+    assert_eq!(again.call(&encrypt("later").key(&fleet.admin)).status, 200);
+}
+
+#[test]
 fn blocks_of_seals_are_never_shared() {
     let Some(fleet) = Fleet::start(3, &[]) else { return };
     let narrow = || Request::post("/api/keys", r#"{"name":"narrow","type":"chacha20-poly1305"}"#);

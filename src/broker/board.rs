@@ -1,13 +1,16 @@
 //! What the threads that speak to etcd know of one another.
 //!
 //! Owns [`Board`]. Invariants: nobody waits for the network with the lock in hand; what is told is dropped as a whole rather than
-//! growing beyond its bound; news of an earlier wish are never told as those of a later one.
+//! growing beyond its bound, and so is a transaction that is longer than any of this program; a watch that was told of a revision that a
+//! majority has not reached is given up; news of an earlier wish are never told as those of a later one.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::clock::Moment;
-use crate::limits::{BROKER_NEWS_BYTES, ETCD_NEWS_MAX_BYTES};
+use crate::limits::{
+    BROKER_NEWS_BYTES, BROKER_PAIR_OVERHEAD_BYTES, ETCD_NEWS_MAX_BYTES, ETCD_TRANSACTION_MAX_BYTES,
+};
 use crate::store::etcd::link::{Event, Member, News, Pulse};
 
 /// What is watched.
@@ -27,8 +30,6 @@ pub(super) struct Facts {
     /// From which revision on the watch has to go on.
     pub(super) next: u64,
     pub(super) member: Option<Member>,
-    /// The newest revision of a head that anybody has seen.
-    pub(super) known: u64,
     pub(super) away: bool,
     /// Everybody leaves.
     pub(super) ended: bool,
@@ -38,6 +39,8 @@ pub(super) struct Facts {
     pub(super) watches: bool,
     events: VecDeque<Event>,
     bytes: usize,
+    /// The transaction that was told last, by its revision, and what its events weigh so far.
+    newest: (u64, usize),
     gap: bool,
     pulse: Option<Pulse>,
 }
@@ -97,7 +100,7 @@ impl Board {
 
     /// Tells of `events`, unless they are for an earlier wish than `number`; whether that still counts.
     pub(super) fn tell(&self, number: u64, events: Vec<Event>, progress: u64) -> bool {
-        let mut rings = false;
+        let (mut rings, mut is_too_long) = (false, false);
         let counts = self.change(|facts| {
             if facts.number != number {
                 return false;
@@ -105,15 +108,15 @@ impl Board {
             facts.next = facts.next.max(progress.saturating_add(1));
             for event in events {
                 facts.next = facts.next.max(event.revision.saturating_add(1));
-                let of_head = facts.wish.as_ref().is_some_and(|wish| wish.head == event.key);
-                if of_head {
-                    facts.known = facts.known.max(event.revision);
-                }
-                facts.bytes += weight(&event);
+                let weight = weight(&event);
+                let before = if facts.newest.0 == event.revision { facts.newest.1 } else { 0 };
+                facts.newest = (event.revision, before + weight);
+                is_too_long |= facts.newest.1 > ETCD_TRANSACTION_MAX_BYTES;
+                facts.bytes += weight;
                 facts.events.push_back(event);
                 rings = true;
             }
-            if facts.bytes > ETCD_NEWS_MAX_BYTES {
+            if is_too_long || facts.bytes > ETCD_NEWS_MAX_BYTES {
                 facts.clear();
                 (facts.gap, facts.watches) = (true, false);
             }
@@ -140,13 +143,8 @@ impl Board {
     pub(super) fn tell_pulse(&self, number: u64, pulse: Pulse) {
         self.change(|facts| {
             if facts.number == number {
-                // One that shows a store that was set back is kept until somebody has looked.
-                let shows = facts.pulse.is_some_and(|before| before.head < before.known);
-                if !shows {
-                    facts.pulse = Some(pulse);
-                }
+                facts.pulse = Some(pulse);
             }
-            facts.known = facts.known.max(pulse.head);
             facts.away = false;
         });
     }
@@ -171,24 +169,83 @@ impl Board {
             events,
             more: !facts.events.is_empty(),
             gap: core::mem::take(&mut facts.gap),
-            pulse: facts.pulse.take(),
+            // It is about all that was told before it.
+            pulse: if facts.events.is_empty() { facts.pulse.take() } else { None },
             away: facts.away,
         }
     }
 }
 
 fn weight(event: &Event) -> usize {
-    event.key.len() + event.value.as_ref().map_or(0, Vec::len) + 64
+    event.key.len() + event.value.as_ref().map_or(0, Vec::len) + BROKER_PAIR_OVERHEAD_BYTES
 }
 
 impl Facts {
     fn clear(&mut self) {
         self.events = VecDeque::new();
         self.bytes = 0;
+        self.newest = (0, 0);
     }
 
     /// Whether something of `revision` has come, or nothing will.
     pub(super) const fn has_reached(&self, revision: u64) -> bool {
         self.next > revision || self.gap || self.ended
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn board() -> Arc<Board> {
+        let board = Board::new(Box::new(|| {}));
+        board.follow(Wish { from: b"a".to_vec(), to: b"b".to_vec(), head: b"ah".to_vec() }, 5);
+        board
+    }
+
+    fn event(revision: u64, bytes: usize) -> Event {
+        Event { key: b"ar".to_vec(), value: Some(vec![0; bytes]), revision }
+    }
+
+    #[test]
+    fn a_transaction_that_is_longer_than_any_is_a_gap_and_what_is_told_at_a_time_fits_a_frame() {
+        let board = board();
+        let many = |revision| (0..100).map(|_| event(revision, 10 * 1024)).collect::<Vec<_>>();
+        for revision in 5..10 {
+            assert!(board.tell(1, many(revision), 0));
+        }
+        let mut taken = Vec::new();
+        loop {
+            let news = board.take();
+            let bytes: usize = news.events.iter().map(weight).sum();
+            assert!(bytes <= BROKER_NEWS_BYTES + ETCD_TRANSACTION_MAX_BYTES && !news.gap);
+            taken.extend(news.events);
+            if !news.more {
+                break;
+            }
+        }
+        assert_eq!(taken.len(), 500);
+        // One revision, told in many messages.
+        for _ in 0..3 {
+            assert!(board.tell(1, many(10), 0));
+        }
+        let news = board.take();
+        assert!(news.gap && news.events.is_empty() && !board.facts().watches);
+    }
+
+    #[test]
+    fn a_pulse_comes_with_the_last_of_what_was_told_before_it() {
+        let board = board();
+        board.tell(1, (5..8).map(|revision| event(revision, BROKER_NEWS_BYTES)).collect(), 0);
+        board.tell_pulse(1, Pulse { head: 7, ..Pulse::default() });
+        let mut rounds = Vec::new();
+        loop {
+            let news = board.take();
+            rounds.push(news.pulse.is_some());
+            if !news.more {
+                break;
+            }
+        }
+        assert_eq!(rounds, [false, false, true]);
     }
 }

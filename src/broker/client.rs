@@ -5,11 +5,14 @@
 
 use zeroize::Zeroizing;
 
-use super::exchange::{Asked, Fault, Reply, Wire};
+use super::exchange::{Asked, Fault, Wire};
 use super::message::{self, Body};
 use super::place::{Access, Endpoint};
+use super::reply::Reply;
 use crate::clock::Moment;
-use crate::limits::{ETCD_CHANGE_MILLIS, ETCD_PAGE_COUNT, ETCD_REQUEST_MILLIS, ETCD_RETRY_MILLIS};
+use crate::limits::{
+    ETCD_CHANGE_MILLIS, ETCD_PAGE_COUNT, ETCD_REPLY_MAX_BYTES, ETCD_REQUEST_MILLIS, ETCD_RETRY_MILLIS,
+};
 use crate::store::etcd::link::{LinkError, Page, Span, Swap, Swapped};
 
 /// The codes of gRPC that are told apart.
@@ -71,13 +74,26 @@ impl Client {
         self.turn = (self.turn + 1) % self.access.endpoints.len().max(1);
     }
 
-    /// Reads a page, of fewer pairs if they are long.
+    /// Reads a page, of fewer pairs if they are long, and of more again once they are short. One deadline holds for all of that.
     pub(super) fn read(&mut self, span: &Span) -> Result<Page, LinkError> {
+        let end = Moment::now().plus_millis(ETCD_CHANGE_MILLIS);
         loop {
-            let body = message::range(span, self.page_count);
-            match self.call("/v3/kv/range", &body, ETCD_CHANGE_MILLIS)?.reply {
-                Some(reply) => return message::read_range(&reply).ok_or_else(unreadable),
-                None if self.page_count > 1 => self.page_count = (self.page_count / 8).max(1),
+            let asked_count = self.page_count;
+            let body = message::range(span, asked_count);
+            match self.call("/v3/kv/range", &body, end)?.reply {
+                Some(reply) => {
+                    let Some(page) = message::read_range(&reply) else {
+                        self.turn_away();
+                        return Err(unreadable());
+                    };
+                    self.judge_page(&page, asked_count)?;
+                    // Of twice as many the reply would be about twice as long.
+                    if page.more && reply.len() < ETCD_REPLY_MAX_BYTES / 4 {
+                        self.page_count = asked_count.saturating_mul(2).min(ETCD_PAGE_COUNT);
+                    }
+                    return Ok(page);
+                }
+                None if asked_count > 1 => self.page_count = (asked_count / 8).max(1),
                 None => {
                     return Err(LinkError::Refused(
                         "a record is longer than any that was written".to_owned(),
@@ -87,11 +103,27 @@ impl Client {
         }
     }
 
+    /// Refuses a page of more pairs than were asked for, or of fewer although there are more: with those it would never end.
+    fn judge_page(&mut self, page: &Page, asked_count: u32) -> Result<(), LinkError> {
+        let count = page.pairs.len();
+        let asked = usize::try_from(asked_count).unwrap_or(usize::MAX);
+        if count > asked || page.more && count < asked {
+            // Another endpoint may be an etcd.
+            self.turn_away();
+            return Err(LinkError::Refused(format!("a page of {count} keys where {asked} were asked for")));
+        }
+        Ok(())
+    }
+
     /// Makes a transaction; `lease` for all that is put, unless it is 0.
     pub(super) fn swap(&mut self, swap: &Swap, lease: u64) -> Result<Swapped, LinkError> {
         let body = message::txn(swap, lease);
-        let Called { reply, may_have } = self.call("/v3/kv/txn", &body, ETCD_CHANGE_MILLIS)?;
+        let end = Moment::now().plus_millis(ETCD_CHANGE_MILLIS);
+        let Called { reply, may_have } = self.call("/v3/kv/txn", &body, end)?;
         match reply.as_deref().and_then(message::read_txn) {
+            Some(Swapped::Lost(page)) if page.pairs.len() > swap.demands.len() => {
+                Err(LinkError::Unknown("its reply names keys that were not asked for".to_owned()))
+            }
             // What stands there may have come after what an earlier try has done.
             Some(Swapped::Lost(page)) if may_have => Ok(Swapped::Doubtful(page)),
             Some(swapped) => Ok(swapped),
@@ -101,25 +133,25 @@ impl Client {
 
     /// A new lease.
     pub(super) fn grant(&mut self, seconds: u64) -> Result<u64, LinkError> {
-        let reply = self.call("/v3/lease/grant", &message::grant(seconds), ETCD_REQUEST_MILLIS)?.reply;
+        let reply = self.call("/v3/lease/grant", &message::grant(seconds), soon())?.reply;
         let lease = reply.as_deref().and_then(message::read_lease).map(|(id, _)| id);
         lease.filter(|id| *id > 0).ok_or_else(unreadable)
     }
 
     /// Keeps a lease alive; for how many seconds, 0: it has ended.
     pub(super) fn keep_alive(&mut self, id: u64) -> Result<u64, LinkError> {
-        let reply = self.call("/v3/lease/keepalive", &message::lease(id), ETCD_REQUEST_MILLIS)?.reply;
+        let reply = self.call("/v3/lease/keepalive", &message::lease(id), soon())?.reply;
         reply.as_deref().and_then(message::read_lease).map(|(_, seconds)| seconds).ok_or_else(unreadable)
     }
 
     /// Ends a lease, and with it what hangs on it.
     pub(super) fn revoke(&mut self, id: u64) -> Result<(), LinkError> {
-        self.call("/v3/lease/revoke", &message::lease(id), ETCD_REQUEST_MILLIS).map(drop)
+        self.call("/v3/lease/revoke", &message::lease(id), soon()).map(drop)
     }
 
     /// A connection of its own for a reply that does not end, to the endpoint that is asked now.
     pub(super) fn begin(&mut self, path: &str, body: &Body) -> Result<Wire, LinkError> {
-        let deadline = Moment::now().plus_millis(ETCD_REQUEST_MILLIS);
+        let deadline = soon();
         for _ in 0..2 {
             self.log_in(deadline)?;
             let endpoint = self.endpoint().ok_or_else(nowhere)?;
@@ -138,14 +170,13 @@ impl Client {
         Err(LinkError::Refused("the token of etcd is not taken".to_owned()))
     }
 
-    /// Sends a request until it is answered or the time is over.
-    fn call(&mut self, path: &str, body: &Body, most_millis: u64) -> Result<Called, LinkError> {
-        let end = Moment::now().plus_millis(most_millis);
+    /// Sends a request until it is answered or it is `end`.
+    fn call(&mut self, path: &str, body: &Body, end: Moment) -> Result<Called, LinkError> {
         let (mut may_have, mut why) = (false, String::new());
         let mut failed_count = 0;
         let mut anew_count = 0;
         while Moment::now() < end {
-            let deadline = Moment::now().plus_millis(ETCD_REQUEST_MILLIS).min(end);
+            let deadline = soon().min(end);
             match self.log_in(deadline).map(|()| self.attempt(path, body, deadline)) {
                 Ok(Tried::Answered(reply)) => return Ok(Called { reply: Some(reply), may_have }),
                 Ok(Tried::TooLong) => {
@@ -154,6 +185,8 @@ impl Client {
                 }
                 // What an earlier try may have done is not undone by this one's refusal.
                 Ok(Tried::Refused(error)) | Err(error @ (LinkError::Refused(_) | LinkError::Full)) => {
+                    // Final for this request; the next one may be asked of a member that is better.
+                    self.turn_away();
                     return Err(if may_have { LinkError::Unknown(error.to_string()) } else { error });
                 }
                 Ok(Tried::Anew) => {
@@ -233,6 +266,11 @@ impl Client {
             Tried::Anew | Tried::TooLong => Err(unreadable()),
         }
     }
+}
+
+/// When one request to one endpoint has to be over that is sent now.
+fn soon() -> Moment {
+    Moment::now().plus_millis(ETCD_REQUEST_MILLIS)
 }
 
 /// What a reply means.

@@ -74,11 +74,7 @@ impl Link for Direct {
     }
 
     fn swap(&mut self, swap: &Swap) -> Result<Swapped, LinkError> {
-        let swapped = self.client.swap(swap, 0)?;
-        if let Swapped::Done { revision, .. } = swapped {
-            self.board.change(|facts| facts.known = facts.known.max(revision));
-        }
-        Ok(swapped)
+        self.client.swap(swap, 0)
     }
 
     fn follow(&mut self, from: &[u8], to: &[u8], head: &[u8], at: u64) -> Result<(), LinkError> {

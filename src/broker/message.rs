@@ -4,12 +4,14 @@
 //! is zero, empty or false; what is not of its form is an error.
 
 use core::fmt;
+use core::marker::PhantomData;
 use std::borrow::Cow;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, IgnoredAny, Visitor};
+use serde::de::{Deserializer, Error, IgnoredAny, SeqAccess, Visitor};
 
 use crate::encoding::{base64_decode_to_vec, base64_encode, base64_len};
+use crate::limits::{ETCD_LIST_MAX_COUNT, ETCD_TOKEN_MAX_BYTES};
 use crate::store::etcd::link::{Demand, Event, Page, Pair, Span, Swap, Swapped};
 
 /// A body that is being written.
@@ -133,11 +135,11 @@ pub(super) fn authenticate(name: &str, password: &str) -> Option<Body> {
 
 /// Why etcd did not do it.
 #[derive(Debug, Default)]
-pub(super) struct Refusal<'a> {
+pub struct Refusal<'a> {
     /// For people.
-    pub(super) message: Cow<'a, str>,
+    pub message: Cow<'a, str>,
     /// As gRPC numbers it.
-    pub(super) code: u32,
+    pub code: u32,
 }
 
 /// Whatever etcd answers: each reply has some of these members. One form for all is a quarter of the code that one for each is.
@@ -146,11 +148,12 @@ pub(super) struct Refusal<'a> {
 struct Answer<'a> {
     header: Header,
     // Of a range.
+    #[serde(deserialize_with = "list")]
     kvs: Vec<KeyValue>,
     more: bool,
     // Of a transaction.
     succeeded: bool,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "list")]
     responses: Vec<Part<'a>>,
     // Of a watch, and of a keepalive, which are streams.
     #[serde(borrow)]
@@ -161,6 +164,7 @@ struct Answer<'a> {
     canceled: bool,
     #[serde(deserialize_with = "number")]
     compact_revision: u64,
+    #[serde(deserialize_with = "list")]
     events: Vec<WatchEvent>,
     // Of a lease.
     #[serde(rename = "ID", deserialize_with = "number")]
@@ -226,7 +230,8 @@ impl From<KeyValue> for Pair {
 }
 
 /// Reads the reply to [`range`].
-pub(super) fn read_range(text: &[u8]) -> Option<Page> {
+#[must_use]
+pub fn read_range(text: &[u8]) -> Option<Page> {
     let Answer { header, kvs, more, .. } = parse(text)?;
     let pairs = kvs.into_iter().map(Pair::from).collect();
     // etcd stands at 1 before anything is written.
@@ -234,7 +239,8 @@ pub(super) fn read_range(text: &[u8]) -> Option<Page> {
 }
 
 /// Reads the reply to [`txn`].
-pub(super) fn read_txn(text: &[u8]) -> Option<Swapped> {
+#[must_use]
+pub fn read_txn(text: &[u8]) -> Option<Swapped> {
     let Answer { header, succeeded, responses, .. } = parse(text)?;
     let (cluster, revision) = (header.cluster_id, header.revision);
     if succeeded {
@@ -247,18 +253,20 @@ pub(super) fn read_txn(text: &[u8]) -> Option<Swapped> {
 
 /// A message of a watch.
 #[derive(Debug, Default)]
-pub(super) struct Watched {
-    pub(super) events: Vec<Event>,
+pub struct Watched {
+    /// What was written.
+    pub events: Vec<Event>,
     /// The revision up to which it has told everything, if it says so.
-    pub(super) progress: u64,
+    pub progress: u64,
     /// From which revision on there is something at all, if what was asked for is gone.
-    pub(super) compacted: u64,
+    pub compacted: u64,
     /// Whether nothing follows.
-    pub(super) ended: bool,
+    pub ended: bool,
 }
 
 /// Reads a line of the reply to [`watch`].
-pub(super) fn read_watch(line: &[u8]) -> Option<Watched> {
+#[must_use]
+pub fn read_watch(line: &[u8]) -> Option<Watched> {
     let line = parse(line)?;
     if line.error.is_some() {
         return Some(Watched { ended: true, ..Watched::default() });
@@ -276,21 +284,25 @@ pub(super) fn read_watch(line: &[u8]) -> Option<Watched> {
 }
 
 /// Reads the reply to [`grant`] or a keepalive: the lease, and how many seconds are left of it.
-pub(super) fn read_lease(text: &[u8]) -> Option<(u64, u64)> {
+#[must_use]
+pub fn read_lease(text: &[u8]) -> Option<(u64, u64)> {
     let reply = parse(text)?;
     let reply = reply.result.map_or((reply.id, reply.seconds), |of| (of.id, of.seconds));
     Some(reply)
 }
 
 /// Reads the reply to [`authenticate`]: a token that can stand in a field.
-pub(super) fn read_token(text: &[u8]) -> Option<String> {
+#[must_use]
+pub fn read_token(text: &[u8]) -> Option<String> {
     let Answer { token, .. } = parse(text)?;
-    let good = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
+    let good = (1..=ETCD_TOKEN_MAX_BYTES).contains(&token.len())
+        && token.bytes().all(|byte| byte.is_ascii_graphic());
     good.then(|| token.into_owned())
 }
 
 /// Reads what etcd says when it refuses.
-pub(super) fn read_refusal(text: &[u8]) -> Refusal<'_> {
+#[must_use]
+pub fn read_refusal(text: &[u8]) -> Refusal<'_> {
     let Answer { message, code, .. } = parse(text).unwrap_or_default();
     Refusal { message, code }
 }
@@ -319,6 +331,30 @@ fn number<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
         }
     }
     from.deserialize_any(Numbers)
+}
+
+/// A list that has so many entries at most: an empty one is three bytes of text, and twenty times that in memory.
+fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<T>, D::Error> {
+    struct Lists<T>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Lists<T> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Vec<T>, A::Error> {
+            let mut list = Vec::new();
+            while let Some(entry) = from.next_element()? {
+                if list.len() >= ETCD_LIST_MAX_COUNT {
+                    return Err(A::Error::custom("a list that is too long"));
+                }
+                list.push(entry);
+            }
+            Ok(list)
+        }
+    }
+    from.deserialize_seq(Lists(PhantomData))
 }
 
 fn bytes<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
@@ -427,6 +463,14 @@ mod tests {
         assert_eq!(read_txn(br#"{"succeeded":true}"#), None, "a change has a revision");
         assert_eq!(read_token(b"{\"token\":\"a\\r\\nb\"}"), None);
         assert!(read_watch(b"{}").is_none());
+        let empty = |count: usize| format!("{}{{}}", "{},".repeat(count - 1));
+        let page = |count: usize| {
+            read_range(format!(r#"{{"header":{{"revision":"1"}},"kvs":[{}]}}"#, empty(count)).as_bytes())
+        };
+        assert_eq!(page(ETCD_LIST_MAX_COUNT).map(|page| page.pairs.len()), Some(ETCD_LIST_MAX_COUNT));
+        assert_eq!(page(ETCD_LIST_MAX_COUNT + 1), None, "a list has an end");
+        let long = "a".repeat(ETCD_TOKEN_MAX_BYTES + 1);
+        assert_eq!(read_token(format!(r#"{{"token":"{long}"}}"#).as_bytes()), None);
         let deep = "[".repeat(100_000);
         assert_eq!(read_range(format!("{{\"x\":{deep}").as_bytes()), None);
     }

@@ -135,7 +135,7 @@ fn run() -> Result<(), String> {
         };
         let request = Request::decode(&frame).ok_or("a request that cannot be read")?;
         let answer = carry_out(&mut link, request);
-        match wire::send(&mut socket, &answer.encode()) {
+        match wire::send(&mut socket, &answer.into_frame()) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::BrokenPipe => break,
             Err(error) => return Err(error.to_string()),

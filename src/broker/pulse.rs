@@ -1,6 +1,7 @@
 //! How new the state is, asked again and again.
 //!
-//! Owns [`run`]. Invariants: the clock is looked at before the question is sent; a majority answers.
+//! Owns [`run`]. Invariants: the clock is looked at before the question is sent; a majority answers; what the watch was told of before the
+//! question, a majority has reached when it answers, or the watch was lied to, or the store was set back.
 
 use std::sync::Arc;
 
@@ -28,17 +29,20 @@ pub(super) fn run(board: &Arc<Board>, mut client: Client) {
 }
 
 fn beat(board: &Board, client: &mut Client, behind_count: &mut u32) {
-    let (number, head, known) = {
+    let (number, head, next) = {
         let facts = board.facts();
         let Some(wish) = &facts.wish else { return };
-        (facts.number, wish.head.clone(), facts.known)
+        (facts.number, wish.head.clone(), facts.next)
     };
     let asked_nanos = BootTime::now().as_nanos();
     match client.read(&Span { from: head.clone(), to: Vec::new(), at: 0 }) {
         Ok(page) => {
             let revision = page.pairs.iter().find(|pair| pair.key == head).map_or(0, |pair| pair.revision);
-            let pulse = Pulse { asked_nanos, head: revision, known, cluster: page.cluster };
-            board.tell_pulse(number, pulse);
+            board.tell_pulse(number, Pulse { asked_nanos, head: revision, cluster: page.cluster });
+            if next > page.at.saturating_add(1) {
+                // It would wait for what others write to get there, and never hear of it.
+                board.tell_gap(number);
+            }
             let mut facts = board.facts();
             let behind = facts.number == number && facts.next <= revision;
             *behind_count = if behind { *behind_count + 1 } else { 0 };

@@ -1,7 +1,7 @@
 //! The keeper's end: what it asks of the broker, and waits for.
 //!
-//! Owns [`Remote`]. Invariants: no connection is opened here, and no file; a broker that ends, hangs or talks nonsense is etcd being away,
-//! for good; after that nothing is sent any more.
+//! Owns [`Remote`]. Invariants: no connection is opened here, and no file; a broker that ends, stands still or talks nonsense is etcd being away,
+//! for good; after that nothing is sent any more, and whoever asks is told that it is cut.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -45,8 +45,7 @@ impl Remote {
     }
 
     fn ask(&mut self, request: &Request) -> Result<Answer, LinkError> {
-        let gone =
-            || LinkError::Away("the process that speaks to etcd has ended; restart the server".to_owned());
+        let gone = || LinkError::Away("the process that speaks to etcd has ended or stands still".to_owned());
         if !self.lives {
             return Err(gone());
         }
@@ -101,5 +100,9 @@ impl Link for Remote {
 
     fn join(&mut self, member: &Member) -> Result<(), LinkError> {
         self.ask(&Request::Join(member.clone())).map(drop)
+    }
+
+    fn is_cut(&self) -> bool {
+        !self.lives
     }
 }

@@ -110,11 +110,116 @@ fn what_may_have_been_applied_is_not_said_to_have_failed() {
     let (full, _other) = serve(vec![error(500, 8, "etcdserver: mvcc: database space exceeded")]);
     let swapped = client(&[bad, full]).swap(&swap(), 0);
     assert!(matches!(swapped, Err(LinkError::Unknown(_))), "{swapped:?}");
+    let (long, _other) = serve(vec![ok(
+        r#"{"header":{"revision":"3"},"responses":[{"response_range":{"kvs":[{"key":"aA=="},{"key":"aQ=="}]}}]}"#,
+    )]);
+    let swapped = client(&[long]).swap(&swap(), 0);
+    assert!(matches!(swapped, Err(LinkError::Unknown(_))), "keys that were not asked for: {swapped:?}");
     let (full, _other) = serve(vec![error(500, 8, "etcdserver: mvcc: database space exceeded")]);
     assert_eq!(client(&[full]).swap(&swap(), 0), Err(LinkError::Full));
     let (strange, _other) = serve(vec![ok("{\"succeeded\":true}")]);
     let swapped = client(&[strange]).swap(&swap(), 0);
     assert!(matches!(swapped, Err(LinkError::Unknown(_))), "{swapped:?}");
+}
+
+#[test]
+fn what_may_have_been_applied_stays_unknown_when_who_asks_is_refused_afterwards() {
+    let token = || ok(r#"{"token":"good"}"#);
+    let refused = || error(401, 16, "etcdserver: invalid auth token");
+    // Sent once, and then the token is not taken any more, however often there is a new one.
+    let never_again = vec![refused(), token(), refused(), token(), refused()];
+    // The same, and then there is none.
+    let locked_out = vec![refused(), error(400, 3, "etcdserver: authentication failed, invalid user ID")];
+    for second in [never_again, locked_out] {
+        let (bad, _one) = serve(vec![token(), Vec::new()]);
+        let (good, _other) = serve(second);
+        let endpoint = |address| Endpoint { host: "localhost".to_owned(), address };
+        let mut access = Access::plain(vec![endpoint(bad), endpoint(good)]);
+        access.user = Some(("me".to_owned(), "secret".to_owned().into()));
+        let swapped = Client::new(access).swap(&swap(), 0);
+        assert!(matches!(swapped, Err(LinkError::Unknown(_))), "{swapped:?}");
+    }
+}
+
+#[test]
+fn a_page_of_more_keys_than_were_asked_for_or_of_fewer_that_goes_on_is_refused() {
+    let page = |count: usize, more: bool| {
+        let pairs = vec!["{}"; count].join(",");
+        ok(&format!(r#"{{"header":{{"revision":"2"}},"kvs":[{pairs}],"more":{more}}}"#))
+    };
+    for (count, more, good) in [
+        (513, false, false),
+        (2_000_000, false, false),
+        (0, true, false),
+        (511, true, false),
+        (512, true, true),
+    ] {
+        let (address, _served) = serve(vec![page(count, more)]);
+        let read = client(&[address]).read(&span());
+        assert_eq!(read.is_ok(), good, "{count}, {more}");
+    }
+}
+
+#[test]
+fn pages_grow_again_once_records_are_short() {
+    let long =
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", ETCD_REPLY_MAX_BYTES + 1).into_bytes();
+    let full = |count: usize| {
+        let pairs = vec!["{}"; count].join(",");
+        ok(&format!(r#"{{"header":{{"revision":"2"}},"kvs":[{pairs}],"more":true}}"#))
+    };
+    let mut replies = vec![long; 3];
+    let counts: Vec<usize> = (0..=9).map(|power| 1 << power).chain([512]).collect();
+    replies.extend(counts.iter().map(|count| full(*count)));
+    let (address, served) = serve(replies);
+    let mut client = client(&[address]);
+    for count in &counts {
+        assert_eq!(client.read(&span()).unwrap().pairs.len(), *count);
+    }
+    let asked = served.join().unwrap();
+    for (request, count) in asked[3..].iter().zip(&counts) {
+        let limit = format!("\"limit\":\"{count}\"");
+        assert!(String::from_utf8_lossy(request).contains(&limit), "{limit}");
+    }
+}
+
+/// Sends `head`, and then a byte now and then, for ever; also to whoever comes again.
+fn drip(head: &'static [u8]) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || {
+                let _ = stream.write_all(head);
+                while stream.write_all(b"1").is_ok() {
+                    std::thread::park_timeout(core::time::Duration::from_millis(100));
+                }
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn a_server_that_drips_does_not_hold_a_request_for_ever() {
+    for head in [&b"HTTP/1.1 200 OK\r\nContent-Length: 8000000\r\n\r\n"[..], b"HTTP/1.1 200 OK\r\nX: ", b"H"]
+    {
+        let read = client(&[drip(head)]).read(&span());
+        assert!(matches!(read, Err(LinkError::Away(_))), "{read:?}");
+    }
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn a_server_that_drips_its_part_of_a_handshake_does_not_hold_a_request_for_ever() {
+    // The longest record of a handshake, whose bytes take an hour.
+    let address = drip(&[22, 3, 3, 0x40, 0]);
+    let authority = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap().cert.pem();
+    let credentials =
+        super::place::Credentials { authorities: Some(authority.into_bytes()), ..Default::default() };
+    let endpoint = Endpoint { host: "localhost".to_owned(), address };
+    let read = Client::new(Access::new(vec![endpoint], &credentials).unwrap()).read(&span());
+    assert!(matches!(read, Err(LinkError::Away(_))), "{read:?}");
 }
 
 #[test]

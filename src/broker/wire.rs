@@ -1,7 +1,7 @@
 //! What passes between the keeper and the broker: frames of requests and of replies.
 //!
 //! Owns [`Request`], [`Answer`] and their bytes. A frame is its length (4, big-endian) and so many bytes. Invariants: a length that is not
-//! checked is not believed; a frame that is longer than its bound ends the connection; what passes is sealed, but for what reaches
+//! checked is not believed; a frame that is longer than its bound ends the connection, and no answer becomes one; what passes is sealed, but for what reaches
 //! etcd with.
 
 use std::io::{self, ErrorKind, Read, Write};
@@ -15,26 +15,51 @@ use crate::store::etcd::link::{
 
 /// What the keeper asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Request {
+pub enum Request {
+    /// A page.
     Read(Span),
+    /// A transaction.
     Swap(Swap),
-    Follow { from: Vec<u8>, to: Vec<u8>, head: Vec<u8>, at: u64 },
-    News { until: u64 },
+    /// What is to be told from now on.
+    Follow {
+        /// The first key.
+        from: Vec<u8>,
+        /// The first one that is not wanted.
+        to: Vec<u8>,
+        /// The head.
+        head: Vec<u8>,
+        /// From which revision on.
+        at: u64,
+    },
+    /// What has come.
+    News {
+        /// The revision that is waited for.
+        until: u64,
+    },
+    /// That this server lives.
     Join(Member),
 }
 
 /// What the broker answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub enum Answer {
+    /// A page.
     Page(Page),
+    /// What came of a transaction.
     Swapped(Swapped),
+    /// It is so.
     Done,
+    /// What has come.
     News(News),
+    /// Why not.
     Failed(LinkError),
 }
 
 /// Writes a frame.
-pub(super) fn send(to: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
+///
+/// # Errors
+/// What the writer says; `InvalidInput` for one that is too long.
+pub fn send(to: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
     let length = u32::try_from(bytes.len()).map_err(|_| ErrorKind::InvalidInput)?;
     if bytes.len() > BROKER_FRAME_MAX_BYTES {
         return Err(ErrorKind::InvalidInput.into());
@@ -44,7 +69,10 @@ pub(super) fn send(to: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Reads a frame; nothing if the other side has ended before it.
-pub(super) fn receive(from: &mut impl Read) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
+///
+/// # Errors
+/// What the reader says; `InvalidData` for a frame that would be too long, `UnexpectedEof` for one that was cut off.
+pub fn receive(from: &mut impl Read) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
     let mut length = [0; 4];
     let mut filled = 0;
     while filled < length.len() {
@@ -139,7 +167,9 @@ impl<'a> Reader<'a> {
 }
 
 impl Request {
-    pub(super) fn encode(&self) -> Zeroizing<Vec<u8>> {
+    /// Its bytes.
+    #[must_use]
+    pub fn encode(&self) -> Zeroizing<Vec<u8>> {
         let mut to = Writer::default();
         match self {
             Self::Read(Span { from, to: until, at }) => to.byte(1).bytes(from).bytes(until).number(*at),
@@ -167,7 +197,9 @@ impl Request {
         to.0
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+    /// Reads them.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
         let mut from = Reader(bytes);
         let request = match from.byte()? {
             1 => Self::Read(Span { from: vec(&mut from)?, to: vec(&mut from)?, at: from.number()? }),
@@ -203,7 +235,26 @@ impl Request {
 }
 
 impl Answer {
-    pub(super) fn encode(&self) -> Zeroizing<Vec<u8>> {
+    /// Its bytes, or if these were too many those of an answer that says so.
+    #[must_use]
+    pub fn into_frame(self) -> Zeroizing<Vec<u8>> {
+        let bytes = self.encode();
+        if bytes.len() <= BROKER_FRAME_MAX_BYTES {
+            return bytes;
+        }
+        let why = || "its reply is too long".to_owned();
+        let shorter = match self {
+            Self::Page(_) | Self::Done | Self::Failed(_) => Self::Failed(LinkError::Refused(why())),
+            // It may have been carried out.
+            Self::Swapped(_) => Self::Failed(LinkError::Unknown(why())),
+            Self::News(news) => Self::News(News { events: Vec::new(), more: false, gap: true, ..news }),
+        };
+        shorter.encode()
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn encode(&self) -> Zeroizing<Vec<u8>> {
         let mut to = Writer::default();
         match self {
             Self::Page(page) => put_page(to.byte(1), page),
@@ -217,8 +268,8 @@ impl Answer {
                 to.byte(5).byte(u8::from(*more)).byte(u8::from(*gap)).byte(u8::from(*away));
                 match pulse {
                     None => to.byte(0),
-                    Some(Pulse { asked_nanos, head, known, cluster }) => {
-                        to.byte(1).number(*asked_nanos).number(*head).number(*known).number(*cluster)
+                    Some(Pulse { asked_nanos, head, cluster }) => {
+                        to.byte(1).number(*asked_nanos).number(*head).number(*cluster)
                     }
                 };
                 to.list(events, |to, Event { key, value, revision }| {
@@ -243,7 +294,9 @@ impl Answer {
         to.0
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+    /// Reads them.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
         let mut from = Reader(bytes);
         let answer = match from.byte()? {
             1 => Self::Page(page(&mut from)?),
@@ -255,8 +308,8 @@ impl Answer {
                 let (more, gap, away) = (flag(&mut from)?, flag(&mut from)?, flag(&mut from)?);
                 let pulse = if flag(&mut from)? {
                     let asked_nanos = from.number()?;
-                    let (head, known, cluster) = (from.number()?, from.number()?, from.number()?);
-                    Some(Pulse { asked_nanos, head, known, cluster })
+                    let (head, cluster) = (from.number()?, from.number()?);
+                    Some(Pulse { asked_nanos, head, cluster })
                 } else {
                     None
                 };
@@ -272,8 +325,8 @@ impl Answer {
                 Self::Failed(match number {
                     0 => LinkError::Away(why),
                     1 => LinkError::Unknown(why),
-                    2 => LinkError::Full,
-                    3 => LinkError::Compacted,
+                    2 if why.is_empty() => LinkError::Full,
+                    3 if why.is_empty() => LinkError::Compacted,
                     4 => LinkError::Refused(why),
                     _ => return None,
                 })
@@ -336,7 +389,7 @@ mod tests {
         let page = Page { cluster: 1, at: 2, pairs: vec![pair], more: true };
         let event = |value| Event { key: b"k".to_vec(), value, revision: 2 };
         let events = vec![event(None), event(Some(b"v".to_vec()))];
-        let pulse = Some(Pulse { asked_nanos: 1, head: 2, known: 3, cluster: 4 });
+        let pulse = Some(Pulse { asked_nanos: 1, head: 2, cluster: 4 });
         let text = || "why".to_owned();
         let errors = [
             LinkError::Away(text()),
@@ -376,6 +429,25 @@ mod tests {
             }
             assert_eq!(Answer::decode(&[bytes.as_slice(), &[0]].concat()), None);
         }
+    }
+
+    #[test]
+    fn an_answer_that_is_longer_than_a_frame_becomes_one_that_says_so() {
+        let pair = Pair { key: vec![1; 64], value: vec![2; BROKER_FRAME_MAX_BYTES], revision: 3 };
+        let page = Page { pairs: vec![pair], ..Page::default() };
+        let event = Event { key: vec![1], value: Some(vec![2; BROKER_FRAME_MAX_BYTES]), revision: 3 };
+        let pulse = Some(Pulse { head: 9, ..Pulse::default() });
+        let news = News { events: vec![event], more: true, pulse, ..News::default() };
+        let sent = |answer: Answer| {
+            let mut frames = Vec::new();
+            send(&mut frames, &answer.into_frame()).unwrap();
+            Answer::decode(&receive(&mut frames.as_slice()).unwrap().unwrap()).unwrap()
+        };
+        assert!(matches!(sent(Answer::Page(page.clone())), Answer::Failed(LinkError::Refused(_))));
+        let lost = Answer::Swapped(Swapped::Lost(page));
+        assert!(matches!(sent(lost), Answer::Failed(LinkError::Unknown(_))), "it may have been carried out");
+        assert_eq!(sent(Answer::News(news)), Answer::News(News { gap: true, pulse, ..News::default() }));
+        assert_eq!(sent(Answer::Done), Answer::Done);
     }
 
     #[test]

@@ -60,7 +60,8 @@ pub(super) fn connect(remote: &Remote) -> Result<Direct, Failure> {
     Ok(Direct::new(access, Box::new(|| {})))
 }
 
-fn master(file: Option<PathBuf>) -> Result<MasterKey, Failure> {
+/// Reads the master key.
+pub(super) fn master(file: Option<PathBuf>) -> Result<MasterKey, Failure> {
     let file = file.ok_or_else(|| {
         Failure::config("no master key: give --master-key-file FILE or set QUANTONIUM_MASTER_KEY_FILE")
     })?;

@@ -192,13 +192,16 @@ quantonium store verify: read and check every byte of the store, every record an
 It changes nothing. Exit code 0: all is as it was written, apart from an unfinished change at the
 very end, which the next start cuts off. Exit code 65: damaged; the report says at which offsets.
 Exit code 78: sound, but older than the audit files or --min-store-revision say.
-Without the master key nothing can be checked but the form of the header: see `store inspect`.
+A store in etcd (--store etcd://HOST:PORT/PREFIX, and no data directory) is read as a server reads
+it at its start, while others run or not. Without the master key nothing can be checked but the form of the header: see `store inspect`.
 
 Flags:
   --data-dir PATH          the data directory, or a copy of one
   --master-key-file PATH   the master key that it was made with
   --json                   report in JSON
   --min-store-revision N   the revision that it must have reached
+  --store URL, --store-ca PATH, --store-cert PATH, --store-key PATH, --store-user NAME,
+  --store-password-file PATH   the store is in etcd
   --config PATH            take these settings from a TOML file
 ";
 
@@ -215,6 +218,9 @@ Flags:
   --data-dir PATH          the data directory, or a copy of one
   --master-key-file PATH   the master key that it was made with
   --json                   report in JSON
+  --min-store-revision N   as for verify
+  --store URL, --store-ca PATH, --store-cert PATH, --store-key PATH, --store-user NAME,
+  --store-password-file PATH   the store is in etcd
   --config PATH            take these settings from a TOML file
 ";
 
@@ -245,11 +251,16 @@ It changes all at once: until it is done only the old key opens the store, then 
 No key, API key or ciphertext changes. Older copies of the journal still open with the old master
 key: whoever has both reads the keys, so destroy those copies, or keep the old key secret.
 
+Of a store in etcd (--store etcd://HOST:PORT/PREFIX, and no data directory) it is one transaction,
+and its servers may run: give each of them the new key before its next start.
+
 Flags:
   --data-dir PATH              the data directory
   --master-key-file PATH       the master key until now
   --new-master-key-file PATH   the master key from now on
   --min-store-revision N, --accept-store-rollback, --config PATH   as for serve
+  --store URL, --store-ca PATH, --store-cert PATH, --store-key PATH, --store-user NAME,
+  --store-password-file PATH   the store is in etcd
 ";
 
 const ROTATE_ROOT: &str = "\

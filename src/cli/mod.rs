@@ -27,6 +27,7 @@ mod report;
 mod rotate_root;
 mod sandbox;
 mod secure;
+mod shared_store;
 mod store;
 mod table;
 mod tls;

@@ -53,15 +53,23 @@ pub(super) fn open_existing(path: &Path) -> Result<DataDir, Failure> {
 
 /// Opens the data directory of a command that works on a journal alone.
 pub(super) fn open_with_journal(settings: &Offline) -> Result<DataDir, Failure> {
+    if settings.data_dir.as_os_str().is_empty() {
+        return Err(in_etcd());
+    }
     let data_dir = open_existing(&settings.data_dir)?;
     let is_elsewhere = settings.store.is_some() || server_id::is_there(&data_dir)?;
     if is_elsewhere && !Journal::exists(&data_dir)? {
-        return Err(Failure::config(
-            "the records of this server are in etcd, and this command works on a data directory: stop every server of the fleet and use \
-             `quantonium store copy --from etcd://... --to NEW_DIRECTORY`",
-        ));
+        return Err(in_etcd());
     }
     Ok(data_dir)
+}
+
+fn in_etcd() -> Failure {
+    Failure::config(
+        "the records of this server are in etcd: `quantonium store verify`, `inspect` and `rekey` work there with --store etcd://..., and \
+         the others on a data directory; for these stop every server of the fleet and use `quantonium store copy --from etcd://... --to \
+         NEW_DIRECTORY`",
+    )
 }
 
 /// How far the store has been: what its audit files tell, and what the settings say.

@@ -12,18 +12,24 @@ use super::contents::Contents;
 use crate::auth::ApiKey;
 use crate::clock::WallTime;
 use crate::keyring::Key;
+use crate::store::journal::format::{FORMAT, Header as RingHeader};
 use crate::store::journal::{Damage, Inspected, Report};
-use crate::store::{TornTail, Witness, quoted};
+use crate::store::{Head, TornTail, Witness, quoted};
 
 /// What the header says to everybody.
 #[derive(Debug, Serialize)]
 pub(super) struct Header {
-    journal: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    journal: Option<String>,
+    /// Where etcd keeps it, instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    store: Option<String>,
     format: u32,
     ring: String,
     file: String,
     master_key_id: String,
-    size_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size_bytes: Option<u64>,
 }
 
 /// What `inspect` found.
@@ -46,7 +52,8 @@ pub(super) struct Verification {
     header: Header,
     revision: u64,
     tag: String,
-    frames: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    frames: Option<u64>,
     live_records: u64,
     keys: u64,
     api_keys: u64,
@@ -99,12 +106,26 @@ struct VersionLine {
 impl Header {
     pub(super) fn new(journal: &Path, inspected: &Inspected) -> Self {
         Self {
-            journal: journal.to_string_lossy().into_owned(),
+            journal: Some(journal.to_string_lossy().into_owned()),
+            store: None,
             format: inspected.format,
             ring: hex(&inspected.ring),
             file: hex(&inspected.file),
             master_key_id: hex(&inspected.master_key),
-            size_bytes: inspected.bytes,
+            size_bytes: Some(inspected.bytes),
+        }
+    }
+
+    /// Of a store that etcd keeps; what its records take is known to who has read them.
+    pub(super) fn of_shared(place: &Path, header: &RingHeader, size_bytes: Option<u64>) -> Self {
+        Self {
+            journal: None,
+            store: Some(place.to_string_lossy().into_owned()),
+            format: FORMAT,
+            ring: hex(&header.ring),
+            file: hex(&header.file),
+            master_key_id: hex(&header.master_key),
+            size_bytes,
         }
     }
 }
@@ -143,7 +164,7 @@ impl Verification {
             header,
             revision: report.head.revision,
             tag: hex(&report.head.tag),
-            frames: report.frames,
+            frames: Some(report.frames),
             live_records: report.live_records,
             keys: contents.keys.len() as u64,
             api_keys: contents.api_keys.len() as u64,
@@ -154,6 +175,33 @@ impl Verification {
             unreadable_count: contents.unreadable_count,
             rolled_back,
             sound: damaged_count == 0 && contents.unreadable_count == 0 && !rolled_back,
+        }
+    }
+
+    /// The same of a store that etcd keeps, which was proved when it was read: what is damaged there is not read at all.
+    pub(super) fn of_shared(
+        header: Header,
+        head: Head,
+        live_records: u64,
+        contents: &Contents,
+        witness: &Witness,
+    ) -> Self {
+        let rolled_back = witness.is_ahead(head);
+        Self {
+            header,
+            revision: head.revision,
+            tag: hex(&head.tag),
+            frames: None,
+            live_records,
+            keys: contents.keys.len() as u64,
+            api_keys: contents.api_keys.len() as u64,
+            torn_tail: None,
+            damaged: Vec::new(),
+            damaged_count: 0,
+            unreadable: contents.unreadable.iter().map(ToString::to_string).collect(),
+            unreadable_count: contents.unreadable_count,
+            rolled_back,
+            sound: contents.unreadable_count == 0 && !rolled_back,
         }
     }
 
@@ -211,9 +259,16 @@ pub(super) fn json(report: &impl Serialize) -> String {
 
 impl fmt::Display for Header {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "journal:       {}", quoted(Path::new(&self.journal)))?;
+        if let Some(journal) = &self.journal {
+            writeln!(f, "journal:       {}", quoted(Path::new(journal)))?;
+        }
+        if let Some(store) = &self.store {
+            writeln!(f, "store:         {}", quoted(Path::new(store)))?;
+        }
         writeln!(f, "format:        {}", self.format)?;
-        writeln!(f, "size:          {} bytes", self.size_bytes)?;
+        if let Some(size_bytes) = self.size_bytes {
+            writeln!(f, "size:          {size_bytes} bytes")?;
+        }
         writeln!(f, "ring id:       {}", self.ring)?;
         writeln!(f, "file id:       {}", self.file)?;
         writeln!(f, "master key id: {}", self.master_key_id)
@@ -277,9 +332,12 @@ impl fmt::Display for Verification {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.header)?;
         writeln!(f, "revision:      {}", self.revision)?;
-        writeln!(f, "frames:        {}", self.frames)?;
+        if let Some(frames) = self.frames {
+            writeln!(f, "frames:        {frames}")?;
+        }
         writeln!(f, "live records:  {} (keys {}, API keys {})", self.live_records, self.keys, self.api_keys)?;
         match self.torn_tail {
+            None if self.frames.is_none() => {}
             None => f.write_str("torn tail:     none\n")?,
             Some(Stretch { offset, bytes }) => writeln!(
                 f,
@@ -321,7 +379,6 @@ fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Head;
 
     fn line(states: &[&'static str], deleted: bool) -> String {
         let versions = (1..).zip(states).map(|(version, state)| VersionLine {

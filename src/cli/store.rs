@@ -1,6 +1,6 @@
 //! `quantonium store`: verify, inspect, compact, rekey and rotate the root of the store of a server that does not run.
 //!
-//! Owns what each does and says. Invariants: the directory is locked, so that no server runs meanwhile; `verify` and
+//! Owns what each does and says of a journal; [`SharedStore`] does what there is to do on one that etcd keeps. Invariants: the directory is locked, so that no server runs meanwhile; `verify` and
 //! `inspect` change nothing in the journal; a rewritten journal has been verified when success is said.
 
 use std::ffi::OsString;
@@ -14,6 +14,7 @@ use super::new_file::NewFile;
 use super::offline;
 use super::report::{self, Header, Inspection, Verification};
 use super::rotate_root::{self, Rotated};
+use super::shared_store::SharedStore;
 use crate::config::{self, Offline};
 use crate::console;
 use crate::exit::Exit;
@@ -29,13 +30,23 @@ pub(super) fn run(
     if let Some((from, to)) = ends {
         return copy::run(raw, &from, &to, environment);
     }
-    let done = config::load_offline(raw, environment).map_err(Failure::from).and_then(|settings| {
+    let done = config::load_store(raw, environment).map_err(Failure::from).and_then(|settings| {
+        let new_file = new_master_key_file.unwrap_or_default();
+        if let Some(remote) = settings.store.clone() {
+            let shared = |settings| SharedStore::new(settings, remote, json);
+            match action {
+                Action::Verify => return shared(settings)?.verify(),
+                Action::Inspect => return shared(settings)?.inspect(),
+                Action::Rekey => return shared(settings)?.rekey(&new_file),
+                Action::Compact | Action::RotateRoot | Action::Copy => {}
+            }
+        }
         let desk = Desk::open(settings, json)?;
         match action {
             Action::Verify => desk.verify(),
             Action::Inspect => desk.inspect(),
             Action::Compact => desk.compact(),
-            Action::Rekey => desk.rekey(&new_master_key_file.unwrap_or_default()),
+            Action::Rekey => desk.rekey(&new_file),
             Action::RotateRoot => desk.rotate_root(admin_key_file.as_deref()),
             // Its two ends were demanded.
             Action::Copy => Ok(Exit::Usage),

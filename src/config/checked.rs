@@ -427,13 +427,22 @@ pub struct Offline {
 ///
 /// # Errors
 /// The first of these settings that is wrong.
-pub(super) fn offline(raw: &Raw, credentials: Option<&Path>) -> Result<Offline, ConfigError> {
+pub(super) fn offline(
+    raw: &Raw,
+    credentials: Option<&Path>,
+    may_be_elsewhere: bool,
+) -> Result<Offline, ConfigError> {
     let read = Reader { raw, machine: Machine::ALONE };
     let dev = read.switch(Id::Dev)?;
+    let store = read.remote()?;
+    let data_dir = match raw.get(Id::DataDir) {
+        None if may_be_elsewhere && store.is_some() => PathBuf::new(),
+        _ => read.data_dir(dev)?,
+    };
     Ok(Offline {
-        data_dir: read.data_dir(dev)?,
+        data_dir,
         master_key_file: master_key::resolve(read.path(Id::MasterKeyFile)?, credentials),
-        store: read.remote()?,
+        store,
         min_store_revision: read.optional_number(Id::MinStoreRevision)?,
         accept_store_rollback: read.switch(Id::AcceptStoreRollback)?,
         user_id: read.identity(Id::UserId)?,

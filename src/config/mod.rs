@@ -68,7 +68,19 @@ pub fn load_offline(
     environment: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Offline, ConfigError> {
     let credentials = gather(&mut raw, environment)?.credentials;
-    checked::offline(&raw, credentials.as_deref())
+    checked::offline(&raw, credentials.as_deref(), false)
+}
+
+/// The same for a command to which a store in etcd is enough: without a data directory its path is empty.
+///
+/// # Errors
+/// As for [`load_offline`].
+pub fn load_store(
+    mut raw: Raw,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Offline, ConfigError> {
+    let credentials = gather(&mut raw, environment)?.credentials;
+    checked::offline(&raw, credentials.as_deref(), true)
 }
 
 /// Where environment, file and defaults say to listen; other settings are not judged.

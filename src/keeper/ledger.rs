@@ -20,7 +20,7 @@ use crate::keeper::records;
 use crate::keeper::rounds::Rounds;
 use crate::keeper::state::State;
 use crate::keyring::{self, Circumstances};
-use crate::limits::{COMMIT_CONFLICTS_MAX_COUNT, SCHEDULED_CHANGES_MAX_COUNT};
+use crate::limits::{COMMIT_CONFLICTS_MAX_COUNT, COMMIT_CONFLICTS_MILLIS, SCHEDULED_CHANGES_MAX_COUNT};
 use crate::log::{self, Level, Module};
 use crate::metrics::process::STORE;
 use crate::model::{KeyName, StoreHealth};
@@ -180,7 +180,11 @@ impl Ledger {
     /// Carries out as many of `asked` as fit one append, at least one, from the front.
     pub(super) fn commit(&mut self, asked: &[&Asked], now: Now) -> Vec<Committed> {
         let all = |error| asked.iter().map(|_| Committed::refused(error)).collect();
-        for _ in 0..COMMIT_CONFLICTS_MAX_COUNT {
+        let end = Moment::now().plus_millis(COMMIT_CONFLICTS_MILLIS);
+        for round in 0..COMMIT_CONFLICTS_MAX_COUNT {
+            if round > 0 && Moment::now() >= end {
+                break;
+            }
             if let Err(error) = self.catch_up() {
                 log::error(Module::Store, format_args!("the store cannot be read: {error}"));
                 return all(ChangeError::StoreFailed);

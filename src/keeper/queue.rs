@@ -8,7 +8,7 @@ use core::fmt;
 use core::future::Future;
 use core::mem;
 use core::pin::Pin;
-use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use core::task::{Context, Poll, Waker};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
@@ -66,6 +66,8 @@ pub struct Keeper {
     arrived: Condvar,
     publication: Arc<Publication<State>>,
     store: AtomicU8,
+    /// Whether the way to the store is gone for good.
+    cut: AtomicBool,
     /// What was found at the end of the store before a change was written there, as long as nobody asked.
     found: Mutex<Option<Tail>>,
     /// How often the keeper has done all that waited.
@@ -119,8 +121,9 @@ impl Keeper {
     pub fn new(publication: Arc<Publication<State>>) -> Arc<Self> {
         let store = AtomicU8::new(StoreHealth::Good as u8);
         let rounds = AtomicU64::new(0);
-        let found = Mutex::default();
-        Arc::new(Self { queue: Mutex::default(), arrived: Condvar::new(), publication, store, found, rounds })
+        let (found, cut) = (Mutex::default(), AtomicBool::new(false));
+        let (queue, arrived) = (Mutex::default(), Condvar::new());
+        Arc::new(Self { queue, arrived, publication, store, cut, found, rounds })
     }
 
     /// Leaves a change for the keeper's thread. The store remembers that `request` caused it.
@@ -186,6 +189,12 @@ impl Keeper {
         StoreHealth::ALL.into_iter().find(|health| *health as u8 == number).unwrap_or_default()
     }
 
+    /// Whether the way to the store is gone for good, so that only another start mends it.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.cut.load(Ordering::Relaxed)
+    }
+
     /// Whether nobody acts on a snapshot older than that of `epoch` any more.
     #[must_use]
     pub fn settled(&self, epoch: Epoch) -> bool {
@@ -233,6 +242,7 @@ impl Keeper {
             None => {}
         }
         self.store.store(ledger.health() as u8, Ordering::Relaxed);
+        self.cut.store(ledger.store.is_cut(), Ordering::Relaxed);
         // What a change has found since is the newer word.
         match (looked, ledger.store.take_found()) {
             (Some((looked, tail)), found) => looked(found.unwrap_or(tail)),

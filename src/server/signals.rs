@@ -61,7 +61,7 @@ pub(super) struct MainLoop {
     hurry: Hurry,
     /// Raised when others have written to the store. Never read: each time is an edge.
     news: Option<OwnedFd>,
-    /// Whether the process that speaks to etcd has ended before this one.
+    /// Whether the process that speaks to etcd has ended before this one, or was given up.
     is_cut_off: bool,
     /// Whether a second signal had it leave at once.
     is_hurried: bool,
@@ -349,6 +349,10 @@ impl MainLoop {
                     self.feed_watchdog(shared, keeper);
                     keeper.tick();
                     self.office.tick();
+                    if keeper.is_cut() && shared.phase() == Phase::Serving {
+                        self.is_cut_off = true;
+                        self.drain(shared, drain, "the process that speaks to etcd does not answer");
+                    }
                 }
                 _ => {}
             }

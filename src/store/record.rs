@@ -208,6 +208,11 @@ pub trait Store: Send {
         1
     }
 
+    /// Whether the way to the store is gone for good, so that only another start mends it.
+    fn is_cut(&self) -> bool {
+        false
+    }
+
     /// Takes no changes any more, and does no housekeeping: what is written stays as it is.
     fn leave(&mut self);
 }

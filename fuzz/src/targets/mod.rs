@@ -15,6 +15,7 @@
 )]
 
 mod audit;
+mod broker;
 mod cipher;
 mod credentials;
 mod http;
@@ -29,7 +30,7 @@ mod settings;
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// Every target. Its corpus is `fuzz/corpus/<name>`, its dictionary `fuzz/dictionaries/<name>.dict`.
-pub(crate) const TARGETS: [Target; 16] = [
+pub(crate) const TARGETS: [Target; 19] = [
     ("head", http::head),
     ("target", http::target),
     ("chunked", http::chunked),
@@ -46,6 +47,9 @@ pub(crate) const TARGETS: [Target; 16] = [
     ("journal", journal::journal),
     ("audit", audit::audit),
     ("config", settings::config),
+    ("exchange", broker::exchange),
+    ("message", broker::message),
+    ("wire", broker::wire),
 ];
 
 /// The first byte, which chooses, and what it is about.

@@ -13,6 +13,19 @@ const OF_STORE: Taken = Taken::These(&[
     Id::MinStoreRevision,
     Id::AcceptStoreRollback,
 ]);
+/// Those of a command that works on a store in etcd, too.
+const OF_ANY_STORE: Taken = Taken::These(&[
+    Id::ConfigFile,
+    Id::DataDir,
+    Id::MasterKeyFile,
+    Id::Store,
+    Id::StoreCa,
+    Id::StoreCert,
+    Id::StoreKey,
+    Id::StoreUser,
+    Id::StorePasswordFile,
+    Id::MinStoreRevision,
+]);
 const OF_API_KEYS: Taken =
     Taken::These(&[Id::DataDir, Id::MasterKeyFile, Id::MinStoreRevision, Id::ConfigFile]);
 const OF_AUDIT: Taken = Taken::These(&[Id::ConfigFile, Id::DataDir]);
@@ -102,22 +115,28 @@ pub(super) const COMMANDS: [Spec; 28] = [
         "store verify",
         &[],
         "check every byte and every key of a stopped server's store",
-        Taken::These(&[Id::ConfigFile, Id::DataDir, Id::MasterKeyFile, Id::MinStoreRevision]),
+        OF_ANY_STORE,
         &[&[JSON]],
     ),
-    spec(
-        "store inspect",
-        &[],
-        "show what a store is and what is in it",
-        Taken::These(&[Id::ConfigFile, Id::DataDir, Id::MasterKeyFile]),
-        &[&[JSON]],
-    ),
+    spec("store inspect", &[], "show what a store is and what is in it", OF_ANY_STORE, &[&[JSON]]),
     spec("store compact", &[], "rewrite a store without what was superseded or removed", OF_STORE, &[]),
     spec(
         "store rekey",
         &[],
         "put a store under another master key",
-        OF_STORE,
+        Taken::These(&[
+            Id::ConfigFile,
+            Id::DataDir,
+            Id::MasterKeyFile,
+            Id::Store,
+            Id::StoreCa,
+            Id::StoreCert,
+            Id::StoreKey,
+            Id::StoreUser,
+            Id::StorePasswordFile,
+            Id::MinStoreRevision,
+            Id::AcceptStoreRollback,
+        ]),
         &[&[Flag::new("new-master-key-file", Value::Path("FILE"), "the master key from now on")]],
     ),
     spec(

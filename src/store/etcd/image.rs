@@ -1,7 +1,8 @@
 //! The whole state as it stands in etcd at one revision, read and proved.
 //!
 //! Owns [`Image`] and its reading. Invariants: all of it is of one revision of etcd; what is delivered follows from the head, with
-//! nothing missing, nothing added and nothing old.
+//! nothing missing, nothing added and nothing old; the reading ends, whatever is answered: keys come in their order, no more of them than
+//! the head names and a store may have beside them, and before a deadline.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -9,8 +10,8 @@ use super::super::record::{Origin, Path, Record};
 use super::head::{Digest, Fault, FleetKeys, Stand, decode_record, fold};
 use super::layout::{Layout, Place, ServerId};
 use super::link::{Link, LinkError, Page, Pair, Span};
-use crate::clock::BootTime;
-use crate::limits::{ETCD_LOADS_MAX_COUNT, STORE_ORIGINS_MAX_COUNT};
+use crate::clock::{BootTime, Moment};
+use crate::limits::{ETCD_LOADS_MAX_COUNT, ETCD_STRANGERS_MAX_COUNT, STORE_ORIGINS_MAX_COUNT};
 
 /// Why the state could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,26 +66,29 @@ pub(super) struct Image {
     /// The last origins, the oldest first.
     pub(super) recent: Vec<Origin>,
     pub(super) members: Vec<ServerId>,
+    /// How many keys were neither records nor origins.
+    strangers: usize,
 }
 
 /// Whether a record is wanted: its path, and what stands there.
 pub(super) type Wanted<'a> = &'a dyn Fn(Path, &Live) -> bool;
 
-/// Reads everything; begins again if it is compacted meanwhile. Of the records those are kept that are `wanted`, so that a server which knows
+/// Reads everything before `end`; begins again if it is compacted meanwhile. Of the records those are kept that are `wanted`, so that a server which knows
 /// nearly all of them holds little.
 pub(super) fn read(
     link: &mut dyn Link,
     layout: &Layout,
     keys: &FleetKeys,
     wanted: Wanted<'_>,
+    end: Moment,
 ) -> Result<Image, ReadFault> {
     for _ in 1..ETCD_LOADS_MAX_COUNT {
-        match read_once(link, layout, keys, wanted) {
+        match read_once(link, layout, keys, wanted, end) {
             Err(ReadFault::Link(LinkError::Compacted)) => {}
             read => return read,
         }
     }
-    read_once(link, layout, keys, wanted)
+    read_once(link, layout, keys, wanted, end)
 }
 
 fn read_once(
@@ -92,6 +96,7 @@ fn read_once(
     layout: &Layout,
     keys: &FleetKeys,
     wanted: Wanted<'_>,
+    end: Moment,
 ) -> Result<Image, ReadFault> {
     let key = layout.head();
     let asked_nanos = BootTime::now().as_nanos();
@@ -112,22 +117,13 @@ fn read_once(
         live: HashMap::new(),
         recent: Vec::new(),
         members: Vec::new(),
+        strangers: 0,
     };
     let mut origins: BTreeMap<u64, Vec<Origin>> = BTreeMap::new();
-    let (mut from, to) = layout.span();
-    loop {
-        let page = link.read(&Span { from: from.clone(), to: to.clone(), at })?;
-        let Some(last) = page.pairs.last() else { break };
-        if last.key < from {
-            return Err(ReadFault::Damaged("keys come out of order"));
-        }
-        from = Layout::behind(&last.key);
-        let more = page.more;
-        for pair in page.pairs {
+    let mut pages = Pages::new(layout, at, end);
+    while let Some(pairs) = pages.next(link)? {
+        for pair in pairs {
             image.take(layout, (keys, wanted), &pair, &mut origins)?;
-        }
-        if !more {
-            break;
         }
     }
     image.prove(&origins)?;
@@ -135,6 +131,43 @@ fn read_once(
     image.recent = origins.into_values().flatten().collect();
     image.recent.drain(..excess(&image.recent));
     Ok(image)
+}
+
+/// All keys of a store, page after page.
+pub(super) struct Pages {
+    span: Span,
+    end: Moment,
+    is_over: bool,
+}
+
+impl Pages {
+    /// Those of revision `at`, or the newest ones if it is 0; to be read before `end`.
+    pub(super) fn new(layout: &Layout, at: u64, end: Moment) -> Self {
+        let (from, to) = layout.span();
+        Self { span: Span { from, to, at }, end, is_over: false }
+    }
+
+    /// The next of them; nothing behind the last.
+    ///
+    /// # Errors
+    /// [`ReadFault`]: keys that are not behind those that came before, which may have no end.
+    pub(super) fn next(&mut self, link: &mut dyn Link) -> Result<Option<Vec<Pair>>, ReadFault> {
+        if self.is_over {
+            return Ok(None);
+        }
+        if Moment::now() >= self.end {
+            return Err(LinkError::Away("the reading of everything took too long".to_owned()).into());
+        }
+        let page = link.read(&self.span)?;
+        self.is_over = !page.more || page.pairs.is_empty();
+        for pair in &page.pairs {
+            if pair.key < self.span.from || pair.key >= self.span.to {
+                return Err(ReadFault::Damaged("keys come out of order"));
+            }
+            self.span.from = Layout::behind(&pair.key);
+        }
+        Ok(Some(page.pairs))
+    }
 }
 
 /// The only pair of a page that was asked for one key.
@@ -160,6 +193,9 @@ impl Image {
                 if self.live.insert(path, live).is_some() {
                     return Err(ReadFault::Damaged("a record stands there twice"));
                 }
+                if self.live.len() as u64 > self.stand.records {
+                    return Err(ReadFault::Damaged("there are more records than were written"));
+                }
                 if wanted(path, &live) {
                     self.records.push(record);
                 }
@@ -168,11 +204,23 @@ impl Image {
                 let (change, of) = keys
                     .open_origins(&pair.value)
                     .map_err(|fault| ReadFault::of(fault, "origins are not authentic"))?;
+                if layout.origins(change) != pair.key {
+                    return Err(ReadFault::Damaged("origins stand at the place of others"));
+                }
                 origins.insert(change, of);
             }
-            // What is not sealed by who has the key of this ring is nobody's.
-            Some(Place::Member(id)) if keys.open_member(id, &pair.value).is_ok() => self.members.push(id),
-            Some(Place::Member(_) | Place::Ring | Place::Head) | None => {}
+            place @ (Some(Place::Member(_) | Place::Ring | Place::Head) | None) => {
+                self.strangers += 1;
+                if self.strangers > ETCD_STRANGERS_MAX_COUNT {
+                    return Err(ReadFault::Damaged("there are too many keys that are not of this store"));
+                }
+                // What is not sealed by who has the key of this ring is nobody's.
+                if let Some(Place::Member(id)) = place
+                    && keys.open_member(id, &pair.value).is_ok()
+                {
+                    self.members.push(id);
+                }
+            }
         }
         Ok(())
     }

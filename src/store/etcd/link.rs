@@ -96,8 +96,6 @@ pub struct Pulse {
     pub asked_nanos: u64,
     /// The revision of etcd that wrote the head.
     pub head: u64,
-    /// The newest revision of a head that was known when the question was sent.
-    pub known: u64,
     /// The cluster that answered.
     pub cluster: u64,
 }
@@ -191,4 +189,9 @@ pub trait Link: Send {
     /// # Errors
     /// [`LinkError`]
     fn join(&mut self, member: &Member) -> Result<(), LinkError>;
+
+    /// Whether nothing will ever come over it again.
+    fn is_cut(&self) -> bool {
+        false
+    }
 }

@@ -1,7 +1,7 @@
 //! The store that etcd keeps for a fleet of servers.
 //!
 //! Owns [`Etcd`]; what stands where is in [`layout`], what proves it in `head`, the reading of everything in `image`, the news in
-//! `news`, and the seam to the network in [`link`]. docs/FLEET.md gives the reasons. Invariants: a change is one transaction that
+//! `news` and `reload`, another master key in `rekey`, and the seam to the network in [`link`]. docs/FLEET.md gives the reasons. Invariants: a change is one transaction that
 //! demands the head which was applied; what others wrote is applied as a whole and only if it follows; a state that was set back is
 //! never taken for the newest; nothing here opens a connection.
 
@@ -11,6 +11,8 @@ pub mod layout;
 pub mod link;
 pub mod moved;
 mod news;
+mod rekey;
+mod reload;
 #[cfg(test)]
 mod shelf;
 #[cfg(test)]
@@ -25,9 +27,11 @@ use head::{Digest, Stand, encode_record, fold};
 use image::{Image, Live, ReadFault, only};
 use layout::{Layout, ServerId};
 use link::{Demand, Event, Link, LinkError, Member, News, Page, Pulse, Span, Swap, Swapped};
+use rekey::open_header;
+use reload::Reload;
 
 use super::error::StoreError;
-use super::journal::format::{Header, HeaderFault};
+use super::journal::format::Header;
 use super::record::{
     AppendError, Bounds, Compacted, Condition, Deliver, Head, Loaded, MaintainError, Origin, Path, Record,
     Standing, Store, Witness,
@@ -35,12 +39,11 @@ use super::record::{
 use super::root::{MasterKey, RootKey};
 use super::seal::SEAL_NONCE_BYTES;
 use crate::clock::{BootTime, Moment, WallTime};
-use crate::crypto::Error;
 use crate::crypto::random::{Generator, Kernel};
 use crate::limits::{
-    ETCD_APPEND_MAX_BYTES, ETCD_NEWS_ROUNDS_MAX_COUNT, ETCD_RECORD_MAX_BYTES,
-    ETCD_RECORDS_PER_APPEND_MAX_COUNT, FLEET_MEMBERS_MAX_COUNT, STORE_ORIGINS_MAX_COUNT,
-    STORE_REVISION_CEILING_NUMBER,
+    ETCD_APPEND_MAX_BYTES, ETCD_LOAD_MILLIS, ETCD_NEWS_MAX_BYTES, ETCD_NEWS_ROUNDS_MAX_COUNT,
+    ETCD_RECORD_MAX_BYTES, ETCD_RECORDS_PER_APPEND_MAX_COUNT, FLEET_MEMBERS_MAX_COUNT,
+    STORE_ORIGINS_MAX_COUNT, STORE_REVISION_CEILING_NUMBER,
 };
 use crate::metrics::process::STORE;
 
@@ -57,7 +60,7 @@ pub struct Etcd {
     state: Option<State>,
     condition: Condition,
     /// Whether the state has to be read anew before anything is believed.
-    unread: bool,
+    reload: Reload,
     /// Whether all of it has to be delivered then, since what is published may be something else.
     everything: bool,
     /// What has to be delivered then in any case: changed by a transaction of which nobody said what came of it.
@@ -70,6 +73,8 @@ pub struct Etcd {
     pending: Vec<Event>,
     /// The newest answer to how new the state is, as long as the state has not got there.
     ahead: Option<Pulse>,
+    /// The oldest such answer.
+    behind: Option<Pulse>,
     /// When what was delivered was known to be the newest, in nanoseconds since the boot.
     fresh_nanos: u64,
     members: Vec<ServerId>,
@@ -85,6 +90,8 @@ struct State {
     /// The head as it stands in etcd, and the revision of etcd that wrote it.
     sealed: Vec<u8>,
     revision: u64,
+    /// When that revision was known, in nanoseconds since the boot: what is asked of a majority after it is no older.
+    known_nanos: u64,
     cluster: u64,
     live: HashMap<Path, Live>,
     bytes: u64,
@@ -196,51 +203,20 @@ impl Etcd {
             witness,
             state: None,
             condition: Condition::Good,
-            unread: false,
+            reload: Reload::default(),
             everything: false,
             doubtful: Vec::new(),
             until: 0,
             held: VecDeque::new(),
             pending: Vec::new(),
             ahead: None,
+            behind: None,
             fresh_nanos: 0,
             members: Vec::new(),
             own: None,
             last_micros: 0,
         };
         Ok(OpenedFleet { store, root, ring: header.ring })
-    }
-
-    /// Puts the store under another master key, in one transaction.
-    ///
-    /// # Errors
-    /// As for [`Etcd::open`]; [`StoreError::Remote`] if somebody else was first.
-    pub fn rekey(
-        link: &mut dyn Link,
-        layout: &Layout,
-        place: &std::path::Path,
-        master: &MasterKey,
-        new: &MasterKey,
-    ) -> Result<(), StoreError> {
-        let key = layout.ring();
-        let page = link.read(&Span { from: key.clone(), to: Vec::new(), at: 0 })?;
-        let pair = only(page, &key).ok_or_else(|| StoreError::NoFleet { place: place.to_owned() })?;
-        let (header, root) = open_header(&pair.value, place, master)?;
-        let nonce = Generator::new(Kernel, Moment::now())?.array(Moment::now())?;
-        let value = Header::wrap(new, &root, header.ring, header.file, nonce)?.encode().to_vec();
-        let demands = vec![Demand { key: key.clone(), is: Some((pair.value, pair.revision)) }];
-        let puts = vec![(key.clone(), value.clone())];
-        match link.swap(&Swap { demands, removals: Vec::new(), puts })? {
-            Swapped::Done { .. } => Ok(()),
-            Swapped::Lost(page) | Swapped::Doubtful(page)
-                if only(page.clone(), &key).is_some_and(|pair| pair.value == value) =>
-            {
-                Ok(())
-            }
-            Swapped::Lost(_) | Swapped::Doubtful(_) => {
-                Err(LinkError::Refused("the header was changed meanwhile".to_owned()).into())
-            }
-        }
     }
 
     /// Has the other servers see that this one, `id`, lives; `words` is what it says of itself.
@@ -262,7 +238,8 @@ impl Etcd {
             None => true,
             Some(before) => doubtful.contains(&path) || before.get(&path) != Some(live),
         };
-        let image = image::read(&mut *self.link, &self.layout, &self.keys, &wanted);
+        let end = Moment::now().plus_millis(ETCD_LOAD_MILLIS);
+        let image = image::read(&mut *self.link, &self.layout, &self.keys, &wanted, end);
         let image = image.map_err(|fault| self.explain(fault))?;
         let (from, to) = self.layout.span();
         self.link.follow(&from, &to, &self.layout.head(), image.at.saturating_add(1))?;
@@ -275,14 +252,16 @@ impl Etcd {
             image;
         self.fresh_nanos = self.fresh_nanos.max(asked_nanos);
         let bytes = live.values().map(|live| live.weight).sum();
-        self.state = Some(State { stand, sealed, revision, cluster, live, bytes });
+        let known_nanos = BootTime::now().as_nanos();
+        self.state = Some(State { stand, sealed, revision, known_nanos, cluster, live, bytes });
         self.members = members;
         self.members.truncate(FLEET_MEMBERS_MAX_COUNT);
         self.pending.clear();
         self.held.clear();
-        self.ahead = None;
+        (self.ahead, self.behind) = (None, None);
         self.until = 0;
-        (self.unread, self.everything) = (false, false);
+        self.everything = false;
+        self.reload.succeed(Moment::now());
         self.doubtful.clear();
         self.condition = Condition::Good;
         (records, recent)
@@ -360,6 +339,7 @@ impl Etcd {
         if let Some(state) = &mut self.state {
             state.apply(stand, changes);
             (state.sealed, state.revision) = (sealed, done);
+            state.known_nanos = BootTime::now().as_nanos();
         }
         Ok(stand.head)
     }
@@ -367,7 +347,7 @@ impl Etcd {
     /// Something else stood where the head was demanded: the revision of etcd that wrote `sealed` all the same, if one did.
     fn lost(&mut self, page: Page, sealed: &[u8], doubtful: bool) -> Result<u64, AppendError> {
         let Some(pair) = only(page, &self.layout.head()) else {
-            self.unread = true;
+            self.reload.distrust("a head that is not there");
             return Err(AppendError::Away);
         };
         if pair.value == sealed {
@@ -384,15 +364,20 @@ impl Etcd {
         }
         self.until = pair.revision;
         // What is not on the watch has to be read.
-        self.unread |= pair.revision <= self.state.as_ref().map_or(0, |state| state.revision);
+        if pair.revision <= self.state.as_ref().map_or(0, |state| state.revision) {
+            self.reload.distrust("another head of an earlier revision");
+        }
         Err(AppendError::Conflict { at: self.state.as_ref().map_or(0, |state| state.stand.head.revision) })
     }
 
     /// Which revision of etcd wrote this head, among all up to `until`; nothing if that cannot be known. What was told on the way is kept.
     fn find_on_watch(&mut self, sealed: &[u8], until: u64) -> Option<Option<u64>> {
         let head = self.layout.head();
-        for _ in 0..ETCD_NEWS_ROUNDS_MAX_COUNT {
-            let news = self.link.news(until).ok()?;
+        let mut bytes = 0;
+        for round in 0..ETCD_NEWS_ROUNDS_MAX_COUNT {
+            // The first time it waits; what is there then is all that has come in time.
+            let news = self.link.news(if round == 0 { until } else { 0 }).ok()?;
+            bytes += news.events.iter().map(news::weight).sum::<usize>();
             let heads = news.events.iter().filter(|event| event.key == head);
             let (mut found, mut reached) = (None, false);
             for event in heads {
@@ -401,7 +386,7 @@ impl Etcd {
                     found = Some(event.revision);
                 }
             }
-            let ends = news.gap || !news.more;
+            let ends = news.gap || !news.more || bytes > ETCD_NEWS_MAX_BYTES;
             self.held.push_back(news);
             if found.is_some() || reached {
                 return Some(found);
@@ -421,7 +406,7 @@ impl Etcd {
             }
             LinkError::Unknown(_) => {
                 self.condition = Condition::Away;
-                self.unread = true;
+                self.reload.want();
                 AppendError::Ambiguous
             }
             LinkError::Away(_) | LinkError::Compacted => {
@@ -488,28 +473,6 @@ impl State {
     }
 }
 
-/// Reads the header and unwraps its root key.
-fn open_header(
-    value: &[u8],
-    place: &std::path::Path,
-    master: &MasterKey,
-) -> Result<(Header, RootKey), StoreError> {
-    let path = || place.to_owned();
-    let header = Header::parse(value).map_err(|fault| match fault {
-        HeaderFault::UnknownFormat(found) => StoreError::UnknownFormat { path: path(), found },
-        HeaderFault::NotAJournal | HeaderFault::Damaged => StoreError::DamagedHeader { path: path() },
-    })?;
-    let given = master.id()?;
-    if given != header.master_key {
-        return Err(StoreError::WrongMasterKey { path: path(), needed: header.master_key, given });
-    }
-    let root = header.unwrap(master).map_err(|error| match error {
-        Error::Rejected => StoreError::DamagedHeader { path: path() },
-        error => StoreError::Crypto(error),
-    })?;
-    Ok((header, root))
-}
-
 impl Store for Etcd {
     fn load(&mut self, each: &mut Deliver<'_>) -> Result<Loaded, StoreError> {
         let image = self.read()?;
@@ -530,7 +493,7 @@ impl Store for Etcd {
     fn append(&mut self, expected: u64, records: &[Record], origins: &[Origin]) -> Result<Head, AppendError> {
         match self.condition {
             Condition::Poisoned | Condition::SetBack => return Err(AppendError::Refused),
-            _ if self.unread => return Err(AppendError::Away),
+            _ if self.reload.is_wanted() => return Err(AppendError::Away),
             _ => {}
         }
         let revision = expected.checked_add(1).ok_or(AppendError::Refused)?;
@@ -586,6 +549,10 @@ impl Store for Etcd {
 
     fn members(&self) -> usize {
         self.members.len().max(1)
+    }
+
+    fn is_cut(&self) -> bool {
+        self.link.is_cut()
     }
 
     fn leave(&mut self) {

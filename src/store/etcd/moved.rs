@@ -7,12 +7,15 @@ use std::collections::HashMap;
 use std::path::Path as FilePath;
 
 use super::head::{Stand, encode_record, fold};
+use super::image::ReadFault;
 use super::layout::{Layout, Place};
-use super::link::{Demand, Link, Span, Swap, Swapped};
+use super::link::{Demand, Link, Swap, Swapped};
 use super::{Etcd, StoreError, image};
 use crate::clock::Moment;
 use crate::crypto::random::{Generator, SeedSource};
-use crate::limits::{ETCD_APPEND_MAX_BYTES, ETCD_RECORD_MAX_BYTES, ETCD_RECORDS_PER_APPEND_MAX_COUNT};
+use crate::limits::{
+    ETCD_APPEND_MAX_BYTES, ETCD_LOAD_MILLIS, ETCD_RECORD_MAX_BYTES, ETCD_RECORDS_PER_APPEND_MAX_COUNT,
+};
 use crate::store::journal::format::Header;
 use crate::store::record::{AppendError, Head, Origin, Path, Record};
 use crate::store::root::{MasterKey, RootKey};
@@ -108,7 +111,8 @@ fn verify(
     cargo: &Cargo,
 ) -> Result<(), StoreError> {
     let damaged = |what| StoreError::FleetDamaged { place: place.to_owned(), what };
-    let read = image::read(link, layout, keys, &|_, _| true);
+    let end = Moment::now().plus_millis(ETCD_LOAD_MILLIS);
+    let read = image::read(link, layout, keys, &|_, _| true, end);
     let read = read.map_err(|_| damaged("what was written cannot be read back"))?;
     let same = are_same(&cargo.records, &read.records) && read.recent == cargo.recent;
     if same { Ok(()) } else { Err(damaged("what was written reads back as something else")) }
@@ -142,15 +146,14 @@ fn write(
 
 /// Removes what a move that was cut off has left: records and origins without a head.
 pub(super) fn clear(link: &mut dyn Link, layout: &Layout, place: &FilePath) -> Result<(), StoreError> {
-    let (from, to) = layout.span();
-    let mut from = from;
-    loop {
-        let page = link.read(&Span { from: from.clone(), to: to.clone(), at: 0 })?;
-        let Some(last) = page.pairs.last() else { return Ok(()) };
-        from = Layout::behind(&last.key);
+    let mut pages = image::Pages::new(layout, 0, Moment::now().plus_millis(ETCD_LOAD_MILLIS));
+    let unread = |fault| match fault {
+        ReadFault::Link(error) => StoreError::Remote(error),
+        _ => StoreError::FleetDamaged { place: place.to_owned(), what: "keys come out of order" },
+    };
+    while let Some(pairs) = pages.next(link).map_err(unread)? {
         let ours = |key: &[u8]| matches!(layout.place(key), Some(Place::Record(_) | Place::Origins(_)));
-        let left: Vec<Vec<u8>> =
-            page.pairs.into_iter().map(|pair| pair.key).filter(|key| ours(key)).collect();
+        let left: Vec<Vec<u8>> = pairs.into_iter().map(|pair| pair.key).filter(|key| ours(key)).collect();
         for some in left.chunks(ETCD_RECORDS_PER_APPEND_MAX_COUNT) {
             let demands = vec![Demand { key: layout.head(), is: None }];
             let swap = Swap { demands, removals: some.to_vec(), puts: Vec::new() };
@@ -158,8 +161,6 @@ pub(super) fn clear(link: &mut dyn Link, layout: &Layout, place: &FilePath) -> R
                 return Err(StoreError::FleetExists { place: place.to_owned() });
             }
         }
-        if !page.more {
-            return Ok(());
-        }
     }
+    Ok(())
 }

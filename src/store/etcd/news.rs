@@ -1,8 +1,9 @@
 //! What other servers have written, taken in.
 //!
 //! Owns nothing but the way from events to a state. Invariants: a transaction is applied as a whole, when its head has come, and only if
-//! it follows from what was applied before; what does not follow is read anew, and then it is the newer one or the store was set back; a
-//! state counts as fresh only when a majority has said so of the very head that was applied.
+//! it follows from what was applied before; what does not follow is read anew, and then it is the newer one or the store was set back; so is
+//! what a majority says is there and the watch does not bring; a state counts as fresh only when a majority has said so of the very head
+//! that was applied; what waits for its head is bounded.
 
 use super::super::error::StoreError;
 use super::super::record::{Condition, Deliver, Head, Record};
@@ -10,8 +11,11 @@ use super::head::decode_record;
 use super::layout::{Place, ServerId};
 use super::link::{Event, LinkError, News, Pulse};
 use super::{Etcd, Made, State};
-use crate::clock::WallTime;
-use crate::limits::{ETCD_NEWS_ROUNDS_MAX_COUNT, FLEET_MEMBERS_MAX_COUNT};
+use crate::clock::{BootTime, Moment, WallTime};
+use crate::limits::{
+    BROKER_PAIR_OVERHEAD_BYTES, ETCD_BEHIND_MILLIS, ETCD_NEWS_ROUNDS_MAX_COUNT, ETCD_OPERATIONS_MAX_COUNT,
+    ETCD_TRANSACTION_MAX_BYTES, FLEET_MEMBERS_MAX_COUNT,
+};
 use crate::log::{self, Module};
 use crate::metrics::process::STORE;
 
@@ -24,13 +28,15 @@ impl Etcd {
         if matches!(self.condition, Condition::Poisoned | Condition::SetBack) {
             return Ok(stand.head);
         }
-        if since == stand.head.revision && !self.unread {
+        if since == stand.head.revision && !self.reload.is_wanted() {
             // What was delivered, removals too, was taken in.
             self.doubtful.clear();
         }
         // Who asked has not taken in what was delivered.
         self.everything |= since != stand.head.revision;
-        self.unread |= self.everything;
+        if self.everything {
+            self.reload.want();
+        }
         let mut away = false;
         // Bounded by what the other side keeps, and by how fast others write.
         for _ in 0..ETCD_NEWS_ROUNDS_MAX_COUNT {
@@ -43,7 +49,9 @@ impl Etcd {
                 }
             };
             self.until = 0;
-            self.unread |= news.gap;
+            if news.gap {
+                self.reload.distrust("a part of it is missing");
+            }
             away = news.away;
             let more = news.more;
             self.take_all(news, each)?;
@@ -51,9 +59,10 @@ impl Etcd {
                 break;
             }
         }
-        if self.unread {
+        if self.reload.is_due(Moment::now()) {
             self.read_anew(each)?;
         }
+        away |= self.reload.is_wanted();
         self.condition = match self.condition {
             Condition::Away if !away => Condition::Good,
             Condition::Good if away => Condition::Away,
@@ -64,7 +73,7 @@ impl Etcd {
 
     fn take_all(&mut self, news: News, each: &mut Deliver<'_>) -> Result<(), StoreError> {
         for event in news.events {
-            if !self.unread {
+            if !self.reload.is_wanted() {
                 self.take_event(event, each)?;
             }
         }
@@ -87,16 +96,30 @@ impl Etcd {
             }
             // This server's own, or what was read.
             _ if event.revision <= applied => {}
-            Some(Place::Record(_) | Place::Origins(_)) => self.pending.push(event),
+            Some(Place::Record(_) | Place::Origins(_)) => self.hold(event),
             Some(Place::Head) => {
                 // A transaction has one revision; what is of another one came without a head.
                 let whole = self.pending.iter().all(|pending| pending.revision == event.revision);
-                self.unread |= !whole || !self.follow_head(&event, each)?;
+                if !whole || !self.follow_head(&event, each)? {
+                    self.reload.distrust("a head that is not made of what came with it");
+                }
                 self.pending.clear();
             }
             Some(Place::Ring) | None => {}
         }
         Ok(())
+    }
+
+    /// Keeps an event until its head comes, as long as all of them can be of one transaction of this program.
+    fn hold(&mut self, event: Event) {
+        let is_next = self.pending.first().is_none_or(|first| first.revision == event.revision);
+        let bytes = weight(&event) + self.pending.iter().map(weight).sum::<usize>();
+        if is_next && self.pending.len() < ETCD_OPERATIONS_MAX_COUNT && bytes <= ETCD_TRANSACTION_MAX_BYTES {
+            self.pending.push(event);
+        } else {
+            self.pending.clear();
+            self.reload.distrust("records without a head");
+        }
     }
 
     /// Tells of another server that goes by the id of this one: a data directory was copied, or its server moved before this one ended.
@@ -151,6 +174,7 @@ impl Etcd {
         state.apply(stand, changes);
         state.sealed = event.value.clone().unwrap_or_default();
         state.revision = event.revision;
+        state.known_nanos = BootTime::now().as_nanos();
         STORE.lags.count(WallTime::now().as_millis().saturating_sub(at_millis).saturating_mul(1_000));
         self.settle_pulse();
         // Told again with everything, if who asked does not take it in.
@@ -163,13 +187,22 @@ impl Etcd {
     }
 
     fn take_pulse(&mut self, pulse: Pulse) {
-        let Some(State { revision, cluster, .. }) = &self.state else { return };
-        if pulse.cluster != *cluster || pulse.head < pulse.known {
-            // Another cluster, or one that was set back.
-            self.unread = true;
+        let Some(State { revision, known_nanos, cluster, .. }) = &self.state else { return };
+        if pulse.cluster != *cluster {
+            self.reload.distrust("another cluster");
+        } else if pulse.head < *revision {
+            // Asked before that revision was known, it says nothing.
+            if pulse.asked_nanos > *known_nanos {
+                self.reload.distrust("an earlier head than the one that was applied");
+            }
         } else if pulse.head == *revision {
             self.fresh_nanos = self.fresh_nanos.max(pulse.asked_nanos);
-        } else if pulse.head > *revision {
+        } else {
+            let first = self.behind.get_or_insert(pulse).asked_nanos;
+            if pulse.asked_nanos.saturating_sub(first) > ETCD_BEHIND_MILLIS * 1_000_000 {
+                self.behind = None;
+                self.reload.distrust("a newer head that the watch does not bring");
+            }
             self.ahead = Some(pulse);
         }
     }
@@ -177,6 +210,7 @@ impl Etcd {
     /// What was known to be the newest has been reached.
     fn settle_pulse(&mut self) {
         let reached = self.state.as_ref().map_or(0, |state| state.revision);
+        self.behind.take_if(|pulse| pulse.head <= reached);
         if let Some(pulse) = self.ahead.take_if(|pulse| pulse.head <= reached) {
             self.fresh_nanos = self.fresh_nanos.max(pulse.asked_nanos);
         }
@@ -189,6 +223,13 @@ impl Etcd {
             Err(error) => {
                 if self.condition == Condition::Good {
                     self.condition = Condition::Away;
+                }
+                let is_away = matches!(
+                    error,
+                    StoreError::Remote(LinkError::Away(_) | LinkError::Unknown(_) | LinkError::Compacted)
+                );
+                if !is_away {
+                    self.reload.fail(Moment::now());
                 }
                 return Err(error);
             }
@@ -211,4 +252,9 @@ impl Etcd {
         }
         Ok(())
     }
+}
+
+/// What an event takes of room, about.
+pub(super) fn weight(event: &Event) -> usize {
+    event.key.len() + event.value.as_ref().map_or(0, Vec::len) + BROKER_PAIR_OVERHEAD_BYTES
 }

@@ -49,7 +49,6 @@ pub(super) struct Shelf {
     told: usize,
     head: Vec<u8>,
     gap: bool,
-    known: u64,
     pub(super) before_page: Arc<Mutex<Option<Interloper>>>,
     /// Between two tries of one transaction.
     pub(super) between: Arc<Mutex<Option<Interloper>>>,
@@ -179,9 +178,6 @@ impl Link for Shelf {
                 swapped
             }
         };
-        if let Swapped::Done { revision, .. } = swapped {
-            self.known = self.known.max(revision);
-        }
         Ok(swapped)
     }
 
@@ -194,7 +190,6 @@ impl Link for Shelf {
 
     fn news(&mut self, _until: u64) -> Result<News, LinkError> {
         let inner = self.inner();
-        let known = self.known;
         let mut news = News { away: inner.away, ..News::default() };
         if !inner.away {
             news.events = inner.log.get(self.told..).unwrap_or_default().to_vec();
@@ -202,13 +197,12 @@ impl Link for Shelf {
             news.gap = first < inner.compacted;
             let head = inner.values.get(&self.head).map_or(0, |(_, revision)| *revision);
             let (asked_nanos, cluster) = (BootTime::now().as_nanos(), inner.cluster);
-            news.pulse = Some(Pulse { asked_nanos, head, known, cluster });
+            news.pulse = Some(Pulse { asked_nanos, head, cluster });
         }
         let told = inner.log.len();
         drop(inner);
         if !news.away {
             self.told = told;
-            self.known = news.pulse.map_or(known, |pulse| pulse.head.max(known));
         }
         Ok(news)
     }

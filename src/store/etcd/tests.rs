@@ -2,6 +2,8 @@
 //!
 //! Owns the cases. Invariant: each server has a handle of its own, and nothing is shared but what etcd keeps.
 
+mod hostile;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -44,7 +46,11 @@ fn made() -> Shelf {
 }
 
 fn try_open(shelf: Shelf, witness: Witness) -> Result<Server, StoreError> {
-    let opened = Etcd::open(Box::new(shelf), layout(), place(), &master(), witness)?;
+    try_open_by(Box::new(shelf), witness)
+}
+
+fn try_open_by(link: Box<dyn Link>, witness: Witness) -> Result<Server, StoreError> {
+    let opened = Etcd::open(link, layout(), place(), &master(), witness)?;
     let sealer = opened.root.sealer(opened.ring).unwrap();
     let (etcd, told) = (opened.store, BTreeMap::new());
     let mut server = Server { etcd, sealer, told, at: 0, loaded: Loaded::default() };
