@@ -253,6 +253,7 @@ impl Desk {
         // What is compressed is read through the same number: then it is the turn of this afterwards.
         while self.removing.is_none() && self.compressing.is_none() {
             let Archivist { office, archive, catalogue, policy, .. } = &mut self.archivist;
+            catalogue.need_from(office.standing_part());
             let Some(part) = catalogue.to_remove(*policy, office.length(), now) else { return };
             // What cannot be read tells nothing, and need not be kept for that.
             let through = archive.last_mark(part.name, part.compressed).ok().flatten();
@@ -307,7 +308,8 @@ impl Desk {
     }
 
     fn begin_compressing(&mut self, now: WallTime) {
-        let Archivist { archive, catalogue, policy, .. } = &mut self.archivist;
+        let Archivist { office, archive, catalogue, policy, .. } = &mut self.archivist;
+        catalogue.need_from(office.standing_part());
         let removing = self.removing.map(|part| part.name);
         let wanted = catalogue.to_compress(*policy, now).filter(|part| removing != Some(part.name));
         let Some(part) = wanted else { return };
