@@ -12,6 +12,7 @@ mod capabilities;
 pub mod census;
 pub mod confinement;
 pub mod descriptors;
+pub mod directories;
 mod dumpable;
 mod executable;
 mod filters;
@@ -32,6 +33,7 @@ pub mod watch;
 
 use crate::model::{Mode, Outcome, Posture, Step};
 use confinement::{Confined, Reach};
+use directories::Held;
 use namespaces::{Giver, Left, Starter};
 use seccomp::Role;
 use verify::{Expected, Status, Witness};
@@ -197,11 +199,11 @@ pub fn lock_broker(identity: (u32, u32), ports: &[u16]) -> Result<(), Failure> {
 /// Gives up every privilege, in the only order that works, and has the kernel confirm it.
 ///
 /// To be called once, on the main thread, before any other thread exists: most of these calls act on the
-/// calling thread alone. Every file and socket that is needed must be open before.
+/// calling thread alone. Every file and socket that is needed must be open before. Of directories `held` are all that stay open.
 ///
 /// # Errors
 /// The step that did not take. The process is then in a state between and must end.
-pub fn lock_down(plan: &Plan) -> Result<Posture, Failure> {
+pub fn lock_down(plan: &Plan, held: Held<'_>) -> Result<Posture, Failure> {
     let mut posture =
         Posture { mode: plan.mode, allowed_missing: plan.allow_missing.clone(), ..Posture::default() };
     let before = plan.witness.status()?;
@@ -216,11 +218,15 @@ pub fn lock_down(plan: &Plan) -> Result<Posture, Failure> {
     let hindrance = identity::hindrance(plan.uid, plan.gid)?;
     posture.add(Step::UserNamespace, plan.user_namespace.clone());
     let giver = Giver::of(plan.mode, plan.starter);
+    let held = held.locate()?;
     let left = namespaces::leave(&giver, plan.starter)?;
     for (step, outcome) in &left.outcomes {
         posture.add(*step, outcome.clone());
     }
     let own_mounts = left.has(Step::MountNamespace);
+    let detached =
+        left_out::unless(Step::HeldDirectories, || directories::detach(&giver, own_mounts, held))?;
+    posture.add(Step::HeldDirectories, detached);
     let is_empty = posture
         .add(Step::EmptyRoot, left_out::unless(Step::EmptyRoot, || root::replace(&giver, own_mounts))?);
 
@@ -354,7 +360,7 @@ mod tests {
     fn a_lock_down_with_other_threads_is_refused_before_its_first_step() {
         // Test threads are never alone.
         let plan = Plan::new().unwrap();
-        let failure = lock_down(&plan).unwrap_err();
+        let failure = lock_down(&plan, Held::default()).unwrap_err();
         assert!(matches!(failure, Failure::Unconfirmed { what: "number of threads", .. }), "{failure}");
     }
 

@@ -68,10 +68,13 @@ use crate::metrics::process::USAGE;
 use crate::model::{Mode, Outcome, Posture, Step};
 use crate::sandbox;
 use crate::sandbox::confinement::{self, Reach};
+use crate::sandbox::directories::Held;
 use crate::sandbox::rlimits;
 use crate::sandbox::seccomp::Role;
 use crate::sandbox::verify::Witness;
 use crate::secret;
+use crate::server::archivist::Archivist;
+use crate::server::certificates::Certificates;
 use crate::server::memory::Needs;
 use crate::server::monitor::{Means, Monitor};
 use crate::server::startup::Prepared;
@@ -89,9 +92,20 @@ pub fn run(config: &Config, manager: &Manager) -> Result<(), ServerError> {
     // Before any filter, which allow no other way to ask whether standard error has room.
     prepared.main.take_log();
     memory::close_heap(&Needs::of(&prepared.common, config.workers))?;
-    let posture = sandbox::lock_down(&prepared.plan)?;
+    let posture = sandbox::lock_down(&prepared.plan, held(&mut prepared.keeper, &mut prepared.archivist))?;
     let Err(error) = serve_enclosed(config, &mut prepared, posture);
     refuse(&error)
+}
+
+/// The directories that stay open.
+fn held<'a>(keeper: &'a mut Option<Parts>, archivist: &'a mut Option<Archivist>) -> Held<'a> {
+    let mut held = Held::default();
+    held.apart.extend(keeper.as_mut().and_then(|parts| parts.store.directory()));
+    if let Some(Archivist { archive, certificates, .. }) = archivist {
+        held.apart.push(archive.directory_mut());
+        held.linked.extend(certificates.as_mut().into_iter().flat_map(Certificates::directories_mut));
+    }
+    held
 }
 
 /// Ends a start that has failed, and says why. For when it must not return: to drop what is open would close it, which the filter of

@@ -12,6 +12,7 @@ use crate::exit::Exit;
 use crate::limits::FD_CONNECTION_FIRST_NUMBER;
 use crate::model::{Outcome, Step};
 use crate::sandbox::confinement::{self, Reach};
+use crate::sandbox::directories::Held;
 use crate::sandbox::namespaces::Starter;
 use crate::sandbox::seccomp::Role;
 use crate::sandbox::{self, Failure, Plan, descriptors, namespaces};
@@ -49,7 +50,7 @@ fn lock_down(wanted: Wanted) -> Result<String, Failure> {
     let filled = descriptors::fill_below(FD_CONNECTION_FIRST_NUMBER);
     let refused = |error: std::io::Error| Failure::Refused { step: "descriptors", cause: error.to_string() };
     core::mem::forget(filled.map_err(refused)?);
-    let mut posture = sandbox::lock_down(&plan)?;
+    let mut posture = sandbox::lock_down(&plan, Held::default())?;
     sandbox::enclose(&plan, &mut posture)?;
     let confined = confinement::confine(&Reach::Nothing)?;
     if posture.of(Step::Seccomp).is_none() {
