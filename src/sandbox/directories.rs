@@ -48,17 +48,20 @@ struct Twin {
 
 impl<'a> Held<'a> {
     /// Asks the kernel where they are.
-    pub(super) fn locate(self) -> Result<Located<'a>, Failure> {
+    ///
+    /// # Errors
+    /// Why it does not say.
+    pub(super) fn locate(self) -> Result<Located<'a>, String> {
         let path = |fd: &OwnedFd| {
-            let path = fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));
-            path.map_err(|error| Failure::refused(STEP, error))
+            let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
+            fs::read_link(&link).map_err(|error| format!("reading {link}: {error}"))
         };
         let mut located = Located { directories: Vec::new(), has_rest: false };
         for fd in self.apart {
             let path = path(fd)?;
             located.directories.push((fd, path.clone(), path));
         }
-        let linked: Result<Vec<_>, Failure> =
+        let linked: Result<Vec<_>, String> =
             self.linked.into_iter().map(|fd| path(fd).map(|path| (fd, path))).collect();
         let linked = linked?;
         let Some(top) = common(linked.iter().map(|(_, path)| path.as_path())) else { return Ok(located) };
@@ -72,13 +75,21 @@ impl<'a> Held<'a> {
 }
 
 /// Gives each of them a mount of its own, if the mounts are those of this process alone.
-pub(super) fn detach(giver: &Giver, own_mounts: bool, held: Located<'_>) -> Result<Outcome, Failure> {
+pub(super) fn detach(
+    giver: &Giver,
+    own_mounts: bool,
+    held: Result<Located<'_>, String>,
+) -> Result<Outcome, Failure> {
     if let Giver::Runtime(outcome) = giver {
         return Ok(outcome.clone());
     }
     if !own_mounts {
         return Ok(Outcome::Skipped("it needs a mount namespace of its own".to_owned()));
     }
+    let held = match held {
+        Ok(held) => held,
+        Err(reason) => return Ok(Outcome::Skipped(reason)),
+    };
     let mut twins = Vec::with_capacity(held.directories.len());
     for (fd, path, top) in held.directories {
         match twin(fd, &path, &top) {
@@ -133,7 +144,10 @@ fn identity(fd: impl AsFd) -> Result<(u64, u64), Errno> {
 fn common<'a>(mut paths: impl Iterator<Item = &'a Path>) -> Option<PathBuf> {
     let first = paths.next()?.to_owned();
     Some(paths.fold(first, |common, path| {
-        common.ancestors().find(|ancestor| path.starts_with(ancestor)).map_or_else(PathBuf::new, Path::to_owned)
+        common
+            .ancestors()
+            .find(|ancestor| path.starts_with(ancestor))
+            .map_or_else(PathBuf::new, Path::to_owned)
     }))
 }
 
@@ -155,7 +169,7 @@ mod tests {
     #[test]
     fn without_mounts_of_its_own_or_left_to_another_every_descriptor_stays() {
         let mut fd = OwnedFd::from(fs::File::open("/proc").unwrap());
-        let located = |fd| Held { apart: vec![fd], linked: Vec::new() }.locate().unwrap();
+        let located = |fd| Held { apart: vec![fd], linked: Vec::new() }.locate();
         assert!(matches!(detach(&Giver::Process, false, located(&mut fd)), Ok(Outcome::Skipped(_))));
         let left = Outcome::NotNeeded("another's".to_owned());
         assert_eq!(detach(&Giver::Runtime(left.clone()), true, located(&mut fd)), Ok(left));

@@ -93,7 +93,7 @@ pub fn run(config: &Config, manager: &Manager) -> Result<(), ServerError> {
     prepared.main.take_log();
     memory::close_heap(&Needs::of(&prepared.common, config.workers))?;
     let posture = sandbox::lock_down(&prepared.plan, held(&mut prepared.keeper, &mut prepared.archivist))?;
-    let Err(error) = serve_enclosed(config, &mut prepared, posture);
+    let Err(error) = serve_locked_down(config, &mut prepared, posture);
     refuse(&error)
 }
 
@@ -115,13 +115,13 @@ fn refuse(error: &ServerError) -> ! {
     error.exit().leave()
 }
 
-/// What comes after the filter of the process. It returns only to tell why it failed, and nothing that it was given is dropped.
-fn serve_enclosed(
+/// What comes after the lock-down, and from some point on under the filter of the process. It returns only to tell why it failed, and nothing that it was given is dropped.
+fn serve_locked_down(
     config: &Config,
     prepared: &mut Prepared,
     mut posture: Posture,
 ) -> Result<Infallible, ServerError> {
-    sandbox::enclose(&prepared.plan, &mut posture)?;
+    sandbox::foresee_enclosure(&prepared.plan, &mut posture)?;
     for (step, outcome) in &posture.steps {
         log::info(Module::Sandbox, format_args!("{step}: {outcome}"));
     }
@@ -133,14 +133,21 @@ fn serve_enclosed(
     let foreseen = Arc::new(posture.clone());
     let threads = start_threads(prepared, &foreseen)?;
     let shared = Arc::clone(&prepared.common.shared);
-    shared.await_arrivals(threads).map_err(ServerError::thread)?;
-    prepared.plan.witness.confirm_threads(threads)?;
-    rlimits::forbid_processes()?;
-    look_beside(&prepared.plan.witness, &mut posture)?;
-    let others = prepared.plan.witness.other_threads(prepared.watch.places())?;
-    prepared.watch.keep_threads(others)?;
+    shared.await_prepared(threads);
+    // Whatever is to be opened is opened before the filter of the process.
+    let watched = prepared.plan.witness.other_threads(prepared.watch.places())?;
+    prepared.watch.keep_threads(watched)?;
+    let statuses = prepared.plan.witness.other_threads(usize::MAX)?;
     prepared.plan.witness.close_threads()?;
-    let confined = sandbox::lock_in(&foreseen, Role::Main, &Reach::Nothing)?;
+    rlimits::forbid_processes()?;
+    let confined = confinement::confine(&Reach::Nothing)?;
+    sandbox::enclose(&prepared.plan)?;
+    shared.open_porch();
+    shared.await_arrivals(threads).map_err(ServerError::thread)?;
+    prepared.plan.witness.confirm_threads(&statuses, threads)?;
+    drop(statuses);
+    look_beside(&prepared.plan.witness, &mut posture)?;
+    let confined = sandbox::lock_in(&foreseen, Role::Main, confined)?;
     let confirmed = prepared.plan.witness.confirm_main();
     let means = Means {
         witness: &prepared.plan.witness,
@@ -249,7 +256,8 @@ fn keep(common: &Common, parts: Parts, directory: OwnedFd, posture: &Posture) {
     let confined = confinement::confine(&Reach::Names(directory.as_fd()));
     // Its number is above the bands, and the filter allows no such thing.
     drop(directory);
-    let locked = confined.and_then(|confined| sandbox::lock_confined(posture, Role::Keeper, confined));
+    common.shared.await_filter();
+    let locked = confined.and_then(|confined| sandbox::lock_in(posture, Role::Keeper, confined));
     let locked = locked.map_err(|failure| failure.to_string());
     match generator.map_err(|error| error.to_string()).and_then(|generator| locked.map(|_| generator)) {
         Ok(generator) => {

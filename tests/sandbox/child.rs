@@ -156,8 +156,10 @@ fn serve() -> ! {
     let counted = Arc::clone(&filtered);
     thread::spawn(move || keep(&journal, &counted));
     filtered.await_count(2);
-    plan.witness.confirm_threads(2).unwrap();
-    assert!(plan.witness.confirm_threads(3).is_err());
+    let statuses = plan.witness.other_threads(usize::MAX).unwrap();
+    plan.witness.confirm_threads(&statuses, 2).unwrap();
+    assert!(plan.witness.confirm_threads(&statuses, 3).is_err());
+    assert!(plan.witness.confirm_threads(&statuses[1..], 1).is_err(), "there is one more");
     watch(main_poll, plan, port)
 }
 
