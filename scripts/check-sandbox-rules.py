@@ -4,7 +4,7 @@
 
 TRACES holds the directories `servers` and `commands`, with a file of `strace -ff -e raw=!prctl` for each thread, FILTERS a file of seccomp/, PROCESS
 that of the filter of the whole process, BROKER that of the child that speaks to etcd, STARTUP the source with the calls of a start. A thread's role is the name that it gave
-itself, the first thread's is `main`, which enters the filter of the process first; what a thread called before it entered that
+itself, the first thread's is `main`, which enters the filter of the process for all of them; what a thread called before it entered that
 of its role belongs to the start. Fails for a rule that nothing used and that UNUSED does not name, for a call that no rule of the
 role allows, or before that none of the process, and for a call of a start that STARTUP does not name, or names in vain.
 """
@@ -42,14 +42,6 @@ UNUSED = [
     ("broker", "prctl", "", "the tracer shows its arguments by name"),
     ("broker", "exit", "", "its threads end with it"),
 ]
-
-# Rules of the process that a correct run on this machine need not use, by call, and why.
-UNUSED_OF_PROCESS = {
-    "munmap": "a thread that could not be started",
-    "openat": "64-bit Arm calls it where x86-64 calls open",
-    "newfstatat": "which call looks at a file is the library's business",
-    "fstat": "which call looks at a file is the library's business",
-}
 
 # Calls of a start that the chosen tests need not make, and why.
 UNCALLED = {"clock_nanosleep": "a start that waits for another to leave the store polls its lock"}
@@ -149,7 +141,8 @@ def main():
                 continue
             if not locked:
                 before[call] += 1
-                if entered or role not in ("main", "broker"):
+                # Of the other threads no file says when main entered it for them; they wait until then, and enter their own.
+                if entered:
                     hits = [number for number, rule in enumerate(process) if rule["syscall"] == call and allows(rule, arguments)]
                     of_start.update(hits)
                     if not hits and call != "prctl":
@@ -204,8 +197,7 @@ def main():
         # The tracer shows the arguments of prctl by name; seccomp is the mark by which threads were followed.
         if number in of_start or rule["syscall"] in of_roles or rule["syscall"] in ("prctl", "seccomp"):
             continue
-        if rule["syscall"] not in UNUSED_OF_PROCESS:
-            failures.append(f"nothing uses this rule: process: {rule['syscall']}: {rule['comment']}")
+        failures.append(f"nothing uses this rule: process: {rule['syscall']}: {rule['comment']}")
     print(f"process: {len(of_start)} of {len(process)} rules used by a start")
     print(f"start: {len(started)} calls, {threads} threads were followed into their filters")
     failures += [f"a start calls {call}, which {startup_file} does not name" for call in sorted(set(started) - listed - elsewhere)]

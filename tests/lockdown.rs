@@ -178,13 +178,30 @@ fn assert_apart(server: &Server, namespaces: &[&str]) {
     assert!(above.is_empty(), "{above:?}");
     let mounts = fs::read_to_string(server.proc().join("mountinfo")).unwrap();
     let mounts: Vec<&str> = mounts.lines().collect();
-    let [mount] = mounts[..] else { panic!("{mounts:?}") };
-    let words: Vec<&str> = mount.split(' ').collect();
-    assert_eq!(words[4], "/", "{mount}");
-    assert_eq!(words[5], "ro,nosuid,nodev,noexec,relatime", "{mount}");
-    assert!(mount.contains(" - tmpfs ") && mount.contains(" ro,size=4k,nr_inodes=1,mode=555"), "{mount}");
+    // The root, and what lies over it so that it is not that of its mount namespace.
+    assert_eq!(mounts.len(), 2, "{mounts:?}");
+    for mount in mounts {
+        let words: Vec<&str> = mount.split(' ').collect();
+        assert_eq!(words[4], "/", "{mount}");
+        assert_eq!(words[5], "ro,nosuid,nodev,noexec,relatime", "{mount}");
+        assert!(mount.contains(" - tmpfs ") && mount.contains(" ro,size=4k,nr_inodes=1,mode=555"), "{mount}");
+    }
+    assert_ends(server, &[limits::FD_DATA_DIRECTORY_NUMBER, limits::FD_AUDIT_DIRECTORY_NUMBER]);
     let made = fs::write(server.proc().join("root/made"), "").unwrap_err();
     assert_eq!(made.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+}
+
+/// Fails unless these directories, which the server holds open, lead nowhere by `..`.
+fn assert_ends(server: &Server, numbers: &[i32]) {
+    for number in numbers {
+        let identity = |tail: &str| {
+            let found = fs::metadata(server.proc().join(format!("fd/{number}{tail}"))).unwrap();
+            assert!(found.is_dir());
+            (found.dev(), found.ino())
+        };
+        assert_eq!(identity(""), identity("/.."), "{number}");
+        assert_eq!(identity(""), identity("/../../.."), "{number}");
+    }
 }
 
 /// What a start leaves that has CAP_SYS_ADMIN.
@@ -342,8 +359,9 @@ fn belongs(number: i32, target: &str, sockets: usize) -> bool {
         limits::FD_JOURNAL_NUMBER | limits::FD_JOURNAL_NEXT_NUMBER => {
             target.ends_with("/data/journal") || target.ends_with("/data/journal.next")
         }
-        limits::FD_DATA_DIRECTORY_NUMBER => target.ends_with("/data"),
-        limits::FD_AUDIT_DIRECTORY_NUMBER => target.ends_with("/data/audit"),
+        // Of a mount of its own it is the top, where there can be one.
+        limits::FD_DATA_DIRECTORY_NUMBER => target == "/" || target.ends_with("/data"),
+        limits::FD_AUDIT_DIRECTORY_NUMBER => target == "/" || target.ends_with("/data/audit"),
         // Main's own: the status of the process, what it has used, and the lock.
         _ if within(limits::FD_OWN_FIRST_NUMBER, limits::FD_OWN_LAST_NUMBER) => {
             ["/status", "/stat", "/data/lock"].iter().any(|end| target.ends_with(end))

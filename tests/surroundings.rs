@@ -122,15 +122,20 @@ fn process_numbers_of_its_own_make_no_start_leave_the_rest_out() {
     assert!(ended.stderr.contains("sandbox: empty-root: done"), "{}", ended.stderr);
 }
 
-/// Starts a server for which a call fails with EPERM, as `strace` says it, and fails unless it serves from the host's root.
-fn assert_serves_without(call: &str, when: &str) {
-    let (Some(binary), scratch) = (server::binary(), Scratch::new()) else { return };
+/// A server for which a call fails with EPERM, as `strace` says it.
+fn start_without(call: &str, when: &str, scratch: &Scratch) -> Option<Server> {
     let mut command = Command::new("strace");
     command.args(["-f", "-o", "/dev/null", "-e", &format!("trace={call}")]);
-    command.args(["-e", &format!("inject={call}:error=EPERM{when}")]).arg(binary);
+    command.args(["-e", &format!("inject={call}:error=EPERM{when}")]).arg(server::binary()?);
     command.args(["serve", "--dev", "--listen", "127.0.0.1:0", "--data-dir"]).arg(scratch.data_dir());
     command.env_clear().current_dir("/");
-    let server = Server::spawn(command, &scratch, 1);
+    Some(Server::spawn(command, scratch, 1))
+}
+
+/// Starts a server for which a call fails, and fails unless it serves from the host's root.
+fn assert_serves_without(call: &str, when: &str) {
+    let scratch = Scratch::new();
+    let Some(server) = start_without(call, when, &scratch) else { return };
     let served = child_of(server.pid());
     let identity = |path: &str| fs::metadata(path).map(|found| (found.dev(), found.ino())).unwrap();
     assert_eq!(identity(&format!("/proc/{served}/root/")), identity("/"), "{call}{when}");
@@ -157,6 +162,28 @@ fn a_policy_against_mounts_costs_the_empty_root_and_no_start() {
     // As a policy of paths, which lets the question pass and refuses the call itself.
     for call in ["mount", "move_mount", "pivot_root"] {
         assert_serves_without(call, ":when=2");
+    }
+}
+
+#[test]
+fn a_policy_against_mounts_for_single_directories_costs_that_step_alone() {
+    if !is_root() || Command::new("strace").arg("-V").output().is_err() {
+        return skip("it needs strace, and root for what is refused");
+    }
+    let scratch = Scratch::new();
+    let Some(server) = start_without("open_tree", "", &scratch) else { return };
+    let served = child_of(server.pid());
+    // It leads up, and Landlock alone is in the way of the thread that may use it.
+    let directory = format!("/proc/{served}/fd/{}", quantonium::limits::FD_AUDIT_DIRECTORY_NUMBER);
+    let number = |path: &str| fs::metadata(path).unwrap().ino();
+    assert_eq!(number(&format!("{directory}/..")), fs::metadata(scratch.data_dir()).unwrap().ino());
+    assert_ne!(number(&directory), number(&format!("{directory}/..")));
+    assert_serves(&server);
+    end(served);
+    let ended = server.wait();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    for said in ["sandbox: held-directories: skipped (open_tree /", "sandbox: empty-root: done"] {
+        assert!(ended.stderr.contains(said), "no {said:?} in {}", ended.stderr);
     }
 }
 

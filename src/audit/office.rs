@@ -10,7 +10,7 @@
 
 use core::fmt;
 use core::mem;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -77,6 +77,8 @@ pub struct Office {
     asked: Mutex<Asked>,
     arrived: Condvar,
     removed: Mutex<Vec<StreamName>>,
+    /// The part of the keeper's stream in which it told last where the store stands; 0 before the first.
+    standing_part: AtomicU32,
     reloads: Mutex<Vec<bool>>,
     findings: Mutex<Findings>,
 }
@@ -135,6 +137,7 @@ impl Office {
             asked: Mutex::new(Asked { of: wishes, ..Asked::default() }),
             arrived: Condvar::new(),
             removed: Mutex::default(),
+            standing_part: AtomicU32::new(0),
             reloads: Mutex::default(),
             findings: Mutex::default(),
         }
@@ -208,6 +211,18 @@ impl Office {
     #[must_use]
     pub fn take_removed(&self) -> Vec<StreamName> {
         mem::take(&mut *lock(&self.removed))
+    }
+
+    /// Notes in which part of its stream the keeper has told where the store stands.
+    pub fn note_standing(&self, part: u32) {
+        self.standing_part.store(part, Ordering::Relaxed);
+    }
+
+    /// The part of the keeper's stream in which it told last where the store stands: the next start needs it, and what comes after
+    /// it. 0 before the first, and where its lines go to no file.
+    #[must_use]
+    pub fn standing_part(&self) -> u32 {
+        self.standing_part.load(Ordering::Relaxed)
     }
 
     /// Has the archivist look at the time.

@@ -114,6 +114,12 @@ impl Outlets {
         }
     }
 
+    /// Which part of the file is being written, if there is one.
+    #[must_use]
+    pub fn part(&self) -> Option<u32> {
+        self.file.as_ref().map(Sink::part)
+    }
+
     /// Whether a failure has not been made good yet.
     #[must_use]
     pub fn is_broken(&self) -> bool {
@@ -185,7 +191,7 @@ impl Outlets {
                 if self.file.as_ref().is_some_and(|file| file.sync().is_err()) {
                     way.open.borrow_mut().push_back((number, first));
                     way.last.set(number);
-                    self.fail(self.file.as_ref().map(Sink::part));
+                    self.fail(self.part());
                     way.open.borrow_mut().clear();
                     return Committed::Failed;
                 }
@@ -205,7 +211,7 @@ impl Outlets {
             self.each(|batch| batch.disown(*first));
         }
         way.failed.set(way.last.get());
-        let own = self.file.as_ref().map(Sink::part);
+        let own = self.part();
         way.standing.set(match way.standing.get() {
             Standing::Good if part == own => Standing::Poisoned,
             // The owner has gone on already: what is written now goes to another file.

@@ -1,8 +1,8 @@
 //! What becomes of parts that are written no more: which are compressed, which are removed.
 //!
 //! Owns [`Catalogue`], the list of them. Invariants: a part that the next start may need is neither compressed nor removed
-//! (what the keeper of this start wrote, and what was written in the last ten minutes); what is removed is the oldest
-//! that may be; nothing here touches a file.
+//! (the keeper's from the one on in which it told last where the store stands, and what was written in the last ten minutes); what is
+//! removed is the oldest that may be; nothing here touches a file.
 
 use crate::audit::name::{Start, StreamName, Who};
 use crate::clock::WallTime;
@@ -37,6 +37,8 @@ pub struct Part {
 pub struct Catalogue {
     /// The start that is running.
     start: Start,
+    /// Of what its keeper wrote, the parts from this one on are needed.
+    needed_from: u32,
     /// The oldest first.
     parts: Vec<Part>,
 }
@@ -46,13 +48,18 @@ impl Catalogue {
     #[must_use]
     pub fn new(start: Start, mut parts: Vec<Part>) -> Self {
         parts.sort_unstable_by_key(order);
-        Self { start, parts }
+        Self { start, needed_from: 0, parts }
     }
 
     /// Adds a part that was left.
     pub fn add(&mut self, part: Part) {
         let at = self.parts.partition_point(|other| order(other) <= order(&part));
         self.parts.insert(at, part);
+    }
+
+    /// Notes that the next start needs nothing that the keeper of this one wrote before this part.
+    pub fn need_from(&mut self, part: u32) {
+        self.needed_from = part;
     }
 
     /// Takes a part out.
@@ -93,7 +100,7 @@ impl Catalogue {
 
     fn is_protected(&self, part: &Part, now: WallTime) -> bool {
         let of_keeper = part.name.start == self.start && part.name.who == Who::Keeper;
-        of_keeper || age_seconds(part, now) < AUDIT_SETTLED_SECONDS
+        (of_keeper && part.name.part >= self.needed_from) || age_seconds(part, now) < AUDIT_SETTLED_SECONDS
     }
 }
 
@@ -178,6 +185,20 @@ mod tests {
     }
 
     #[test]
+    fn what_the_keeper_wrote_before_it_told_last_where_the_store_stands_goes_like_any_other() {
+        let parts = (1..=4).map(|number| part(HERE, Who::Keeper, number, 2_000 + u64::from(number), 9));
+        let mut catalogue = Catalogue::new(HERE, parts.collect());
+        let late = at(1_000_000);
+        assert_eq!(catalogue.to_remove(ALL, 9, late), None, "nothing was told yet");
+        catalogue.need_from(3);
+        assert_eq!(catalogue.to_compress(ALL, late).map(|part| part.name.part), Some(1));
+        assert_eq!(removed(&mut catalogue, ALL, 9, late), [1, 2]);
+        assert_eq!(catalogue.to_compress(ALL, late), None);
+        catalogue.need_from(5);
+        assert_eq!(removed(&mut catalogue, ALL, 9, late), [3, 4]);
+    }
+
+    #[test]
     fn a_part_is_compressed_once_the_oldest_first_and_only_if_wanted() {
         let mut catalogue = Catalogue::new(HERE, vec![earlier(2, 200, 10), earlier(1, 100, 10)]);
         assert_eq!(catalogue.to_compress(Policy { compress: false, ..ALL }, at(10_000)), None);
@@ -195,7 +216,7 @@ mod tests {
         #[test]
         fn whatever_is_wanted_what_is_protected_stays_and_the_oldest_goes_first(
             parts in proptest::collection::vec((0u64..3, 0u16..4, 1u32..9, 0u64..3_000, 0u64..100), 0..40),
-            retention_seconds in 0u64..2_000, max_bytes in 0u64..500, current in 0u64..100, now in 0u64..3_000,
+            needed_from in 0u32..9, retention_seconds in 0u64..2_000, max_bytes in 0u64..500, current in 0u64..100, now in 0u64..3_000,
         ) {
             let of = |(seconds, who, number, last, bytes)| {
                 let start = Start { seconds: 998 + seconds, random: 7 };
@@ -207,11 +228,15 @@ mod tests {
             parts.dedup_by_key(|part| part.name);
             let (policy, now) = (Policy { retention_seconds, max_bytes, compress: true }, at(now));
             let mut catalogue = Catalogue::new(HERE, parts.clone());
+            catalogue.need_from(needed_from);
+            let needed = |part: &Part| {
+                part.name.start == HERE && part.name.who == Who::Keeper && part.name.part >= needed_from
+            };
             let mut last = WallTime::default();
             let mut left: u64 = current + parts.iter().map(|part| part.bytes).sum::<u64>();
             while let Some(part) = catalogue.to_remove(policy, current, now) {
                 let age = now.as_secs().saturating_sub(part.last.as_secs());
-                prop_assert!(part.name.start != HERE || part.name.who != Who::Keeper);
+                prop_assert!(!needed(&part));
                 prop_assert!(age >= AUDIT_SETTLED_SECONDS);
                 let too_old = retention_seconds > 0 && age > retention_seconds;
                 prop_assert!(too_old || (max_bytes > 0 && left > max_bytes), "for a reason");
@@ -221,7 +246,7 @@ mod tests {
                 catalogue.forget(part.name);
             }
             if let Some(part) = catalogue.to_compress(policy, now) {
-                prop_assert!(part.name.start != HERE || part.name.who != Who::Keeper);
+                prop_assert!(!needed(&part));
                 prop_assert!(now.as_secs() - part.last.as_secs() >= AUDIT_SETTLED_SECONDS);
             }
         }

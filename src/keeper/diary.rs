@@ -2,7 +2,7 @@
 //!
 //! Owns [`Diary`]. Invariants: a change that nobody asked for has its attempt in the log before it is made, and its
 //! outcome after; no attempt of an earlier start stays without an outcome; where the store stands is told only of what
-//! is durable, and again if it could not be told.
+//! is durable, again if it could not be told, and in each part of the stream, so that those before it are not needed for it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,6 +31,8 @@ pub struct Diary {
     count: u64,
     /// Where the store stands, as long as it is not told.
     untold: Option<Head>,
+    /// Where it was told to stand last, and in which part of the stream.
+    told: Option<(Head, Option<u32>)>,
     /// Who removes audit files, and which of them were not told yet.
     office: Option<Arc<Office>>,
     removed: Vec<StreamName>,
@@ -40,7 +42,7 @@ impl Diary {
     /// A diary that goes to `sink`, whose lines are told as soon as they are committed.
     #[must_use]
     pub fn new(sink: Outlets, start: u64) -> Self {
-        Self { sink, start, count: 0, untold: None, office: None, removed: Vec::new() }
+        Self { sink, start, count: 0, untold: None, told: None, office: None, removed: Vec::new() }
     }
 
     /// What is counted of its lines.
@@ -112,6 +114,9 @@ impl Diary {
 
     /// Makes good what could not be told, if it goes again.
     pub(super) fn mend(&mut self, now: WallTime) {
+        // The part that told it may be removed one day, like any other.
+        let elsewhere = self.told.filter(|(_, part)| *part != self.sink.part());
+        self.untold = self.untold.or(elsewhere.map(|(head, _)| head));
         if self.untold.is_some() {
             let _ = self.tell_standing(now);
         } else if self.sink.is_broken() {
@@ -203,7 +208,11 @@ impl Diary {
         let event = Event { at, name, outcome, code: None, count: None, own: None, store, request: None };
         self.sink.append(&event);
         self.sink.commit_now(at)?;
-        self.untold = None;
+        let part = self.sink.part();
+        self.told = self.untold.take().map(|head| (head, part));
+        if let Some((office, part)) = self.office.as_ref().zip(part) {
+            office.note_standing(part);
+        }
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 pub(super) mod callers;
 mod findings;
+mod standing;
 
 use core::pin::pin;
 use core::task::{Context, Poll, Waker};

@@ -63,6 +63,8 @@ pub enum Step {
     NetworkNamespace,
     /// Control groups that show nothing of the host.
     CgroupNamespace,
+    /// No way up from the directories that stay open.
+    HeldDirectories,
     /// An empty root directory that cannot be written.
     EmptyRoot,
     /// No executed file can give a capability back.
@@ -93,7 +95,7 @@ pub enum Step {
 
 impl Step {
     /// Every step, in order.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::ResourceLimits,
         Self::Dumpable,
         Self::KeyMemory,
@@ -104,6 +106,7 @@ impl Step {
         Self::UtsNamespace,
         Self::NetworkNamespace,
         Self::CgroupNamespace,
+        Self::HeldDirectories,
         Self::EmptyRoot,
         Self::BoundingSet,
         Self::AmbientSet,
@@ -133,6 +136,7 @@ impl Step {
             Self::UtsNamespace => "uts-namespace",
             Self::NetworkNamespace => "network-namespace",
             Self::CgroupNamespace => "cgroup-namespace",
+            Self::HeldDirectories => "held-directories",
             Self::EmptyRoot => "empty-root",
             Self::BoundingSet => "bounding-set",
             Self::AmbientSet => "ambient-set",

@@ -12,6 +12,7 @@ mod capabilities;
 pub mod census;
 pub mod confinement;
 pub mod descriptors;
+pub mod directories;
 mod dumpable;
 mod executable;
 mod filters;
@@ -32,6 +33,7 @@ pub mod watch;
 
 use crate::model::{Mode, Outcome, Posture, Step};
 use confinement::{Confined, Reach};
+use directories::Held;
 use namespaces::{Giver, Left, Starter};
 use seccomp::Role;
 use verify::{Expected, Status, Witness};
@@ -197,11 +199,11 @@ pub fn lock_broker(identity: (u32, u32), ports: &[u16]) -> Result<(), Failure> {
 /// Gives up every privilege, in the only order that works, and has the kernel confirm it.
 ///
 /// To be called once, on the main thread, before any other thread exists: most of these calls act on the
-/// calling thread alone. Every file and socket that is needed must be open before.
+/// calling thread alone. Every file and socket that is needed must be open before. Of directories `held` are all that stay open.
 ///
 /// # Errors
 /// The step that did not take. The process is then in a state between and must end.
-pub fn lock_down(plan: &Plan) -> Result<Posture, Failure> {
+pub fn lock_down(plan: &Plan, held: Held<'_>) -> Result<Posture, Failure> {
     let mut posture =
         Posture { mode: plan.mode, allowed_missing: plan.allow_missing.clone(), ..Posture::default() };
     let before = plan.witness.status()?;
@@ -216,11 +218,14 @@ pub fn lock_down(plan: &Plan) -> Result<Posture, Failure> {
     let hindrance = identity::hindrance(plan.uid, plan.gid)?;
     posture.add(Step::UserNamespace, plan.user_namespace.clone());
     let giver = Giver::of(plan.mode, plan.starter);
+    let held = held.locate();
     let left = namespaces::leave(&giver, plan.starter)?;
     for (step, outcome) in &left.outcomes {
         posture.add(*step, outcome.clone());
     }
     let own_mounts = left.has(Step::MountNamespace);
+    let detached = left_out::unless(Step::HeldDirectories, || directories::detach(&giver, own_mounts, held))?;
+    posture.add(Step::HeldDirectories, detached);
     let is_empty = posture
         .add(Step::EmptyRoot, left_out::unless(Step::EmptyRoot, || root::replace(&giver, own_mounts))?);
 
@@ -266,31 +271,44 @@ pub fn lock_down(plan: &Plan) -> Result<Posture, Failure> {
     Ok(posture)
 }
 
-/// Puts this process under a filter of its own, which each thread inherits and adds that of its role to: a second wall, of the same
-/// kind, should a role's filter allow what it must not or a thread not enter it. To be called right after [`lock_down`], and before the
-/// first thread is started.
+/// Finds out how [`enclose`] will end: the start is told in the audit log before there are threads.
 ///
 /// # Errors
-/// If the kernel refuses it, or the posture's mode does not serve without it.
-pub fn enclose(plan: &Plan, posture: &mut Posture) -> Result<(), Failure> {
-    let outcome = left_out::unless(Step::ProcessFilter, || {
-        let before = plan.witness.status()?;
-        seccomp::enclose()?;
-        enclosed(&before, &plan.witness.status()?)
-    })?;
+/// If the posture's mode does not serve without it.
+pub fn foresee_enclosure(plan: &Plan, posture: &mut Posture) -> Result<(), Failure> {
+    let outcome = left_out::unless(Step::ProcessFilter, || Ok(enclosure_of(plan.witness.status()?.filters)))?;
     posture.add(Step::ProcessFilter, outcome);
     judge(posture)
 }
 
-/// How the entry into the filter of the process ended, by what the kernel reports before and after it.
-fn enclosed(before: &Status, after: &Status) -> Result<Outcome, Failure> {
+/// Puts every thread of this process under one filter, to which each adds that of its role: a second wall, of the same kind, should
+/// a role's filter allow what it must not or a thread not enter it. To be called when every thread was started and is confined.
+///
+/// # Errors
+/// If the kernel refuses it, or does not report it.
+pub fn enclose(plan: &Plan) -> Result<(), Failure> {
+    if left_out::is(Step::ProcessFilter) {
+        return Ok(());
+    }
+    let before = plan.witness.status()?;
+    seccomp::enclose()?;
+    enclosed(&before, &plan.witness.status()?)
+}
+
+/// How it ends where the kernel tells so many filters, or does not tell.
+fn enclosure_of(filters: Option<u64>) -> Outcome {
+    if filters.is_some() {
+        return Outcome::Done;
+    }
+    let reason = "entered, but the kernel, older than 5.9, does not count filters: nobody can see whether each thread has that of its role as well";
+    Outcome::Partial(reason.to_owned())
+}
+
+/// Fails unless the filter of the process was entered, by what the kernel reports before and after it.
+fn enclosed(before: &Status, after: &Status) -> Result<(), Failure> {
     Failure::unless_equal("seccomp mode", &verify::FILTERED, &after.seccomp)?;
-    let Some(count) = before.filters else {
-        let reason = "entered, but the kernel, older than 5.9, does not count filters: nobody can see whether each thread has that of its role as well";
-        return Ok(Outcome::Partial(reason.to_owned()));
-    };
-    Failure::unless_equal("number of filters", &Some(count.saturating_add(1)), &after.filters)?;
-    Ok(Outcome::Done)
+    let wanted = before.filters.map(|count| count.saturating_add(1));
+    Failure::unless_equal("number of filters", &wanted, &after.filters)
 }
 
 /// Asks the kernel about all that can be asked before there are threads.
@@ -316,20 +334,12 @@ fn of_runtime(mode: Mode, before: &Status, outcome: Outcome) -> Outcome {
     }
 }
 
-/// Confines the calling thread to `reach` and puts it under the filter of `role`, for good: files first, because no filter allows
-/// the calls of Landlock.
+/// Puts the calling thread, which is confined, under the filter of `role`, for good: files come first, because no filter allows the
+/// calls of Landlock.
 ///
 /// # Errors
-/// If the kernel refuses one of them, or Landlock is not what `posture` foresaw.
-pub fn lock_in(posture: &Posture, role: Role, reach: &Reach<'_>) -> Result<Confined, Failure> {
-    lock_confined(posture, role, confinement::confine(reach)?)
-}
-
-/// The same for a thread that had something to do between the two.
-///
-/// # Errors
-/// As [`lock_in`].
-pub fn lock_confined(posture: &Posture, role: Role, confined: Confined) -> Result<Confined, Failure> {
+/// If the kernel refuses it, or Landlock is not what `posture` foresaw.
+pub fn lock_in(posture: &Posture, role: Role, confined: Confined) -> Result<Confined, Failure> {
     Failure::unless_equal("landlock on a thread", &posture.of(Step::Landlock), &Some(&confined.outcome))?;
     seccomp::enter(role)?;
     Ok(confined)
@@ -354,7 +364,7 @@ mod tests {
     fn a_lock_down_with_other_threads_is_refused_before_its_first_step() {
         // Test threads are never alone.
         let plan = Plan::new().unwrap();
-        let failure = lock_down(&plan).unwrap_err();
+        let failure = lock_down(&plan, Held::default()).unwrap_err();
         assert!(matches!(failure, Failure::Unconfirmed { what: "number of threads", .. }), "{failure}");
     }
 
@@ -365,9 +375,11 @@ mod tests {
         let ended = |before: (u64, Option<u64>), after: (u64, Option<u64>)| {
             enclosed(&status(before.0, before.1), &status(after.0, after.1))
         };
-        assert_eq!(ended((0, Some(0)), (2, Some(1))), Ok(Outcome::Done));
-        assert_eq!(ended((2, Some(3)), (2, Some(4))), Ok(Outcome::Done));
-        assert!(matches!(ended((0, None), (2, None)), Ok(Outcome::Partial(_))));
+        assert_eq!(ended((0, Some(0)), (2, Some(1))), Ok(()));
+        assert_eq!(ended((2, Some(3)), (2, Some(4))), Ok(()));
+        assert_eq!(ended((0, None), (2, None)), Ok(()));
+        assert!(matches!(enclosure_of(None), Outcome::Partial(_)));
+        assert_eq!(enclosure_of(Some(0)), Outcome::Done);
         for (before, after) in
             [((0, None), (0, None)), ((0, Some(0)), (0, Some(0))), ((2, Some(3)), (2, Some(3)))]
         {

@@ -2,12 +2,17 @@
 //!
 //! Owns the change. Invariants: it is made read-only before it is the root, not after; the old root is taken off whole, so that no
 //! path leads there; what is still needed of it is open; a policy of the system that refuses it is found before anything lies over
-//! the root, or leaves the root as it was. A directory among that leads out again, by `..`: such a descriptor is
-//! held in by Landlock and by the filter of the only thread that may name it (`docs/SANDBOX.md`).
+//! the root, or leaves the root as it was. A directory among that would lead out again, by `..`, were it not of a mount of its own
+//! ([`super::directories`]).
+//!
+//! Over the root lies a second one like it, which no path names but `/..`. With it the root of the process is not that of its mount
+//! namespace any more, and to a process of which that is so the kernel gives no user namespace, whatever its rights
+//! (`create_user_ns`, `current_chrooted`): that way to new capabilities is closed by more than the filters.
 
 use std::fs;
 use std::os::fd::OwnedFd;
 
+use nix::sched::{CloneFlags, unshare};
 use rustix::fs::{CWD, Dir, Mode as FileMode, OFlags, StatVfsMountFlags, openat, statvfs};
 use rustix::io::Errno;
 use rustix::mount::{
@@ -50,11 +55,12 @@ pub(super) fn replace(giver: &Giver, own_mounts: bool) -> Result<Outcome, Failur
         Some("rootfs") => return skipped("the kernel's first root (initramfs) cannot be replaced"),
         Some(_) => {}
     }
-    match probe().and_then(|()| prepare()).and_then(|root| cover(&root)) {
-        Ok(()) => {}
+    let prepared = probe().and_then(|()| Ok((prepare()?, prepare()?)));
+    let lid = match prepared.and_then(|(root, lid)| cover(&root).map(|()| lid)) {
+        Ok(lid) => lid,
         Err(refusal) => return refusal.judged(),
-    }
-    leave_old().map_err(|error| Failure::refused(STEP, error))?;
+    };
+    leave_old().and_then(|()| close(&lid)).map_err(|error| Failure::refused(STEP, error))?;
     confirm()?;
     Ok(Outcome::Done)
 }
@@ -136,7 +142,12 @@ fn leave_old() -> Result<(), Errno> {
     chdir("/")
 }
 
-/// Fails unless the root is empty and cannot be written.
+/// Lays `lid` over the root, in which this process stays.
+fn close(lid: &OwnedFd) -> Result<(), Errno> {
+    move_mount(lid, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+}
+
+/// Fails unless the root is empty and cannot be written, and no user namespace is to be had. For a process with one thread.
 pub(super) fn confirm() -> Result<(), Failure> {
     let refused = |error: Errno| Failure::refused(STEP, error);
     let flags = statvfs("/").map_err(refused)?.f_flag;
@@ -152,7 +163,10 @@ pub(super) fn confirm() -> Result<(), Failure> {
         Failure::unless_equal("entries of the root", &Vec::<String>::new(), &names)?;
     }
     let made = openat(CWD, PROBE, OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC, FileMode::RUSR);
-    Failure::unless_equal("making a file in the root", &Some(Errno::ROFS), &made.err())
+    Failure::unless_equal("making a file in the root", &Some(Errno::ROFS), &made.err())?;
+    // Whoever got one here goes no further: the start ends.
+    let entered = unshare(CloneFlags::CLONE_NEWUSER).is_ok();
+    Failure::unless_equal("a user namespace in the empty root", &false, &entered)
 }
 
 /// Whether the root directory is one that is mounted, which that of a `chroot` need not be.

@@ -39,13 +39,13 @@ impl Role {
     }
 }
 
-/// Puts the calling thread, and every one that it starts, under the filter of the whole process, for good: it allows what a start
-/// still calls from here on, and what any role may call.
+/// Puts every thread there is, and every one that would be started, under the filter of the whole process, for good: it allows what
+/// any role may call, and the entry into its filter. None of them may be under another filter than those that the process was started in.
 ///
 /// # Errors
-/// If the kernel refuses the filter.
+/// If the kernel refuses the filter, or a thread is under another one.
 pub(super) fn enclose() -> Result<(), Failure> {
-    seccompiler::apply_filter(filters::of_process())
+    seccompiler::apply_filter_all_threads(filters::of_process())
         .map_err(|error| Failure::refused("process-filter", error))
 }
 

@@ -4,8 +4,7 @@
 //! Invariant: nothing is taken as confirmed that the files do not say.
 
 use std::fs::File;
-use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::fs::FileExt;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{Dir, Mode, OFlags, open, openat};
 use rustix::io::pread;
@@ -119,35 +118,28 @@ impl Witness {
         Ok(Outcome::Done)
     }
 
-    /// Fails unless there are `others` threads beside the calling one, each of them filtered and without
+    /// Fails unless there are `others` threads beside the calling one, whose status files these are, each of them filtered and without
     /// capabilities. For the main thread, before it enters its own filter.
     ///
     /// # Errors
     /// The property that does not hold.
-    pub fn confirm_threads(&mut self, others: usize) -> Result<(), Failure> {
-        let refused = |error| Failure::refused(STEP, error);
+    pub fn confirm_threads(&mut self, statuses: &[OwnedFd], others: usize) -> Result<(), Failure> {
+        Failure::unless_equal("number of other threads", &others, &statuses.len())?;
+        let main = self.status()?;
+        // Nor was one started since these were opened.
+        Failure::unless_equal("number of threads", &(others as u64).saturating_add(1), &main.threads)?;
         // The main thread has those of the whole process alone, so that the mode says nothing of the filter of a role.
-        self.filters_wanted = self.status()?.filters.map(|count| count.saturating_add(1));
-        let mut count = 0;
-        for entry in Dir::read_from(&self.tasks).map_err(refused)? {
-            let entry = entry.map_err(refused)?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if name.starts_with('.') || name == self.main {
-                continue;
-            }
-            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-            let file =
-                openat(&self.tasks, format!("{name}/status"), flags, Mode::empty()).map_err(refused)?;
-            let found = Status::read(&File::from(file))?;
+        self.filters_wanted = main.filters.map(|count| count.saturating_add(1));
+        for status in statuses {
+            let found = Status::read(status)?;
             found.is_locked_in()?;
             let filters = Failure::unless_equal("filters of a thread", &self.filters_wanted, &found.filters);
             left_out::tolerate(Step::Seccomp, filters)?;
-            count += 1;
         }
-        Failure::unless_equal("number of other threads", &others, &count)
+        Ok(())
     }
 
-    /// Gives up the directory of threads, after the last [`Self::confirm_threads`]. Its number stays taken, by
+    /// Gives up the directory of threads, after the last [`Self::other_threads`]. Its number stays taken, by
     /// the file of what the process uses: were it free, the next connection would get it.
     ///
     /// # Errors
@@ -240,7 +232,7 @@ impl Status {
     }
 
     /// Reads a status file from its beginning, by `pread64`.
-    pub(super) fn read(file: &File) -> Result<Self, Failure> {
+    pub(super) fn read(file: impl AsFd) -> Result<Self, Failure> {
         let mut bytes = vec![0; PROC_STATUS_USUAL_BYTES];
         let mut filled = 0;
         loop {
@@ -249,7 +241,7 @@ impl Status {
             }
             let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) else { break };
             let offset = u64::try_from(filled).unwrap_or(u64::MAX);
-            match file.read_at(rest, offset).map_err(|error| Failure::refused(STEP, error))? {
+            match pread(&file, rest, offset).map_err(|error| Failure::refused(STEP, error))? {
                 0 => break,
                 count => filled += count,
             }
@@ -377,7 +369,11 @@ mod tests {
     #[test]
     fn threads_without_a_filter_are_found() {
         let mut witness = Witness::open().unwrap();
-        let failure = witness.confirm_threads(0).unwrap_err();
+        let failure = witness.confirm_threads(&[], 1).unwrap_err();
+        assert!(matches!(failure, Failure::Unconfirmed { what: "number of other threads", .. }), "{failure}");
+        // Other tests' threads come and go.
+        let others = witness.other_threads(1).unwrap();
+        let failure = witness.confirm_threads(&others, others.len()).unwrap_err();
         assert!(matches!(failure, Failure::Unconfirmed { .. }), "{failure}");
         assert!(witness.confirm_main().is_err());
     }

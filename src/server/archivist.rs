@@ -22,7 +22,7 @@ use crate::log::{self, Module};
 use crate::metrics::process::AUDIT_ROOM;
 use crate::model::{Outcome, Posture, Step};
 use crate::sandbox;
-use crate::sandbox::confinement::Reach;
+use crate::sandbox::confinement::{self, Reach};
 use crate::sandbox::seccomp::Role;
 use crate::server::certificates::{Certificates, prepare_thread};
 use crate::server::shared::Shared;
@@ -70,7 +70,7 @@ struct Desk {
 impl Archivist {
     /// The body of the thread.
     pub(super) fn run(mut self, shared: &Arc<Shared>, keeper: Arc<Keeper>, posture: &Posture) -> ! {
-        let locked = self.lock_in(posture);
+        let locked = self.lock_in(shared, posture);
         let ready = locked.is_ok();
         shared.arrive(locked);
         let mut desk = Desk {
@@ -93,14 +93,15 @@ impl Archivist {
         }
     }
 
-    fn lock_in(&mut self, posture: &Posture) -> Result<(), String> {
+    fn lock_in(&mut self, shared: &Shared, posture: &Posture) -> Result<(), String> {
         let certificates = self.certificates.as_ref();
-        if certificates.is_some() {
-            prepare_thread()?;
-        }
+        let prepared = certificates.map_or(Ok(()), |_| prepare_thread());
         let readable = certificates.map(Certificates::directories).unwrap_or_default();
         let reach = Reach::Files { directory: self.archive.directory(), readable: &readable };
-        let confined = sandbox::lock_in(posture, Role::Archivist, &reach);
+        let confined = confinement::confine(&reach);
+        shared.await_filter();
+        prepared?;
+        let confined = confined.and_then(|confined| sandbox::lock_in(posture, Role::Archivist, confined));
         let confined = confined.map_err(|failure| failure.to_string())?;
         let is_free = matches!(confined.outcome, Outcome::Skipped(_));
         let is_accepted = posture.allowed_missing.contains(&Step::Landlock);
@@ -253,6 +254,7 @@ impl Desk {
         // What is compressed is read through the same number: then it is the turn of this afterwards.
         while self.removing.is_none() && self.compressing.is_none() {
             let Archivist { office, archive, catalogue, policy, .. } = &mut self.archivist;
+            catalogue.need_from(office.standing_part());
             let Some(part) = catalogue.to_remove(*policy, office.length(), now) else { return };
             // What cannot be read tells nothing, and need not be kept for that.
             let through = archive.last_mark(part.name, part.compressed).ok().flatten();
@@ -307,7 +309,8 @@ impl Desk {
     }
 
     fn begin_compressing(&mut self, now: WallTime) {
-        let Archivist { archive, catalogue, policy, .. } = &mut self.archivist;
+        let Archivist { office, archive, catalogue, policy, .. } = &mut self.archivist;
+        catalogue.need_from(office.standing_part());
         let removing = self.removing.map(|part| part.name);
         let wanted = catalogue.to_compress(*policy, now).filter(|part| removing != Some(part.name));
         let Some(part) = wanted else { return };

@@ -113,6 +113,11 @@ impl Files {
         self.directories.iter().map(|directory| directory.fd.as_fd()).collect()
     }
 
+    /// The same, for descriptors that are to take their places.
+    pub(super) fn directories_mut(&mut self) -> impl Iterator<Item = &mut OwnedFd> {
+        self.directories.iter_mut().map(|directory| &mut directory.fd)
+    }
+
     /// Reads all of them.
     pub(super) fn read(&mut self) -> Result<Contents, String> {
         let Self { directories, pairs, authorities, revocations, slot, silence } = self;

@@ -5,7 +5,7 @@
 //! have found the same; the same bad files are told once; what is done for the first time in
 //! a thread and needs more than its filter allows is done before.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -98,6 +98,11 @@ impl Certificates {
     /// Where the files are.
     pub(super) fn directories(&self) -> Vec<BorrowedFd<'_>> {
         self.files.directories()
+    }
+
+    /// The same, for descriptors that are to take their places.
+    pub(super) fn directories_mut(&mut self) -> Vec<&mut OwnedFd> {
+        self.files.directories_mut().collect()
     }
 
     /// Begins to look at the files, in the thread that will, locked in: what cannot be read now, could be read as another user or

@@ -68,10 +68,13 @@ use crate::metrics::process::USAGE;
 use crate::model::{Mode, Outcome, Posture, Step};
 use crate::sandbox;
 use crate::sandbox::confinement::{self, Reach};
+use crate::sandbox::directories::Held;
 use crate::sandbox::rlimits;
 use crate::sandbox::seccomp::Role;
 use crate::sandbox::verify::Witness;
 use crate::secret;
+use crate::server::archivist::Archivist;
+use crate::server::certificates::Certificates;
 use crate::server::memory::Needs;
 use crate::server::monitor::{Means, Monitor};
 use crate::server::startup::Prepared;
@@ -89,9 +92,20 @@ pub fn run(config: &Config, manager: &Manager) -> Result<(), ServerError> {
     // Before any filter, which allow no other way to ask whether standard error has room.
     prepared.main.take_log();
     memory::close_heap(&Needs::of(&prepared.common, config.workers))?;
-    let posture = sandbox::lock_down(&prepared.plan)?;
-    let Err(error) = serve_enclosed(config, &mut prepared, posture);
+    let posture = sandbox::lock_down(&prepared.plan, held(&mut prepared.keeper, &mut prepared.archivist))?;
+    let Err(error) = serve_locked_down(config, &mut prepared, posture);
     refuse(&error)
+}
+
+/// The directories that stay open.
+fn held<'a>(keeper: &'a mut Option<Parts>, archivist: &'a mut Option<Archivist>) -> Held<'a> {
+    let mut held = Held::default();
+    held.apart.extend(keeper.as_mut().and_then(|parts| parts.store.directory()));
+    if let Some(Archivist { archive, certificates, .. }) = archivist {
+        held.apart.push(archive.directory_mut());
+        held.linked.extend(certificates.as_mut().into_iter().flat_map(Certificates::directories_mut));
+    }
+    held
 }
 
 /// Ends a start that has failed, and says why. For when it must not return: to drop what is open would close it, which the filter of
@@ -101,13 +115,13 @@ fn refuse(error: &ServerError) -> ! {
     error.exit().leave()
 }
 
-/// What comes after the filter of the process. It returns only to tell why it failed, and nothing that it was given is dropped.
-fn serve_enclosed(
+/// What comes after the lock-down, and from some point on under the filter of the process. It returns only to tell why it failed, and nothing that it was given is dropped.
+fn serve_locked_down(
     config: &Config,
     prepared: &mut Prepared,
     mut posture: Posture,
 ) -> Result<Infallible, ServerError> {
-    sandbox::enclose(&prepared.plan, &mut posture)?;
+    sandbox::foresee_enclosure(&prepared.plan, &mut posture)?;
     for (step, outcome) in &posture.steps {
         log::info(Module::Sandbox, format_args!("{step}: {outcome}"));
     }
@@ -119,14 +133,21 @@ fn serve_enclosed(
     let foreseen = Arc::new(posture.clone());
     let threads = start_threads(prepared, &foreseen)?;
     let shared = Arc::clone(&prepared.common.shared);
-    shared.await_arrivals(threads).map_err(ServerError::thread)?;
-    prepared.plan.witness.confirm_threads(threads)?;
-    rlimits::forbid_processes()?;
-    look_beside(&prepared.plan.witness, &mut posture)?;
-    let others = prepared.plan.witness.other_threads(prepared.watch.places())?;
-    prepared.watch.keep_threads(others)?;
+    shared.await_prepared(threads);
+    // Whatever is to be opened is opened before the filter of the process.
+    let watched = prepared.plan.witness.other_threads(prepared.watch.places())?;
+    prepared.watch.keep_threads(watched)?;
+    let statuses = prepared.plan.witness.other_threads(usize::MAX)?;
     prepared.plan.witness.close_threads()?;
-    let confined = sandbox::lock_in(&foreseen, Role::Main, &Reach::Nothing)?;
+    rlimits::forbid_processes()?;
+    let confined = confinement::confine(&Reach::Nothing)?;
+    sandbox::enclose(&prepared.plan)?;
+    shared.open_porch();
+    shared.await_arrivals(threads).map_err(ServerError::thread)?;
+    prepared.plan.witness.confirm_threads(&statuses, threads)?;
+    drop(statuses);
+    look_beside(&prepared.plan.witness, &mut posture)?;
+    let confined = sandbox::lock_in(&foreseen, Role::Main, confined)?;
     let confirmed = prepared.plan.witness.confirm_main();
     let means = Means {
         witness: &prepared.plan.witness,
@@ -235,7 +256,8 @@ fn keep(common: &Common, parts: Parts, directory: OwnedFd, posture: &Posture) {
     let confined = confinement::confine(&Reach::Names(directory.as_fd()));
     // Its number is above the bands, and the filter allows no such thing.
     drop(directory);
-    let locked = confined.and_then(|confined| sandbox::lock_confined(posture, Role::Keeper, confined));
+    common.shared.await_filter();
+    let locked = confined.and_then(|confined| sandbox::lock_in(posture, Role::Keeper, confined));
     let locked = locked.map_err(|failure| failure.to_string());
     match generator.map_err(|error| error.to_string()).and_then(|generator| locked.map(|_| generator)) {
         Ok(generator) => {

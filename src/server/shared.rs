@@ -36,6 +36,8 @@ pub(super) struct Shared {
     /// What the lock-down reached, once every thread is locked in.
     posture: OnceLock<Posture>,
     board: Arc<Board>,
+    /// Where threads wait that have called whatever the filter of the process does not allow.
+    porch: Gate,
     gate: Gate,
 }
 
@@ -73,6 +75,7 @@ impl Shared {
             main: OnceLock::new(),
             posture: OnceLock::new(),
             board: Arc::default(),
+            porch: Gate::default(),
             gate: Gate::default(),
         })
     }
@@ -203,33 +206,63 @@ impl Shared {
         &self.board
     }
 
+    /// A thread has done, or failed to do, what the filter of the process does not allow; it waits until that is entered for it. A
+    /// failure it tells when it arrives.
+    pub(super) fn await_filter(&self) {
+        self.porch.arrive(Ok(()));
+    }
+
+    /// Waits until so many wait for the filter of the process.
+    pub(super) fn await_prepared(&self, threads: usize) {
+        let _ = self.porch.await_arrivals(threads);
+    }
+
+    /// Lets every thread enter its own filter.
+    pub(super) fn open_porch(&self) {
+        self.porch.open();
+    }
+
     /// A thread is locked in, or failed to be; it waits until the gate opens.
     pub(super) fn arrive(&self, locked: Result<(), String>) {
-        let mut state = self.gate.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.arrived += 1;
-        if let Err(reason) = locked {
-            state.failed = Some(reason);
-        }
-        self.gate.changed.notify_all();
-        while !state.open {
-            state = self.gate.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
+        self.gate.arrive(locked);
     }
 
     /// Waits until `threads` have arrived.
     pub(super) fn await_arrivals(&self, threads: usize) -> Result<(), String> {
-        let mut state = self.gate.state.lock().unwrap_or_else(PoisonError::into_inner);
-        while state.arrived < threads {
-            state = self.gate.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-        state.failed.take().map_or(Ok(()), Err)
+        self.gate.await_arrivals(threads)
     }
 
     /// Lets every thread go on.
     pub(super) fn open_gate(&self) {
         let _ = self.ready.set(Moment::now());
-        self.gate.state.lock().unwrap_or_else(PoisonError::into_inner).open = true;
-        self.gate.changed.notify_all();
+        self.gate.open();
+    }
+}
+
+impl Gate {
+    fn arrive(&self, result: Result<(), String>) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.arrived += 1;
+        if let Err(reason) = result {
+            state.failed = Some(reason);
+        }
+        self.changed.notify_all();
+        while !state.open {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn await_arrivals(&self, threads: usize) -> Result<(), String> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        while state.arrived < threads {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.failed.take().map_or(Ok(()), Err)
+    }
+
+    fn open(&self) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).open = true;
+        self.changed.notify_all();
     }
 }
 

@@ -41,7 +41,7 @@ use crate::reactor::socket::{Leaving, Listener, SocketTransport, Stream};
 use crate::reactor::turn::{Commit, CommitFailed, Ticket};
 use crate::reactor::{Budget, Channel, Pool, Strangers, TaskId, Transport as _, Turn};
 use crate::sandbox;
-use crate::sandbox::confinement::Reach;
+use crate::sandbox::confinement::{self, Reach};
 use crate::sandbox::seccomp::Role;
 use crate::secret::Secret;
 use crate::server::census::{self, Census, Refused};
@@ -125,7 +125,9 @@ impl Worker {
     pub(super) fn run(self, common: &Common, posture: &Posture) -> ! {
         let generator = Generator::new(Kernel, Moment::now());
         let prepared = common.tls.as_ref().map_or(Ok(()), |_| prepare_thread());
-        let locked = sandbox::lock_in(posture, Role::Worker, &Reach::Nothing);
+        let confined = confinement::confine(&Reach::Nothing);
+        common.shared.await_filter();
+        let locked = confined.and_then(|confined| sandbox::lock_in(posture, Role::Worker, confined));
         let locked = locked.map_err(|failure| failure.to_string());
         let ready =
             generator.map_err(|error| error.to_string()).and_then(|generator| locked.map(|_| generator));

@@ -64,6 +64,11 @@ impl Archive {
         std::os::fd::AsFd::as_fd(&self.directory)
     }
 
+    /// The same, for a descriptor that is to take its place.
+    pub fn directory_mut(&mut self) -> &mut OwnedFd {
+        &mut self.directory
+    }
+
     /// Makes the file of `part`, with room reserved, and gives it the number of `place`.
     ///
     /// # Errors

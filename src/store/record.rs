@@ -5,6 +5,7 @@
 //! not at all; the revision grows with each change and never repeats.
 
 use core::fmt;
+use std::os::fd::OwnedFd;
 
 use super::error::StoreError;
 use crate::limits::{
@@ -189,6 +190,11 @@ pub trait Store: Send {
     /// What was found at the end of what was written since this was asked last, by looks that nobody asked for: those that
     /// come before each append.
     fn take_found(&mut self) -> Option<Tail> {
+        None
+    }
+
+    /// The directory that stays open, if the store needs one.
+    fn directory(&mut self) -> Option<&mut OwnedFd> {
         None
     }
 

@@ -14,6 +14,7 @@ use quantonium::limits::{self, ARENA_GRAIN_BYTES};
 use quantonium::memory;
 use quantonium::model::{Mode, Outcome};
 use quantonium::sandbox::confinement::{Confined, Reach};
+use quantonium::sandbox::directories::Held;
 use quantonium::sandbox::namespaces::Starter;
 use quantonium::sandbox::probe::{Kind, kind_of};
 use quantonium::sandbox::seccomp::{Role, enter};
@@ -67,7 +68,8 @@ pub(crate) fn run(task: &str) -> ! {
                 ..Plan::new().unwrap()
             });
         }
-        ["regain", layers] => regain(layers == "filtered"),
+        ["regain", layers] => regain(layers == "filtered", false),
+        ["regain", "as-user", layers] => regain(layers == "filtered", true),
         ["lead", layers] => lead_out(layers),
         ["descriptors"] => check_descriptors(),
         ["inherited"] => check_inherited(),
@@ -146,7 +148,7 @@ fn serve() -> ! {
     let journal = scratch_file(limits::FD_JOURNAL_NUMBER);
     let _fillers = descriptors::fill_below(limits::FD_CONNECTION_FIRST_NUMBER).unwrap();
     close_heap();
-    lock_down(&plan).unwrap();
+    lock_down(&plan, Held::default()).unwrap();
 
     let filtered = Arc::new(Filtered::default());
     let (counted, waker) = (Arc::clone(&filtered), Arc::clone(&main_waker));
@@ -154,8 +156,10 @@ fn serve() -> ! {
     let counted = Arc::clone(&filtered);
     thread::spawn(move || keep(&journal, &counted));
     filtered.await_count(2);
-    plan.witness.confirm_threads(2).unwrap();
-    assert!(plan.witness.confirm_threads(3).is_err());
+    let statuses = plan.witness.other_threads(usize::MAX).unwrap();
+    plan.witness.confirm_threads(&statuses, 2).unwrap();
+    assert!(plan.witness.confirm_threads(&statuses, 3).is_err());
+    assert!(plan.witness.confirm_threads(&statuses[1..], 1).is_err(), "there is one more");
     watch(main_poll, plan, port)
 }
 
@@ -306,7 +310,7 @@ fn report_lock_down() {
 fn report_lock_down_of(plan: &Plan) {
     // Its path may vanish.
     let mut of_kernel = File::open("/proc/self/status").unwrap();
-    match lock_down(plan) {
+    match lock_down(plan, Held::default()) {
         Ok(posture) => {
             posture.steps.iter().for_each(|(step, outcome)| println!("sandbox: {step}: {outcome}"));
         }
@@ -327,9 +331,13 @@ fn report_lock_down_of(plan: &Plan) {
     println!("root regained {}", setresuid(root, root, root).is_ok());
 }
 
-/// Everything but the filter, or that too, and then the first hole: a capability by way of a new user namespace.
-fn regain(filtered: bool) {
-    lock_down(&Plan::new().unwrap()).unwrap();
+/// Everything but the filter, or that too, and then the first hole: a capability by way of a new user namespace. An ordinary user has no
+/// mounts of its own.
+fn regain(filtered: bool, ordinary: bool) {
+    if ordinary {
+        become_ordinary();
+    }
+    lock_down(&Plan::new().unwrap(), Held::default()).unwrap();
     confinement::confine(&Reach::Nothing).unwrap();
     if filtered {
         enter(Role::Worker).unwrap();
@@ -350,11 +358,12 @@ fn lead_out(layers: &str) {
     std::fs::write(inside.join("old"), "a line").unwrap();
     chown_to_ordinary(&outside);
     let directory = File::open(&inside).unwrap();
-    let directory = descriptors::place(directory.into(), limits::FD_AUDIT_DIRECTORY_NUMBER, 15).unwrap();
-    lock_down(&Plan::new().unwrap()).unwrap();
+    let mut directory = descriptors::place(directory.into(), limits::FD_AUDIT_DIRECTORY_NUMBER, 15).unwrap();
+    let apart = if layers == "held" { vec![&mut directory] } else { Vec::new() };
+    lock_down(&Plan::new().unwrap(), Held { apart, ..Held::default() }).unwrap();
     assert!(File::open(outside.join("secret")).is_err() || !nix::unistd::geteuid().is_root());
     match layers {
-        "nothing" => {}
+        "nothing" | "held" => {}
         "landlock" => drop(confinement::confine(&Reach::Names(directory.as_fd())).unwrap()),
         role => enter(role_named(role)).unwrap(),
     }

@@ -4,19 +4,25 @@
 //! need; the process is of no use afterwards and ends.
 
 use core::fmt::Write as _;
+use std::fs::File;
+use std::os::fd::OwnedFd;
 
 use super::Wanted;
 use crate::console;
 use crate::crypto::random;
 use crate::exit::Exit;
-use crate::limits::FD_CONNECTION_FIRST_NUMBER;
+use crate::limits::{ARENA_GRAIN_BYTES, FD_CONNECTION_FIRST_NUMBER};
+use crate::memory;
 use crate::model::{Outcome, Step};
 use crate::sandbox::confinement::{self, Reach};
+use crate::sandbox::directories::Held;
 use crate::sandbox::namespaces::Starter;
 use crate::sandbox::seccomp::Role;
 use crate::sandbox::{self, Failure, Plan, descriptors, namespaces};
 use crate::secret;
 
+/// More than all that is told takes.
+const PROBE_HEAP_BYTES: usize = 64 * ARENA_GRAIN_BYTES;
 /// How the line begins that says why there would be no start.
 pub(super) const FAILURE: &str = "failure";
 /// How the line begins that says which revision of Landlock there is.
@@ -49,9 +55,15 @@ fn lock_down(wanted: Wanted) -> Result<String, Failure> {
     let filled = descriptors::fill_below(FD_CONNECTION_FIRST_NUMBER);
     let refused = |error: std::io::Error| Failure::Refused { step: "descriptors", cause: error.to_string() };
     core::mem::forget(filled.map_err(refused)?);
-    let mut posture = sandbox::lock_down(&plan)?;
-    sandbox::enclose(&plan, &mut posture)?;
+    // As in a server: neither filter has a call for memory.
+    let closed = memory::close(PROBE_HEAP_BYTES, 0, 0);
+    closed.map_err(|error| Failure::Refused { step: "memory", cause: error.to_string() })?;
+    // A server holds others; any tells whether they can be held so.
+    let mut directory = File::open("/").map(OwnedFd::from).map_err(refused)?;
+    let mut posture = sandbox::lock_down(&plan, Held { apart: vec![&mut directory], ..Held::default() })?;
+    sandbox::foresee_enclosure(&plan, &mut posture)?;
     let confined = confinement::confine(&Reach::Nothing)?;
+    sandbox::enclose(&plan)?;
     if posture.of(Step::Seccomp).is_none() {
         posture.add(Step::Seccomp, Outcome::Done);
     }
@@ -60,8 +72,8 @@ fn lock_down(wanted: Wanted) -> Result<String, Failure> {
     for (step, outcome) in &posture.steps {
         let _ = writeln!(told, "{step}\t{}\t{}", outcome.name(), outcome.reason().unwrap_or_default());
     }
-    let confined = sandbox::lock_confined(&posture, Role::Main, confined)?;
+    let confined = sandbox::lock_in(&posture, Role::Main, confined)?;
     // Nothing may be freed or closed from here on: the filter has no call for either.
-    core::mem::forget((plan, posture, confined));
+    core::mem::forget((plan, posture, confined, directory));
     Ok(told)
 }

@@ -112,7 +112,7 @@ pub(super) const ELSEWHERE: [(&str, &str); 12] = [
 
 /// What the start calls for its own namespaces and root, which no profile for containers has: `--sandbox container` leaves them out.
 #[cfg(test)]
-pub(super) const NAMESPACES: [(&str, &str); 10] = [
+pub(super) const NAMESPACES: [(&str, &str); 11] = [
     ("chdir", "into the empty root"),
     ("fchdir", "into the empty root"),
     ("fsconfig", "an empty file system"),
@@ -120,6 +120,7 @@ pub(super) const NAMESPACES: [(&str, &str); 10] = [
     ("fsopen", "an empty file system"),
     ("mount", "mounts are private, and read-only"),
     ("move_mount", "the empty file system comes to its place"),
+    ("open_tree", "a mount of its own for each directory that stays open"),
     ("pivot_root", "the empty root"),
     ("umount2", "the old root"),
     ("unshare", "namespaces"),

@@ -134,6 +134,11 @@ impl Files {
         self.next = None;
     }
 
+    /// The data directory.
+    pub(super) fn directory(&mut self) -> &mut OwnedFd {
+        &mut self.directory
+    }
+
     /// Moves each descriptor by `place`.
     pub(super) fn placed(
         self,

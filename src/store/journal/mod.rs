@@ -287,6 +287,10 @@ impl Store for Journal {
         self.0.take_found()
     }
 
+    fn directory(&mut self) -> Option<&mut OwnedFd> {
+        Some(self.0.disk.directory())
+    }
+
     fn leave(&mut self) {
         self.0.leave();
     }
