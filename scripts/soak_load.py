@@ -132,7 +132,7 @@ class Worker(threading.Thread):
         client, begin = client or self.client, time.monotonic()
         reply = client.call(method, path, body, fields, self.credential)
         if reply.status == 503 and self.ledger.windows.explains(reply.code(), begin, time.monotonic()):
-            self.ledger.count(f"503 {reply.code()}".strip())
+            self.ledger.count(f"announced 503: {reply.code() or 'by the face of Vault'}")
             raise Refused(reply.code())
         wanted = status if isinstance(status, tuple) else (status,)
         if reply.status not in wanted:
@@ -181,30 +181,24 @@ class Mixed(Worker):
         if len(self.hand) > HAND:
             self.hand.pop(self.random.randrange(HAND))
 
-    @staticmethod
-    def given(context):
-        return {"context": context} if context else {}
-
     def seal(self):
         key, context = self.random.choice(self.keys)
         seed, size = self.drawn()
-        aad = encoded(seed.encode()) if self.random.random() < 0.5 else None
-        more = {"associated_data": aad} if aad else {}
-        told = self.ask("POST", "/api/encrypt", {"key": key, "plaintext": encoded(drawn(seed, size)), **self.given(context), **more}).json()
-        self.keep(key=key, context=context, aad=aad, seed=seed, size=size, ciphertext=told["ciphertext"])
+        made = {"key": key, "context": context, "aad": encoded(seed.encode()) if self.random.random() < 0.5 else None, "seed": seed, "size": size}
+        told = self.ask("POST", "/api/encrypt", {"key": key, "plaintext": encoded(drawn(seed, size)), **given(made)}).json()
+        self.keep(**made, ciphertext=told["ciphertext"])
 
     def open(self):
         if not self.hand:
             return
         kept = self.random.choice(self.hand)
-        more = {"associated_data": kept["aad"]} if kept["aad"] else {}
-        told = self.ask("POST", "/api/decrypt", {"key": kept["key"], "ciphertext": kept["ciphertext"], **self.given(kept["context"]), **more})
+        told = self.ask("POST", "/api/decrypt", {"key": kept["key"], "ciphertext": kept["ciphertext"], **given(kept)})
         self.hold(told.json()["plaintext"] == encoded(drawn(kept["seed"], kept["size"])), f"another plaintext for {kept['seed']}")
 
     def batch(self):
         key, context = self.random.choice(self.keys)
         many = [self.drawn() for _ in range(10)]
-        items = [{"plaintext": encoded(drawn(seed, min(size, 1024))), **self.given(context)} for seed, size in many]
+        items = [{"plaintext": encoded(drawn(seed, min(size, 1024))), **bound(context)} for seed, size in many]
         told = self.ask("POST", "/api/encrypt", {"key": key, "batch": items}).json()["results"]
         for (seed, size), result in zip(many, told, strict=True):
             self.keep(key=key, context=context, aad=None, seed=seed, size=min(size, 1024), ciphertext=result["ciphertext"])
@@ -221,8 +215,7 @@ class Mixed(Worker):
         if not self.hand:
             return
         kept = self.random.choice(self.hand)
-        more = {"associated_data": kept["aad"]} if kept["aad"] else {}
-        told = self.ask("POST", "/api/rewrap", {"key": kept["key"], "ciphertext": kept["ciphertext"], **self.given(kept["context"]), **more})
+        told = self.ask("POST", "/api/rewrap", {"key": kept["key"], "ciphertext": kept["ciphertext"], **given(kept)})
         self.keep(**{**kept, "ciphertext": told.json()["ciphertext"]})
 
     def sign(self):
@@ -237,8 +230,8 @@ class Mixed(Worker):
 
     def data_key(self):
         key, context = self.random.choice(self.keys)
-        told = self.ask("POST", "/api/datakey", {"key": key, **self.given(context)}).json()
-        opened = self.ask("POST", "/api/decrypt", {"key": key, "ciphertext": told["ciphertext"], **self.given(context)}).json()
+        told = self.ask("POST", "/api/datakey", {"key": key, **bound(context)}).json()
+        opened = self.ask("POST", "/api/decrypt", {"key": key, "ciphertext": told["ciphertext"], **bound(context)}).json()
         self.hold(opened["plaintext"] == told["plaintext"], f"another data key of {key}")
 
     def hash(self):
@@ -312,6 +305,10 @@ class Streams(Worker):
         self.ledger.write("sealed", key=key, stream=self.number, context=None, aad=None, seed=seed, size=size)
         opened = self.ask("POST", f"/api/stream/decrypt?key={key}", sealed, fields=octets).body
         self.hold(opened == plain, f"another plaintext for the stream {seed}")
+
+
+def bound(context):
+    return {"context": context} if context else {}
 
 
 def form(view):
@@ -566,17 +563,17 @@ def everybody(server, ledger, seed):
     return [kind(name, server, ledger, seed) for name, kind in kinds]
 
 
-def opened_again(server, sealed, place):
-    """Asks for the plaintext of one entry of the ledger: whether it is what was sealed."""
-    client, key = server, quote(sealed["key"])
-    plain = drawn(sealed["seed"], sealed["size"])
+def given(sealed):
+    """What has to be given beside a ciphertext of the ledger."""
+    return {member: sealed[name] for name, member in (("context", "context"), ("aad", "associated_data")) if sealed[name]}
+
+
+def opened_again(client, sealed, place):
+    """Whether a stream of the ledger, or what came by the face of Vault, opens to what was sealed."""
+    key, plain = quote(sealed["key"]), drawn(sealed["seed"], sealed["size"])
     if "stream" in sealed:
         with open(f"{place}/streams/{sealed['stream']}", "rb") as file:
             reply = client.call("POST", f"/api/stream/decrypt?key={key}", file.read(), {"Content-Type": "application/octet-stream"})
         return reply.status == 200 and reply.body == plain
-    if sealed.get("vault"):
-        reply = client.call("POST", f"/v1/transit/decrypt/{key}", {"ciphertext": sealed["ciphertext"]}, credential="X-Vault-Token")
-        return reply.status == 200 and base64.b64decode(reply.json()["data"]["plaintext"]) == plain
-    more = {member: sealed[name] for name, member in (("context", "context"), ("aad", "associated_data")) if sealed[name]}
-    reply = client.call("POST", "/api/decrypt", {"key": sealed["key"], "ciphertext": sealed["ciphertext"], **more})
-    return reply.status == 200 and base64.b64decode(reply.json()["plaintext"]) == plain
+    reply = client.call("POST", f"/v1/transit/decrypt/{key}", {"ciphertext": sealed["ciphertext"]}, credential="X-Vault-Token")
+    return reply.status == 200 and base64.b64decode(reply.json()["data"]["plaintext"]) == plain
