@@ -24,9 +24,7 @@ const END: &str = "<!-- signoff: end -->\n";
 fn rows(page: &str) -> Vec<Vec<String>> {
     let table = page.split(BEGIN).nth(1).unwrap().split(END).next().unwrap();
     let lines = table.lines().filter(|line| line[2..].starts_with(|first: char| first.is_ascii_digit()));
-    lines
-        .map(|line| line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect())
-        .collect()
+    lines.map(|line| line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()).collect()
 }
 
 /// What stands in single backticks.
@@ -71,7 +69,8 @@ fn every_test_file_that_a_phase_runs_is_there() {
 fn a_result_names_the_commit_that_it_is_of() {
     for row in rows(SECURITY) {
         let result = &row[4];
-        let named = quoted(result).any(|word| word.len() == 12 && word.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        let named =
+            quoted(result).any(|word| word.len() == 12 && word.bytes().all(|byte| byte.is_ascii_hexdigit()));
         assert!(named || result == "not run", "{result}");
     }
 }
@@ -85,7 +84,9 @@ fn table(rows: &[(&str, &str)]) -> String {
             format!("| {number} phase | a promise | `{place}` | `{command}` | passed on some day, `000000000000`: 9 tests |\n")
         })
         .collect();
-    format!("before\n{BEGIN}| phase | promise | where | command | result |\n|---|---|---|---|---|\n{rows}{END}behind\n")
+    format!(
+        "before\n{BEGIN}| phase | promise | where | command | result |\n|---|---|---|---|---|\n{rows}{END}behind\n"
+    )
 }
 
 /// Runs the script over the table in this tree; returns whether it ended well, and the table with its results.
@@ -135,7 +136,8 @@ fn a_command_that_fails_skips_or_did_not_run_is_never_told_to_have_passed() {
 #[test]
 fn what_was_not_asked_for_keeps_no_result_of_another_commit() {
     let scratch = Scratch::new();
-    let (is_good, written) = sign_off(&scratch, &table(&[("src", "true"), ("src", "false")]), &["--only", "1"]);
+    let (is_good, written) =
+        sign_off(&scratch, &table(&[("src", "true"), ("src", "false")]), &["--only", "1"]);
     assert!(is_good, "{written}");
     let results: BTreeSet<String> = rows(&written).into_iter().map(|row| row[4].clone()).collect();
     assert!(results.iter().any(|result| result.starts_with("passed on ")), "{results:?}");
