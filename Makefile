@@ -14,6 +14,8 @@ export SECONDS_EACH = 60
 export TARGETS =
 # Further arguments of `make run`, `make bench` and `make bench-http`.
 ARGS =
+# Which parts of `make e2e`; none named: all.
+E2E =
 
 BIN = target/$(TARGET)/release/quantonium
 BIN_PENTEST = target/$(TARGET)/pentest/quantonium
@@ -24,8 +26,8 @@ BIN_AARCH64 = target/$(AARCH64)/release/quantonium
 	check-aarch64 check-container check-deploy check-documents check-metrics check-oci-profile check-sandbox-rules check-security check-signatures \
 	check-tls check-workflows coverage deploy-profiles pentest pentest-write release-check sandbox-tables sbom \
 	supply-chain openapi fmt bench bench-client bench-compare bench-fleet bench-http bench-memory bench-peers \
-	bench-report bench-start bench-tls bench-vault fleet-schedules fuzz fuzz-regress image reproduce clean toolchain \
-	toolchain-check
+	bench-report bench-start bench-tls bench-vault e2e fleet-schedules fuzz fuzz-regress image phase-1 phase-2 \
+	phase-3 phase-4 phase-5 phase-6 phase-7 reproduce clean signoff soak toolchain toolchain-check
 
 help: ## list the targets (the default)
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' Makefile
@@ -150,6 +152,57 @@ coverage: toolchain ## lines that the tests run, by llvm-cov; FLOOR=85, ARGS="--
 
 fleet-schedules: build ## seeded faults on three servers and three members of etcd; ARGS="--seeds 1-200 --minutes 90"
 	scripts/fleet-schedules --binary $(BIN) $(ARGS)
+
+# The seven phases of SECURITY.md: the tests and the tools that prove each.
+phase-%: TESTS = cargo test --locked --no-fail-fast $(PROOFS)
+phase-1: PROOFS = $(addprefix --test ,crypto_properties durable formats interop key_memory keyring_model stream_properties wycheproof)
+phase-1: build
+	cargo test --locked --lib -- crypto:: keyring:: secret::
+	$(RUN_TESTS)
+	tests/e2e/upgrade
+
+phase-2: PROOFS = $(addprefix --test ,api capacity edge_headers fairness fuzz_corpus hostile http_corpus http_properties overload rate_limit simulation streams tls vault)
+phase-2: build
+	cargo test --locked --lib -- http:: api:: limiter:: encoding::
+	$(RUN_TESTS)
+
+phase-3: PROOFS = $(addprefix --test ,audit audit_files audit_read audit_verify full_disk integrity integrity_monitor log metrics sinks synced)
+phase-3: build
+	$(RUN_TESTS)
+	scripts/check-metrics --binary $(BIN)
+
+phase-4: PROOFS = $(addprefix --test ,elf profiles supply)
+phase-4: build build-aarch64
+	$(RUN_TESTS)
+	scripts/check-deploy
+	scripts/release-check dependencies image validation contents reproducible
+
+phase-5: PROOFS = $(addprefix --test ,apikey_command auth_identity auth_life auth_matrix auth_timing client_address jwt jwt_interop)
+phase-5: build
+	cargo test --locked --lib -- auth::
+	$(RUN_TESTS)
+
+phase-6: PROOFS = $(addprefix --test ,lockdown memory process_numbers sandbox secrets surroundings)
+phase-6: build
+	$(RUN_TESTS)
+	scripts/check-sandbox-rules --binary $(BIN)
+	$(MAKE) pentest
+
+phase-7: PROOFS = $(addprefix --test ,disasters openapi openapi_served readme)
+phase-7: build
+	$(RUN_TESTS)
+	scripts/release-check documents signatures workflows
+	$(MAKE) e2e
+	scripts/soak --minutes 2
+
+signoff: ## run the commands of the seven phases of SECURITY.md in a clean clone; ARGS="--only 1,5", ARGS=--write
+	scripts/signoff $(ARGS)
+
+e2e: build ## what a new user and an operator do, from end to end; E2E="rotation upgrade" for some of it
+	tests/e2e/run --binary $(BIN) $(E2E)
+
+soak: build ## a hostile day: 30 minutes of mixed load with faults, and a checker; ARGS="--minutes 2", ARGS=--write
+	scripts/soak --binary $(BIN) $(ARGS)
 
 release-check: toolchain ## all that a release must pass, in one table; ARGS="signatures documents" for some of it
 	scripts/release-check $(ARGS)

@@ -54,20 +54,28 @@ def bars(title, groups, logarithmic=False):
     return _file(height + 8, title + (" (logarithmic)" if logarithmic else ""), parts)
 
 
-def lines(title, across, series):
-    """Lines over a logarithmic axis from zero: `series` are pairs of a name and pairs of figures."""
+def lines(title, across, series, logarithmic=True, ticks=None, marks=()):
+    """Lines from zero, over a logarithmic axis or a plain one: `series` are pairs of a name and pairs of figures.
+
+    `ticks` are the places that are named below, each point if there are none; of `marks`, pairs of a place and a name, each place has a line.
+    """
     left, right, top, bottom = 70, WIDTH - 200, 50, 300
     places = sorted({x for _, points in series for x, _ in points})
     most = max(y for _, points in series for _, y in points) * 1.1
-    first, last = math.log10(places[0] or 1), math.log10(places[-1])
+    scale = (lambda x: math.log10(x or 1)) if logarithmic else (lambda x: x)
+    first, last = scale(places[0]), scale(places[-1])
 
     def place(x, y):
-        share = (math.log10(x or 1) - first) / ((last - first) or 1)
+        share = (scale(x) - first) / ((last - first) or 1)
         return left + share * (right - left), bottom - y / most * (bottom - top)
 
     parts = [f'<path d="M{left} {top}V{bottom}H{right}" fill="none" stroke="#444444"/>', _text((left + right) / 2, bottom + 40, across, "middle")]
-    for x in places:
+    for x in ticks if ticks is not None else places:
         parts.append(_text(place(x, 0)[0], bottom + 18, f"{x:,}", "middle"))
+    named = list(dict.fromkeys(name for _, name in marks))
+    for x, name in marks:
+        colour = COLOURS[(len(series) + named.index(name)) % len(COLOURS)]
+        parts.append(f'<path d="M{place(x, 0)[0]:.1f} {top}V{bottom}" stroke="{colour}" stroke-dasharray="2 3"/>')
     for step in range(5):
         y = most * step / 4
         parts.append(_text(left - 8, place(places[0], y)[1] + 4, _figure(y), "end"))
@@ -75,8 +83,12 @@ def lines(title, across, series):
         colour = COLOURS[number % len(COLOURS)]
         path = "L".join(f"{x:.1f} {y:.1f}" for x, y in (place(*point) for point in points))
         parts.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in (place(*point) for point in points)]
+        if ticks is None:
+            parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in (place(*point) for point in points)]
         parts.append(f'<rect x="{right + 20}" y="{top + number * 20}" width="12" height="12" fill="{colour}"/>')
+        parts.append(_text(right + 38, top + number * 20 + 11, name))
+    for number, name in enumerate(named, len(series)):
+        parts.append(f'<rect x="{right + 20}" y="{top + number * 20}" width="12" height="12" fill="{COLOURS[number % len(COLOURS)]}"/>')
         parts.append(_text(right + 38, top + number * 20 + 11, name))
     return _file(bottom + 56, title, parts)
 
