@@ -174,7 +174,7 @@ fn meanwhile<T>(
     name: &OsStr,
     make: impl Fn(&Path) -> io::Result<T>,
 ) -> io::Result<(PathBuf, T)> {
-    let mut taken = ErrorKind::AlreadyExists.into();
+    let mut taken = io::Error::from(ErrorKind::AlreadyExists);
     for number in 0..=u8::MAX {
         let mut hidden = OsString::from(".");
         hidden.push(name);
