@@ -24,7 +24,7 @@ BIN_AARCH64 = target/$(AARCH64)/release/quantonium
 # Cargo builds what has changed; make decides nothing by the age of files.
 .PHONY: help run build build-aarch64 test retest check check-format check-lint check-tidy check-docs check-shell \
 	check-aarch64 check-container check-deploy check-documents check-metrics check-oci-profile check-sandbox-rules check-security check-signatures \
-	check-tls check-workflows coverage deploy-profiles pentest pentest-write release-check sandbox-tables sbom \
+	check-tls check-workflows coverage deploy-profiles pentest pentest-build pentest-write release-check sandbox-tables sbom \
 	supply-chain openapi fmt bench bench-client bench-compare bench-fleet bench-http bench-memory bench-peers \
 	bench-report bench-start bench-tls bench-vault e2e fleet-schedules fuzz fuzz-regress image phase-1 phase-2 \
 	phase-3 phase-4 phase-5 phase-6 phase-7 reproduce clean signoff soak toolchain toolchain-check
@@ -73,17 +73,20 @@ check-format: toolchain-check
 	cd tests/vaultrs && cargo fmt --check
 	cd fuzz && cargo fmt --check
 
+# Lints and documents are of the profile dev: with the settings of the profile test, what build scripts make, above all the C parts
+# of TLS, is made once for all of them.
+AS_TESTS = CARGO_PROFILE_DEV_OPT_LEVEL=2 CARGO_PROFILE_DEV_DEBUG=$${CARGO_PROFILE_TEST_DEBUG:-line-tables-only}
 check-lint: toolchain-check
-	cargo clippy --locked --all-targets -- -D warnings
-	cargo clippy --locked --target $(AARCH64) --lib --bins -- -D warnings
-	cargo clippy --locked --no-default-features --lib --bins -- -D warnings
-	cargo clippy --locked --features pentest --lib --bins -- -D warnings
+	$(AS_TESTS) cargo clippy --locked --all-targets -- -D warnings
+	$(AS_TESTS) cargo clippy --locked --target $(AARCH64) --lib --bins -- -D warnings
+	$(AS_TESTS) cargo clippy --locked --no-default-features --lib --bins -- -D warnings
+	$(AS_TESTS) cargo clippy --locked --features pentest --lib --bins -- -D warnings
 
 check-tidy: toolchain
 	cargo test --locked --test tidy
 
 check-docs: toolchain
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --lib
+	$(AS_TESTS) RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --lib
 
 check-shell:
 	scripts/check-shell
@@ -92,9 +95,11 @@ check-aarch64: build-aarch64
 	scripts/check-aarch64 $(BIN_AARCH64)
 
 # A profile, and so a folder, of its own: what attacks itself must never be taken for the release.
-pentest: toolchain ## attack the sandbox from inside and from outside, with and without each layer
+pentest-build: toolchain
 	flags=$$(scripts/rustflags $(TARGET) portable) && CARGO_ENCODED_RUSTFLAGS="$$flags" \
 		cargo build --locked --profile pentest --features pentest --target $(TARGET)
+
+pentest: pentest-build ## attack the sandbox from inside and from outside, with and without each layer
 	QUANTONIUM_BIN_PENTEST="$$PWD/$(BIN_PENTEST)" QUANTONIUM_PENTEST_CYCLES=300 \
 		cargo test --locked --test pentest -- --nocapture
 
@@ -109,8 +114,9 @@ deploy-profiles: build ## write deploy/: profiles for Docker, OCI, AppArmor, SEL
 check-sandbox-rules: build ## hold what traced servers call against the rules: none unused, no call beside them
 	scripts/check-sandbox-rules --binary $(BIN)
 
-check-deploy: ## read deploy/ with the programs that it is for
+check-deploy: ## read deploy/ with the programs that it is for, and with Trivy's rules
 	scripts/check-deploy
+	scripts/trivy_scan.sh --install --config-only
 
 check-documents: build ## find what the documents name and is not there: links, files, commands, options, variables
 	scripts/check-documents --binary $(BIN) --self-test

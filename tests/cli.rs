@@ -154,21 +154,40 @@ fn a_secret_in_the_environment_stops_the_start_unprinted() {
     assert!(!err(&output).contains("correct-horse"));
 }
 
+/// What comes of a command both of whose streams are those that `stream` makes.
+fn code_with<S: Into<Stdio>>(arguments: &[&str], stream: impl Fn() -> S) -> Option<i32> {
+    let status = quantonium()?.args(arguments).stdout(stream()).stderr(stream()).status().unwrap();
+    Some(status.code().unwrap())
+}
+
 #[test]
-fn full_and_closed_streams_do_not_change_the_exit_code() {
-    for (arguments, code) in [(&["version"][..], 0), (&["srve"], 64)] {
-        let Some(mut command) = quantonium() else { return };
-        let full = || File::options().write(true).open("/dev/full").unwrap();
-        let status = command.args(arguments).stdout(full()).stderr(full()).status().unwrap();
-        assert_eq!(status.code(), Some(code), "full");
-        let Some(mut command) = quantonium() else { return };
+fn a_reader_that_has_enough_does_not_change_the_exit_code() {
+    for (arguments, code) in [(&["version"][..], 0), (&["help"], 0), (&["srve"], 64)] {
         let closed = || {
             let (reader, writer) = std::io::pipe().unwrap();
             drop(reader);
             writer
         };
-        let status = command.args(arguments).stdout(closed()).stderr(closed()).status().unwrap();
-        assert_eq!(status.code(), Some(code), "closed");
+        let Some(found) = code_with(arguments, closed) else { return };
+        assert_eq!(found, code, "{arguments:?}");
+    }
+}
+
+#[test]
+fn half_a_text_on_a_full_disk_does_not_pass_for_the_whole() {
+    let texts = [
+        "version",
+        "version --crates",
+        "help",
+        "man",
+        "completions bash",
+        "sandbox show",
+        "sandbox profile docker",
+    ];
+    for (arguments, code) in texts.map(|text| (text, 74)).into_iter().chain([("srve", 64)]) {
+        let full = || File::options().write(true).open("/dev/full").unwrap();
+        let Some(found) = code_with(&arguments.split(' ').collect::<Vec<_>>(), full) else { return };
+        assert_eq!(found, code, "{arguments:?}");
     }
 }
 

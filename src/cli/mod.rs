@@ -1,7 +1,7 @@
 //! The command line: from arguments to a command, and from its outcome to an exit code.
 //!
 //! Owns the commands and their texts. Invariants: arguments and environment come in as parameters; text goes
-//! through `console`, which cannot fail; a mistake on the command line is answered with what to run next and
+//! through `console`, which never panics; a mistake on the command line is answered with what to run next and
 //! exit code 64; a configuration that is refused, wherever the value came from, with 78.
 
 mod apikey;
@@ -83,32 +83,26 @@ pub fn run(
             healthcheck::run(url.as_deref(), &trusting, environment)
         }
         Ok(Command::Remote(command)) => remote::run(command, environment),
-        Ok(Command::Completions(shell)) => {
-            console::out(&shell.script());
-            Exit::Success
-        }
-        Ok(Command::Man(spec)) => {
-            console::out(&man::page(spec));
-            Exit::Success
-        }
-        Ok(Command::Version) => {
-            console::out(&version::text());
-            Exit::Success
-        }
-        Ok(Command::Crates) => match version::crates() {
-            Some(text) => {
-                console::out(&text);
-                Exit::Success
-            }
-            None => Exit::Software,
-        },
-        Ok(Command::Help(topic)) => {
-            console::out(&help::text(topic));
-            Exit::Success
-        }
+        Ok(Command::Completions(shell)) => show(&shell.script()),
+        Ok(Command::Man(spec)) => show(&man::page(spec)),
+        Ok(Command::Version) => show(&version::text()),
+        Ok(Command::Crates) => version::crates().map_or(Exit::Software, |text| show(&text)),
+        Ok(Command::Help(topic)) => show(&help::text(topic)),
         Err(error) => {
             console::err(&error.to_string());
             Exit::Usage
+        }
+    }
+}
+
+/// Shows a text that is all there is to the command: half of a script or of a page must not pass for the whole. Who has read
+/// enough closes the pipe, and that is none of it.
+fn show(text: &str) -> Exit {
+    match console::print(text) {
+        Ok(()) => Exit::Success,
+        Err(error) => {
+            console::err(&format!("quantonium: standard output: {error}\n"));
+            Exit::Io
         }
     }
 }

@@ -14,6 +14,9 @@ use std::time::{Duration, Instant};
 /// server reaches it.
 pub(crate) const SILENCE: Duration = Duration::from_secs(120);
 
+/// The time between two looks at what is waited for.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
+
 /// Looks again and again until it is so; tells whether it ever was. By the time and not by a number of looks: how many a
 /// machine makes meanwhile says nothing of how far another thread has come.
 pub(crate) fn comes_true(mut is_so: impl FnMut() -> bool) -> bool {
@@ -22,7 +25,8 @@ pub(crate) fn comes_true(mut is_so: impl FnMut() -> bool) -> bool {
         if begin.elapsed() > SILENCE {
             return false;
         }
-        std::thread::yield_now();
+        // Not at once: what is waited for needs the processor.
+        std::thread::park_timeout(BETWEEN_LOOKS);
     }
     true
 }

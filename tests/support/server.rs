@@ -38,6 +38,9 @@ pub(crate) const NO_NETWORK: &str = "no network namespace can be made here";
 /// How long is waited for what must come: far longer than any machine takes, so that only what never comes reaches it.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// The time between two looks at what is waited for.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
+
 /// Looks again and again until it is so, for as long as a slow machine may take; returns whether it came to be so.
 pub(crate) fn comes(mut is_so: impl FnMut() -> bool) -> bool {
     let begun = Instant::now();
@@ -45,7 +48,8 @@ pub(crate) fn comes(mut is_so: impl FnMut() -> bool) -> bool {
         if begun.elapsed() > PATIENCE {
             return false;
         }
-        std::thread::yield_now();
+        // Not at once: what is waited for needs the processor.
+        std::thread::park_timeout(BETWEEN_LOOKS);
     }
     true
 }

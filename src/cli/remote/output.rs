@@ -3,6 +3,7 @@
 //! Owns [`Sink`]. Invariants: a file that is not finished never has its name, and goes away with the process where the file system
 //! can do that; it is for its owner only; what exists is replaced only if that was asked for.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, IsTerminal as _, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _};
@@ -104,9 +105,8 @@ impl Draft {
         {
             return Ok(Self { file: File::from(unnamed), path: path.to_owned(), named: None, replaces });
         }
-        let meanwhile = meanwhile(path, name);
-        let file =
-            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&meanwhile).map_err(failed)?;
+        let make = |path: &Path| OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+        let (meanwhile, file) = meanwhile(path, name, make).map_err(failed)?;
         Ok(Self { file, path: path.to_owned(), named: Some(meanwhile), replaces })
     }
 
@@ -116,8 +116,7 @@ impl Draft {
         match (&self.named, self.replaces) {
             (None, false) => self.link(&self.path)?,
             (None, true) => {
-                let meanwhile = meanwhile(&self.path, name);
-                self.link(&meanwhile)?;
+                let (meanwhile, ()) = meanwhile(&self.path, name, |path| self.link(path))?;
                 fs::rename(&meanwhile, &self.path).inspect_err(|_| {
                     let _ = fs::remove_file(&meanwhile);
                 })?;
@@ -168,10 +167,44 @@ fn by_descriptor(number: i32) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{number}"))
 }
 
-/// A name beside `path` for the time until the file is whole.
-fn meanwhile(path: &Path, name: &std::ffi::OsStr) -> PathBuf {
-    let mut hidden = std::ffi::OsString::from(".");
-    hidden.push(name);
-    hidden.push(format!(".{}.part", std::process::id()));
-    folder(path).join(hidden)
+/// Takes a name beside `path` for the time until the file is whole, by what `make` makes there. A process that was killed may have
+/// left one, and have had our number, as the first of each container has: then it is the next name.
+fn meanwhile<T>(
+    path: &Path,
+    name: &OsStr,
+    make: impl Fn(&Path) -> io::Result<T>,
+) -> io::Result<(PathBuf, T)> {
+    let mut taken = io::Error::from(ErrorKind::AlreadyExists);
+    for number in 0..=u8::MAX {
+        let mut hidden = OsString::from(".");
+        hidden.push(name);
+        hidden.push(format!(".{}.{number}.part", std::process::id()));
+        let hidden = folder(path).join(hidden);
+        match make(&hidden) {
+            Ok(made) => return Ok((hidden, made)),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => taken = error,
+            Err(error) => return Err(error),
+        }
+    }
+    Err(taken)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_process_of_the_same_number_left_is_passed_by() {
+        let folder = std::env::temp_dir().join(format!("quantonium-output-{}", std::process::id()));
+        fs::create_dir(&folder).unwrap();
+        let (path, name) = (folder.join("result"), OsStr::new("result"));
+        let make = |path: &Path| OpenOptions::new().write(true).create_new(true).open(path);
+        let (stale, _) = meanwhile(&path, name, make).unwrap();
+        fs::write(&path, b"old").unwrap();
+        Sink::open(Some(&path), true).unwrap().fill(b"new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert!(stale.exists(), "it may be another process's, at work in a namespace of its own");
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 2, "nothing else is left");
+        fs::remove_dir_all(&folder).unwrap();
+    }
 }

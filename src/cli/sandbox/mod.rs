@@ -21,7 +21,6 @@ use lexopt::{Arg, Parser};
 use super::arguments::{Command, Flags, UsageError, alone, flags_of, unknown_letter, wrong};
 use super::help::Topic;
 use crate::config::{nearest, shown};
-use crate::console;
 use crate::exit::Exit;
 use crate::model::{Mode, Step};
 use crate::sandbox::seccomp::Role;
@@ -226,10 +225,9 @@ fn unknown(what: &str, before: &str, word: &OsStr, names: &[&'static str]) -> Us
 /// Does what `command` says.
 pub(super) fn run(command: SandboxCommand) -> Exit {
     match command {
-        SandboxCommand::Show { scope, format } => console::out(&show::text(scope, format)),
-        SandboxCommand::Profile(profile) => console::out(&profile.text()),
-        SandboxCommand::Check(wanted) => return check::run(&wanted),
-        SandboxCommand::Probe(wanted) => return probe::run(wanted),
+        SandboxCommand::Show { scope, format } => super::show(&show::text(scope, format)),
+        SandboxCommand::Profile(profile) => super::show(&profile.text()),
+        SandboxCommand::Check(wanted) => check::run(&wanted),
+        SandboxCommand::Probe(wanted) => probe::run(wanted),
     }
-    Exit::Success
 }
