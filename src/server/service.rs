@@ -228,7 +228,8 @@ impl Service for App {
                     }
                     match self.settle(committed.settle).await {
                         Ok(()) => {
-                            let made = own && matches!(&committed.outcome, Ok(_) | Err(ChangeError::Ambiguous));
+                            let made =
+                                own && matches!(&committed.outcome, Ok(_) | Err(ChangeError::Ambiguous));
                             so_far = SoFar { committed: Some(committed.outcome), made, kept: &mut kept };
                             self.handle(asked, &arrival, body, so_far, &mut subject, responder)
                         }
