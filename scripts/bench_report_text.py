@@ -311,6 +311,8 @@ def fleet(held, made):
     about = ("Three servers and three members of etcd with their disk, all on this machine. Processor time of one request to a server with a journal and to one of the fleet, in turn, the time of "
              "the process that speaks to etcd included; then the time that changes take, one after the other, as a client sees it. " + command("scripts/bench-fleet"))
     lag, words = found.get("lag"), []
+    if step.get("load", 0) >= 0.5:
+        words.append(f"**The machine did other work too** (load {step['load']:.0f} before the first round): ratios are less certain, and the times of changes longer, than on one that does not.")
     if lag:
         words.append(f"`quantonium_store_lag_seconds` of the other server: half of {lag['count']:,} below {number(lag['p50_ms'])} ms, 99 of 100 below {number(lag['p99_ms'])} ms.")
     if found.get("gap_ms"):
