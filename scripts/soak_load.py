@@ -88,6 +88,11 @@ class Ledger:
             for file in self.files.values():
                 file.flush()
 
+    def keep_samples(self, samples):
+        """What the process took, for whoever looks into a run that failed."""
+        with open(f"{self.place}/samples", "w", encoding="utf-8") as file:
+            file.writelines(" ".join(map(str, sample)) + "\n" for sample in samples)
+
     def read(self, kind):
         self.flush()
         with open(f"{self.place}/{kind}", encoding="utf-8") as file:
