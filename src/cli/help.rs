@@ -192,8 +192,10 @@ quantonium store verify: read and check every byte of the store, every record an
 It changes nothing. Exit code 0: all is as it was written, apart from an unfinished change at the
 very end, which the next start cuts off. Exit code 65: damaged; the report says at which offsets.
 Exit code 78: sound, but older than the audit files or --min-store-revision say.
+Without the master key nothing can be checked but the form of the header: see `store inspect`.
+
 A store in etcd (--store etcd://HOST:PORT/PREFIX, and no data directory) is read as a server reads
-it at its start, while others run or not. Without the master key nothing can be checked but the form of the header: see `store inspect`.
+it at its start, while servers run or not.
 
 Flags:
   --data-dir PATH          the data directory, or a copy of one
