@@ -168,8 +168,10 @@ mod tests {
 
     #[test]
     fn without_mounts_of_its_own_or_left_to_another_every_descriptor_stays() {
+        fn located(fd: &mut OwnedFd) -> Result<Located<'_>, String> {
+            Held { apart: vec![fd], linked: Vec::new() }.locate()
+        }
         let mut fd = OwnedFd::from(fs::File::open("/proc").unwrap());
-        let located = |fd| Held { apart: vec![fd], linked: Vec::new() }.locate();
         assert!(matches!(detach(&Giver::Process, false, located(&mut fd)), Ok(Outcome::Skipped(_))));
         let left = Outcome::NotNeeded("another's".to_owned());
         assert_eq!(detach(&Giver::Runtime(left.clone()), true, located(&mut fd)), Ok(left));
