@@ -125,7 +125,8 @@ fn the_messages_of_rfc_8439_come_out() {
     let mut one = [0; 32];
     one[31] = 1;
     let of_jabberwocky = hex("1c9240a5eb55d38af333888604f6b5f0473917c1402b80099dca5cbc207075c0");
-    let vectors: [([u8; 32], [u8; 12], u32, &[u8], &str); 4] = [
+    type Vector<'a> = ([u8; 32], [u8; 12], u32, &'a [u8], &'a str);
+    let vectors: [Vector<'_>; 4] = [
         (
             counted,
             [0, 0, 0, 0, 0, 0, 0, 0x4a, 0, 0, 0, 0],
