@@ -115,7 +115,10 @@ fn the_blocks_of_rfc_8439_come_out_in_every_place_of_every_vector() {
     }
 }
 
-/// RFC 8439 section 2.4.2 and appendix A.2: key, nonce, number of the first block, plaintext, ciphertext.
+/// Key, nonce, number of the first block, plaintext, ciphertext.
+type Vector<'a> = ([u8; 32], [u8; 12], u32, &'a [u8], &'a str);
+
+/// RFC 8439 section 2.4.2 and appendix A.2.
 #[test]
 fn the_messages_of_rfc_8439_come_out() {
     let sunscreen: &[u8] = b"Ladies and Gentlemen of the class of '99: If I could offer you only one tip for the future, sunscreen would be it.";
@@ -125,7 +128,6 @@ fn the_messages_of_rfc_8439_come_out() {
     let mut one = [0; 32];
     one[31] = 1;
     let of_jabberwocky = hex("1c9240a5eb55d38af333888604f6b5f0473917c1402b80099dca5cbc207075c0");
-    type Vector<'a> = ([u8; 32], [u8; 12], u32, &'a [u8], &'a str);
     let vectors: [Vector<'_>; 4] = [
         (
             counted,
