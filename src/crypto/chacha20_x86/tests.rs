@@ -116,7 +116,7 @@ fn the_blocks_of_rfc_8439_come_out_in_every_place_of_every_vector() {
 }
 
 /// Key, nonce, number of the first block, plaintext, ciphertext.
-type Vector<'a> = ([u8; 32], [u8; 12], u32, &'a [u8], &'a str);
+type Message<'a> = ([u8; 32], [u8; 12], u32, &'a [u8], &'a str);
 
 /// RFC 8439 section 2.4.2 and appendix A.2.
 #[test]
@@ -128,7 +128,7 @@ fn the_messages_of_rfc_8439_come_out() {
     let mut one = [0; 32];
     one[31] = 1;
     let of_jabberwocky = hex("1c9240a5eb55d38af333888604f6b5f0473917c1402b80099dca5cbc207075c0");
-    let vectors: [Vector<'_>; 4] = [
+    let vectors: [Message<'_>; 4] = [
         (
             counted,
             [0, 0, 0, 0, 0, 0, 0, 0x4a, 0, 0, 0, 0],
