@@ -10,6 +10,7 @@ use std::os::unix::fs::{MetadataExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 
 use nix::sys::signal::Signal;
 use server::client::Request;
@@ -123,7 +124,7 @@ fn process_numbers_of_its_own_make_no_start_leave_the_rest_out() {
 }
 
 /// A server for which a call fails with EPERM, as `strace` says it.
-fn start_without(call: &str, when: &str, scratch: &Scratch) -> Option<Server> {
+fn start_without(call: &str, when: &str, scratch: &Arc<Scratch>) -> Option<Server> {
     let mut command = Command::new("strace");
     command.args(["-f", "-o", "/dev/null", "-e", &format!("trace={call}")]);
     command.args(["-e", &format!("inject={call}:error=EPERM{when}")]).arg(server::binary()?);
