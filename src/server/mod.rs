@@ -67,7 +67,7 @@ use crate::log::{self, Module};
 use crate::metrics::process::USAGE;
 use crate::model::{Mode, Outcome, Posture, Step};
 use crate::sandbox;
-use crate::sandbox::confinement::{self, Reach};
+use crate::sandbox::confinement::{self, Confined, Reach};
 use crate::sandbox::directories::Held;
 use crate::sandbox::rlimits;
 use crate::sandbox::seccomp::Role;
@@ -77,6 +77,7 @@ use crate::server::archivist::Archivist;
 use crate::server::certificates::Certificates;
 use crate::server::memory::Needs;
 use crate::server::monitor::{Means, Monitor};
+use crate::server::shared::Shared;
 use crate::server::startup::Prepared;
 use crate::server::worker::Common;
 
@@ -133,19 +134,7 @@ fn serve_locked_down(
     let foreseen = Arc::new(posture.clone());
     let threads = start_threads(prepared, &foreseen)?;
     let shared = Arc::clone(&prepared.common.shared);
-    shared.await_prepared(threads);
-    // Whatever is to be opened is opened before the filter of the process.
-    let watched = prepared.plan.witness.other_threads(prepared.watch.places())?;
-    prepared.watch.keep_threads(watched)?;
-    let statuses = prepared.plan.witness.other_threads(usize::MAX)?;
-    prepared.plan.witness.close_threads()?;
-    rlimits::forbid_processes()?;
-    let confined = confinement::confine(&Reach::Nothing)?;
-    sandbox::enclose(&prepared.plan)?;
-    shared.open_porch();
-    shared.await_arrivals(threads).map_err(ServerError::thread)?;
-    prepared.plan.witness.confirm_threads(&statuses, threads)?;
-    drop(statuses);
+    let confined = enclose(prepared, &shared, threads)?;
     look_beside(&prepared.plan.witness, &mut posture)?;
     let confined = sandbox::lock_in(&foreseen, Role::Main, confined)?;
     let confirmed = prepared.plan.witness.confirm_main();
@@ -194,6 +183,24 @@ fn serve_locked_down(
         log::finish();
     }
     exit.leave();
+}
+
+/// Enters the filter of the process for every thread, and waits until each of the others is locked in, as the kernel reports it; returns how
+/// this one is confined.
+fn enclose(prepared: &mut Prepared, shared: &Shared, threads: usize) -> Result<Confined, ServerError> {
+    shared.await_prepared(threads);
+    // Whatever is to be opened is opened before.
+    let watched = prepared.plan.witness.other_threads(prepared.watch.places())?;
+    prepared.watch.keep_threads(watched)?;
+    let statuses = prepared.plan.witness.other_threads(usize::MAX)?;
+    prepared.plan.witness.close_threads()?;
+    rlimits::forbid_processes()?;
+    let confined = confinement::confine(&Reach::Nothing)?;
+    sandbox::enclose(&prepared.plan)?;
+    shared.open_porch();
+    shared.await_arrivals(threads).map_err(ServerError::thread)?;
+    prepared.plan.witness.confirm_threads(&statuses, threads)?;
+    Ok(confined)
 }
 
 /// What no step can see: whether somebody traces this process, and whether the key region held all that it is for.
