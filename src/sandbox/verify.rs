@@ -328,7 +328,7 @@ mod tests {
         assert!(text.len() < PROC_STATUS_MAX_BYTES && text.len() > 64 * PROC_STATUS_USUAL_BYTES);
         let path = std::env::temp_dir().join(format!("quantonium-status-{}", std::process::id()));
         std::fs::write(&path, text).unwrap();
-        let found = Status::read(&File::open(&path).unwrap()).unwrap();
+        let found = Status::read(File::open(&path).unwrap()).unwrap();
         std::fs::remove_file(path).unwrap();
         assert_eq!((found.groups.len(), found.seccomp), (65_536, 2));
     }
