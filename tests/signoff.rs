@@ -3,7 +3,7 @@
 //!
 //! Owns no table but those of its own tests. Invariant: no command of a phase is run here.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by a panic")]
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 #[path = "support/server.rs"]
 mod server;

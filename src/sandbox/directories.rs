@@ -168,13 +168,14 @@ mod tests {
 
     #[test]
     fn without_mounts_of_its_own_or_left_to_another_every_descriptor_stays() {
-        fn located(fd: &mut OwnedFd) -> Result<Located<'_>, String> {
-            Held { apart: vec![fd], linked: Vec::new() }.locate()
-        }
         let mut fd = OwnedFd::from(fs::File::open("/proc").unwrap());
-        assert!(matches!(detach(&Giver::Process, false, located(&mut fd)), Ok(Outcome::Skipped(_))));
+        let mut detached = |giver, own_mounts| {
+            let held = Held { apart: vec![&mut fd], linked: Vec::new() };
+            detach(&giver, own_mounts, held.locate())
+        };
+        assert!(matches!(detached(Giver::Process, false), Ok(Outcome::Skipped(_))));
         let left = Outcome::NotNeeded("another's".to_owned());
-        assert_eq!(detach(&Giver::Runtime(left.clone()), true, located(&mut fd)), Ok(left));
+        assert_eq!(detached(Giver::Runtime(left.clone()), true), Ok(left));
     }
 
     #[test]
