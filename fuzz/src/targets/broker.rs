@@ -36,7 +36,7 @@ pub(super) fn exchange(data: &[u8]) {
                 chunked.extend_from_slice(b"\r\n");
             }
             chunked.extend_from_slice(b"0\r\n\r\n");
-            assert_eq!(read_replies(&chunked, 7).0, [reply.clone()]);
+            assert_eq!(read_replies(&chunked, 7).0, core::slice::from_ref(&reply));
         }
     } else {
         lines(bytes, piece);
