@@ -3,7 +3,11 @@
 //! Counted in a child, which is this program again: it serves many pipelined requests in one turn of the loop within [`probe`], and once more
 //! only a part of them; the difference is what one more request of a busy turn costs. What is locked once for each turn does not count.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that meets what it does not expect fails")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test that meets what it does not expect fails, and says what it found"
+)]
 
 #[path = "support/in_process.rs"]
 mod in_process;

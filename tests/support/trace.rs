@@ -44,7 +44,8 @@ pub(crate) fn command(scratch: &Scratch, injections: &[&str]) -> Option<Command>
         command.arg("--seccomp-bpf");
     }
     let data_dir = scratch.data_dir();
-    for path in [data_dir.join("journal"), data_dir.join("journal.next"), data_dir] {
+    // The directory that the keeper holds is the top of a mount of its own.
+    for path in [data_dir.join("journal"), data_dir.join("journal.next"), data_dir, "/".into()] {
         command.arg("-P").arg(path);
     }
     for injection in injections {
