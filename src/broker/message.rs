@@ -229,7 +229,7 @@ impl From<KeyValue> for Pair {
     }
 }
 
-/// Reads the reply to [`range`].
+/// Reads the reply to `range`.
 #[must_use]
 pub fn read_range(text: &[u8]) -> Option<Page> {
     let Answer { header, kvs, more, .. } = parse(text)?;
@@ -238,7 +238,7 @@ pub fn read_range(text: &[u8]) -> Option<Page> {
     (header.revision > 0).then_some(Page { cluster: header.cluster_id, at: header.revision, pairs, more })
 }
 
-/// Reads the reply to [`txn`].
+/// Reads the reply to `txn`.
 #[must_use]
 pub fn read_txn(text: &[u8]) -> Option<Swapped> {
     let Answer { header, succeeded, responses, .. } = parse(text)?;
@@ -264,7 +264,7 @@ pub struct Watched {
     pub ended: bool,
 }
 
-/// Reads a line of the reply to [`watch`].
+/// Reads a line of the reply to `watch`.
 #[must_use]
 pub fn read_watch(line: &[u8]) -> Option<Watched> {
     let line = parse(line)?;
@@ -283,7 +283,7 @@ pub fn read_watch(line: &[u8]) -> Option<Watched> {
     Some(Watched { events, progress, compacted: of.compact_revision, ended: of.canceled })
 }
 
-/// Reads the reply to [`grant`] or a keepalive: the lease, and how many seconds are left of it.
+/// Reads the reply to `grant` or a keepalive: the lease, and how many seconds are left of it.
 #[must_use]
 pub fn read_lease(text: &[u8]) -> Option<(u64, u64)> {
     let reply = parse(text)?;
@@ -291,7 +291,7 @@ pub fn read_lease(text: &[u8]) -> Option<(u64, u64)> {
     Some(reply)
 }
 
-/// Reads the reply to [`authenticate`]: a token that can stand in a field.
+/// Reads the reply to `authenticate`: a token that can stand in a field.
 #[must_use]
 pub fn read_token(text: &[u8]) -> Option<String> {
     let Answer { token, .. } = parse(text)?;

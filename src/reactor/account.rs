@@ -1,6 +1,6 @@
 //! On whose account leases are, and what a loop holds of it in hand.
 //!
-//! Owns [`Account`] and [`Accounts`]. A tally is shared by all loops, so that each write of it takes a cache line from the others; a loop
+//! Owns [`Account`] and `Accounts`. A tally is shared by all loops, so that each write of it takes a cache line from the others; a loop
 //! takes of it in larger pieces and keeps in hand what it does not need at once. Invariants: what a loop has taken of a tally is what it holds
 //! and what it has in hand; it has something in hand within a turn only, and never more than a bounded amount; a loop by itself
 //! allows and refuses exactly what the tally would.
